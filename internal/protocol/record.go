@@ -1,0 +1,217 @@
+package protocol
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// A Record is one record of the wire without its padding (section 3.3).
+type Record struct {
+	Type Type
+	ID   uint16
+	// Content is valid until the next call of the Reader that returned it.
+	Content []byte
+}
+
+// IsManagement reports whether the record belongs to no request (section 3.3).
+func (r Record) IsManagement() bool { return r.ID == 0 }
+
+// A VersionError is the version byte of a peer that does not speak FastCGI 1.0.
+// Nothing after it can be understood.
+type VersionError byte
+
+// Error names the version.
+func (e VersionError) Error() string {
+	return fmt.Sprintf("record has version %d, not %d", byte(e), Version)
+}
+
+// ErrBodyLength tells that the content of a BEGIN_REQUEST, END_REQUEST or
+// UNKNOWN_TYPE record has not the eight bytes of its format (sections 4.2, 5.1, 5.5).
+var ErrBodyLength = errors.New("content is not 8 bytes long")
+
+const (
+	smallBuffer = 4 << 10
+	largeBuffer = 128 << 10
+)
+
+// A Reader divides a byte stream into records. It reads as much as there is, so
+// nobody else may read from the stream. A failed read may be tried again: what
+// had arrived of a record is kept.
+type Reader struct {
+	src        io.Reader
+	buf        []byte
+	start, end int // buf[start:end] is read and not yet returned
+}
+
+// NewReader returns a Reader of src. Its buffer grows with the records that come.
+func NewReader(src io.Reader) *Reader { return &Reader{src: src} }
+
+// Next returns the next record. It returns io.EOF only between two records,
+// io.ErrUnexpectedEOF inside one, a VersionError as soon as the version byte
+// is wrong, and else the error of the stream.
+func (r *Reader) Next() (Record, error) {
+	if err := r.fill(1); err != nil {
+		return Record{}, err
+	}
+	if v := r.buf[r.start]; v != Version {
+		return Record{}, VersionError(v)
+	}
+	if err := r.fill(HeaderLen); err != nil {
+		return Record{}, err
+	}
+	h := r.buf[r.start : r.start+HeaderLen]
+	length := int(binary.BigEndian.Uint16(h[4:]))
+	rec := Record{Type: Type(h[1]), ID: binary.BigEndian.Uint16(h[2:])}
+	whole := HeaderLen + length + int(h[6])
+	if err := r.fill(whole); err != nil {
+		return Record{}, err
+	}
+	content := r.start + HeaderLen
+	rec.Content = r.buf[content : content+length : content+length]
+	r.start += whole
+	return rec, nil
+}
+
+// Buffered is the number of bytes that were read and not yet returned.
+func (r *Reader) Buffered() int { return r.end - r.start }
+
+// Release gives up the buffer if it is empty, so that a connection without a
+// request costs little. The content of the last record is no longer valid.
+func (r *Reader) Release() {
+	if r.start == r.end {
+		r.buf, r.start, r.end = nil, 0, 0
+	}
+}
+
+// fill reads until n bytes are buffered.
+func (r *Reader) fill(n int) error {
+	for r.end-r.start < n {
+		r.makeRoom(n)
+		k, err := r.src.Read(r.buf[r.end:])
+		r.end += k
+		if err != nil && r.end-r.start < n {
+			if err == io.EOF && r.end > r.start {
+				return io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// makeRoom moves what is buffered to the front and sees that n bytes fit. A
+// record over the small buffer is a stream's: the next ones will be like it.
+func (r *Reader) makeRoom(n int) {
+	if r.start == r.end {
+		r.start, r.end = 0, 0
+	}
+	if r.start+n <= len(r.buf) && r.end < len(r.buf) {
+		return
+	}
+	dst := r.buf
+	if n > len(dst) {
+		size := smallBuffer
+		if n > size {
+			size = largeBuffer
+		}
+		dst = make([]byte, size)
+	}
+	r.end = copy(dst, r.buf[r.start:r.end])
+	r.buf, r.start = dst, 0
+}
+
+// PaddingFor is the padding that AppendRecord gives to a record with n bytes of
+// content: up to a multiple of 8 (section 3.3 recommends it), and at least one
+// byte for STDERR, since HAProxy up to 2.6 falls over an unpadded one.
+func PaddingFor(t Type, n int) int {
+	pad := -n & 7
+	if t == TypeStderr && pad == 0 {
+		pad = 8
+	}
+	return min(pad, maxContentLength-n)
+}
+
+// AppendHeader appends the header of a record (section 3.3). It panics when
+// length or padding cannot be written down in it.
+func AppendHeader(dst []byte, t Type, id uint16, length, padding int) []byte {
+	if length < 0 || length > maxContentLength || padding < 0 || padding > maxPaddingLength {
+		panic(fmt.Sprintf("protocol: header with length %d and padding %d", length, padding))
+	}
+	return append(dst, Version, byte(t), byte(id>>8), byte(id), byte(length>>8), byte(length), byte(padding), 0)
+}
+
+// AppendRecord appends one record with PaddingFor zero bytes of padding. The
+// content is at most 65,535 bytes; for a stream of any length there is StreamWriter.
+func AppendRecord(dst []byte, t Type, id uint16, content []byte) []byte {
+	pad := PaddingFor(t, len(content))
+	dst = AppendHeader(dst, t, id, len(content), pad)
+	dst = append(dst, content...)
+	return append(dst, zeros[:pad]...)
+}
+
+var zeros [maxPaddingLength]byte
+
+// Begin is the content of a BEGIN_REQUEST record (section 5.1).
+type Begin struct {
+	Role Role
+	// Keep is FCGI_KEEP_CONN: the client, not the application, closes the connection.
+	Keep bool
+}
+
+const flagKeepConn = 1
+
+// ParseBegin reads the content of a BEGIN_REQUEST record. Flags that the
+// specification does not define are ignored.
+func ParseBegin(content []byte) (Begin, error) {
+	if len(content) != 8 {
+		return Begin{}, fmt.Errorf("BEGIN_REQUEST: %w", ErrBodyLength)
+	}
+	return Begin{Role(binary.BigEndian.Uint16(content)), content[2]&flagKeepConn != 0}, nil
+}
+
+// AppendBegin appends a BEGIN_REQUEST record, unpadded: libfcgi loses its place otherwise.
+func AppendBegin(dst []byte, id uint16, b Begin) []byte {
+	var flags byte
+	if b.Keep {
+		flags = flagKeepConn
+	}
+	return AppendRecord(dst, TypeBeginRequest, id, []byte{byte(b.Role >> 8), byte(b.Role), flags, 0, 0, 0, 0, 0})
+}
+
+// End is the content of an END_REQUEST record (section 5.5).
+type End struct {
+	// AppStatus is a CGI program's exit status.
+	AppStatus uint32
+	Status    Status
+}
+
+// ParseEnd reads the content of an END_REQUEST record.
+func ParseEnd(content []byte) (End, error) {
+	if len(content) != 8 {
+		return End{}, fmt.Errorf("END_REQUEST: %w", ErrBodyLength)
+	}
+	return End{binary.BigEndian.Uint32(content), Status(content[4])}, nil
+}
+
+// AppendEnd appends an END_REQUEST record.
+func AppendEnd(dst []byte, id uint16, e End) []byte {
+	dst = AppendHeader(dst, TypeEndRequest, id, 8, 0)
+	dst = binary.BigEndian.AppendUint32(dst, e.AppStatus)
+	return append(dst, byte(e.Status), 0, 0, 0)
+}
+
+// AppendUnknownType appends the answer to a management record of type t that
+// is not understood (section 4.2).
+func AppendUnknownType(dst []byte, t Type) []byte {
+	return AppendRecord(dst, TypeUnknownType, 0, []byte{byte(t), 0, 0, 0, 0, 0, 0, 0})
+}
+
+// ParseUnknownType reads the content of an UNKNOWN_TYPE record (section 4.2).
+func ParseUnknownType(content []byte) (Type, error) {
+	if len(content) != 8 {
+		return 0, fmt.Errorf("UNKNOWN_TYPE: %w", ErrBodyLength)
+	}
+	return Type(content[0]), nil
+}

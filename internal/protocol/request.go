@@ -1,0 +1,159 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// A Request is one FastCGI request as its application sees it: a process
+// invocation (section 6.2), so it looks like os/exec's Cmd.
+type Request struct {
+	// Serial tells the requests of a daemon apart, in logs and lists.
+	Serial uint64
+	Role   Role
+	Params Params
+	// Stdin ends with io.EOF, or with the reason why it cannot be whole. Nil is
+	// an empty stream. If it is an io.Closer, who reads it may close it when
+	// no more is wanted; a Read that waits returns then.
+	Stdin io.Reader
+	// Data is the second input of a Filter (section 6.4). Nil is an empty stream.
+	Data io.Reader
+	// Stdout takes a CGI response. After an error of Write nothing more of it
+	// is wanted.
+	Stdout io.Writer
+	// Stderr takes messages for the web server's log.
+	Stderr io.Writer
+	// Started, if not nil, is to be called when a process runs the request.
+	Started func(pid int, script string)
+}
+
+// A Refusal is an error that has an answer: the HTTP status that the client is
+// to see and the appStatus of its END_REQUEST. A runner returns one when it has
+// sent nothing.
+type Refusal struct {
+	HTTPStatus int
+	AppStatus  uint32
+	// Reason is for the log, not for the client.
+	Reason error
+}
+
+// Error is the reason.
+func (r *Refusal) Error() string { return r.Reason.Error() }
+
+// Unwrap returns the reason.
+func (r *Refusal) Unwrap() error { return r.Reason }
+
+// WriteRequest sends a request: BEGIN_REQUEST, PARAMS, STDIN, and DATA for a
+// Filter, each stream with its end. It returns when Stdin and Data have ended;
+// an application may answer before that, so somebody must read meanwhile. An
+// Authorizer gets an empty STDIN (section 6.3).
+func WriteRequest(w io.Writer, id uint16, req *Request, keep bool) error {
+	head := AppendBegin(nil, id, Begin{req.Role, keep})
+	head = AppendParams(head, id, &req.Params)
+	if req.Stdin == nil || req.Role == RoleAuthorizer {
+		head = AppendRecord(head, TypeStdin, id, nil)
+	}
+	if _, err := w.Write(head); err != nil {
+		return fmt.Errorf("write request: %w", err)
+	}
+	if req.Stdin != nil && req.Role != RoleAuthorizer {
+		if err := writeStream(w, TypeStdin, id, req.Stdin); err != nil {
+			return err
+		}
+	}
+	if req.Role != RoleFilter {
+		return nil
+	}
+	return writeStream(w, TypeData, id, req.Data)
+}
+
+func writeStream(w io.Writer, t Type, id uint16, src io.Reader) error {
+	s := StreamWriter{W: w, Type: t, ID: id}
+	if src != nil {
+		if _, err := s.ReadFrom(src); err != nil {
+			return fmt.Errorf("write %v: %w", t, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		return fmt.Errorf("write %v: %w", t, err)
+	}
+	return nil
+}
+
+// AppendParams appends a PARAMS stream with its end. Records are cut between
+// two pairs, since php-fpm and others read each record on its own; only a pair
+// that is longer than a record is divided, and then shares none with another.
+func AppendParams(dst []byte, id uint16, p *Params) []byte {
+	raw := p.Append(nil)
+	for rest := string(raw); len(raw) > 0; {
+		n := wholePairs(rest)
+		for part := range slices.Chunk(raw[:n], MaxContent) {
+			dst = AppendRecord(dst, TypeParams, id, part)
+		}
+		raw, rest = raw[n:], rest[n:]
+	}
+	return AppendRecord(dst, TypeParams, id, nil)
+}
+
+// wholePairs is the length of as many encoded pairs as fit into one record, but
+// of one pair at least.
+func wholePairs(raw string) int {
+	if len(raw) <= MaxContent {
+		return len(raw)
+	}
+	n := 0
+	for n < len(raw) {
+		_, _, after, err := cutPair(raw[n:])
+		if err != nil { // not from Params: they hold whole pairs
+			return len(raw)
+		}
+		end := len(raw) - len(after)
+		if n > 0 && end > MaxContent {
+			break
+		}
+		n = end
+	}
+	return n
+}
+
+// ErrNoEnd tells that a connection was closed before END_REQUEST.
+var ErrNoEnd = errors.New("connection closed before END_REQUEST")
+
+// ReadResponse reads the answer to request id until its END_REQUEST and writes
+// STDOUT and STDERR to the request's writers; a nil writer discards. Records
+// of other requests and management records are passed over.
+func ReadResponse(r *Reader, id uint16, req *Request) (End, error) {
+	for {
+		rec, err := r.Next()
+		if err == io.EOF {
+			return End{}, ErrNoEnd
+		}
+		if err != nil {
+			return End{}, fmt.Errorf("read response: %w", err)
+		}
+		if rec.ID != id {
+			continue
+		}
+		switch rec.Type {
+		case TypeStdout:
+			err = writeTo(req.Stdout, rec.Content)
+		case TypeStderr:
+			err = writeTo(req.Stderr, rec.Content)
+		case TypeEndRequest:
+			return ParseEnd(rec.Content)
+		}
+		if err != nil {
+			return End{}, fmt.Errorf("deliver %v: %w", rec.Type, err)
+		}
+	}
+}
+
+func writeTo(w io.Writer, p []byte) error {
+	if w == nil || len(p) == 0 {
+		return nil
+	}
+	_, err := w.Write(p)
+	return err
+}
