@@ -1,0 +1,62 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCheck(t *testing.T) {
+	write(t, map[string]string{"file": "", "run": "#!/bin/sh\n"})
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod("run", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := `pools:
+- name: good
+  listen: {address: unix:/a, owner: root, group: "4711"}
+  process: {root: [DIR], scripts: [DIR/file, DIR/none/*], interpreters: [.x=DIR/run], dir: DIR}
+- name: bad
+  listen: {address: unix:/b, owner: no_such_user, group: no_such_group}
+  process:
+    root: [DIR/none, DIR/file]
+    scripts: [DIR, DIR/none]
+    interpreters: [.x=DIR/none, .y=DIR/file]
+    dir: DIR/none
+`
+	if err := os.WriteFile("f", []byte(expand(text, dir)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load("f", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := func(name string) string { return `"` + filepath.Join(dir, name) + `"` }
+	column := func(text string) int { return len(expand(text, dir)) + 1 }
+	wantFaults(t, Check(c),
+		"f:6:37: pools[1].listen.owner: user: unknown user no_such_user",
+		"f:6:58: pools[1].listen.group: group: unknown group no_such_group",
+		"f:8:12: pools[1].process.root[0]: "+path("none")+": no such file or directory",
+		at(8, column("    root: [DIR/none, "))+"pools[1].process.root[1]: "+path("file")+" is not a folder",
+		"f:9:15: pools[1].process.scripts[0]: "+path("")+" is not a file",
+		at(9, column("    scripts: [DIR, "))+"pools[1].process.scripts[1]: "+path("none")+": no such file or directory",
+		"f:10:20: pools[1].process.interpreters[0]: "+path("none")+" cannot be run: no such file or directory",
+		at(10, column("    interpreters: [.x=DIR/none, "))+"pools[1].process.interpreters[1]: "+path("file")+" cannot be run: permission denied",
+		"f:11:10: pools[1].process.dir: "+path("none")+": no such file or directory",
+	)
+}
+
+func TestCheckWithoutPlaces(t *testing.T) {
+	c := defaultConfig()
+	c.Pools[0].Process.Root = []string{"/none"}
+	wantFaults(t, Check(c), `pools[0].process.root[0]: "/none": no such file or directory`)
+}
+
+func expand(text, dir string) string { return strings.ReplaceAll(text, "DIR", dir) }
+
+func at(line, column int) string { return fmt.Sprintf("f:%d:%d: ", line, column) }

@@ -1,0 +1,106 @@
+// Package config turns a configuration file into checked, typed values: the
+// YAML, the files it includes, FCGID_* variables and flags go in, one [Config]
+// or all faults at once come out.
+//
+// Here live the keys, their defaults (the tags of the structs below, and
+// nowhere else), their rules and the places of faults. It is the only user of
+// viper. It opens no socket, starts no process and imports no other package of
+// this module.
+package config
+
+import (
+	"io/fs"
+	"net/netip"
+	"time"
+)
+
+// Config is the whole configuration, every absent key filled with its default.
+// It is immutable once loaded.
+type Config struct {
+	Log       Log       `mapstructure:"log"`
+	AccessLog AccessLog `mapstructure:"access_log"`
+	Admin     Admin     `mapstructure:"admin"`
+	// ShutdownTimeout is how long running requests may end on a graceful stop.
+	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout" default:"30s"`
+	// Include holds the globs as written; what they name is already in Pools.
+	Include []string `mapstructure:"include"`
+	// Pools holds those of the file and then those of the included files, at least one.
+	Pools []Pool `mapstructure:"pools"`
+
+	places map[string]place // by path in this Config; nil when built by hand
+}
+
+// Log says where the daemon's own log goes.
+type Log struct {
+	Level  string `mapstructure:"level"  default:"info"`   // debug, info, warn or error
+	Format string `mapstructure:"format" default:"auto"`   // auto, console or json
+	Output string `mapstructure:"output" default:"stderr"` // stderr, stdout or a file
+}
+
+// AccessLog says where one line a request goes.
+type AccessLog struct {
+	Output string `mapstructure:"output"` // "" is off; stderr, stdout or a file
+}
+
+// Admin is the HTTP server for metrics and health.
+type Admin struct {
+	Listen string `mapstructure:"listen" default:"tcp:127.0.0.1:9253"` // "" is off; tcp:host:port or unix:/path
+}
+
+// Pool is one set of addresses and the programs behind it.
+type Pool struct {
+	Name          string        `mapstructure:"name"`   // unique, [A-Za-z0-9_.-]+
+	Listen        []Listen      `mapstructure:"listen"` // at least one
+	Limits        Limits        `mapstructure:"limits"`
+	Timeout       time.Duration `mapstructure:"timeout"         default:"0"`    // a request's wall clock; 0 is none
+	OnClientAbort string        `mapstructure:"on_client_abort" default:"kill"` // kill or ignore
+	Env           []string      `mapstructure:"env"`                            // NAME=value
+	PassEnv       []string      `mapstructure:"pass_env"        default:"PATH,LANG,TZ"`
+	Process       *Process      `mapstructure:"process"` // never nil in this version
+}
+
+// Listen is one address of a pool and who may use it.
+type Listen struct {
+	Address   string         `mapstructure:"address"`             // unix:/path, unix:@name, tcp:host:port or systemd:NAME
+	Mode      fs.FileMode    `mapstructure:"mode" default:"0660"` // of a unix path; means nothing elsewhere
+	Owner     string         `mapstructure:"owner"`               // of a unix path: a user name or id; "" leaves it
+	Group     string         `mapstructure:"group"`               // of a unix path: a group name or id; "" leaves it
+	Backlog   int            `mapstructure:"backlog" default:"0"` // 0 is the kernel's largest
+	Allow     []netip.Prefix `mapstructure:"allow"`               // client networks of tcp and systemd; empty: all
+	AllowUIDs []uint32       `mapstructure:"allow_uids"`          // client users of unix and systemd; empty: all
+}
+
+// Limits bound what clients can make a pool hold. Of counts, sizes and
+// durations alike 0 means no limit, unless the field says otherwise.
+type Limits struct {
+	MaxConns      int           `mapstructure:"max_conns"      default:"1024"`
+	MaxReqs       int           `mapstructure:"max_reqs"       default:"0"` // 0 is 4 for each CPU
+	Multiplex     bool          `mapstructure:"multiplex"      default:"true"`
+	Queue         int           `mapstructure:"queue"          default:"256"` // 0: nobody waits
+	QueueTimeout  time.Duration `mapstructure:"queue_timeout"  default:"10s"`
+	Params        int64         `mapstructure:"params"         default:"256KiB"`
+	Body          int64         `mapstructure:"body"           default:"1GiB"`
+	BodyMemory    int64         `mapstructure:"body_memory"    default:"64KiB"` // at least 4 KiB
+	EarlyResponse bool          `mapstructure:"early_response" default:"false"`
+	ReadTimeout   time.Duration `mapstructure:"read_timeout"   default:"30s"`
+	WriteTimeout  time.Duration `mapstructure:"write_timeout"  default:"60s"`
+	IdleTimeout   time.Duration `mapstructure:"idle_timeout"   default:"0"`
+}
+
+// Process makes a pool run one CGI process a request.
+type Process struct {
+	Root         []string      `mapstructure:"root"`         // absolute folders; empty only if Scripts is not
+	Scripts      []string      `mapstructure:"scripts"`      // absolute paths or [filepath.Match] patterns
+	Extensions   []string      `mapstructure:"extensions"`   // .cgi; empty: any
+	Interpreters []Interpreter `mapstructure:"interpreters"` // an extension appears once
+	Dir          string        `mapstructure:"dir"`          // "" is the script's folder
+	KillGrace    time.Duration `mapstructure:"kill_grace" default:"5s"`
+	Stderr       string        `mapstructure:"stderr"     default:"log"` // log, client or both
+}
+
+// Interpreter is the program at Path that runs the scripts of one Extension;
+// ".php=/usr/bin/php-cgi" in the file.
+type Interpreter struct{ Extension, Path string }
+
+// String is the form of the file.
+func (i Interpreter) String() string { return i.Extension + "=" + i.Path }

@@ -1,0 +1,238 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+// pool is a pool of which the given line replaces the one with the same key.
+func pool(line string) string {
+	key, _, _ := strings.Cut(line, ":")
+	lines := strings.SplitAfter(one, "\n")
+	for i, l := range lines {
+		if strings.HasPrefix(l, "  "+key+":") {
+			lines[i] = "  " + line + "\n"
+			return strings.Join(lines, "")
+		}
+	}
+	return one + "  " + line + "\n"
+}
+
+var faultTests = []struct {
+	name, text string
+	want       []string
+}{
+	{"empty", "", []string{"f:1:1: pools: no pools"}},
+	{"comment", "# nothing\n", []string{"f:1:1: pools: no pools"}},
+	{"null document", "---\n", []string{"f:1:1: pools: no pools"}},
+	{"no pools", "log: {level: info}\n", []string{"f:1:1: pools: no pools"}},
+	{"empty pools", "pools: []\n", []string{"f:1:8: pools: no pools"}},
+	{"root is a list", "[]\n", []string{"f:1:1: must be a mapping, not a list"}},
+	{"root is a word", "x\n", []string{"f:1:1: must be a mapping, not a string"}},
+	{"two documents", one + "---\n" + one, []string{"f:5:1: a second YAML document: one file holds one"}},
+
+	{"syntax, line 1", "a: b: c\n", []string{"f:1: mapping values are not allowed in this context"}},
+	{"syntax, line 2", "a: 1\n b: 2\n", []string{"f:2: mapping values are not allowed in this context"}},
+	{"tab", "a:\n\tb: 1\n", []string{"f:2: found character that cannot start any token"}},
+	{"control character", "a: 1\nb: \x01\n", []string{"f:2: control characters are not allowed"}},
+	{"not UTF-8", "a: 1\nb: 2\nc: \xff\n", []string{"f:3: invalid leading UTF-8 octet"}},
+	{"unknown anchor", "a: 1\nb: *x\nc: 1\n", []string{"f:2: unknown anchor 'x' referenced"}},
+
+	{"pools is a number", "pools: 3\n", []string{"f:1:8: pools: must be a list, not a number"}},
+	{"pool is a list", "pools: [[]]\n", []string{"f:1:9: pools[0]: must be a mapping, not a list"}},
+	{"null", "log:\npools:\n-\n", []string{"f:1:5: log: needs a value", "f:3:2: pools[0]: needs a value"}},
+	{"string wanted, list", "log: {level: [info]}\n" + one, []string{"f:1:14: log.level: must be a string, not a list"}},
+	{"string wanted, number", pool("env: [A=1, 2]"), []string{"f:5:14: pools[0].env[1]: must be a string, not a number: put it in quotes"}},
+	{"string wanted, true", "log: {level: true}\n" + one, []string{"f:1:14: log.level: must be a string, not true or false: put it in quotes"}},
+	{"string wanted, date", pool("on_client_abort: 2020-01-01"), []string{"f:5:20: pools[0].on_client_abort: must be a string, not a date: put it in quotes"}},
+	{"list wanted, string", pool("env: A=1"), []string{"f:5:8: pools[0].env: must be a list, not a string"}},
+	{"mapping wanted, string", pool("limits: none"), []string{"f:5:11: pools[0].limits: must be a mapping, not a string"}},
+	{"boolean", pool("limits: {multiplex: yes, early_response: 1}"), []string{
+		`f:5:23: pools[0].limits.multiplex: must be true or false, not "yes"`,
+		`f:5:44: pools[0].limits.early_response: must be true or false, not "1"`,
+	}},
+	{"custom tag", pool("on_client_abort: !x kill"), []string{"f:5:20: pools[0].on_client_abort: must be a string, not a value tagged !x: put it in quotes"}},
+
+	{"unknown keys", "lgo: {level: x}\nzzz: 1\nmax_reqs: 1\n" + one, []string{
+		"f:1:1: lgo: unknown key (did you mean log?)",
+		"f:2:1: zzz: unknown key",
+		"f:3:1: max_reqs: unknown key",
+	}},
+	{"unknown keys of a pool", pool("limits: {qeue: 1}\n  max_req: 1\n  Timeout: 0\n  timout: 0"), []string{
+		"f:5:12: pools[0].limits.qeue: unknown key (did you mean queue?)",
+		"f:6:3: pools[0].max_req: unknown key (did you mean limits.max_reqs?)",
+		"f:7:3: pools[0].Timeout: unknown key (did you mean timeout?)",
+		"f:8:3: pools[0].timout: unknown key (did you mean timeout?)",
+	}},
+	{"unknown key of a listen", pool("listen: {adress: unix:/a}"), []string{"f:3:12: pools[0].listen.adress: unknown key (did you mean address?)"}},
+	{"unknown key that was meant to be required", "pool: []\n", []string{"f:1:1: pool: unknown key (did you mean pools?)"}},
+	{"unknown key beside the right one", pool("timeout: 5\n  timout: 5"), []string{
+		`f:5:12: pools[0].timeout: "5" needs a unit, for example 30s`,
+		"f:6:3: pools[0].timout: unknown key (did you mean timeout?)",
+	}},
+	{"key with a dot", "log.level: info\n" + one, []string{`f:1:1: "log.level": unknown key`}},
+	{"key is a list", "[a]: 1\n" + one, []string{`f:1:1: "?": a key must be a word`}},
+	{"duplicate keys", "log: {level: info, level: warn}\n" + one + "log: {}\n", []string{
+		"f:1:20: log.level: given twice, first in line 1",
+		"f:6:1: log: given twice, first in line 1",
+	}},
+	{"merge of a word", "log: {<<: x}\n" + one, []string{"f:1:11: log: << needs a mapping or a list of them"}},
+	{"merge of itself", "log: &a {<<: *a}\n" + one, []string{"f:1:6: log: << merges a mapping into itself"}},
+	{"alias bomb", "log: {<<: &e [&d [&c [&b [&a [{x: 1},{x: 1},{x: 1},{x: 1},{x: 1},{x: 1},{x: 1},{x: 1},{x: 1},{x: 1}]," +
+		strings.Repeat("*a,", 19) + "]," + strings.Repeat("*b,", 19) + "]," + strings.Repeat("*c,", 19) + "]," + strings.Repeat("*d,", 19) + "]}\n" + one,
+		[]string{"f:1:32: log.x: unknown key", "f:1:59: aliases unfold to too many values"}},
+
+	{"pool without anything", "pools:\n- {}\n", []string{
+		"f:2:3: pools[0].name: needs a name",
+		"f:2:3: pools[0].listen: needs at least one address",
+		"f:2:3: pools[0].process: needs process: what the pool runs",
+	}},
+	{"pool names", one + "- {name: a, listen: unix:/b, process: {root: [/]}}\n- {name: a b, listen: unix:/c, process: {root: [/]}}\n", []string{
+		"f:5:10: pools[1].name: already used at f:2:9 (pools[0].name)",
+		`f:6:10: pools[2].name: "a b" may hold letters, digits, '_', '.' and '-' only`,
+	}},
+	{"worker", "pools:\n- {name: a, listen: unix:/a, worker: {command: [x]}}\n- {name: b, listen: unix:/b, function: {}, process: {root: [x]}}\n", []string{
+		"f:2:30: pools[0].worker: this version runs process pools only",
+		"f:3:30: pools[1].function: this version runs process pools only",
+		`f:3:61: pools[1].process.root[0]: "x" is not an absolute path`,
+	}},
+	{"misspelled process", "pools:\n- {name: a, listen: unix:/a, proces: {}}\n", []string{"f:2:30: pools[0].proces: unknown key (did you mean process?)"}},
+
+	{"listen is a number", pool("listen: 3"), []string{"f:3:11: pools[0].listen: must be a string, not a number: put it in quotes"}},
+	{"listen is empty", pool("listen: []"), []string{"f:3:11: pools[0].listen: needs at least one address"}},
+	{"listen without address", pool("listen: [{mode: '0600'}]"), []string{"f:3:12: pools[0].listen[0].address: needs an address"}},
+	{"listen of null", pool("listen: [~]"), []string{"f:3:12: pools[0].listen[0]: needs a value"}},
+	{"addresses", pool("listen: [/run/x, 'unix:x', 'unix:/run/', 'unix:@', 'tcp:1', 'tcp:a:b', 'tcp:a:65536', 'tcp:a b:1', 'systemd:', 'systemd:a:b', \"unix:/a\\0b\", 'tcp:::1:80']"), []string{
+		`f:3:12: pools[0].listen[0]: "/run/x" is not unix:/path, unix:@name, tcp:host:port or systemd:NAME`,
+		`f:3:20: pools[0].listen[1]: "unix:x" needs an absolute path of a socket, or @name`,
+		`f:3:30: pools[0].listen[2]: "unix:/run/" needs an absolute path of a socket, or @name`,
+		`f:3:44: pools[0].listen[3]: "unix:@" needs an absolute path of a socket, or @name`,
+		`f:3:54: pools[0].listen[4]: "tcp:1" needs a host and a port, as tcp:127.0.0.1:9000 or tcp:[::1]:9000`,
+		`f:3:63: pools[0].listen[5]: "tcp:a:b" needs a port from 0 to 65535, not "b"`,
+		`f:3:74: pools[0].listen[6]: "tcp:a:65536" needs a port from 0 to 65535, not "65536"`,
+		`f:3:89: pools[0].listen[7]: "tcp:a b:1" has the host "a b", which is neither a name nor an IP address`,
+		`f:3:102: pools[0].listen[8]: "systemd:" needs a name without a colon`,
+		`f:3:114: pools[0].listen[9]: "systemd:a:b" needs a name without a colon`,
+		`f:3:129: pools[0].listen[10]: "unix:/a\x00b" contains NUL`,
+		`f:3:143: pools[0].listen[11]: "tcp:::1:80" needs a host and a port, as tcp:127.0.0.1:9000 or tcp:[::1]:9000`,
+	}},
+	{"long path", pool("listen: unix:/" + strings.Repeat("x", 107)), []string{
+		`f:3:11: pools[0].listen: "unix:/` + strings.Repeat("x", 107) + `" has a path of 108 bytes, 107 is the most`,
+	}},
+	{"same address", pool("listen: [unix:/a, 'unix://a', 'tcp:[::1]:80', 'tcp:[0::1]:080', 'tcp:127.0.0.1:9253']"), []string{
+		"f:3:21: pools[0].listen[1]: already used at f:3:12 (pools[0].listen[0])",
+		"f:3:49: pools[0].listen[3]: already used at f:3:33 (pools[0].listen[2])",
+		"f:3:67: pools[0].listen[4]: already used at f:1:1 (admin.listen)",
+	}},
+	{"open to others", pool("listen: ['tcp::1', 'tcp:0.0.0.0:2', 'tcp:[::]:3', 'tcp:example.org:4', {address: 'tcp:10.0.0.1:5', allow: []}]"), []string{
+		`f:3:12: pools[0].listen[0].allow: "tcp::1" is open to other machines: name the networks that may connect`,
+		`f:3:22: pools[0].listen[1].allow: "tcp:0.0.0.0:2" is open to other machines: name the networks that may connect`,
+		`f:3:39: pools[0].listen[2].allow: "tcp:[::]:3" is open to other machines: name the networks that may connect`,
+		`f:3:53: pools[0].listen[3].allow: "tcp:example.org:4" is open to other machines: name the networks that may connect`,
+		`f:3:109: pools[0].listen[4].allow: "tcp:10.0.0.1:5" is open to other machines: name the networks that may connect`,
+	}},
+	{"allow", pool("listen: {address: 'tcp:[::]:1', allow: [10.0.0.0/33, 10.0.0.1/8, x, 7, '::ffff:10.0.0.0/104', 'fe80::1%eth0']}"), []string{
+		`f:3:43: pools[0].listen.allow[0]: "10.0.0.0/33" is not a network, for example 10.0.0.0/8 or 2001:db8::1`,
+		`f:3:56: pools[0].listen.allow[1]: "10.0.0.1/8" has bits set after its prefix (did you mean 10.0.0.0/8?)`,
+		`f:3:68: pools[0].listen.allow[2]: "x" is not a network, for example 10.0.0.0/8 or 2001:db8::1`,
+		`f:3:71: pools[0].listen.allow[3]: "7" is not a network, for example 10.0.0.0/8 or 2001:db8::1`,
+		`f:3:74: pools[0].listen.allow[4]: "::ffff:10.0.0.0/104" is an IPv4 network written as IPv6: write it as IPv4`,
+		`f:3:97: pools[0].listen.allow[5]: "fe80::1%eth0" is not a network, for example 10.0.0.0/8 or 2001:db8::1`,
+	}},
+	{"keys of another address", pool("listen:\n  - {address: 'unix:@a', mode: '0660', owner: a, group: b, allow: ['::1']}\n  - {address: 'tcp:localhost:1', mode: '0660', allow_uids: [1]}\n  - {address: 'systemd:x', owner: a}"), []string{
+		"f:4:32: pools[0].listen[0].mode: is for unix:/path only",
+		"f:4:47: pools[0].listen[0].owner: is for unix:/path only",
+		"f:4:57: pools[0].listen[0].group: is for unix:/path only",
+		"f:4:67: pools[0].listen[0].allow: is for tcp and systemd only",
+		"f:5:40: pools[0].listen[1].mode: is for unix:/path only",
+		"f:5:60: pools[0].listen[1].allow_uids: is for unix and systemd only",
+		"f:6:35: pools[0].listen[2].owner: is for unix:/path only",
+	}},
+	{"modes", pool("listen: [{address: unix:/a, mode: 9999}, {address: unix:/b, mode: rw}, {address: unix:/c, mode: '1777'}, {address: unix:/d, mode: []}]"), []string{
+		`f:3:37: pools[0].listen[0].mode: "9999" is not an octal mode from 0000 to 0777, for example "0660"`,
+		`f:3:69: pools[0].listen[1].mode: "rw" is not an octal mode from 0000 to 0777, for example "0660"`,
+		`f:3:99: pools[0].listen[2].mode: "1777" is not an octal mode from 0000 to 0777, for example "0660"`,
+		`f:3:133: pools[0].listen[3].mode: must be an octal mode, not a list`,
+	}},
+	{"uids", pool("listen: {address: unix:/a, allow_uids: [-1, 4294967296, root]}"), []string{
+		`f:3:43: pools[0].listen.allow_uids[0]: must be an integer from 0 to 4294967295, not "-1"`,
+		`f:3:47: pools[0].listen.allow_uids[1]: must be an integer from 0 to 4294967295, not "4294967296"`,
+		`f:3:59: pools[0].listen.allow_uids[2]: must be an integer, not "root"`,
+	}},
+
+	{"counts", pool("limits: {max_conns: -1, max_reqs: 1.5, queue: '5'}\n  listen: unix:/b"), []string{
+		`f:5:23: pools[0].limits.max_conns: must be an integer from 0 to 2147483647, not "-1"`,
+		`f:5:37: pools[0].limits.max_reqs: must be an integer, not "1.5"`,
+		`f:5:49: pools[0].limits.queue: must be an integer, not "5"`,
+		"f:6:3: pools[0].listen: given twice, first in line 3",
+	}},
+	{"backlog", pool("listen: {address: unix:/a, backlog: 2147483648}"), []string{
+		`f:3:39: pools[0].listen.backlog: must be an integer from 0 to 2147483647, not "2147483648"`,
+	}},
+	{"durations", "shutdown_timeout: 30\n" + pool("timeout: -1s\n  limits: {queue_timeout: 1.5, read_timeout: 1d, write_timeout: [], idle_timeout: ''}"), []string{
+		`f:1:19: shutdown_timeout: "30" needs a unit, for example 30s`,
+		`f:6:12: pools[0].timeout: "-1s" is negative`,
+		`f:7:27: pools[0].limits.queue_timeout: "1.5" needs a unit, for example 30s`,
+		`f:7:46: pools[0].limits.read_timeout: "1d" is not a duration, for example 250ms or 30s`,
+		`f:7:65: pools[0].limits.write_timeout: must be a duration, not a list`,
+		`f:7:83: pools[0].limits.idle_timeout: "" is not a duration, for example 250ms or 30s`,
+	}},
+	{"sizes", pool("limits: {params: -1, body: 8EiB, body_memory: lots}"), []string{
+		`f:5:20: pools[0].limits.params: "-1" is negative`,
+		`f:5:30: pools[0].limits.body: "8EiB" is too large`,
+		`f:5:49: pools[0].limits.body_memory: "lots" is not a size, for example 65536, 64KiB or 1MiB`,
+	}},
+	{"more sizes", pool("limits: {params: 99999999999999999999, body: 1.5, body_memory: 99999999999EiB}"), []string{
+		`f:5:20: pools[0].limits.params: "99999999999999999999" is too large`,
+		`f:5:48: pools[0].limits.body: "1.5" is not a size, for example 65536, 64KiB or 1MiB`,
+		`f:5:66: pools[0].limits.body_memory: "99999999999EiB" is too large`,
+	}},
+	{"body_memory", pool("limits: {body_memory: 0}"), []string{
+		"f:5:25: pools[0].limits.body_memory: must be at least 4KiB: a body passes through this buffer",
+	}},
+
+	{"words", "log: {level: x, format: jsn, output: ''}\n" + pool("on_client_abort: klil"), []string{
+		`f:1:14: log.level: "x" is not one of debug, info, warn, error`,
+		`f:1:25: log.format: "jsn" is not one of auto, console, json (did you mean json?)`,
+		`f:1:38: log.output: is empty: write stderr, stdout or a file`,
+		`f:6:20: pools[0].on_client_abort: "klil" is not one of kill, ignore (did you mean kill?)`,
+	}},
+	{"admin", "admin: {listen: 'unix:@x'}\n" + one, []string{`f:1:17: admin.listen: "unix:@x" is not tcp:host:port or unix:/path`}},
+	{"admin address", "admin: {listen: 'tcp:9253'}\n" + one, []string{
+		`f:1:17: admin.listen: "tcp:9253" needs a host and a port, as tcp:127.0.0.1:9000 or tcp:[::1]:9000`,
+	}},
+	{"env", pool("env: [A, =x, 1A=x, 'A B=x', \"A=\\0\"]\n  pass_env: [A=x, '', B]"), []string{
+		`f:5:9: pools[0].env[0]: "A" is not NAME=value`,
+		`f:5:12: pools[0].env[1]: "=x" is not NAME=value`,
+		`f:5:16: pools[0].env[2]: "1A=x" is not NAME=value`,
+		`f:5:22: pools[0].env[3]: "A B=x" is not NAME=value`,
+		`f:5:31: pools[0].env[4]: "A=\x00" contains NUL`,
+		`f:6:14: pools[0].pass_env[0]: "A=x" is not the name of a variable`,
+		`f:6:19: pools[0].pass_env[1]: "" is not the name of a variable`,
+	}},
+	{"process without root", pool("process: {}"), []string{"f:4:12: pools[0].process.root: needs at least one folder, unless scripts is given"}},
+	{"process", pool("process:\n    root: [srv, '']\n    scripts: [x, '/a[']\n    extensions: [cgi, ., .a/b]\n    interpreters: [.a=/x, .b=x, .a=/y, c=/z, .d]\n    dir: here\n    stderr: logs"), []string{
+		`f:5:12: pools[0].process.root[0]: "srv" is not an absolute path`,
+		`f:5:17: pools[0].process.root[1]: "" is not an absolute path`,
+		`f:6:15: pools[0].process.scripts[0]: "x" is not an absolute path`,
+		`f:6:18: pools[0].process.scripts[1]: "/a[": syntax error in pattern`,
+		`f:7:18: pools[0].process.extensions[0]: "cgi" is not an extension, for example .cgi`,
+		`f:7:23: pools[0].process.extensions[1]: "." is not an extension, for example .cgi`,
+		`f:7:26: pools[0].process.extensions[2]: ".a/b" is not an extension, for example .cgi`,
+		`f:8:27: pools[0].process.interpreters[1]: ".b=x" is not .extension=/path`,
+		`f:8:33: pools[0].process.interpreters[2]: already used at f:8:20 (pools[0].process.interpreters[0])`,
+		`f:8:40: pools[0].process.interpreters[3]: "c=/z" is not .extension=/path`,
+		`f:8:46: pools[0].process.interpreters[4]: ".d" is not .extension=/path`,
+		`f:9:10: pools[0].process.dir: "here" is not an absolute path`,
+		`f:10:13: pools[0].process.stderr: "logs" is not one of log, client, both (did you mean log?)`,
+	}},
+}
+
+func TestFaults(t *testing.T) {
+	for _, tt := range faultTests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := load(t, tt.text)
+			wantFaults(t, err, tt.want...)
+		})
+	}
+}

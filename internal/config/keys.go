@@ -1,0 +1,138 @@
+package config
+
+import (
+	"io/fs"
+	"net/netip"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/agnivade/levenshtein"
+)
+
+// A field is one key of a mapping.
+type field struct {
+	name     string
+	typ      reflect.Type
+	fallback any // its default in the form the file would give it; nil for none
+}
+
+var (
+	poolType    = reflect.TypeFor[Pool]()
+	listenType  = reflect.TypeFor[Listen]()
+	listensType = reflect.TypeFor[[]Listen]()
+)
+
+// isMapping tells the structs whose fields are keys from those that are one value.
+func isMapping(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && t.NumField() > 0 && t.Field(0).Tag.Get("mapstructure") != ""
+}
+
+// fields lists the keys of a mapping in the order of the struct.
+func fields(t reflect.Type) []field {
+	var list []field
+	for f := range t.Fields() {
+		if name := f.Tag.Get("mapstructure"); name != "" {
+			list = append(list, field{name, f.Type, fallback(f.Type, f.Tag.Get("default"))})
+		}
+	}
+	return list
+}
+
+func fallback(t reflect.Type, text string) any {
+	switch {
+	case t.Kind() == reflect.Pointer:
+		return nil
+	case isMapping(t):
+		return defaults(t)
+	case t.Kind() == reflect.Slice:
+		list := []any{}
+		for word := range strings.SplitSeq(text, ",") {
+			if word != "" {
+				list = append(list, word)
+			}
+		}
+		return list
+	default:
+		return text
+	}
+}
+
+// defaults is the mapping that has no key of its own.
+func defaults(t reflect.Type) map[string]any {
+	m := map[string]any{}
+	for _, f := range fields(t) {
+		if f.fallback != nil {
+			m[f.name] = f.fallback
+		}
+	}
+	return m
+}
+
+// names lists the keys of t and, dotted, those of the mappings in it.
+func names(t reflect.Type) []string {
+	var own, below []string
+	for _, f := range fields(t) {
+		own = append(own, f.name)
+		typ := f.typ
+		if typ.Kind() == reflect.Pointer {
+			typ = typ.Elem()
+		}
+		if isMapping(typ) {
+			for _, name := range names(typ) {
+				below = append(below, f.name+"."+name)
+			}
+		}
+	}
+	return append(own, below...)
+}
+
+// closest returns the candidate whose last name is nearest to what was
+// written, "" when none is near.
+func closest(written string, candidates []string) string {
+	if len(written) > 40 { // longer than any key: not worth a matrix
+		return ""
+	}
+	best, least := "", 1+min(3, 1+len(written)/3)
+	for _, c := range candidates {
+		last := c[strings.LastIndexByte(c, '.')+1:]
+		if d := levenshtein.ComputeDistance(written, last); d < least {
+			best, least = c, d
+		}
+	}
+	return best
+}
+
+// didYouMean is the end of a fault's text, "" when nothing is near.
+func didYouMean(written string, candidates []string) string {
+	if c := closest(written, candidates); c != "" {
+		return " (did you mean " + c + "?)"
+	}
+	return ""
+}
+
+// wanted says in words what a value of type t looks like.
+func wanted(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[time.Duration]():
+		return "a duration"
+	case reflect.TypeFor[int64]():
+		return "a size"
+	case reflect.TypeFor[fs.FileMode]():
+		return "an octal mode"
+	case reflect.TypeFor[netip.Prefix]():
+		return "a network"
+	}
+	switch t.Kind() {
+	case reflect.Slice:
+		return "a list"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Uint32:
+		return "an integer"
+	}
+	if isMapping(t) {
+		return "a mapping"
+	}
+	return "a string"
+}

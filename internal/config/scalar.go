@@ -1,0 +1,146 @@
+package config
+
+import (
+	"fmt"
+	"io/fs"
+	"math"
+	"net/netip"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+// scalar is the decode hook: the texts of the tree, of variables and of flags
+// become values by the type of the field alone. An int64 is a size, an int a count.
+//
+// It also fills a nil pointer, since mapstructure keeps what it decodes into a
+// pointer only if all of it is right, and a rule must see the rest too.
+func scalar(from, to reflect.Value) (any, error) {
+	if to.Kind() == reflect.Pointer && to.IsNil() {
+		to.Set(reflect.New(to.Type().Elem()))
+	}
+	text, ok := from.Interface().(string)
+	if !ok {
+		return from.Interface(), nil
+	}
+	switch to.Type() {
+	case reflect.TypeFor[time.Duration]():
+		return parseDuration(text)
+	case reflect.TypeFor[int64]():
+		return parseSize(text)
+	case reflect.TypeFor[int]():
+		return parseInteger(text, math.MaxInt32)
+	case reflect.TypeFor[uint32]():
+		n, err := parseInteger(text, math.MaxUint32)
+		return uint32(n), err
+	case reflect.TypeFor[bool]():
+		return parseBool(text)
+	case reflect.TypeFor[fs.FileMode]():
+		return parseMode(text)
+	case reflect.TypeFor[netip.Prefix]():
+		return parseNetwork(text)
+	case reflect.TypeFor[Interpreter]():
+		return parseInterpreter(text)
+	}
+	return text, nil
+}
+
+func parseDuration(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		if _, number := strconv.ParseFloat(text, 64); number == nil {
+			return 0, fmt.Errorf("%q needs a unit, for example 30s", text)
+		}
+		return 0, fmt.Errorf("%q is not a duration, for example 250ms or 30s", text)
+	}
+	if d < 0 {
+		return 0, fmt.Errorf("%q is negative", text)
+	}
+	return d, nil
+}
+
+func parseSize(text string) (int64, error) {
+	if strings.HasPrefix(text, "-") {
+		return 0, fmt.Errorf("%q is negative", text)
+	}
+	if n, err := strconv.ParseInt(text, 0, 64); err == nil {
+		return n, nil
+	}
+	n, err := humanize.ParseBytes(text)
+	_, number := strconv.ParseFloat(text, 64)
+	switch {
+	case err == nil && n > math.MaxInt64, err != nil && (number == nil || strings.HasPrefix(err.Error(), "too large")):
+		return 0, fmt.Errorf("%q is too large", text)
+	case err != nil || number == nil:
+		return 0, fmt.Errorf("%q is not a size, for example 65536, 64KiB or 1MiB", text)
+	}
+	return int64(n), nil
+}
+
+func parseInteger(text string, most int64) (int, error) {
+	n, err := strconv.ParseInt(text, 0, 64)
+	if err != nil || n < 0 || n > most {
+		return 0, fmt.Errorf("must be an integer from 0 to %d, not %q", most, text)
+	}
+	return int(n), nil
+}
+
+func parseBool(text string) (bool, error) {
+	switch strings.ToLower(text) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("must be true or false, not %q", text)
+}
+
+func parseMode(text string) (fs.FileMode, error) {
+	n, err := strconv.ParseUint(strings.TrimPrefix(text, "0o"), 8, 32)
+	if err != nil || n > 0o777 {
+		return 0, fmt.Errorf("%q is not an octal mode from 0000 to 0777, for example \"0660\"", text)
+	}
+	return fs.FileMode(n), nil
+}
+
+func parseNetwork(text string) (netip.Prefix, error) {
+	if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
+		ip = ip.Unmap()
+		return netip.PrefixFrom(ip, ip.BitLen()), nil
+	}
+	network, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil:
+		return network, fmt.Errorf("%q is not a network, for example 10.0.0.0/8 or 2001:db8::1", text)
+	case network.Addr().Is4In6():
+		return network, fmt.Errorf("%q is an IPv4 network written as IPv6: write it as IPv4", text)
+	case network != network.Masked():
+		return network, fmt.Errorf("%q has bits set after its prefix (did you mean %s?)", text, network.Masked())
+	}
+	return network, nil
+}
+
+func parseInterpreter(text string) (Interpreter, error) {
+	extension, path, _ := strings.Cut(text, "=")
+	if !isExtension(extension) || !strings.HasPrefix(path, "/") {
+		return Interpreter{}, fmt.Errorf("%q is not .extension=/path", text)
+	}
+	return Interpreter{extension, path}, nil
+}
+
+func isExtension(s string) bool {
+	return len(s) > 1 && s[0] == '.' && !strings.Contains(s, "/")
+}
+
+// formatSize writes n with the largest unit that divides it.
+func formatSize(n int64) string {
+	for i, unit := range []string{"EiB", "PiB", "TiB", "GiB", "MiB", "KiB"} {
+		if size := int64(1) << (60 - 10*i); n >= size && n%size == 0 {
+			return strconv.FormatInt(n/size, 10) + unit
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}

@@ -1,0 +1,330 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"reflect"
+	"regexp"
+	"sort"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// parse returns the root of the one document in data, nil when it is empty.
+// Its error is a place without a column and a text.
+func parse(data []byte) (*yaml.Node, *Fault) {
+	var doc yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	switch err := dec.Decode(&doc); {
+	case err == io.EOF:
+		return nil, nil
+	case err != nil:
+		return nil, syntaxFault(data, err)
+	}
+	var second yaml.Node
+	switch err := dec.Decode(&second); {
+	case err == nil:
+		return nil, &Fault{Line: second.Line, Column: second.Column, Text: "a second YAML document: one file holds one"}
+	case err != io.EOF:
+		return nil, syntaxFault(data, err)
+	}
+	return doc.Content[0], nil
+}
+
+var (
+	yamlLine = regexp.MustCompile(`^line (\d+): `)
+	// yamlFromZero matches the errors of the library's parser, which counts
+	// lines from 0; its scanner counts from 1.
+	yamlFromZero = regexp.MustCompile(`^did not find expected (<|node|'-'|key|',' or)`)
+)
+
+// syntaxFault finds the line of a YAML error. The library does not tell it for
+// the first line, for a bad byte and for an unknown anchor: there it is the
+// shortest run of lines that has the same error.
+func syntaxFault(data []byte, err error) *Fault {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if m := yamlLine.FindStringSubmatch(text); m != nil {
+		line, _ := strconv.Atoi(m[1])
+		text = text[len(m[0]):]
+		if yamlFromZero.MatchString(text) {
+			line++
+		}
+		return &Fault{Line: line, Text: text}
+	}
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	i := sort.Search(len(lines)-1, func(i int) bool {
+		dec := yaml.NewDecoder(bytes.NewReader(bytes.Join(lines[:i+1], nil)))
+		var got error
+		for got == nil {
+			got = dec.Decode(new(yaml.Node))
+		}
+		return got.Error() == err.Error()
+	})
+	return &Fault{Line: i + 1, Text: text}
+}
+
+// maxNodes bounds what aliases and merges may unfold to.
+const maxNodes = 1 << 18
+
+// A tree turns the nodes of one file into plain maps, lists and texts with
+// every default filled in, and notes the place of each value. What is wrong in
+// shape becomes a fault and is replaced, so that the rest can be checked too.
+type tree struct {
+	*report
+	file      string
+	firstPool int // how many pools the files before this one gave
+	visited   int
+	merging   map[*yaml.Node]bool
+}
+
+func newTree(r *report, file string, firstPool int) *tree {
+	return &tree{report: r, file: file, firstPool: firstPool, merging: map[*yaml.Node]bool{}}
+}
+
+// read returns the mapping that the whole file is; an empty file is an empty
+// mapping. ok is false when it is anything else.
+func (t *tree) read(data []byte, typ reflect.Type, root spot) (m map[string]any, ok bool) {
+	t.places[root.key] = place{file: t.file, line: 1, column: 1}
+	n, fault := parse(data)
+	switch {
+	case fault != nil:
+		t.addAt(place{t.file, fault.Line, fault.Column, ""}, "%s", fault.Text)
+		return nil, false
+	case n == nil || isNull(n):
+		return defaults(typ), true
+	}
+	v, ok := t.value(n, typ, root)
+	m, _ = v.(map[string]any)
+	return m, ok
+}
+
+// A spot is a value's path in the whole Config and in its own file.
+type spot struct{ key, shown string }
+
+func (s spot) field(name string) spot {
+	if !plainWord.MatchString(name) {
+		name = strconv.Quote(name)
+	}
+	return spot{strings.TrimPrefix(s.key+"."+name, "."), strings.TrimPrefix(s.shown+"."+name, ".")}
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+func (t *tree) element(list spot, i int) spot {
+	shown := fmt.Sprintf("%s[%d]", list.shown, i)
+	if list.shown == "pools" {
+		return spot{fmt.Sprintf("pools[%d]", t.firstPool+i), shown}
+	}
+	return spot{fmt.Sprintf("%s[%d]", list.key, i), shown}
+}
+
+func (t *tree) place(n *yaml.Node, at spot) place {
+	return place{t.file, n.Line, n.Column, at.shown}
+}
+
+// fault reports what is wrong with the shape of the value at a spot.
+func (t *tree) fault(n *yaml.Node, at spot, format string, args ...any) {
+	t.muted[at.key] = true
+	t.addAt(t.place(n, at), format, args...)
+}
+
+// value returns the plain form of n as typ; ok is false if its shape is wrong.
+func (t *tree) value(n *yaml.Node, typ reflect.Type, at spot) (plain any, ok bool) {
+	n = resolve(n)
+	if typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	t.places[at.key] = t.place(n, at)
+	delete(t.muted, at.key) // given: what is wrong with it is its own
+	switch {
+	case !t.spend(n):
+		return nil, false
+	case isNull(n):
+		t.fault(n, at, "needs a value")
+		return nil, false
+	case typ == listensType && n.Kind != yaml.SequenceNode:
+		v, ok := t.value(n, listenType, spot{at.key + "[0]", at.shown})
+		return []any{v}, ok
+	case typ == listenType && n.Kind == yaml.ScalarNode:
+		m := defaults(listenType)
+		m["address"], _ = t.scalar(n, reflect.TypeFor[string](), spot{at.key + ".address", at.shown})
+		return m, true
+	case isMapping(typ) && n.Kind == yaml.MappingNode:
+		return t.mapping(n, typ, at), true
+	case typ.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
+		return t.list(n, typ.Elem(), at), true
+	default:
+		return t.scalar(n, typ, at)
+	}
+}
+
+// spend counts n against maxNodes and reports the excess once.
+func (t *tree) spend(n *yaml.Node) bool {
+	t.visited++
+	if t.visited == maxNodes {
+		t.fault(n, spot{}, "aliases unfold to too many values")
+	}
+	return t.visited < maxNodes
+}
+
+func resolve(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
+}
+
+func isNull(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
+}
+
+func (t *tree) list(n *yaml.Node, elem reflect.Type, at spot) []any {
+	out := make([]any, len(n.Content))
+	for i, c := range n.Content {
+		v, ok := t.value(c, elem, t.element(at, i))
+		if !ok {
+			v = fallback(elem, "")
+		}
+		out[i] = v
+	}
+	return out
+}
+
+func (t *tree) mapping(n *yaml.Node, typ reflect.Type, at spot) map[string]any {
+	out := defaults(typ)
+	known := map[string]reflect.Type{}
+	for _, f := range fields(typ) {
+		known[f.name] = f.typ
+	}
+	for _, e := range t.entries(n, at) {
+		name := e.key.Value
+		if known[name] == nil {
+			t.unknown(e.key, typ, at)
+		} else if v, ok := t.value(e.value, known[name], at.field(name)); ok {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// unknown reports a key that typ does not have. The key that was meant, if one
+// can be told, is not reported as missing.
+func (t *tree) unknown(key *yaml.Node, typ reflect.Type, at spot) {
+	spot := at.field(key.Value)
+	if typ == poolType && (key.Value == "worker" || key.Value == "function") {
+		t.fault(key, spot, "this version runs process pools only")
+		t.explain(at.field("process").key)
+		return
+	}
+	text := "unknown key" + didYouMean(key.Value, names(typ))
+	if typ == includedType {
+		text += ": an included file holds pools only"
+	}
+	t.fault(key, spot, "%s", text)
+	t.explain(at.key + "." + closest(key.Value, names(typ)))
+}
+
+// explain mutes a key that is absent for a reason already reported.
+func (t *tree) explain(key string) {
+	key = strings.TrimPrefix(key, ".")
+	if _, given := t.places[key]; !given {
+		t.muted[key] = true
+	}
+}
+
+// scalar returns the text of n, if YAML takes it for something that typ can be.
+func (t *tree) scalar(n *yaml.Node, typ reflect.Type, at spot) (text string, ok bool) {
+	t.places[at.key] = t.place(n, at)
+	tag := n.ShortTag()
+	want := map[string]string{"a string": "!!str", "true or false": "!!bool", "an integer": "!!int"}[wanted(typ)]
+	switch {
+	case n.Kind != yaml.ScalarNode || isMapping(typ) || typ.Kind() == reflect.Slice:
+		t.fault(n, at, "must be %s, not %s", wanted(typ), described(tag))
+	case want == "!!str" && tag != want:
+		t.fault(n, at, "must be a string, not %s: put it in quotes", described(tag))
+	case want != "" && tag != want:
+		t.fault(n, at, "must be %s, not %q", wanted(typ), n.Value)
+	default:
+		return n.Value, true
+	}
+	return "", false
+}
+
+func described(tag string) string {
+	switch tag {
+	case "!!map":
+		return "a mapping"
+	case "!!seq":
+		return "a list"
+	case "!!str":
+		return "a string"
+	case "!!int", "!!float":
+		return "a number"
+	case "!!bool":
+		return "true or false"
+	case "!!timestamp":
+		return "a date"
+	default:
+		return "a value tagged " + tag
+	}
+}
+
+type entry struct{ key, value *yaml.Node }
+
+// entries lists the pairs of a mapping, each key once: its own, then those
+// that it merges.
+func (t *tree) entries(n *yaml.Node, at spot) []entry {
+	var own, merged []entry
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content) && t.spend(n); i += 2 {
+		key, value := resolve(n.Content[i]), resolve(n.Content[i+1])
+		switch line, twice := seen[key.Value]; {
+		case key.Kind != yaml.ScalarNode:
+			t.fault(key, at.field("?"), "a key must be a word")
+		case twice:
+			t.addAt(t.place(key, at.field(key.Value)), "given twice, first in line %d", line)
+		case key.ShortTag() == "!!merge":
+			seen[key.Value] = key.Line
+			merged = t.merged(value, at)
+		default:
+			seen[key.Value] = key.Line
+			own = append(own, entry{key, value})
+		}
+	}
+	for _, e := range merged {
+		if _, overridden := seen[e.key.Value]; !overridden {
+			seen[e.key.Value] = e.key.Line
+			own = append(own, e)
+		}
+	}
+	return own
+}
+
+// merged lists the pairs that "<<: n" brings in; of equal keys the first counts.
+func (t *tree) merged(n *yaml.Node, at spot) []entry {
+	switch {
+	case !t.spend(n):
+		return nil
+	case t.merging[n]:
+		t.addAt(t.place(n, at), "<< merges a mapping into itself")
+		return nil
+	}
+	t.merging[n] = true
+	defer delete(t.merging, n)
+	switch n.Kind {
+	case yaml.MappingNode:
+		return t.entries(n, at)
+	case yaml.SequenceNode:
+		var all []entry
+		for _, c := range n.Content {
+			all = append(all, t.merged(resolve(c), at)...)
+		}
+		return all
+	default:
+		t.addAt(t.place(n, at), "<< needs a mapping or a list of them")
+		return nil
+	}
+}

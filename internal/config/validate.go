@@ -1,0 +1,195 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const minBodyMemory = 4 << 10
+
+var (
+	poolName     = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+)
+
+// validate reports what breaks a rule that needs no look at the machine.
+func (r *report) validate(c *Config) {
+	r.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	r.oneOf("log.format", c.Log.Format, "auto", "console", "json")
+	if c.Log.Output == "" {
+		r.add("log.output", "is empty: write stderr, stdout or a file")
+	}
+	users := map[string]string{} // address id: key of who has it
+	r.adminListen(c.Admin.Listen, users)
+	if len(c.Pools) == 0 {
+		r.add("pools", "no pools")
+	}
+	owners := map[string]string{} // pool name: key of who has it
+	for i := range c.Pools {
+		key := fmt.Sprintf("pools[%d]", i)
+		r.poolName(key+".name", c.Pools[i].Name, owners)
+		r.pool(key, &c.Pools[i])
+		for j, l := range c.Pools[i].Listen {
+			r.listen(fmt.Sprintf("%s.listen[%d]", key, j), l, users)
+		}
+	}
+}
+
+func (r *report) oneOf(key, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		r.add(key, "%q is not one of %s%s", value, strings.Join(allowed, ", "), didYouMean(value, allowed))
+	}
+}
+
+// unique reports a value that an earlier key has.
+func (r *report) unique(key, value string, seen map[string]string) {
+	if first, taken := seen[value]; taken {
+		p := r.find(first)
+		r.add(key, "already used at %s (%s)", p, p.path)
+		return
+	}
+	seen[value] = key
+}
+
+func (r *report) adminListen(listen string, users map[string]string) {
+	const key = "admin.listen"
+	if listen == "" {
+		return
+	}
+	switch a, err := parseAddress(listen); {
+	case err != nil:
+		r.add(key, "%v", err)
+	case a.kind != "tcp" && a.kind != "unix":
+		r.add(key, "%q is not tcp:host:port or unix:/path", listen)
+	case a.id != "":
+		users[a.id] = key
+	}
+}
+
+func (r *report) poolName(key, name string, owners map[string]string) {
+	switch {
+	case name == "":
+		r.add(key, "needs a name")
+	case !poolName.MatchString(name):
+		r.add(key, "%q may hold letters, digits, '_', '.' and '-' only", name)
+	default:
+		r.unique(key, name, owners)
+	}
+}
+
+func (r *report) pool(key string, p *Pool) {
+	if len(p.Listen) == 0 {
+		r.add(key+".listen", "needs at least one address")
+	}
+	if p.Limits.BodyMemory < minBodyMemory {
+		r.add(key+".limits.body_memory", "must be at least %s: a body passes through this buffer", formatSize(minBodyMemory))
+	}
+	r.oneOf(key+".on_client_abort", p.OnClientAbort, "kill", "ignore")
+	for i, v := range p.Env {
+		r.env(fmt.Sprintf("%s.env[%d]", key, i), v)
+	}
+	for i, name := range p.PassEnv {
+		if !variableName.MatchString(name) {
+			r.add(fmt.Sprintf("%s.pass_env[%d]", key, i), "%q is not the name of a variable", name)
+		}
+	}
+	if p.Process == nil {
+		r.add(key+".process", "needs process: what the pool runs")
+		return
+	}
+	r.process(key+".process", p.Process)
+}
+
+func (r *report) env(key, text string) {
+	name, _, assigned := strings.Cut(text, "=")
+	switch {
+	case !assigned || !variableName.MatchString(name):
+		r.add(key, "%q is not NAME=value", text)
+	case strings.ContainsRune(text, 0):
+		r.add(key, "%q contains NUL", text)
+	}
+}
+
+func (r *report) listen(key string, l Listen, users map[string]string) {
+	if l.Address == "" {
+		r.add(key+".address", "needs an address")
+		return
+	}
+	a, err := parseAddress(l.Address)
+	if err != nil {
+		r.add(key+".address", "%v", err)
+		return
+	}
+	if a.id != "" {
+		r.unique(key+".address", a.id, users)
+	}
+	r.fileKeys(key, l, a)
+	r.clientKeys(key, l, a)
+}
+
+// fileKeys reports keys of a socket file beside an address that has none.
+func (r *report) fileKeys(key string, l Listen, a address) {
+	if a.kind == "unix" {
+		return
+	}
+	_, mode := r.places[key+".mode"] // the field alone may hold the default
+	for name, given := range map[string]bool{"mode": mode, "owner": l.Owner != "", "group": l.Group != ""} {
+		if given {
+			r.add(key+"."+name, "is for unix:/path only")
+		}
+	}
+}
+
+// clientKeys reports rules for clients that the address cannot apply, and a
+// lack of them where every machine could connect.
+func (r *report) clientKeys(key string, l Listen, a address) {
+	if len(l.Allow) > 0 && a.kind != "tcp" && a.kind != "systemd" {
+		r.add(key+".allow", "is for tcp and systemd only")
+	}
+	if len(l.AllowUIDs) > 0 && a.kind == "tcp" {
+		r.add(key+".allow_uids", "is for unix and systemd only")
+	}
+	if len(l.Allow) == 0 && a.kind == "tcp" && !a.loopback {
+		r.add(key+".allow", "%q is open to other machines: name the networks that may connect", l.Address)
+	}
+}
+
+func (r *report) process(key string, p *Process) {
+	if len(p.Root) == 0 && len(p.Scripts) == 0 {
+		r.add(key+".root", "needs at least one folder, unless scripts is given")
+	}
+	for i, root := range p.Root {
+		r.absolute(fmt.Sprintf("%s.root[%d]", key, i), root)
+	}
+	for i, script := range p.Scripts {
+		k := fmt.Sprintf("%s.scripts[%d]", key, i)
+		r.absolute(k, script)
+		if _, err := filepath.Match(script, ""); err != nil {
+			r.add(k, "%q: %v", script, err)
+		}
+	}
+	for i, extension := range p.Extensions {
+		if !isExtension(extension) {
+			r.add(fmt.Sprintf("%s.extensions[%d]", key, i), "%q is not an extension, for example .cgi", extension)
+		}
+	}
+	seen := map[string]string{}
+	for i, in := range p.Interpreters {
+		if in.Extension != "" {
+			r.unique(fmt.Sprintf("%s.interpreters[%d]", key, i), in.Extension, seen)
+		}
+	}
+	if p.Dir != "" {
+		r.absolute(key+".dir", p.Dir)
+	}
+	r.oneOf(key+".stderr", p.Stderr, "log", "client", "both")
+}
+
+func (r *report) absolute(key, path string) {
+	if !filepath.IsAbs(path) {
+		r.add(key, "%q is not an absolute path", path)
+	}
+}
