@@ -1,0 +1,104 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+type addressKind int
+
+const (
+	unixPath addressKind = iota
+	unixAbstract
+	tcpHostPort
+	systemdName
+)
+
+// maxUnixName is how many bytes of a socket's name fit in sockaddr_un: 108 with the
+// zero that ends a path or begins an abstract name.
+const maxUnixName = 107
+
+// parseAddress splits an address into its kind and what follows the prefix; the
+// name of an abstract one begins with "@".
+func parseAddress(address string) (addressKind, string, error) {
+	prefix, name, _ := strings.Cut(address, ":")
+	switch {
+	case prefix == "unix":
+		return parseUnix(name)
+	case prefix == "tcp":
+		_, port, err := net.SplitHostPort(name)
+		if err == nil && port == "" {
+			err = errors.New("missing port in address")
+		}
+		return tcpHostPort, name, err
+	case prefix == "systemd" && name != "":
+		return systemdName, name, nil
+	}
+	return 0, "", errors.New("address is none of unix:/path, unix:@abstract, tcp:host:port, systemd:NAME")
+}
+
+func parseUnix(name string) (addressKind, string, error) {
+	switch {
+	case strings.HasPrefix(name, "/") && len(name) > maxUnixName:
+		return 0, "", fmt.Errorf("path of %d bytes: a unix socket's may have %d", len(name), maxUnixName)
+	case strings.HasPrefix(name, "/"):
+		return unixPath, name, nil
+	case strings.HasPrefix(name, "@") && len(name)-1 > maxUnixName:
+		return 0, "", fmt.Errorf("abstract name of %d bytes: it may have %d", len(name)-1, maxUnixName)
+	case strings.HasPrefix(name, "@") && len(name) > 1:
+		return unixAbstract, name, nil
+	}
+	return 0, "", errors.New("a unix address is an absolute path or @ and a name")
+}
+
+// bindTCP listens on host:port.
+func bindTCP(ctx context.Context, hostPort string) (socketListener, error) {
+	var config net.ListenConfig
+	// Go would take MPTCP, on which splice and TCP_INFO are second class; no web
+	// server speaks it to a FastCGI server.
+	config.SetMultipathTCP(false)
+	ln, err := config.Listen(ctx, tcpNetwork(hostPort), hostPort)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, errors.New("address in use: another process listens on it")
+	}
+	if err != nil {
+		return nil, cause(err)
+	}
+	return ln.(*net.TCPListener), nil
+}
+
+// tcpNetwork keeps 0.0.0.0 to IPv4: with "tcp" Go would open it for IPv6 as well.
+func tcpNetwork(hostPort string) string {
+	if a, err := netip.ParseAddrPort(hostPort); err == nil && a.Addr().Is4() {
+		return "tcp4"
+	}
+	return "tcp"
+}
+
+// bindAbstract listens on an abstract name, "@" before it.
+func bindAbstract(ctx context.Context, name string) (socketListener, error) {
+	var config net.ListenConfig
+	ln, err := config.Listen(ctx, "unix", name)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, errors.New("address in use: another process holds the name")
+	}
+	if err != nil {
+		return nil, cause(err)
+	}
+	return ln.(*net.UnixListener), nil
+}
+
+// cause takes off the net package's "listen tcp ADDRESS", which our errors say themselves.
+func cause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}

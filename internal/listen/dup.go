@@ -1,0 +1,29 @@
+package listen
+
+import (
+	"fmt"
+	"net"
+	"os"
+)
+
+// Dup returns a second Listener on the same socket, with the same Options: they
+// share the connections that wait in the kernel, and the socket stays open until
+// both are closed. OnRefused is not copied. The file of a unix:/path goes with
+// the first Close of the two, unless that one was told to Disown it.
+func (l *Listener) Dup() (*Listener, error) {
+	f, err := l.ln.(interface{ File() (*os.File, error) }).File()
+	if err != nil {
+		return nil, fmt.Errorf("duplicate listener %s: %w", l.Addr(), err)
+	}
+	defer f.Close()
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate listener %s: %w", l.Addr(), err)
+	}
+	dup := &Listener{ln: ln.(socketListener), file: l.file}
+	dup.options.Store(l.options.Load())
+	return dup, nil
+}
+
+// Disown leaves the socket's file alone at Close: somebody else has it now.
+func (l *Listener) Disown() { l.unlink.Do(func() {}) }

@@ -1,0 +1,242 @@
+// Package listen opens and looks after the sockets that the daemon listens on:
+// Unix sockets with a file or an abstract name, TCP, and sockets passed by
+// systemd. A Listener lets in only the clients that its Options allow, and takes
+// changed Options while it listens. Linux only.
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options say where to listen and who may connect.
+//
+// Allow on a Unix socket and AllowUIDs on a TCP socket are errors: a rule that
+// nobody can enforce must not look as if it held.
+type Options struct {
+	// Address is unix:/path, unix:@abstract, tcp:host:port, tcp:[v6]:port or systemd:NAME.
+	// tcp:0.0.0.0:port is IPv4 only, tcp:[::]:port and tcp::port take both families.
+	Address string
+
+	// Mode holds the permissions of a Unix socket's file, exactly, whatever the
+	// umask; 0 lets in nobody but root. Only for unix:/path: a socket passed by
+	// systemd has those of its unit.
+	Mode fs.FileMode
+
+	// Owner and Group are those of a Unix socket's file, a name or a number; ""
+	// leaves them as they are. Only for unix:/path.
+	Owner, Group string
+
+	// Backlog is how many connections may wait in the kernel; 0 is the kernel's
+	// largest, and at Open of a socket passed by systemd what its unit says.
+	Backlog int
+
+	// Allow lists the networks of clients that may connect by TCP; empty: all.
+	Allow []netip.Prefix
+
+	// AllowUIDs lists the users that may connect to a Unix socket, as SO_PEERCRED
+	// tells them; empty: all that the file's permissions let in.
+	AllowUIDs []uint32
+}
+
+// filePermissionsEqual reports whether o and p ask for the same mode, owner and group.
+func (o *Options) filePermissionsEqual(p *Options) bool {
+	return o.Mode == p.Mode && o.Owner == p.Owner && o.Group == p.Group
+}
+
+// A Listener is a net.Listener that returns allowed clients only. All its methods
+// may be called at the same time.
+type Listener struct {
+	// OnRefused, if not nil, is called by Accept for each client that it closed
+	// because Options do not allow it. It must be set before the first Accept.
+	// The client is ip:port for TCP, "pid 71 uid 1000" for a Unix socket.
+	OnRefused func(client string, reason error)
+
+	// Immutable.
+	ln   socketListener
+	file *socketFile // of a unix:/path, else nil
+
+	applying sync.Mutex // serialises Apply
+	options  atomic.Pointer[Options]
+	unlink   sync.Once
+}
+
+var _ net.Listener = (*Listener)(nil)
+
+// socketListener is a *net.UnixListener or a *net.TCPListener.
+type socketListener interface {
+	net.Listener
+	syscall.Conn
+}
+
+// Open listens on o.Address. It has changed nothing when it returns an error,
+// apart from a stale socket file that it may have removed. The caller closes the
+// Listener.
+func Open(ctx context.Context, o Options) (*Listener, error) {
+	// Marks all that systemd passed close-on-exec, even when no address names it.
+	passedSockets()
+	l, err := bind(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("listen %s: %w", o.Address, err)
+	}
+	if err := l.change(nil, o); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("listen %s: %w", o.Address, err)
+	}
+	return l, nil
+}
+
+// bind opens the socket; of o it applies no more than bind(2) itself needs.
+func bind(ctx context.Context, o Options) (*Listener, error) {
+	kind, name, err := parseAddress(o.Address)
+	if err != nil {
+		return nil, err
+	}
+	switch kind {
+	case unixPath:
+		ln, file, err := bindPath(ctx, name, o.Mode)
+		return &Listener{ln: ln, file: file}, err
+	case unixAbstract:
+		ln, err := bindAbstract(ctx, name)
+		return &Listener{ln: ln}, err
+	case systemdName:
+		ln, err := passedListener(name)
+		return &Listener{ln: ln}, err
+	default:
+		ln, err := bindTCP(ctx, name)
+		return &Listener{ln: ln}, err
+	}
+}
+
+// Accept returns the next allowed client, a *net.UnixConn or a *net.TCPConn.
+// Errors are those of the socket, as they are: net.ErrClosed after Close, and
+// passing ones (EMFILE, ECONNABORTED, …), after which Accept may be called again.
+func (l *Listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.ln.Accept()
+		if err != nil {
+			return nil, err
+		}
+		client, refused := l.options.Load().admit(c)
+		if refused == nil {
+			return c, nil
+		}
+		_ = c.Close()
+		if l.OnRefused != nil {
+			l.OnRefused(client, refused)
+		}
+	}
+}
+
+// Apply changes mode, owner, group, backlog and the allowed clients to o's, whose
+// Address must be that of the Listener, while the socket goes on listening. Every
+// client that Accept takes from the kernel after Apply has returned is judged by
+// o; clients it returned before stay. After an error the old Options hold.
+//
+// The file is touched only if o asks for another mode, owner or group than the
+// Options before; an Owner or Group that becomes "" stays as it was.
+func (l *Listener) Apply(o Options) error {
+	l.applying.Lock()
+	defer l.applying.Unlock()
+	old := l.options.Load()
+	if o.Address != old.Address {
+		return fmt.Errorf("apply to %s: options are for %s", old.Address, o.Address)
+	}
+	if err := l.change(old, o); err != nil {
+		return fmt.Errorf("apply to %s: %w", o.Address, err)
+	}
+	return nil
+}
+
+// change brings the socket from old (nil: freshly bound) to o.
+func (l *Listener) change(old *Options, o Options) error {
+	if err := l.checkFamily(&o); err != nil {
+		return err
+	}
+	if l.file != nil && (old == nil || !old.filePermissionsEqual(&o)) {
+		if err := l.file.setPermissions(o.Mode, o.Owner, o.Group); err != nil {
+			return err
+		}
+	}
+	if backlog := o.Backlog; (old == nil && backlog != 0) || (old != nil && backlog != old.Backlog) {
+		if err := setBacklog(l.ln, backlog); err != nil {
+			return err
+		}
+	}
+	o.Allow, o.AllowUIDs = slices.Clone(o.Allow), slices.Clone(o.AllowUIDs)
+	l.options.Store(&o)
+	return nil
+}
+
+// checkFamily returns an error if o restricts clients in a way that this socket
+// cannot tell them apart by.
+func (l *Listener) checkFamily(o *Options) error {
+	_, isUnix := l.ln.(*net.UnixListener)
+	switch {
+	case isUnix && len(o.Allow) > 0:
+		return errors.New("allow is for tcp, this is a unix socket")
+	case !isUnix && len(o.AllowUIDs) > 0:
+		return errors.New("allow_uids is for unix sockets, this is tcp")
+	}
+	return nil
+}
+
+// Options returns the options in force. The caller must not change the slices.
+func (l *Listener) Options() Options { return *l.options.Load() }
+
+// Addr returns the address that the kernel has bound.
+func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
+
+// Close ends the listening; an Accept that waits returns net.ErrClosed. The file of
+// a unix:/path is removed if it is still the one that Open made; that of a socket
+// passed by systemd never.
+func (l *Listener) Close() error {
+	// The file goes first: an open socket keeps its inode number from being used
+	// again, so that a file of the same number is ours.
+	var unlinkErr error
+	if l.file != nil {
+		l.unlink.Do(func() { unlinkErr = l.file.remove() })
+	}
+	return errors.Join(unlinkErr, l.ln.Close())
+}
+
+// setBacklog calls listen(2) again, which on a listening socket changes the length
+// of its queue and nothing else. The kernel cuts n to its largest.
+func setBacklog(ln socketListener, n int) error {
+	if n == 0 {
+		n = 1<<31 - 1
+	}
+	return withFD(ln, func(fd int) error {
+		if err := unix.Listen(fd, n); err != nil {
+			return fmt.Errorf("set backlog %d: %w", n, err)
+		}
+		return nil
+	})
+}
+
+// withFD calls f with the file descriptor of c, which is valid until f returns.
+func withFD(c syscall.Conn, f func(fd int) error) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return control(raw, f)
+}
+
+func control(raw syscall.RawConn, f func(fd int) error) error {
+	var err error
+	if controlErr := raw.Control(func(fd uintptr) { err = f(int(fd)) }); controlErr != nil {
+		return controlErr
+	}
+	return err
+}

@@ -1,0 +1,67 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
+)
+
+// passedSockets are the files that systemd passed to this process, by name; they
+// stay open as long as it lives, so that a Listener closed at one reload can be
+// opened again at the next. The environment is left as it is: LISTEN_PID tells
+// that it is not meant for a child.
+var passedSockets = sync.OnceValue(func() map[string][]*os.File {
+	byName := map[string][]*os.File{}
+	for _, f := range activation.Files(false) {
+		byName[f.Name()] = append(byName[f.Name()], f)
+	}
+	return byName
+})
+
+// passedListener returns a listener with a descriptor of its own on the socket
+// that systemd passed as name.
+func passedListener(name string) (socketListener, error) {
+	passed := passedSockets()
+	if len(passed) == 0 {
+		return nil, errors.New("systemd passed no sockets to this process")
+	}
+	files := passed[name]
+	switch len(files) {
+	case 0:
+		names := slices.Sorted(maps.Keys(passed))
+		return nil, fmt.Errorf("systemd passed no socket of this name, only: %s", strings.Join(names, ", "))
+	case 1:
+		return fileListener(files[0])
+	}
+	return nil, fmt.Errorf("systemd passed %d sockets of this name: give each a socket unit with its own FileDescriptorName=", len(files))
+}
+
+func fileListener(f *os.File) (socketListener, error) {
+	listening, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if err != nil {
+		return nil, fmt.Errorf("passed file: %w", err)
+	}
+	if listening == 0 {
+		return nil, errors.New("passed socket does not listen: it needs ListenStream= and Accept=no")
+	}
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("passed socket: %w", cause(err))
+	}
+	switch ln := ln.(type) {
+	case *net.UnixListener:
+		return ln, nil
+	case *net.TCPListener:
+		return ln, nil
+	}
+	_ = ln.Close()
+	return nil, fmt.Errorf("passed socket is of type %s", ln.Addr().Network())
+}
