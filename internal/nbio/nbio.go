@@ -1,0 +1,45 @@
+// Package nbio reads from descriptors in the runtime's poller without holding a
+// buffer while there is nothing to read, so that waiting costs no memory.
+package nbio
+
+import (
+	"io"
+	"syscall"
+)
+
+// Read waits until rc can be read and reads into the buffer that get returns.
+// When there turns out to be nothing, put is called and the waiting goes on;
+// else the buffer stays the caller's, also on error. It returns io.EOF at the
+// end and os.ErrDeadlineExceeded when the descriptor's deadline has passed.
+func Read(rc syscall.RawConn, get func() []byte, put func()) (n int, err error) {
+	var rerr error
+	got := false
+	err = rc.Read(func(fd uintptr) bool {
+		p := get()
+		got = true
+		for {
+			n, rerr = syscall.Read(int(fd), p)
+			if rerr != syscall.EINTR {
+				break
+			}
+		}
+		if rerr == syscall.EAGAIN {
+			put()
+			got = false
+			return false
+		}
+		return true
+	})
+	switch {
+	case err != nil:
+		if !got {
+			get() // the caller may rely on having one
+		}
+		return 0, err
+	case rerr != nil:
+		return 0, rerr
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}

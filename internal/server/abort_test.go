@@ -1,0 +1,255 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// stages bring request 2 of a connection into each stage that there is. The
+// server runs one request at once.
+var stages = []struct {
+	name string
+	runs bool // its program has begun
+	wire func() []byte
+}{
+	{"params", false, func() []byte { return begin(2, true) }},
+	{"body", false, func() []byte { return append(begin(2, true), append(params(2), part(2, "x")...)...) }},
+	{"queued", false, func() []byte { return get(2, true) }},
+	{"running", true, func() []byte { return get(2, true) }},
+	{"ending", true, func() []byte {
+		return append(begin(2, true), append(params(2, "CONTENT_LENGTH", "10", "HELLO", "1"), part(2, "12345678")...)...)
+	}},
+}
+
+// A stageServer runs one request at once and notes how each ended.
+type stageServer struct {
+	*testServer
+	p      *peer
+	causes chan error // of the contexts of those that ran
+}
+
+func startStage(t *testing.T, i int, ignore bool) *stageServer {
+	s := &stageServer{causes: make(chan error, 10)}
+	settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+		if req.Params.Get("HELLO") != "" {
+			s.causes <- nil
+			return hello(ctx, req)
+		}
+		_, err := untilDone(ctx, req)
+		s.causes <- err
+		return 0, err
+	})
+	settings.Limits.MaxReqs, settings.IgnoreAbort, settings.Limits.BodyMemory = 1, ignore, 8
+	s.testServer = serve(t, settings)
+	if stages[i].name == "queued" {
+		s.dial().send(get(1, true))
+		synctest.Wait()
+	}
+	s.p = s.dial()
+	s.p.send(stages[i].wire())
+	s.p.wantSilence()
+	open := s.Requests()
+	if got := open[len(open)-1].Stage; got != stages[i].name {
+		t.Fatalf("stage is %q, want %q", got, stages[i].name)
+	}
+	return s
+}
+
+// wantCause checks why the program that has run was ended.
+func (s *stageServer) wantCause(t *testing.T, i int, cause error) {
+	t.Helper()
+	synctest.Wait()
+	switch {
+	case stages[i].name == "ending":
+		cause = nil // it had returned
+		fallthrough
+	case stages[i].runs:
+		if got := <-s.causes; got != cause {
+			t.Errorf("program was ended by %v, want %v", got, cause)
+		}
+	}
+	if len(s.causes) > 0 {
+		t.Errorf("another one ran: %v", <-s.causes)
+	}
+}
+
+// Section 5.4: the application answers with END_REQUEST, and there is nothing
+// in STDOUT that the client would want.
+func TestAbortInEachStage(t *testing.T) {
+	for i, st := range stages {
+		t.Run(st.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := startStage(t, i, false)
+				s.p.send(abort(2))
+				s.p.wantAnswer(2, "", 0)
+				s.wantCause(t, i, ErrAborted)
+				if r := s.result(); r.Outcome != Aborted || r.Sent != 0 || !errors.Is(r.Reason, ErrAborted) {
+					t.Errorf("result is %+v", r)
+				}
+				s.p.send(abort(2), params(2, "A", "b"), part(2, "rest"), part(2, ""))
+				s.p.send(get(2, true, "HELLO", "1"))
+				if st.name != "queued" {
+					s.p.wantAnswer(2, helloAnswer, 0)
+				}
+				s.wantErrors()
+			})
+		})
+	}
+}
+
+func TestClientGoneInEachStage(t *testing.T) {
+	for i, st := range stages {
+		t.Run(st.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := startStage(t, i, false)
+				s.p.nc.Close()
+				s.wantCause(t, i, ErrClientGone)
+				if r := s.result(); r.Outcome != Aborted || r.Sent != 0 || !errors.Is(r.Reason, ErrClientGone) {
+					t.Errorf("result is %+v", r)
+				}
+				s.wantErrors()
+				if n := len(s.Requests()); n != 0 && st.name != "queued" {
+					t.Errorf("%d requests are open", n)
+				}
+			})
+		})
+	}
+}
+
+// The records of a request that was aborted may still be on their way.
+func TestAbortOfAnUnknownRequest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t, testSettings(hello))
+		p := s.dial()
+		p.send(abort(1), abort(65535))
+		p.wantSilence()
+		p.send(get(1, true))
+		p.wantAnswer(1, helloAnswer, 0)
+		p.send(abort(1))
+		p.wantSilence()
+		s.wantErrors()
+	})
+}
+
+// With on_client_abort ignore a program that runs goes on and does not notice.
+func TestIgnoreAbort(t *testing.T) {
+	for _, how := range []string{"abort", "close", "abort and close"} {
+		t.Run(how, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				release, ended := make(chan struct{}), make(chan error, 1)
+				settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+					<-release
+					_, err := hello(ctx, req)
+					if _, werr := req.Stdout.Write(make([]byte, 1<<20)); err == nil {
+						err = werr
+					}
+					req.Stderr.Write([]byte("message"))
+					ended <- errors.Join(err, ctx.Err())
+					return 0, nil
+				})
+				settings.IgnoreAbort = true
+				s := serve(t, settings)
+				p := s.dial()
+				p.send(get(1, true))
+				p.wantSilence()
+				if how != "close" {
+					p.send(abort(1))
+					p.wantAnswer(1, "", 0)
+				}
+				if how != "abort" {
+					p.nc.Close()
+				}
+				if r := s.result(); r.Outcome != Aborted {
+					t.Errorf("result is %+v", r)
+				}
+				synctest.Wait()
+				if got := s.Snapshot(); got.InFlight != 1 || got.Connections != 1 || len(ended) != 0 {
+					t.Errorf("program has ended; snapshot is %+v", got)
+				}
+				close(release)
+				if err := <-ended; err != nil {
+					t.Errorf("program notices: %v", err)
+				}
+				synctest.Wait()
+				if got := s.Snapshot().InFlight; got != 0 {
+					t.Errorf("%d are in flight", got)
+				}
+				s.noMoreResults()
+			})
+		})
+	}
+}
+
+// A program that writes when its client goes must not notice either.
+func TestIgnoreAbortWhileWriting(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ended := make(chan error, 1)
+		wait := make(chan struct{})
+		settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			hello(ctx, req)
+			<-wait
+			for range 100 {
+				if _, err := req.Stdout.Write(make([]byte, 100_000)); err != nil {
+					ended <- err
+					return 1, err
+				}
+			}
+			ended <- ctx.Err()
+			return 0, nil
+		})
+		settings.IgnoreAbort = true
+		s := serve(t, settings)
+		p := s.dial()
+		p.send(get(1, true))
+		if got := p.next(); got.content != helloAnswer {
+			t.Fatalf("got %v", got)
+		}
+		close(wait)
+		p.next()
+		p.nc.Close()
+		if err := <-ended; err != nil {
+			t.Errorf("program notices: %v", err)
+		}
+	})
+}
+
+// What has not begun to run is not begun for a client that has gone.
+func TestIgnoreAbortOfWhatDoesNotRun(t *testing.T) {
+	for i, st := range stages[:3] {
+		t.Run(st.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := startStage(t, i, true)
+				s.p.send(abort(2))
+				s.p.wantAnswer(2, "", 0)
+				s.wantCause(t, i, nil)
+			})
+		})
+	}
+}
+
+// A body that will not be whole ends its program, whatever the setting.
+func TestIgnoreAbortInTheBody(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ended := make(chan error, 1)
+		settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			_, err := req.Stdin.Read(make([]byte, 8))
+			for err == nil {
+				_, err = req.Stdin.Read(make([]byte, 8))
+			}
+			ended <- err
+			return untilDone(ctx, req)
+		})
+		settings.IgnoreAbort, settings.Limits.BodyMemory = true, 8
+		p := serve(t, settings).dial()
+		p.send(begin(1, true), params(1, "CONTENT_LENGTH", "100"), part(1, "12345678"))
+		p.wantSilence()
+		p.nc.Close()
+		if err := <-ended; err != ErrClientGone {
+			t.Errorf("STDIN ends with %v", err)
+		}
+	})
+}

@@ -1,0 +1,292 @@
+package server
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// A gate is a program that runs until it is let go, and notes who began.
+type gate struct {
+	mu      sync.Mutex
+	began   []string
+	running atomic.Int64
+	most    atomic.Int64
+	leave   chan struct{}
+}
+
+func (g *gate) run(ctx context.Context, req *protocol.Request) (uint32, error) {
+	g.mu.Lock()
+	g.began = append(g.began, req.Params.Get("N"))
+	g.mu.Unlock()
+	n := g.running.Add(1)
+	defer g.running.Add(-1)
+	for most := g.most.Load(); n > most && !g.most.CompareAndSwap(most, n); most = g.most.Load() {
+	}
+	select {
+	case <-g.leave:
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+	return hello(ctx, req)
+}
+
+// want checks who has begun so far.
+func (g *gate) want(t *testing.T, names ...string) {
+	t.Helper()
+	synctest.Wait()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !slices.Equal(g.began, names) {
+		t.Fatalf("began: %v, want %v", g.began, names)
+	}
+}
+
+func startGate(t *testing.T, maxReqs, queue int) (*gate, *testServer, Settings) {
+	g := &gate{leave: make(chan struct{})}
+	settings := testSettings(g.run)
+	settings.Limits.MaxReqs, settings.Limits.Queue = maxReqs, queue
+	return g, serve(t, settings), settings
+}
+
+var overloaded = protocol.End{AppStatus: 503, Status: protocol.StatusOverloaded}
+
+// ask sends one request and waits until it is where it can get to.
+func ask(p *peer, id uint16, name string) {
+	p.send(get(id, true, "N", name))
+	synctest.Wait()
+}
+
+func TestQueueIsFirstInFirstOut(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, s, _ := startGate(t, 1, 3)
+		p := s.dial()
+		for i, name := range []string{"a", "b", "c", "d", "e"} {
+			ask(p, uint16(i+1), name)
+			time.Sleep(time.Second)
+		}
+		p.wantOwn(5, 503, overloaded)
+		s.want(Overloaded, 503, overloaded)
+		if got := s.Snapshot(); got.InFlight != 1 || got.Queued != 3 {
+			t.Errorf("snapshot is %+v", got)
+		}
+		for i := range 4 {
+			g.want(t, []string{"a", "b", "c", "d"}[:i+1]...)
+			g.leave <- struct{}{}
+			p.wantAnswer(uint16(i+1), helloAnswer, 0)
+			if r := s.want(OK, 200, complete(0)); r.Queue != time.Duration(map[bool]int{true: 5 - i}[i > 0])*time.Second || i > 0 && r.Run != 0 {
+				t.Errorf("%d has waited %v and run %v", i, r.Queue, r.Run)
+			}
+		}
+		if got := s.Snapshot(); got.InFlight != 0 || got.Queued != 0 {
+			t.Errorf("snapshot is %+v", got)
+		}
+	})
+}
+
+func TestNoQueue(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, s, _ := startGate(t, 1, 0)
+		p := s.dial()
+		ask(p, 1, "a")
+		ask(p, 2, "b")
+		p.wantOwn(2, 503, overloaded)
+		g.leave <- struct{}{}
+		p.wantAnswer(1, helloAnswer, 0)
+		ask(p, 2, "c")
+		g.leave <- struct{}{}
+		p.wantAnswer(2, helloAnswer, 0)
+		g.want(t, "a", "c")
+	})
+}
+
+func TestNoMaxReqs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, s, _ := startGate(t, 0, 0)
+		p := s.dial()
+		for id := range uint16(100) {
+			ask(p, id+1, "x")
+		}
+		if got := g.running.Load(); got != 100 {
+			t.Errorf("%d run", got)
+		}
+		close(g.leave)
+		for id := range uint16(100) {
+			p.wantAnswer(id+1, helloAnswer, 0)
+		}
+	})
+}
+
+func TestQueueTimeout(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, s, _ := startGate(t, 1, 5)
+		p := s.dial()
+		ask(p, 1, "a")
+		ask(p, 2, "b")
+		began := time.Now()
+		p.wantOwn(2, 503, overloaded)
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("waited %v", took)
+		}
+		if r := s.want(Overloaded, 503, overloaded); r.Run != 0 || r.Queue != 10*time.Second {
+			t.Errorf("result is %+v", r)
+		}
+		ask(p, 2, "c")
+		g.leave <- struct{}{}
+		g.want(t, "a", "c")
+		close(g.leave)
+	})
+}
+
+// Who has gone leaves at once, and its place is another's.
+func TestQueueIsLeft(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, s, _ := startGate(t, 1, 2)
+		p, gone := s.dial(), s.dial()
+		ask(p, 1, "a")
+		ask(p, 2, "aborted")
+		ask(gone, 1, "gone")
+		p.send(abort(2))
+		p.wantAnswer(2, "", 0)
+		gone.nc.Close()
+		synctest.Wait()
+		if got := s.Snapshot(); got.Queued != 0 {
+			t.Errorf("snapshot is %+v", got)
+		}
+		ask(p, 3, "b")
+		ask(p, 4, "c")
+		g.leave <- struct{}{}
+		g.want(t, "a", "b")
+		g.leave <- struct{}{}
+		g.want(t, "a", "b", "c")
+		close(g.leave)
+	})
+}
+
+func TestLimitsChangeWhileRequestsRun(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, s, settings := startGate(t, 1, 5)
+		p := s.dial()
+		for i, name := range []string{"a", "b", "c", "d", "e"} {
+			ask(p, uint16(i+1), name)
+		}
+		g.want(t, "a")
+		settings.Limits.MaxReqs = 3
+		s.Update(settings)
+		synctest.Wait()
+		if got := g.running.Load(); got != 3 {
+			t.Fatalf("%d run, want 3", got)
+		}
+		settings.Limits.MaxReqs, settings.Limits.Queue = 1, 1
+		s.Update(settings)
+		ask(p, 6, "f")
+		p.wantOwn(6, 503, overloaded) // those that wait already stay
+		g.leave <- struct{}{}
+		g.leave <- struct{}{}
+		synctest.Wait()
+		if got := s.Snapshot(); got.InFlight != 1 || got.Queued != 2 {
+			t.Fatalf("snapshot is %+v", got)
+		}
+		settings.Limits.MaxReqs = 0
+		s.Update(settings)
+		synctest.Wait()
+		if got := s.Snapshot(); got.InFlight != 3 || got.Queued != 0 {
+			t.Fatalf("snapshot is %+v", got)
+		}
+		close(g.leave)
+	})
+}
+
+// However requests come and go, no more than max_reqs run, and all places are
+// free in the end.
+func TestNeverMoreThanMaxReqs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var running, most atomic.Int64
+		settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			most.Store(max(most.Load(), running.Add(1)))
+			defer running.Add(-1)
+			select {
+			case <-ctx.Done():
+				return 0, context.Cause(ctx)
+			case <-time.After(time.Duration(rand.Int64N(int64(20 * time.Millisecond)))):
+			}
+			return hello(ctx, req)
+		})
+		settings.Limits.MaxReqs, settings.Limits.Queue = 3, 10
+		settings.Limits.QueueTimeout = 50 * time.Millisecond
+		settings.Timeout = 15 * time.Millisecond
+		s := serve(t, settings)
+		var clients sync.WaitGroup
+		sent := new(atomic.Int64)
+		for range 20 {
+			p := s.dial()
+			clients.Go(func() {
+				for range 30 {
+					time.Sleep(time.Duration(rand.Int64N(int64(30 * time.Millisecond))))
+					sent.Add(1)
+					p.send(get(1, true))
+					if rand.IntN(4) == 0 {
+						p.send(abort(1))
+					}
+					p.answer(1)
+				}
+			})
+		}
+		clients.Wait()
+		synctest.Wait()
+		if got := most.Load(); got != 3 {
+			t.Errorf("%d ran at once", got)
+		}
+		if got := s.Snapshot(); got.InFlight != 0 || got.Queued != 0 {
+			t.Errorf("snapshot is %+v", got)
+		}
+		if got := int64(len(s.done)); got != sent.Load() {
+			t.Errorf("%d requests were reported of %d", got, sent.Load())
+		}
+	})
+}
+
+// A place that comes too late is given on.
+func TestAdmittedWhenItLeaves(t *testing.T) {
+	var a admission
+	a.setLimits(1, 100)
+	for range 2000 {
+		if err := a.acquire(context.Background(), 0); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancelCause(context.Background())
+		got := make(chan error)
+		go func() { got <- a.acquire(ctx, 0) }()
+		go cancel(ErrAborted)
+		a.release()
+		if err := <-got; err == nil {
+			a.release()
+		} else if err != ErrAborted {
+			t.Fatal(err)
+		}
+		if running, waiting := a.numbers(); running != 0 || waiting != 0 {
+			t.Fatalf("%d run, %d wait", running, waiting)
+		}
+		cancel(nil)
+	}
+}
+
+// One whose ctx has ended is not let in, however much room there is.
+func TestEndedIsNotAdmitted(t *testing.T) {
+	var a admission
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(ErrAborted)
+	if err := a.acquire(ctx, 0); err != ErrAborted {
+		t.Errorf("acquire: %v", err)
+	}
+	if running, _ := a.numbers(); running != 0 {
+		t.Errorf("%d run", running)
+	}
+}

@@ -1,0 +1,240 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// errBodyTooLarge tells that STDIN is longer than limits.body.
+var errBodyTooLarge = errors.New("request body is larger than limits.body")
+
+// fileChunk is how much is read of a spool file at once.
+const fileChunk = 64 << 10
+
+// A body is a request's STDIN on its way from the read loop, which must not
+// wait, to a runner, which may be slow. What does not fit into memory goes to an
+// unlinked file, whose room is used again when the runner has caught up.
+type body struct {
+	dir    string
+	memory int   // bytes held in memory
+	limit  int64 // bytes in all; 0 is no bound
+
+	mu         sync.Mutex // guards the fields below
+	changed    sync.Cond
+	size       int64 // of all that came
+	mem        []byte
+	spare      []byte   // a buffer the reader gave back
+	file       *os.File // holds what follows mem, from readAt to writeAt
+	readAt     int64
+	writeAt    int64
+	ended      bool
+	err        error // instead of io.EOF
+	discarding bool
+
+	taken []byte // what Read has taken and not yet returned; the reader's
+}
+
+func (b *body) init(dir string, memory, limit int64) {
+	b.dir, b.memory, b.limit = dir, int(memory), limit
+	b.changed.L = &b.mu
+}
+
+// write takes p. It never waits for the reader. An error means that the body
+// cannot become whole; it has been told to the reader too.
+func (b *body) write(p []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.discarding || b.err != nil {
+		return nil
+	}
+	if b.limit > 0 && b.size+int64(len(p)) > b.limit {
+		b.failLocked(errBodyTooLarge)
+		return b.err
+	}
+	b.size += int64(len(p))
+	if b.writeAt == 0 && len(b.mem)+len(p) <= b.memory {
+		if b.mem == nil {
+			b.mem, b.spare = b.spare[:0], nil
+		}
+		b.mem = append(b.mem, p...)
+	} else if err := b.spoolLocked(p); err != nil {
+		b.failLocked(fmt.Errorf("spool request body: %w", err))
+		return b.err
+	}
+	b.changed.Signal()
+	return nil
+}
+
+func (b *body) spoolLocked(p []byte) error {
+	if b.file == nil {
+		f, err := openSpool(b.dir)
+		if err != nil {
+			return err
+		}
+		b.file = f
+	}
+	n, err := b.file.WriteAt(p, b.writeAt)
+	b.writeAt += int64(n)
+	return err
+}
+
+// openSpool makes a file that no folder names.
+func openSpool(dir string) (*os.File, error) {
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
+	if err == nil {
+		return f, nil
+	}
+	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) {
+		return nil, err
+	}
+	if f, err = os.CreateTemp(dir, "fcgid-body-"); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// end tells that all has come.
+func (b *body) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
+	b.changed.Signal()
+}
+
+// fail breaks the body: the reader gets err at once, whatever is buffered.
+func (b *body) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failLocked(err)
+}
+
+func (b *body) failLocked(err error) {
+	if b.err == nil {
+		b.err = err
+		b.changed.Signal()
+	}
+}
+
+// Close drops what is held and what still comes: nobody wants it any more. A
+// reader that waits gets io.EOF.
+func (b *body) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.discarding = true
+	b.mem, b.spare = nil, nil
+	b.changed.Signal()
+	if b.file == nil {
+		return nil
+	}
+	err := b.file.Close()
+	b.file = nil
+	return err
+}
+
+// isWhole reports whether all has come.
+func (b *body) isWhole() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended
+}
+
+// length is how much has come so far.
+func (b *body) length() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.size
+}
+
+// Read returns what has come, in its order, and waits when there is nothing.
+func (b *body) Read(p []byte) (int, error) {
+	if len(b.taken) == 0 {
+		chunk, err := b.take()
+		if err != nil {
+			return 0, err
+		}
+		b.taken = chunk
+	}
+	n := copy(p, b.taken)
+	b.taken = b.taken[n:]
+	return n, nil
+}
+
+// WriteTo writes the body to w as it comes, without a copy of what is in memory.
+func (b *body) WriteTo(w io.Writer) (int64, error) {
+	var total int64
+	for {
+		chunk, err := b.take()
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+		n, err := w.Write(chunk)
+		total += int64(n)
+		if err != nil {
+			return total, err
+		}
+		b.giveBack(chunk)
+	}
+}
+
+// take waits for bytes and returns them; they are the reader's.
+func (b *body) take() ([]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		switch {
+		case b.err != nil:
+			return nil, b.err
+		case b.discarding:
+			return nil, io.EOF
+		case len(b.mem) > 0:
+			chunk := b.mem
+			b.mem = nil
+			return chunk, nil
+		case b.readAt < b.writeAt:
+			return b.readFileLocked()
+		case b.ended:
+			return nil, io.EOF
+		}
+		b.changed.Wait()
+	}
+}
+
+func (b *body) readFileLocked() ([]byte, error) {
+	chunk := b.spare
+	b.spare = nil
+	if cap(chunk) < fileChunk {
+		chunk = make([]byte, fileChunk)
+	}
+	chunk = chunk[:min(int64(fileChunk), b.writeAt-b.readAt)]
+	n, err := b.file.ReadAt(chunk, b.readAt)
+	if n == 0 {
+		b.failLocked(fmt.Errorf("read spooled request body: %w", err))
+		return nil, b.err
+	}
+	b.readAt += int64(n)
+	if b.readAt == b.writeAt {
+		b.readAt, b.writeAt = 0, 0
+	}
+	return chunk[:n], nil
+}
+
+func (b *body) giveBack(chunk []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.spare = chunk[:0]
+}

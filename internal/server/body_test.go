@@ -1,0 +1,190 @@
+package server
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+func newBody(t testing.TB, memory, limit int64) *body {
+	b := new(body)
+	b.init(t.TempDir(), memory, limit)
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func openFiles(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// However it is cut and however slowly it is read, what comes out is what went in.
+func TestBodyKeepsOrder(t *testing.T) {
+	before := openFiles(t)
+	for range 30 {
+		seed := rand.Uint64()
+		r := rand.New(rand.NewPCG(seed, 0))
+		data := make([]byte, r.IntN(600_000))
+		for i := range data {
+			data[i] = byte(r.Uint32())
+		}
+		b := newBody(t, int64(r.IntN(100_000)), 0)
+		go func(r *rand.Rand) {
+			for rest := data; len(rest) > 0; {
+				n := min(len(rest), 1+r.IntN(65_535))
+				if err := b.write(rest[:n]); err != nil {
+					t.Error(err)
+				}
+				rest = rest[n:]
+			}
+			b.end()
+		}(rand.New(rand.NewPCG(seed, 1)))
+		h := sha256.New()
+		var err error
+		switch r.IntN(3) {
+		case 0:
+			_, err = b.WriteTo(h)
+		case 1:
+			_, err = io.Copy(h, struct{ io.Reader }{b})
+		default:
+			_, err = io.Copy(h, iotest.HalfReader(b))
+		}
+		if want := sha256.Sum256(data); err != nil || !bytes.Equal(h.Sum(nil), want[:]) {
+			t.Fatalf("seed %d: digest is wrong, error %v", seed, err)
+		}
+		if got := b.length(); got != int64(len(data)) || !b.isWhole() {
+			t.Fatalf("length is %d, want %d", got, len(data))
+		}
+		b.Close()
+	}
+	if after := openFiles(t); after > before {
+		t.Errorf("%d files are left open", after-before)
+	}
+}
+
+// Memory first, then a file that no folder names, then no more.
+func TestBodyBounds(t *testing.T) {
+	b := newBody(t, 8, 16)
+	before := openFiles(t)
+	if err := b.write([]byte("12345678")); err != nil || openFiles(t) != before {
+		t.Fatalf("a file is open, or %v", err)
+	}
+	if err := b.write([]byte("90123456")); err != nil || openFiles(t) != before+1 {
+		t.Fatalf("no file is open, or %v", err)
+	}
+	if entries, _ := os.ReadDir(b.dir); len(entries) != 0 {
+		t.Errorf("the file has the name %v", entries)
+	}
+	if err := b.write([]byte("x")); !errors.Is(err, errBodyTooLarge) {
+		t.Errorf("one byte too many: %v", err)
+	}
+	if n, err := b.Read(make([]byte, 8)); n != 0 || !errors.Is(err, errBodyTooLarge) {
+		t.Errorf("reader gets %d, %v", n, err)
+	}
+	if err := b.write([]byte("x")); err != nil {
+		t.Errorf("what comes later: %v", err)
+	}
+	b.Close()
+	if got := openFiles(t); got != before {
+		t.Errorf("%d files are open, were %d", got, before)
+	}
+}
+
+// The room in the file, and then the memory, are used again.
+func TestBodyFileIsUsedAgain(t *testing.T) {
+	b := newBody(t, 4, 0)
+	chunk := strings.Repeat("x", 1000)
+	for range 100 {
+		b.write([]byte(chunk))
+		if _, err := io.ReadFull(b, make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := b.file.Stat(); err != nil || info.Size() != 1000 {
+		t.Errorf("file has %d bytes, %v", info.Size(), err)
+	}
+	b.write([]byte("1234"))
+	if string(b.mem) != "1234" || b.writeAt != 0 {
+		t.Errorf("memory is %q", b.mem)
+	}
+}
+
+// Whoever waits for more is told when there will be none.
+func TestBodyWakesItsReader(t *testing.T) {
+	broken := errors.New("broken")
+	for _, tt := range []struct {
+		name string
+		stop func(b *body)
+		want error
+	}{
+		{"end", (*body).end, io.EOF},
+		{"close", func(b *body) { b.Close() }, io.EOF},
+		{"fail", func(b *body) { b.fail(broken) }, broken},
+	} {
+		bubble(t, func(t *testing.T) {
+			b := newBody(t, 4, 0)
+			go func() {
+				time.Sleep(time.Second)
+				tt.stop(b)
+			}()
+			if _, err := b.Read(make([]byte, 1)); err != tt.want {
+				t.Errorf("%s: reader gets %v, want %v", tt.name, err, tt.want)
+			}
+			if _, err := b.WriteTo(io.Discard); err != nil && err != tt.want {
+				t.Errorf("%s: WriteTo returns %v", tt.name, err)
+			}
+		})
+	}
+}
+
+// A failure is told at once, whatever is buffered; the first is the one.
+func TestBodyFailsOnce(t *testing.T) {
+	b := newBody(t, 10, 0)
+	first := errors.New("first")
+	b.write([]byte("12345678"))
+	b.fail(first)
+	b.fail(errors.New("second"))
+	b.end()
+	if _, err := b.Read(make([]byte, 1)); err != first {
+		t.Errorf("reader gets %v", err)
+	}
+}
+
+// A request that ends in any stage leaves no file open.
+func TestNoSpoolFileIsLeft(t *testing.T) {
+	before := openFiles(t)
+	for name, leave := range map[string]func(p *peer){
+		"aborted in its body":      func(p *peer) { p.send(abort(1)); p.answer(1) },
+		"client gone in its body":  func(p *peer) { p.nc.Close() },
+		"read timeout":             func(p *peer) { p.answer(1) },
+		"body too large":           func(p *peer) { p.send(post(1, true, strings.Repeat("x", 2<<20))) },
+		"program reads only a bit": func(p *peer) { p.send(part(1, ""), get(2, true)); p.answer(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				settings := testSettings(hello)
+				settings.SpoolDir = t.TempDir()
+				p := serve(t, settings).dial()
+				if name != "body too large" {
+					p.send(begin(1, true), params(1), part(1, strings.Repeat("x", 60_000)))
+					p.wantSilence()
+				}
+				leave(p)
+			})
+			if after := openFiles(t); after > before {
+				t.Errorf("%d files are left open", after-before)
+			}
+		})
+	}
+}

@@ -1,0 +1,495 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+const (
+	// lingerTime is how long a connection that we close is still read, so that a
+	// client which sends gets its answer and not a reset.
+	lingerTime = 3 * time.Second
+	// maxControl is how many bytes of answers to management records may wait
+	// for a client that does not read them.
+	maxControl = 64 << 10
+	// maxOpen is how many requests a connection may have open beyond those
+	// that run or wait.
+	maxOpen = 1024
+)
+
+// A conn is one transport connection. Its read loop never writes to the
+// socket and never waits for a request.
+type conn struct {
+	server *Server
+	nc     net.Conn
+	remote string
+	excess bool // over max_conns; set before serve
+	opened time.Time
+	wg     sync.WaitGroup // all goroutines but the read loop
+
+	// Owned by the read loop.
+	reader      *protocol.Reader
+	receiving   []*request // STDIN has not ended
+	paramsBytes int64      // PARAMS held by receiving
+	partial     time.Time  // when the record began to come that is not complete
+	heard       time.Time  // when bytes came last
+	deadline    time.Time  // that is set on nc
+
+	mu       sync.Mutex            // guards the fields below
+	table    map[uint16]*request   // by id, until END_REQUEST
+	live     map[*request]struct{} // until they are finished and their goroutines have returned
+	ending   int                   // requests off the table whose END_REQUEST is being written
+	control  []byte                // records that answer no open request, not yet written
+	refused  []*Result             // of the requests that control answers
+	flushing bool                  // somebody writes control
+	closing  bool                  // closed once all is answered
+	unread   bool                  // the client may still send what nobody wants
+	idle     time.Time             // when the last request ended
+
+	lingering atomic.Int64 // when to stop reading what nobody wants, Unix nanoseconds; 0 is not
+	lost      atomic.Bool  // nothing can be written any more
+
+	wmu sync.Mutex // held while writing to nc
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{
+		server: s, nc: nc, opened: time.Now(), idle: time.Now(),
+		table: make(map[uint16]*request), live: make(map[*request]struct{}),
+	}
+	if a := nc.RemoteAddr(); a != nil {
+		c.remote = a.String()
+	}
+	c.reader = protocol.NewReader((*connReader)(c))
+	return c
+}
+
+// serve reads until the connection is of no use, then ends what it carries. It
+// returns when all goroutines of the connection have.
+func (c *conn) serve() {
+	err := c.readRecords()
+	if err != nil && !c.isOver(err) {
+		c.server.protocolError(errorKind(err))
+		c.server.opt.Log.Debug("connection broken off", zap.String("remote", c.remote), zap.Error(err))
+	}
+	c.lost.Store(true)
+	c.nc.Close()
+	c.abandon()
+	c.wg.Wait()
+}
+
+func (c *conn) readRecords() error {
+	for {
+		rec, err := c.reader.Next()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if err = c.expire(time.Now()); err == nil {
+				continue
+			}
+		}
+		if err == io.EOF && c.halfClosed() {
+			err = c.awaitHangup()
+		}
+		if err != nil {
+			return err
+		}
+		c.partial = time.Time{}
+		if c.lingering.Load() != 0 {
+			continue
+		}
+		if err := c.dispatch(rec); err != nil {
+			return err
+		}
+		if len(c.receiving) == 0 {
+			c.reader.Release()
+		}
+	}
+}
+
+// isOver reports whether err is an ordinary end of a connection.
+func (c *conn) isOver(err error) bool {
+	switch {
+	case err == io.EOF, errors.Is(err, errIdle), c.lingering.Load() != 0:
+		return true
+	case errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe): // by us
+		return true
+	}
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// errorKind names what broke the protocol, in few words, for a metric.
+func errorKind(err error) string {
+	var version protocol.VersionError
+	switch {
+	case errors.As(err, &version):
+		return "version"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "truncated"
+	case errors.Is(err, errStalled):
+		return "stalled"
+	case errors.Is(err, errSequence):
+		return "sequence"
+	case errors.Is(err, protocol.ErrBodyLength):
+		return "length"
+	case errors.Is(err, errFlood):
+		return "flood"
+	}
+	return "read"
+}
+
+// The ways in which a connection breaks the protocol, and errIdle, which is none.
+var (
+	errSequence = errors.New("record out of sequence")
+	errFlood    = errors.New("client sends without end and does not read")
+	errStalled  = errors.New("record was not completed within read_timeout")
+	errIdle     = errors.New("connection was idle for longer than idle_timeout")
+)
+
+func (c *conn) dispatch(rec protocol.Record) error {
+	if rec.IsManagement() {
+		return c.management(rec)
+	}
+	if rec.Type == protocol.TypeBeginRequest {
+		return c.begin(rec)
+	}
+	r := c.find(rec.ID)
+	if r == nil {
+		return nil // section 3.3: records of an inactive request are ignored
+	}
+	switch rec.Type {
+	case protocol.TypeParams:
+		return c.params(r, rec.Content)
+	case protocol.TypeStdin:
+		if r.consumed.Load() {
+			c.server.protocolError("sequence")
+			return nil
+		}
+		r.addStdin(rec.Content)
+		c.progress(r)
+	case protocol.TypeAbortRequest:
+		c.drop(r, ErrAborted)
+	default:
+		c.server.protocolError("unexpected type")
+	}
+	return nil
+}
+
+func (c *conn) params(r *request, content []byte) error {
+	if r.paramsOver {
+		c.server.protocolError("sequence")
+		return nil
+	}
+	if r.ctx.Err() != nil {
+		return nil // it is being ended without them
+	}
+	before := len(r.params)
+	r.addParams(content)
+	c.paramsBytes += int64(len(r.params) - before)
+	if limit := r.settings.Limits.Params; limit > 0 && c.paramsBytes > 4*limit {
+		return fmt.Errorf("PARAMS of %d unfinished requests: %w", len(c.receiving), errFlood)
+	}
+	c.progress(r)
+	return nil
+}
+
+// management answers a record that belongs to no request (section 4).
+func (c *conn) management(rec protocol.Record) error {
+	switch rec.Type {
+	case protocol.TypeGetValues:
+		return c.send(protocol.AppendGetValuesResult(nil, rec.Content, c.server.value))
+	case protocol.TypeGetValuesResult, protocol.TypeUnknownType:
+		c.server.protocolError("unexpected type")
+		return nil
+	}
+	c.server.protocolError("unknown type")
+	return c.send(protocol.AppendUnknownType(nil, rec.Type))
+}
+
+// begin opens a request, or refuses it where that can be told already.
+func (c *conn) begin(rec protocol.Record) error {
+	b, err := protocol.ParseBegin(rec.Content)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	active, open, closing := len(c.table), len(c.live), c.closing
+	known := c.table[rec.ID] != nil
+	c.mu.Unlock()
+	settings := c.server.settings.Load()
+	limits := settings.Limits
+	switch {
+	case known:
+		return fmt.Errorf("BEGIN_REQUEST of the active request %d: %w", rec.ID, errSequence)
+	case b.Role != protocol.RoleResponder && b.Role != protocol.RoleAuthorizer:
+		return c.refuseBegin(rec.ID, b, refusal{501, 501, protocol.StatusUnknownRole, Rejected, fmt.Errorf("%v is not supported", b.Role)})
+	case active > 0 && !limits.Multiplex:
+		return c.refuseBegin(rec.ID, b, refusal{503, 503, protocol.StatusCantMpxConn, Rejected, errors.New("multiplexing is off")})
+	case open >= maxOpen+limits.MaxReqs+limits.Queue:
+		return c.refuseBegin(rec.ID, b, *overload(errors.New("too many open requests on one connection")))
+	}
+	r := newRequest(c, rec.ID, b)
+	if c.excess {
+		r.keep = false
+		r.refusal = overload(errors.New("max_conns connections are open"))
+	} else if closing {
+		r.refusal = overload(errors.New("connection is being closed"))
+	}
+	c.receiving = append(c.receiving, r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.table[rec.ID] = r
+	c.live[r] = struct{}{}
+	return nil
+}
+
+// refuseBegin answers a BEGIN_REQUEST at once. No request comes of it, and what
+// follows is ignored, like all records of inactive ones.
+func (c *conn) refuseBegin(id uint16, b protocol.Begin, v refusal) error {
+	answer := ownAnswer(v.httpStatus, false)
+	out := protocol.AppendRecord(nil, protocol.TypeStdout, id, answer)
+	out = protocol.AppendRecord(out, protocol.TypeStdout, id, nil)
+	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
+	out = protocol.AppendEnd(out, id, end)
+	if !b.Keep {
+		c.mu.Lock()
+		c.closing, c.unread = true, true
+		c.mu.Unlock()
+	}
+	return c.send(out, &Result{
+		Outcome: v.outcome, HTTPStatus: v.httpStatus, End: end, Reason: v.reason, Remote: c.remote,
+		Serial: c.server.serial.Add(1), Params: &protocol.Params{}, Begun: time.Now(), Sent: int64(len(answer)),
+	})
+}
+
+// send hands records that answer no open request to a goroutine that writes
+// them and then reports the requests that they refuse. It does not wait; a
+// client that never reads them is cut off.
+func (c *conn) send(records []byte, refused ...*Result) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.control = append(c.control, records...)
+	c.refused = append(c.refused, refused...)
+	if !c.flushing {
+		c.flushing = true
+		c.wg.Go(c.flush)
+	}
+	if len(c.control) > maxControl {
+		return fmt.Errorf("%d bytes of answers are unread: %w", len(c.control), errFlood)
+	}
+	return nil
+}
+
+func (c *conn) flush() {
+	for {
+		c.mu.Lock()
+		out, refused := c.control, c.refused
+		c.control, c.refused = nil, nil
+		if len(out) == 0 {
+			c.flushing = false
+			c.mu.Unlock()
+			c.closeIfDone()
+			return
+		}
+		c.mu.Unlock()
+		c.write(out) // what fails here fails everywhere: the connection is closed
+		for _, res := range refused {
+			c.server.done(res)
+		}
+	}
+}
+
+// progress notes that r has received something, and starts it when it can run.
+func (c *conn) progress(r *request) {
+	r.heard = c.heard
+	if r.paramsOver && r.stdinIsOver {
+		c.forget(r)
+	}
+	if r.ready() {
+		c.launch(r)
+	}
+}
+
+// forget takes r off what the read loop watches.
+func (c *conn) forget(r *request) {
+	if i := slices.Index(c.receiving, r); i >= 0 {
+		c.receiving = slices.Delete(c.receiving, i, i+1)
+		c.paramsBytes -= int64(len(r.params))
+	}
+}
+
+// forgetEnded does that to requests that were answered before STDIN had ended.
+func (c *conn) forgetEnded() {
+	for i := len(c.receiving) - 1; i >= 0; i-- {
+		if r := c.receiving[i]; r.ended.Load() {
+			c.forget(r)
+			r.stopStdin()
+		}
+	}
+}
+
+// drop ends a request of which the client will not send the rest.
+func (c *conn) drop(r *request, cause error) {
+	c.cancel(r, cause)
+	r.stopStdin()
+	c.forget(r)
+}
+
+// launch starts the request's goroutine, unless the request has ended.
+func (c *conn) launch(r *request) {
+	r.prepare()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.ctx.Err() != nil {
+		return
+	}
+	r.started = true
+	r.stage.Store(int32(stageQueued))
+	c.wg.Go(r.run)
+}
+
+func (c *conn) find(id uint16) *request {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.table[id]
+}
+
+// cancel ends r for a reason, if it has not ended. Whoever holds a request that
+// is live may call it: the goroutine it starts is one that serve waits for.
+func (c *conn) cancel(r *request, cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.live[r]; ok {
+		c.cancelLocked(r, cause)
+	}
+}
+
+func (c *conn) cancelLocked(r *request, cause error) {
+	if (cause == ErrAborted || cause == ErrClientGone) && r.mayOutlive() {
+		c.wg.Go(func() { r.finish(0, cause) })
+		return
+	}
+	r.cancelFn(cause)
+	r.body.fail(cause)
+	if cause == ErrShutdown {
+		r.awaitNoStdin()
+	}
+	started := r.started
+	c.wg.Go(func() {
+		if !started {
+			defer c.leave(r)
+			r.body.Close()
+		}
+		r.finish(0, cause)
+	})
+}
+
+// cancelAll ends every request.
+func (c *conn) cancelAll(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for r := range c.live {
+		c.cancelLocked(r, cause)
+	}
+}
+
+// leave takes r off the live requests: nothing of it runs any more.
+func (c *conn) leave(r *request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.live, r)
+}
+
+// abandon ends the requests of a connection that is gone.
+func (c *conn) abandon() {
+	c.cancelAll(ErrClientGone)
+	for _, r := range c.receiving {
+		r.stopStdin()
+	}
+	c.receiving = nil
+}
+
+// end frees r's id and then writes the records that end it: the peer may use
+// the id again as soon as it has seen them.
+func (c *conn) end(r *request, records []byte) {
+	c.mu.Lock()
+	delete(c.table, r.id)
+	r.ended.Store(true)
+	c.ending++
+	c.closing = c.closing || !r.keep
+	c.unread = c.unread || !r.consumed.Load()
+	c.mu.Unlock()
+
+	c.write(records) // a connection that cannot be written to is closed
+
+	c.mu.Lock()
+	c.ending--
+	c.idle = time.Now()
+	c.mu.Unlock()
+	c.closeIfDone()
+}
+
+// drain closes the connection when it has no request, at once or later.
+func (c *conn) drain() {
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
+	c.closeIfDone()
+}
+
+// closeIfDone closes a connection that is closing once the last answer is out.
+func (c *conn) closeIfDone() {
+	c.mu.Lock()
+	done := c.closing && len(c.table) == 0 && c.ending == 0 && !c.flushing
+	unread := c.unread
+	c.mu.Unlock()
+	if !done || c.lost.Load() {
+		return
+	}
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !unread || !ok {
+		c.nc.Close()
+		return
+	}
+	until := time.Now().Add(lingerTime)
+	c.lingering.Store(until.UnixNano())
+	half.CloseWrite()
+	c.nc.SetReadDeadline(until)
+}
+
+// write sends whole records. It waits for the client for as long as that takes
+// something now and then. An error is ErrClientGone, and the connection is closed.
+func (c *conn) write(b []byte) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if c.lost.Load() {
+		return ErrClientGone
+	}
+	timeout := c.server.settings.Load().Limits.WriteTimeout
+	for len(b) > 0 {
+		var deadline time.Time // none; an earlier one may have been set
+		if timeout > 0 {
+			deadline = time.Now().Add(timeout)
+		}
+		c.nc.SetWriteDeadline(deadline)
+		n, err := c.nc.Write(b)
+		c.server.sent.Add(int64(n))
+		b = b[n:]
+		if err != nil && !(n > 0 && errors.Is(err, os.ErrDeadlineExceeded)) {
+			c.lost.Store(true)
+			c.nc.Close()
+			return fmt.Errorf("%w: %w", ErrClientGone, err)
+		}
+	}
+	return nil
+}

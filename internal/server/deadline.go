@@ -1,0 +1,121 @@
+package server
+
+import "time"
+
+// connReader is the connection as its read loop reads it: before each read it
+// sets the deadline by which something must have come.
+type connReader conn
+
+// Read reads what there is, until the deadline that is in force.
+func (cr *connReader) Read(p []byte) (int, error) {
+	c := (*conn)(cr)
+	if d := c.due(time.Now()); !d.Equal(c.deadline) {
+		c.deadline = d
+		c.setReadDeadline(d)
+	}
+	n, err := c.nc.Read(p)
+	if n > 0 {
+		c.heard = time.Now()
+		c.server.received.Add(int64(n))
+	}
+	return n, err
+}
+
+// setReadDeadline is for the read loop. Whoever begins to linger sets a deadline
+// too, at any moment, and that one holds.
+func (c *conn) setReadDeadline(d time.Time) {
+	c.nc.SetReadDeadline(d)
+	if until := c.lingering.Load(); until != 0 {
+		c.nc.SetReadDeadline(time.Unix(0, until))
+	}
+}
+
+// due is when the read loop has something to do although nothing came: the
+// zero time for never.
+func (c *conn) due(now time.Time) time.Time {
+	if until := c.lingering.Load(); until != 0 {
+		return time.Unix(0, until)
+	}
+	c.forgetEnded()
+	if len(c.receiving) > 0 {
+		var first time.Time
+		for _, r := range c.receiving {
+			if d := c.dueOf(r); !d.IsZero() && (first.IsZero() || d.Before(first)) {
+				first = d
+			}
+		}
+		return first
+	}
+	if t := c.server.settings.Load().Limits.ReadTimeout; t > 0 && c.reader.Buffered() > 0 {
+		if c.partial.IsZero() {
+			c.partial = now
+		}
+		return c.partial.Add(t)
+	}
+	if t := c.idleTimeout(); t > 0 {
+		since, idle := c.idleSince()
+		if !idle {
+			since = now // looked at again before the time can have passed
+		}
+		return since.Add(t)
+	}
+	return time.Time{}
+}
+
+// expire ends what has been silent for too long. An error ends the connection.
+func (c *conn) expire(now time.Time) error {
+	if c.lingering.Load() != 0 {
+		return errIdle
+	}
+	c.forgetEnded()
+	if len(c.receiving) > 0 {
+		for i := len(c.receiving) - 1; i >= 0; i-- {
+			r := c.receiving[i]
+			if d := c.dueOf(r); !d.IsZero() && !now.Before(d) {
+				c.drop(r, ErrReadTimeout)
+			}
+		}
+		return nil
+	}
+	if t := c.server.settings.Load().Limits.ReadTimeout; t > 0 && !c.partial.IsZero() && now.Sub(c.partial) >= t {
+		return errStalled
+	}
+	if t := c.idleTimeout(); t > 0 {
+		if since, idle := c.idleSince(); idle && now.Sub(since) >= t {
+			return errIdle
+		}
+	}
+	return nil
+}
+
+// dueOf is when the client must have sent more of r: the zero time for never.
+// PARAMS have to be complete by then, a body has to go on. While a record comes
+// bit by bit no other can, so every byte of it is a sign of life of all bodies.
+func (c *conn) dueOf(r *request) time.Time {
+	t := r.settings.Limits.ReadTimeout
+	switch {
+	case t == 0:
+		return time.Time{}
+	case !r.paramsOver:
+		return r.begun.Add(t)
+	case c.reader.Buffered() > 0 && c.heard.After(r.heard):
+		return c.heard.Add(t)
+	}
+	return r.heard.Add(t)
+}
+
+// idleTimeout is how long the connection may be without a request; 0 is for
+// ever. One over max_conns is here only to be told so.
+func (c *conn) idleTimeout() time.Duration {
+	if c.excess {
+		return lingerTime
+	}
+	return c.server.settings.Load().Limits.IdleTimeout
+}
+
+// idleSince tells whether the connection has no request, and since when.
+func (c *conn) idleSince() (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.idle, len(c.table) == 0 && c.ending == 0
+}

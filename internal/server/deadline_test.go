@@ -1,0 +1,226 @@
+package server
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// took fails unless it is want since began.
+func took(t *testing.T, began time.Time, want time.Duration) {
+	t.Helper()
+	if got := time.Since(began); got != want {
+		t.Errorf("took %v, want %v", got, want)
+	}
+}
+
+// PARAMS have to be complete within read_timeout, however lively they come.
+func TestTricklingParams(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t, testSettings(hello))
+		p := s.dial()
+		began := time.Now()
+		p.send(begin(1, true))
+		stop := make(chan struct{})
+		go func() {
+			defer close(stop)
+			for range 60 {
+				for _, b := range rec(protocol.TypeParams, 1, "\x01\x01Ab") {
+					if _, err := p.nc.Write([]byte{b}); err != nil {
+						return
+					}
+					time.Sleep(time.Second / 2)
+				}
+			}
+		}()
+		p.wantOwn(1, 408, complete(408))
+		took(t, began, 30*time.Second)
+		s.want(TimedOut, 408, complete(408))
+		<-stop
+		p.wantSilence() // the records that still came are of no request
+		if p.nc.Close(); len(s.done) != 0 {
+			t.Errorf("reported: %+v", <-s.done)
+		}
+	})
+}
+
+func TestSilentBody(t *testing.T) {
+	for _, running := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			settings := testSettings(untilDone)
+			settings.Limits.BodyMemory = map[bool]int64{true: 1, false: 100}[running]
+			s := serve(t, settings)
+			p := s.dial()
+			p.send(begin(1, true), params(1, "CONTENT_LENGTH", "100"))
+			time.Sleep(20 * time.Second)
+			p.send(part(1, "x"))
+			began := time.Now()
+			p.wantOwn(1, 408, complete(408))
+			took(t, began, 30*time.Second)
+			if r := s.want(TimedOut, 408, complete(408)); r.Reason == nil || (r.Run == 0) == running {
+				t.Errorf("result is %+v", r)
+			}
+			p.send(part(1, "late"), part(1, ""), get(1, true, "A", "b"))
+			synctest.Wait()
+			if n := len(s.Requests()); n != 1 {
+				t.Errorf("%d requests are open", n)
+			}
+			s.wantErrors()
+		})
+	}
+}
+
+// A body that trickles is not ended: neither record by record nor byte by byte.
+func TestTricklingBody(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := serve(t, testSettings(echo)).dial()
+		body := strings.Repeat("x", 100)
+		p.send(begin(1, true), params(1, "CONTENT_LENGTH", "200"))
+		for range 10 {
+			time.Sleep(29 * time.Second)
+			p.send(part(1, body[:10]))
+		}
+		for _, b := range part(1, body) {
+			time.Sleep(29 * time.Second)
+			p.send([]byte{b})
+		}
+		time.Sleep(29 * time.Second)
+		p.send(part(1, ""))
+		p.wantAnswer(1, plainHeader+body+body, 0)
+	})
+}
+
+// One that stops within a record is.
+func TestBodyThatStopsInARecord(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := serve(t, testSettings(echo)).dial()
+		p.send(begin(1, true), params(1), part(1, "some body")[:12])
+		began := time.Now()
+		p.wantOwn(1, 408, complete(408))
+		took(t, began, 30*time.Second)
+	})
+}
+
+// A request that waits or runs has nothing to send, so its client may be silent.
+func TestNoReadTimeoutAfterStdin(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			time.Sleep(time.Hour)
+			return hello(ctx, req)
+		})
+		settings.Limits.IdleTimeout = time.Second
+		p := serve(t, settings).dial()
+		p.send(get(1, true))
+		p.wantAnswer(1, helloAnswer, 0)
+	})
+}
+
+// A silent request on a connection does not end its neighbours.
+func TestReadTimeoutOfOneOfMany(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := serve(t, testSettings(echo)).dial()
+		p.send(begin(1, true), params(1), begin(2, true), params(2))
+		for range 12 {
+			time.Sleep(5 * time.Second)
+			p.send(part(2, "x"))
+		}
+		p.wantOwn(1, 408, complete(408))
+		p.send(part(2, ""))
+		p.wantAnswer(2, plainHeader+"xxxxxxxxxxxx", 0)
+	})
+}
+
+func TestStalledHeader(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t, testSettings(hello))
+		p := s.dial()
+		p.send(get(1, true))
+		p.wantAnswer(1, helloAnswer, 0)
+		time.Sleep(time.Hour)
+		began := time.Now()
+		p.send(begin(1, true)[:3])
+		time.Sleep(20 * time.Second)
+		p.send(begin(1, true)[3:5])
+		p.wantClosed()
+		took(t, began, 30*time.Second)
+		s.wantErrors("stalled")
+	})
+}
+
+// An idle connection is closed when it was idle for idle_timeout, not before,
+// and one with a request is not idle.
+func TestIdleTimeout(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			time.Sleep(15 * time.Second)
+			return hello(ctx, req)
+		})
+		settings.Limits.IdleTimeout = 10 * time.Second
+		s := serve(t, settings)
+		never := s.dial()
+		began := time.Now()
+		never.wantClosed()
+		took(t, began, 10*time.Second)
+
+		p := s.dial()
+		for range 3 {
+			time.Sleep(9 * time.Second)
+			p.send(get(1, true))
+			p.wantAnswer(1, helloAnswer, 0)
+		}
+		began = time.Now()
+		p.wantClosed()
+		took(t, began, 10*time.Second)
+		s.wantErrors()
+	})
+}
+
+// GET_VALUES is no request: it keeps no connection.
+func TestValuesDoNotKeepAConnection(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(hello)
+		settings.Limits.IdleTimeout = 10 * time.Second
+		p := serve(t, settings).dial()
+		time.Sleep(9 * time.Second)
+		p.send(protocol.AppendGetValues(nil, protocol.MaxReqs))
+		p.next()
+		began := time.Now()
+		p.wantClosed()
+		took(t, began, time.Second)
+	})
+}
+
+// Without timeouts nothing is ever closed.
+func TestNoTimeouts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(echo)
+		l := &settings.Limits
+		l.ReadTimeout, l.WriteTimeout, l.IdleTimeout, l.QueueTimeout = 0, 0, 0, 0
+		p := serve(t, settings).dial()
+		for _, b := range post(1, true, "body") {
+			time.Sleep(time.Hour)
+			p.send([]byte{b})
+		}
+		p.wantAnswer(1, plainHeader+"body", 0)
+	})
+}
+
+// A new write_timeout of 0 ends the deadline that was set before.
+func TestWriteTimeoutIsTurnedOff(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(hello)
+		s := serve(t, settings)
+		p := s.dial()
+		p.send(get(1, true))
+		p.wantAnswer(1, helloAnswer, 0)
+		settings.Limits.WriteTimeout = 0
+		s.Update(settings)
+		time.Sleep(time.Hour)
+		p.send(get(1, true))
+		p.wantAnswer(1, helloAnswer, 0)
+	})
+}

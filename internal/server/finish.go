@@ -1,0 +1,201 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// An Outcome is what became of a request.
+type Outcome string
+
+// The outcomes. There are no others, so they can be a metric's label.
+const (
+	OK         Outcome = "ok"         // answered by its program, which was content
+	Failed     Outcome = "error"      // its program failed or did not answer
+	TimedOut   Outcome = "timeout"    // it or its client was too slow
+	Aborted    Outcome = "aborted"    // its client gave up
+	Overloaded Outcome = "overloaded" // there was no room for it
+	Rejected   Outcome = "rejected"   // it was not to be run
+)
+
+// A Result is what became of a request, for logs and metrics.
+type Result struct {
+	Outcome    Outcome
+	HTTPStatus int // of the response that was begun; 0 without one
+	End        protocol.End
+	Reason     error // why the answer is not its program's, or nil
+	Serial     uint64
+	Remote     string
+	Params     *protocol.Params // valid during the call
+	PID        int              // of the program; 0 without one
+	Begun      time.Time        // BEGIN_REQUEST
+	Queue      time.Duration    // from BEGIN_REQUEST until it ran, or to the end
+	Run        time.Duration    // from then on; 0 when it never ran
+	Received   int64            // bytes of STDIN
+	Sent       int64            // bytes of STDOUT
+}
+
+// finish ends the request once: an answer of our own if its program gave
+// none, the ends of the streams, END_REQUEST. Nothing else ends one that was
+// begun. A later call does nothing, and does not wait for the first.
+func (r *request) finish(appStatus uint32, err error) {
+	if !r.finishing.CompareAndSwap(false, true) {
+		return
+	}
+	defer close(r.finished)
+	r.stage.Store(int32(stageEnding))
+	begun, left := r.response.close()
+	if !left && !r.settings.Limits.EarlyResponse {
+		<-r.stdinOver // the answer waits for the end of STDIN, also one of our own
+	}
+	if cause := context.Cause(r.ctx); cause != nil {
+		err = cause
+	} else if r.conn.lost.Load() && !errors.Is(err, ErrClientGone) {
+		err = ErrClientGone // the read loop is about to find out
+	}
+	v := r.verdict(appStatus, err, begun, left)
+	params := r.known.Load()
+	if params == nil {
+		params = &protocol.Params{}
+	}
+	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
+	// No pooled buffer: many may wait for a client that does not read.
+	out := r.appendEnd(nil, &v, params, left)
+	out = protocol.AppendEnd(out, r.id, end)
+	r.conn.end(r, out)
+	r.report(v, end, params)
+}
+
+// appendEnd appends what comes before END_REQUEST: the rest of the answer, or
+// one of our own, and the ends of the streams.
+func (r *request) appendEnd(dst []byte, v *refusal, params *protocol.Params, left bool) []byte {
+	w := &r.response
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	dst = slices.Grow(dst, len(w.held)+len(w.heldErr)+256)
+	switch {
+	case v.outcome == Aborted:
+	case v.httpStatus != 0 && !left:
+		answer := ownAnswer(v.httpStatus, params.Get("REQUEST_METHOD") == "HEAD")
+		w.sent, w.status = int64(len(answer)), v.httpStatus
+		dst = w.appendStderrLocked(dst)
+		dst = protocol.AppendRecord(dst, protocol.TypeStdout, r.id, answer)
+	default:
+		dst = w.appendHeldLocked(dst)
+	}
+	if w.hasStderr {
+		dst = protocol.AppendRecord(dst, protocol.TypeStderr, r.id, nil)
+	}
+	return protocol.AppendRecord(dst, protocol.TypeStdout, r.id, nil)
+}
+
+// verdict decides how a request ends. A zero httpStatus is no answer of our
+// own; where one has to be, what its program has begun and not sent is dropped.
+func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal {
+	var own *refusedError
+	var refused *protocol.Refusal
+	switch {
+	case errors.As(err, &own):
+		return *own.refusal
+	case errors.As(err, &refused):
+		v := refusal{refused.HTTPStatus, refused.AppStatus, 0, Rejected, err}
+		if refused.HTTPStatus >= 500 {
+			v.outcome = Failed
+		}
+		return v
+	case errors.Is(err, ErrTimeout), errors.Is(err, ErrReadTimeout):
+		return refusal{408, 408, 0, TimedOut, err}
+	case errors.Is(err, ErrAborted), errors.Is(err, ErrClientGone):
+		return refusal{0, 0, 0, Aborted, err}
+	case errors.Is(err, ErrShutdown):
+		return refusal{503, 503, protocol.StatusOverloaded, Overloaded, err}
+	case begun && (err == nil || left):
+		if appStatus == 0 && err != nil {
+			appStatus = 500
+		}
+		v := refusal{0, appStatus, 0, OK, err}
+		if appStatus != 0 {
+			v.outcome = Failed
+		}
+		return v
+	}
+	if err == nil {
+		err = errNoHeader
+		if len(r.response.pending) > 0 {
+			err = errHeaderUnfinished
+		}
+	}
+	if appStatus == 0 {
+		appStatus = 500
+	} else {
+		err = fmt.Errorf("%w (exit status %d)", err, appStatus)
+	}
+	return refusal{502, appStatus, 0, Failed, err}
+}
+
+// ownAnswer is a complete CGI response: web servers look at nothing else.
+func ownAnswer(status int, isHead bool) []byte {
+	text := fmt.Sprintf("%d %s", status, http.StatusText(status))
+	retry := ""
+	if status == http.StatusServiceUnavailable {
+		retry = "Retry-After: 1\r\n"
+	}
+	answer := "Status: " + text + "\r\nContent-Type: text/plain\r\n" + retry + "\r\n"
+	if !isHead {
+		answer += text + "\n"
+	}
+	return []byte(answer)
+}
+
+func (r *request) report(v refusal, end protocol.End, params *protocol.Params) {
+	s := r.conn.server
+	now := time.Now()
+	res := &Result{
+		Outcome: v.outcome, HTTPStatus: r.response.status, End: end, Reason: v.reason,
+		Serial: r.req.Serial, Remote: r.conn.remote, Params: params, PID: int(r.pid.Load()),
+		Begun: r.begun, Queue: now.Sub(r.begun),
+		Received: r.received.Load(), Sent: r.response.sent,
+	}
+	if nanos := r.running.Load(); nanos != 0 {
+		started := time.Unix(0, nanos)
+		res.Queue, res.Run = started.Sub(r.begun), now.Sub(started)
+	}
+	if v.outcome != OK {
+		s.log(res)
+	}
+	s.done(res)
+}
+
+func (s *Server) done(res *Result) {
+	if s.opt.Hooks.Done != nil {
+		s.opt.Hooks.Done(res)
+	}
+}
+
+// log tells what went wrong: Warn for what a program or an overload did, Debug
+// for what a client did.
+func (s *Server) log(res *Result) {
+	level := zap.DebugLevel
+	switch res.Outcome {
+	case Failed, TimedOut, Overloaded:
+		level = zap.WarnLevel
+	}
+	entry := s.opt.Log.Check(level, "request "+string(res.Outcome))
+	if entry == nil {
+		return
+	}
+	entry.Write(
+		zap.Uint64("request", res.Serial), zap.Int("pid", res.PID), zap.String("remote", res.Remote),
+		zap.String("script", res.Params.Get("SCRIPT_FILENAME")), zap.String("uri", res.Params.Get("REQUEST_URI")),
+		zap.Int("status", res.HTTPStatus), zap.Uint32("app_status", res.End.AppStatus),
+		zap.Duration("queue", res.Queue), zap.Duration("run", res.Run), zap.Error(res.Reason),
+	)
+}

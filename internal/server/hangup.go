@@ -1,0 +1,53 @@
+package server
+
+import (
+	"io"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// halfClosed reports whether a client that sends no more may still read. Of a
+// Unix socket the kernel tells the two apart; a TCP peer that has sent its FIN
+// counts as gone, since nothing else would tell us that it is.
+func (c *conn) halfClosed() bool {
+	uc, ok := c.nc.(*net.UnixConn)
+	return ok && c.lingering.Load() == 0 && !hungUp(uc)
+}
+
+// awaitHangup answers what has been asked and returns when the client is gone,
+// or the connection is closed after the last answer.
+func (c *conn) awaitHangup() error {
+	for _, r := range append([]*request(nil), c.receiving...) {
+		c.drop(r, ErrClientGone)
+	}
+	c.drain()
+	c.setReadDeadline(time.Time{})
+	raw, err := c.nc.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := raw.Read(func(fd uintptr) bool { return hangup(fd) }); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+func hungUp(uc *net.UnixConn) bool {
+	raw, err := uc.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := true
+	if err := raw.Control(func(fd uintptr) { gone = hangup(fd) }); err != nil {
+		return true
+	}
+	return gone
+}
+
+func hangup(fd uintptr) bool {
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(p, 0)
+	return n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0 || err != nil && err != unix.EINTR
+}

@@ -1,0 +1,426 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// bubble runs f where time is fake and a goroutine that is left is a failure.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
+}
+
+type runnerFunc func(ctx context.Context, req *protocol.Request) (uint32, error)
+
+func (f runnerFunc) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
+	return f(ctx, req)
+}
+
+const (
+	plainHeader = "Content-Type: text/plain\r\n\r\n"
+	helloAnswer = plainHeader + "hello"
+)
+
+// hello is a program that looks at nothing.
+func hello(_ context.Context, req *protocol.Request) (uint32, error) {
+	_, err := io.WriteString(req.Stdout, helloAnswer)
+	return 0, err
+}
+
+// echo answers with its body.
+func echo(_ context.Context, req *protocol.Request) (uint32, error) {
+	if _, err := io.WriteString(req.Stdout, plainHeader); err != nil || req.Stdin == nil {
+		return 0, err
+	}
+	_, err := io.Copy(req.Stdout, req.Stdin)
+	return 0, err
+}
+
+// untilDone is a program that ends when it has to.
+func untilDone(ctx context.Context, _ *protocol.Request) (uint32, error) {
+	<-ctx.Done()
+	return 0, context.Cause(ctx)
+}
+
+// writes is a program that writes its answer part by part and exits with status.
+func writes(status uint32, parts ...string) runnerFunc {
+	return func(_ context.Context, req *protocol.Request) (uint32, error) {
+		for _, p := range parts {
+			if _, err := io.WriteString(req.Stdout, p); err != nil {
+				return status, err
+			}
+		}
+		return status, nil
+	}
+}
+
+// testSettings are settings as a pool has them, smaller.
+func testSettings(run runnerFunc) Settings {
+	return Settings{
+		Runner: run,
+		Limits: Limits{
+			Multiplex: true, MaxReqs: 8, Queue: 8, QueueTimeout: 10 * time.Second,
+			Params: 16 << 10, Body: 1 << 20, BodyMemory: 4 << 10,
+			ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
+		},
+		Grace: 5 * time.Second,
+	}
+}
+
+// A testServer is a Server with a listener and all that its hooks have told.
+type testServer struct {
+	*Server
+	t      testing.TB
+	l      net.Listener
+	stop   context.CancelFunc
+	served chan error
+	done   chan Result
+
+	mu     sync.Mutex
+	errors []string // kinds of protocol errors
+}
+
+// startServer serves l until the test ends; a nil l takes what dial gives it.
+func startServer(t testing.TB, l net.Listener, settings Settings) *testServer {
+	t.Helper()
+	ts := &testServer{t: t, l: l, served: make(chan error, 1), done: make(chan Result, 1<<14)}
+	if l == nil {
+		ts.l = &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	}
+	ts.Server = New(settings, Options{Hooks: Hooks{
+		Done: func(r *Result) { ts.done <- *r },
+		ProtocolError: func(kind string) {
+			ts.mu.Lock()
+			defer ts.mu.Unlock()
+			ts.errors = append(ts.errors, kind)
+		},
+	}})
+	ctx, stop := context.WithCancel(context.Background())
+	ts.stop = stop
+	go func() { ts.served <- ts.Serve(ctx, ts.l); close(ts.served) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ts.served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return ts
+}
+
+// serve is a server in a bubble.
+func serve(t *testing.T, settings Settings) *testServer {
+	t.Helper()
+	return startServer(t, nil, settings)
+}
+
+// result is what the next request came to.
+func (ts *testServer) result() Result {
+	ts.t.Helper()
+	select {
+	case r := <-ts.done:
+		return r
+	case <-time.After(time.Hour):
+		ts.t.Fatal("no request ended")
+		return Result{}
+	}
+}
+
+// noMoreResults fails when a request was reported that the test did not ask for.
+func (ts *testServer) noMoreResults() {
+	ts.t.Helper()
+	synctest.Wait()
+	if len(ts.done) > 0 {
+		ts.t.Fatalf("reported besides: %+v", <-ts.done)
+	}
+}
+
+// wantErrors checks which kinds of protocol errors were reported so far.
+func (ts *testServer) wantErrors(kinds ...string) {
+	ts.t.Helper()
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if got, want := strings.Join(ts.errors, " "), strings.Join(kinds, " "); got != want {
+		ts.t.Errorf("protocol errors are %.200q, want %q", got, want)
+	}
+}
+
+// dial connects over a pipe.
+func (ts *testServer) dial() *peer {
+	ts.t.Helper()
+	near, far := net.Pipe()
+	ts.l.(*pipeListener).conns <- far
+	return newPeer(ts.t, near)
+}
+
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Net: "unix", Name: "pipe"} }
+
+// A record is one that the server has sent.
+type record struct {
+	t       protocol.Type
+	id      uint16
+	content string
+}
+
+func (r record) String() string { return fmt.Sprintf("%v %d %.60q", r.t, r.id, r.content) }
+
+// A peer is a web server that does what a test says. It reads all the time, and
+// checks every byte that the server sends.
+type peer struct {
+	t       testing.TB
+	nc      net.Conn
+	records chan record
+	ended   error // why records is closed
+	answers map[uint16]*answer
+}
+
+// An answer is what has come of one.
+type answer struct {
+	stdout, stderr           string
+	first                    string // content of the first STDOUT record
+	end                      protocol.End
+	stdoutEnded, stderrEnded bool
+}
+
+func newPeer(t testing.TB, nc net.Conn) *peer {
+	p := &peer{t: t, nc: nc, records: make(chan record, 1<<14), answers: make(map[uint16]*answer)}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		defer close(p.records)
+		src := bufio.NewReader(nc)
+		for {
+			rec, err := readRecord(src)
+			if err != nil {
+				p.ended = err
+				return
+			}
+			p.records <- rec
+		}
+	}()
+	t.Cleanup(func() { nc.Close(); <-gone })
+	return p
+}
+
+// errWire is what a server must not send.
+var errWire = errors.New("server broke the protocol")
+
+// readRecord reads a record and checks all of its bytes.
+func readRecord(r io.Reader) (record, error) {
+	var h [protocol.HeaderLen]byte
+	if _, err := io.ReadFull(r, h[:]); err != nil {
+		return record{}, err
+	}
+	length, padding := int(binary.BigEndian.Uint16(h[4:])), int(h[6])
+	rest := make([]byte, length+padding)
+	if _, err := io.ReadFull(r, rest); err != nil {
+		return record{}, fmt.Errorf("%w: cut inside a record: %w", errWire, err)
+	}
+	rec := record{protocol.Type(h[1]), binary.BigEndian.Uint16(h[2:]), string(rest[:length])}
+	switch {
+	case h[0] != protocol.Version:
+		return rec, fmt.Errorf("%w: version %d", errWire, h[0])
+	case h[7] != 0 || strings.Trim(string(rest[length:]), "\x00") != "":
+		return rec, fmt.Errorf("%w: reserved or padding bytes of %v are not zero", errWire, rec)
+	case length+padding > 65535:
+		return rec, fmt.Errorf("%w: content and padding of %v are %d bytes", errWire, rec, length+padding)
+	case rec.t == protocol.TypeStderr && padding == 0:
+		return rec, fmt.Errorf("%w: STDERR without padding", errWire)
+	case rec.t == protocol.TypeEndRequest && (length != 8 || rec.content[5:] != "\x00\x00\x00"):
+		return rec, fmt.Errorf("%w: END_REQUEST % x", errWire, rec.content)
+	}
+	return rec, nil
+}
+
+// send writes bytes; the server must take them.
+func (p *peer) send(parts ...[]byte) {
+	p.t.Helper()
+	for _, b := range parts {
+		if _, err := p.nc.Write(b); err != nil {
+			p.t.Fatalf("server does not take %d bytes: %v", len(b), err)
+		}
+	}
+}
+
+// next is the next record.
+func (p *peer) next() record {
+	p.t.Helper()
+	rec, ok := <-p.records
+	if !ok {
+		p.t.Fatalf("no more records: %v", p.ended)
+	}
+	return rec
+}
+
+// answer reads until the request has ended.
+func (p *peer) answer(id uint16) answer {
+	p.t.Helper()
+	for {
+		if a := p.answers[id]; a != nil && a.end.Status != open {
+			delete(p.answers, id)
+			return *a
+		}
+		p.take(p.next())
+	}
+}
+
+// open stands for the status of an END_REQUEST that has not come.
+const open protocol.Status = 255
+
+func (p *peer) take(rec record) {
+	p.t.Helper()
+	a := p.answers[rec.id]
+	if a == nil {
+		a = &answer{end: protocol.End{Status: open}}
+		p.answers[rec.id] = a
+	}
+	switch {
+	case a.end.Status != open:
+		p.t.Fatalf("%v comes after END_REQUEST", rec)
+	case rec.t == protocol.TypeStdout && !a.stdoutEnded:
+		if a.stdout == "" {
+			a.first = rec.content
+		}
+		a.stdout += rec.content
+		a.stdoutEnded = rec.content == ""
+	case rec.t == protocol.TypeStderr && !a.stderrEnded:
+		a.stderr += rec.content
+		a.stderrEnded = rec.content == ""
+	case rec.t == protocol.TypeEndRequest:
+		if !a.stdoutEnded || a.stderrEnded != (a.stderr != "") {
+			p.t.Fatalf("END_REQUEST %d with STDOUT ended: %v, STDERR %q ended: %v", rec.id, a.stdoutEnded, a.stderr, a.stderrEnded)
+		}
+		a.end, _ = protocol.ParseEnd([]byte(rec.content))
+	default:
+		p.t.Fatalf("unexpected %v", rec)
+	}
+}
+
+// wantClosed waits until the server has closed the connection; it must not send
+// anything before.
+func (p *peer) wantClosed() {
+	p.t.Helper()
+	if rec, ok := <-p.records; ok {
+		p.t.Fatalf("%v comes instead of the end of the connection", rec)
+	}
+	if errors.Is(p.ended, errWire) {
+		p.t.Fatal(p.ended)
+	}
+}
+
+// wantSilence checks, in a bubble, that nothing has come and nothing is on its way.
+func (p *peer) wantSilence() {
+	p.t.Helper()
+	synctest.Wait()
+	select {
+	case rec, ok := <-p.records:
+		if !ok {
+			p.t.Fatalf("connection is closed: %v", p.ended)
+		}
+		p.t.Fatalf("%v comes too early", rec)
+	default:
+	}
+}
+
+// wantAnswer checks a whole answer of a program.
+func (p *peer) wantAnswer(id uint16, stdout string, appStatus uint32) {
+	p.t.Helper()
+	a := p.answer(id)
+	if a.stdout != stdout || a.end != (protocol.End{AppStatus: appStatus}) {
+		p.t.Fatalf("answer %d is %.200q, %+v; want %.200q, appStatus %d", id, a.stdout, a.end, stdout, appStatus)
+	}
+}
+
+// wantOwn checks that the answer is a complete one of the server's own.
+func (p *peer) wantOwn(id uint16, status int, end protocol.End) {
+	p.t.Helper()
+	a := p.answer(id)
+	head, body, _ := strings.Cut(a.stdout, "\r\n\r\n")
+	lines := strings.Split(head, "\r\n")
+	if a.end != end || !strings.HasPrefix(lines[0], fmt.Sprintf("Status: %d ", status)) ||
+		len(lines) < 2 || lines[1] != "Content-Type: text/plain" || body == "" {
+		p.t.Fatalf("answer %d is %q, %+v; want a complete %d, %+v", id, a.stdout, a.end, status, end)
+	}
+	if retry := len(lines) > 2 && lines[2] == "Retry-After: 1"; retry != (status == 503) {
+		p.t.Fatalf("answer %d is %q: Retry-After belongs to a 503", id, a.stdout)
+	}
+}
+
+// rec is a record that a web server sends.
+func rec(t protocol.Type, id uint16, content string) []byte {
+	return protocol.AppendRecord(nil, t, id, []byte(content))
+}
+
+func begin(id uint16, keep bool) []byte {
+	return protocol.AppendBegin(nil, id, protocol.Begin{Role: protocol.RoleResponder, Keep: keep})
+}
+
+// pairs encodes names and values, by turns.
+func pairs(namesAndValues ...string) string {
+	var b []byte
+	for i := 0; i < len(namesAndValues); i += 2 {
+		b = protocol.AppendPair(b, namesAndValues[i], namesAndValues[i+1])
+	}
+	return string(b)
+}
+
+// params is a whole PARAMS stream.
+func params(id uint16, namesAndValues ...string) []byte {
+	var out []byte
+	if len(namesAndValues) > 0 {
+		out = rec(protocol.TypeParams, id, pairs(namesAndValues...))
+	}
+	return append(out, rec(protocol.TypeParams, id, "")...)
+}
+
+func abort(id uint16) []byte { return rec(protocol.TypeAbortRequest, id, "") }
+
+// part is a record of STDIN; an empty one ends it.
+func part(id uint16, content string) []byte { return rec(protocol.TypeStdin, id, content) }
+
+// get is a whole request without a body.
+func get(id uint16, keep bool, namesAndValues ...string) []byte {
+	out := append(begin(id, keep), params(id, namesAndValues...)...)
+	return append(out, part(id, "")...)
+}
+
+// post is a whole request with a body and its CONTENT_LENGTH.
+func post(id uint16, keep bool, body string) []byte {
+	out := append(begin(id, keep), params(id, "CONTENT_LENGTH", fmt.Sprint(len(body)))...)
+	for len(body) > 0 {
+		n := min(len(body), 32<<10)
+		out = append(out, part(id, body[:n])...)
+		body = body[n:]
+	}
+	return append(out, part(id, "")...)
+}
+
+func complete(appStatus uint32) protocol.End { return protocol.End{AppStatus: appStatus} }

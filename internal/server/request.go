@@ -1,0 +1,268 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// A stage is how far a request has come.
+type stage int32
+
+const (
+	stageParams  stage = iota // PARAMS come
+	stageBody                 // STDIN comes, and no program was given it yet
+	stageQueued               // waits for its turn to run
+	stageRunning              // its Runner has it
+	stageEnding               // its END_REQUEST is on its way or was sent
+)
+
+var stageNames = [...]string{"params", "body", "queued", "running", "ending"}
+
+// A request is one entry of a connection's table, from BEGIN_REQUEST to
+// END_REQUEST, and on until its Runner has returned.
+type request struct {
+	// Immutable.
+	conn     *conn
+	id       uint16
+	keep     bool
+	settings *Settings
+	begun    time.Time
+	ctx      context.Context
+	cancelFn context.CancelCauseFunc
+	// stdinOver is closed when the answer need not wait for STDIN (any longer).
+	stdinOver     chan struct{}
+	stdinOverOnce sync.Once
+	finished      chan struct{} // closed when finish has done its work
+
+	// Owned by the read loop.
+	params      []byte
+	paramsOver  bool
+	hasLength   bool // CONTENT_LENGTH is a number
+	stdinIsOver bool
+	bodyIsGone  bool      // what comes of STDIN is dropped
+	heard       time.Time // when the last part of PARAMS or STDIN came
+
+	// Owned by the read loop, then, once it has started, by run.
+	refusal *refusal // why it is not to run
+	isHead  bool
+	req     protocol.Request
+
+	started  bool // guarded by conn.mu: run was called
+	body     body
+	response response
+
+	stage     atomic.Int32                    // a stage
+	known     atomic.Pointer[protocol.Params] // as they came, once they have
+	consumed  atomic.Bool                     // the client has sent the end of STDIN
+	finishing atomic.Bool                     // finish was called
+	ended     atomic.Bool                     // its id is free again
+	pid       atomic.Int64
+	running   atomic.Int64 // when it began to run, Unix nanoseconds
+	received  atomic.Int64
+}
+
+// A refusal is an answer of our own.
+type refusal struct {
+	httpStatus int
+	appStatus  uint32
+	status     protocol.Status
+	outcome    Outcome
+	reason     error
+}
+
+func refuse(httpStatus int, reason error) *refusal {
+	return &refusal{httpStatus, uint32(httpStatus), protocol.StatusRequestComplete, Rejected, reason}
+}
+
+func overload(reason error) *refusal {
+	return &refusal{503, 503, protocol.StatusOverloaded, Overloaded, reason}
+}
+
+func newRequest(c *conn, id uint16, b protocol.Begin) *request {
+	settings := c.server.settings.Load()
+	r := &request{
+		conn: c, id: id, keep: b.Keep, settings: settings,
+		begun:     time.Now(),
+		stdinOver: make(chan struct{}), finished: make(chan struct{}),
+	}
+	r.ctx, r.cancelFn = context.WithCancelCause(context.Background())
+	r.body.init(settings.SpoolDir, settings.Limits.BodyMemory, settings.Limits.Body)
+	r.response.req = r
+	r.req.Role = b.Role
+	r.req.Serial = c.server.serial.Add(1)
+	return r
+}
+
+// addParams takes a part of PARAMS; an empty one ends them.
+func (r *request) addParams(content []byte) {
+	switch limit := r.settings.Limits.Params; {
+	case len(content) == 0:
+		r.endParams()
+	case r.refusal != nil:
+	case limit > 0 && int64(len(r.params)+len(content)) > limit:
+		r.params = nil
+		r.refusal = refuse(431, errors.New("PARAMS are larger than limits.params"))
+	default:
+		r.params = append(r.params, content...)
+	}
+}
+
+func (r *request) endParams() {
+	r.paramsOver = true
+	var err error
+	if r.req.Params, err = protocol.ParseParams(r.params); err != nil && r.refusal == nil {
+		r.conn.server.protocolError("params")
+		r.refusal = refuse(400, fmt.Errorf("PARAMS: %w", err))
+	}
+	r.params = nil
+	known := r.req.Params
+	r.known.Store(&known)
+	r.isHead = r.req.Params.Get("REQUEST_METHOD") == "HEAD"
+	length, err := strconv.ParseUint(r.req.Params.Get("CONTENT_LENGTH"), 10, 63)
+	r.hasLength = err == nil
+	if limit := r.settings.Limits.Body; limit > 0 && r.hasLength && int64(length) > limit && r.refusal == nil {
+		r.refusal = refuse(413, errBodyTooLarge)
+	}
+	r.stage.Store(int32(stageBody))
+	if r.req.Role == protocol.RoleAuthorizer {
+		// An Authorizer has no STDIN, and some servers do not even end it
+		// (section 6.3; mod_authnz_fcgi).
+		r.endStdin()
+	}
+}
+
+// addStdin takes a part of STDIN; an empty one ends it.
+func (r *request) addStdin(content []byte) {
+	r.received.Add(int64(len(content)))
+	switch {
+	case len(content) == 0:
+		r.consumed.Store(true)
+		r.endStdin()
+	case r.refusal == nil && !r.bodyIsGone && !r.stdinIsOver:
+		if err := r.body.write(content); err != nil {
+			r.bodyBroke(err)
+		}
+	}
+}
+
+// bodyBroke answers for a body that cannot be taken.
+func (r *request) bodyBroke(err error) {
+	r.bodyIsGone = true
+	ref := refuse(413, err)
+	if !errors.Is(err, errBodyTooLarge) {
+		ref = overload(err)
+	}
+	if stage(r.stage.Load()) > stageBody {
+		r.conn.cancel(r, &refusedError{ref})
+		return
+	}
+	r.refusal = ref
+}
+
+// refusedError carries a refusal as a context's cause.
+type refusedError struct{ *refusal }
+
+func (e *refusedError) Error() string { return e.reason.Error() }
+
+func (r *request) endStdin() {
+	if !r.stdinIsOver {
+		r.body.end()
+		r.stopStdin()
+		if stage(r.stage.Load()) == stageRunning {
+			r.conn.wg.Go(r.response.release)
+		}
+	}
+}
+
+// stopStdin takes no more of STDIN.
+func (r *request) stopStdin() {
+	r.stdinIsOver = true
+	r.awaitNoStdin()
+}
+
+// awaitNoStdin lets the answer go.
+func (r *request) awaitNoStdin() {
+	r.stdinOverOnce.Do(func() { close(r.stdinOver) })
+}
+
+// ready reports whether the request can start. A body that is not complete must
+// not hold a place to run, so a request waits until it is, or fills the memory
+// meant for it: a client that sends so much is not idle. A body whose length
+// was not told is taken whole, since a CGI program needs CONTENT_LENGTH.
+func (r *request) ready() bool {
+	switch {
+	case stage(r.stage.Load()) != stageBody:
+		return false
+	case r.stdinIsOver || r.refusal != nil:
+		return true
+	case !r.hasLength:
+		return false
+	case r.settings.Limits.EarlyResponse:
+		return true
+	}
+	return r.body.length() >= r.settings.Limits.BodyMemory
+}
+
+// prepare completes what the Runner gets.
+func (r *request) prepare() {
+	size := r.body.length()
+	value, given := r.req.Params.Lookup("CONTENT_LENGTH")
+	if !r.hasLength && (size > 0 || given && value != "") {
+		r.req.Params.Set("CONTENT_LENGTH", strconv.FormatInt(size, 10))
+	}
+	if size > 0 || !r.stdinIsOver {
+		r.req.Stdin = &r.body
+	}
+	r.req.Stdout = &r.response
+	r.req.Stderr = stderr{&r.response}
+	r.req.Started = func(pid int, _ string) { r.pid.Store(int64(pid)) }
+}
+
+// mayOutlive reports whether the request goes on without its client.
+func (r *request) mayOutlive() bool {
+	return r.settings.IgnoreAbort && r.running.Load() != 0 && r.body.isWhole()
+}
+
+// run does the request, from the queue to its end.
+func (r *request) run() {
+	defer r.conn.leave(r)
+	appStatus, err := r.work()
+	r.body.Close()
+	r.finish(appStatus, err)
+	<-r.finished // by another goroutine, perhaps, which waits for the client
+}
+
+// work runs the Runner when it is the request's turn. The place to run is free
+// again when the Runner has returned, however slow the client is.
+func (r *request) work() (appStatus uint32, err error) {
+	if r.refusal != nil {
+		return 0, &refusedError{r.refusal}
+	}
+	s := r.conn.server
+	queued := time.Now()
+	if err := s.admission.acquire(r.ctx, r.settings.Limits.QueueTimeout); err != nil {
+		if r.ctx.Err() == nil {
+			err = &refusedError{overload(err)}
+		}
+		return 0, err
+	}
+	defer s.admission.release()
+	now := time.Now()
+	if s.opt.Hooks.Queued != nil {
+		s.opt.Hooks.Queued(now.Sub(queued))
+	}
+	r.running.Store(now.UnixNano())
+	r.stage.Store(int32(stageRunning))
+	if r.settings.Timeout > 0 {
+		timer := time.AfterFunc(r.settings.Timeout, func() { r.conn.cancel(r, ErrTimeout) })
+		defer timer.Stop()
+	}
+	return r.settings.Runner.Run(r.ctx, &r.req)
+}

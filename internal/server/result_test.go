@@ -1,0 +1,85 @@
+package server
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// What can be seen of a request while it is open, and what is told of it then.
+func TestRequestIsSeen(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var waits []time.Duration
+		s := serve(t, testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			req.Started(71, "/srv/hello")
+			time.Sleep(3 * time.Second)
+			return hello(ctx, req)
+		}))
+		s.opt.Hooks.Queued = func(wait time.Duration) { waits = append(waits, wait) }
+		p := s.dial()
+		p.send(begin(9, true))
+		time.Sleep(time.Second)
+		if open := s.Requests(); len(open) != 1 || open[0].Stage != "params" || open[0].Params != nil || open[0].Age != time.Second {
+			t.Errorf("open: %+v", open)
+		}
+		p.send(params(9, "A", "b"))
+		time.Sleep(time.Second)
+		p.send(part(9, ""))
+		p.wantSilence()
+		open := s.Requests()
+		if len(open) != 1 || open[0].Stage != "running" || open[0].PID != 71 || open[0].Params.Get("A") != "b" || open[0].Serial != 1 {
+			t.Errorf("open: %+v", open)
+		}
+		p.wantAnswer(9, helloAnswer, 0)
+		r := s.want(OK, 200, complete(0))
+		if r.Queue != 2*time.Second || r.Run != 3*time.Second || r.PID != 71 || len(waits) != 1 || waits[0] != 0 {
+			t.Errorf("result is %+v, waited %v", r, waits)
+		}
+		if len(s.Requests()) != 0 {
+			t.Error("still open")
+		}
+		if got := s.Snapshot(); got.Connections != 1 || got.ConnectionsTotal != 1 || got.Received == 0 || got.Sent == 0 {
+			t.Errorf("snapshot is %+v", got)
+		}
+	})
+}
+
+// Warn is for what a program or an overload did, Debug for what a client did,
+// and what went well is not logged.
+func TestLog(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		core, logs := observer.New(zap.DebugLevel)
+		s := serve(t, testSettings(hello))
+		s.opt.Log = zap.New(core)
+		p := s.dial()
+		p.send(get(1, true))
+		p.wantAnswer(1, helloAnswer, 0)
+		p.send(begin(1, true), abort(1))
+		p.answer(1)
+		settings := testSettings(writes(3))
+		s.Update(settings)
+		p.send(get(1, true, "SCRIPT_FILENAME", "/srv/x"))
+		p.answer(1)
+		synctest.Wait()
+		p.nc.Write([]byte("nonsense"))
+		p.wantClosed()
+		synctest.Wait()
+		var got []string
+		for _, e := range logs.All() {
+			got = append(got, e.Level.String()+" "+e.Message)
+		}
+		want := []string{"debug request aborted", "warn request error", "debug connection broken off"}
+		if len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
+			t.Fatalf("logged: %q, want %q", got, want)
+		}
+		fields := logs.All()[1].ContextMap()
+		if fields["script"] != "/srv/x" || fields["status"] != int64(502) || fields["error"] != "response has no header (exit status 3)" {
+			t.Errorf("fields are %v", fields)
+		}
+	})
+}

@@ -1,0 +1,290 @@
+// Package server is the FastCGI application's side of a pool's sockets: it
+// accepts connections, keeps the table of requests, takes their bodies, admits
+// them under the pool's limits and answers each one exactly once. What a
+// request does is a Runner's business: this package knows no process.
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// A Runner does the work of a request. It reads req.Stdin, writes req.Stdout and
+// req.Stderr, and uses none of them once it has returned. It ends its work when
+// ctx ends; context.Cause(ctx) says why. appStatus is a program's exit status.
+// A *protocol.Refusal is answered with its HTTP status; any other error with 502.
+type Runner interface {
+	Run(ctx context.Context, req *protocol.Request) (appStatus uint32, err error)
+}
+
+// The reasons for which a request's context ends.
+var (
+	ErrAborted     = errors.New("client sent ABORT_REQUEST")
+	ErrClientGone  = errors.New("client closed the connection")
+	ErrTimeout     = errors.New("request ran longer than its timeout")
+	ErrReadTimeout = errors.New("client was silent for longer than read_timeout")
+	ErrShutdown    = errors.New("server is shutting down")
+)
+
+// Limits are the bounds of a pool. A zero duration or size is no bound, but for
+// BodyMemory.
+type Limits struct {
+	MaxConns      int           // connections at once, advertised as FCGI_MAX_CONNS; 0 is no bound
+	MaxReqs       int           // requests running at once, advertised as FCGI_MAX_REQS; 0 is no bound
+	Multiplex     bool          // several requests at once on a connection, advertised as FCGI_MPXS_CONNS
+	Queue         int           // requests that wait for their turn to run
+	QueueTimeout  time.Duration // longest wait
+	Params        int64         // bytes of PARAMS of one request
+	Body          int64         // bytes of STDIN of one request
+	BodyMemory    int64         // bytes of it that are kept in memory; 0 is none
+	EarlyResponse bool          // answer before STDIN has ended
+	ReadTimeout   time.Duration // PARAMS complete; silence in STDIN
+	WriteTimeout  time.Duration // a client that takes nothing
+	IdleTimeout   time.Duration // a connection without a request
+}
+
+// Settings say how a request is served. They are not changed once handed over:
+// a request keeps those it began with.
+type Settings struct {
+	Runner      Runner
+	Limits      Limits
+	Timeout     time.Duration // wall clock of a running request; 0 is no bound
+	IgnoreAbort bool          // a request whose client is gone runs to its end
+	SpoolDir    string        // where bodies that leave memory go; "" is os.TempDir
+	Grace       time.Duration // how long requests may go on once Serve's context has ended
+}
+
+// Hooks report what happens. Each may be nil; all are called from many goroutines.
+type Hooks struct {
+	// Connected is called for each connection that is accepted.
+	Connected func()
+	// ProtocolError is called for input that breaks the protocol. The kinds are few.
+	ProtocolError func(kind string)
+	// Queued is called with the time that an admitted request has waited.
+	Queued func(wait time.Duration)
+	// Done is called once for each request, after its END_REQUEST was written.
+	Done func(*Result)
+}
+
+// Options are what a Server has for life.
+type Options struct {
+	Log   *zap.Logger // nil logs nothing
+	Hooks Hooks
+}
+
+// A Server serves one pool on any number of listeners.
+type Server struct {
+	opt       Options
+	admission admission
+	settings  atomic.Pointer[Settings]
+
+	connsTotal, received, sent atomic.Int64
+	serial                     atomic.Uint64 // of the last request
+
+	mu     sync.Mutex     // guards the fields below
+	conns  map[*conn]bool // true: within max_conns
+	within int            // how many of conns are
+}
+
+// New returns a Server that has nothing to listen on yet.
+func New(settings Settings, opt Options) *Server {
+	if opt.Log == nil {
+		opt.Log = zap.NewNop()
+	}
+	s := &Server{opt: opt, conns: make(map[*conn]bool)}
+	s.Update(settings)
+	return s
+}
+
+// Update replaces the settings for requests that have not begun. Connections
+// stay, and take up a new IdleTimeout with their next request; requests that run
+// or wait go on and count against the new limits.
+func (s *Server) Update(settings Settings) {
+	s.settings.Store(&settings)
+	s.admission.setLimits(settings.Limits.MaxReqs, settings.Limits.Queue)
+}
+
+// Serve accepts connections of l and serves them until ctx ends. Then it closes
+// l, lets requests go on for Settings.Grace, ends those that are left, and
+// returns when nothing that it started is left. It returns an error only when l breaks.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		l.Close()
+	})
+	g := &group{conns: make(map[*conn]struct{})}
+	err := s.accept(ctx, l, g)
+	if stop() {
+		l.Close()
+	} else {
+		<-closed // Accept may return before the descriptor is closed
+	}
+	g.drain(s.settings.Load().Grace)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// accept admits connections until l is closed. Running out of descriptors or
+// memory is survived: the connection waits in the kernel.
+func (s *Server) accept(ctx context.Context, l net.Listener, g *group) error {
+	const shortest, longest = 5 * time.Millisecond, time.Second
+	pause := shortest
+	for {
+		nc, err := l.Accept()
+		if err == nil {
+			pause = shortest
+			s.start(nc, g)
+			continue
+		}
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		if !isTemporary(err) {
+			return err
+		}
+		s.opt.Log.Warn("cannot accept a connection", zap.Stringer("listener", l.Addr()), zap.Error(err))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		pause = min(2*pause, longest)
+	}
+}
+
+func (s *Server) start(nc net.Conn, g *group) {
+	s.connsTotal.Add(1)
+	if s.opt.Hooks.Connected != nil {
+		s.opt.Hooks.Connected()
+	}
+	c := newConn(s, nc)
+	if !s.register(c) {
+		nc.Close()
+		s.protocolError("too many connections")
+		return
+	}
+	g.add(c)
+	go func() {
+		defer g.remove(c)
+		defer s.unregister(c)
+		c.serve()
+	}()
+}
+
+// maxExcess is how many connections beyond max_conns are kept to be told so.
+const maxExcess = 64
+
+// register takes c into the table. A connection over max_conns is taken to be
+// refused in the protocol's words; only when there are many of those it is
+// not taken at all.
+func (s *Server) register(c *conn) bool {
+	limit := s.settings.Load().Limits.MaxConns
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	within := limit == 0 || s.within < limit
+	if within {
+		s.within++
+	} else if len(s.conns)-s.within >= maxExcess {
+		return false
+	}
+	c.excess = !within
+	s.conns[c] = within
+	return true
+}
+
+func (s *Server) unregister(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns[c] {
+		s.within--
+	}
+	delete(s.conns, c)
+}
+
+// value answers GET_VALUES with the limits that are in force.
+func (s *Server) value(name string) (string, bool) {
+	limits := s.settings.Load().Limits
+	switch name {
+	case protocol.MaxConns:
+		return advertised(limits.MaxConns), true
+	case protocol.MaxReqs:
+		return advertised(limits.MaxReqs), true
+	case protocol.MpxsConns:
+		if limits.Multiplex {
+			return "1", true
+		}
+		return "0", true
+	}
+	return "", false
+}
+
+// advertised is a limit as a peer understands it: it has no word for "no bound".
+func advertised(n int) string {
+	if n == 0 {
+		n = 1 << 16
+	}
+	return strconv.Itoa(n)
+}
+
+func (s *Server) protocolError(kind string) {
+	if s.opt.Hooks.ProtocolError != nil {
+		s.opt.Hooks.ProtocolError(kind)
+	}
+}
+
+// A group is the connections of one listener: what its Serve waits for.
+type group struct {
+	wg sync.WaitGroup
+
+	mu    sync.Mutex // guards the field below
+	conns map[*conn]struct{}
+}
+
+// add is not to be called once drain was.
+func (g *group) add(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.conns[c] = struct{}{}
+	g.wg.Add(1)
+}
+
+func (g *group) remove(c *conn) {
+	g.mu.Lock()
+	delete(g.conns, c)
+	g.mu.Unlock()
+	g.wg.Done()
+}
+
+// drain lets the connections end by themselves for grace, then ends their
+// requests, and a little later closes those whose clients do not take that.
+func (g *group) drain(grace time.Duration) {
+	g.each((*conn).drain)
+	end := time.AfterFunc(grace, func() {
+		g.each(func(c *conn) { c.cancelAll(ErrShutdown) })
+	})
+	defer end.Stop()
+	cut := time.AfterFunc(grace+lingerTime, func() {
+		g.each(func(c *conn) { c.nc.Close() })
+	})
+	defer cut.Stop()
+	g.wg.Wait()
+}
+
+func (g *group) each(do func(*conn)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.conns {
+		do(c)
+	}
+}

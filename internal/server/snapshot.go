@@ -1,0 +1,66 @@
+package server
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// A Snapshot is the state of a pool at one moment.
+type Snapshot struct {
+	Limits           Limits
+	Connections      int   // open now
+	ConnectionsTotal int64 // accepted since the start
+	InFlight         int   // requests running
+	Queued           int   // requests waiting for their turn
+	Received, Sent   int64 // bytes on the wire
+}
+
+// A RequestInfo describes one open request.
+type RequestInfo struct {
+	Serial uint64
+	Remote string
+	Stage  string // params, body, queued, running or ending
+	Age    time.Duration
+	PID    int              // of its program; 0 without one
+	Params *protocol.Params // nil while they come; not to be changed
+}
+
+// Snapshot returns the pool's numbers.
+func (s *Server) Snapshot() Snapshot {
+	running, waiting := s.admission.numbers()
+	s.mu.Lock()
+	conns := len(s.conns)
+	s.mu.Unlock()
+	return Snapshot{
+		Limits: s.settings.Load().Limits, Connections: conns, ConnectionsTotal: s.connsTotal.Load(),
+		InFlight: running, Queued: waiting,
+		Received: s.received.Load(), Sent: s.sent.Load(),
+	}
+}
+
+// Requests returns what is open, the oldest first.
+func (s *Server) Requests() []RequestInfo {
+	s.mu.Lock()
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	var all []RequestInfo
+	now := time.Now()
+	for _, c := range conns {
+		c.mu.Lock()
+		for r := range c.live {
+			all = append(all, RequestInfo{
+				Serial: r.req.Serial, Remote: c.remote, Stage: stageNames[r.stage.Load()], Age: now.Sub(r.begun),
+				PID: int(r.pid.Load()), Params: r.known.Load(),
+			})
+		}
+		c.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b RequestInfo) int { return cmp.Compare(a.Serial, b.Serial) })
+	return all
+}
