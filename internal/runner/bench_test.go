@@ -1,0 +1,148 @@
+package runner_test
+
+import (
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner"
+)
+
+const helloC = `
+#include <unistd.h>
+int main(void) {
+	static const char text[] = "Content-Type: text/plain\r\n\r\nhello\n";
+	return write(1, text, sizeof text - 1) < 0;
+}
+`
+
+// hello is a program that costs little more than its start.
+func hello(b *testing.B) string {
+	dir := tempDir(b)
+	source, binary := write(b, filepath.Join(dir, "hello.c"), helloC, 0o644), filepath.Join(dir, "hello")
+	if out, err := exec.Command("gcc", "-O2", "-static", "-o", binary, source).CombinedOutput(); err != nil {
+		b.Skipf("gcc: %v %s", err, out)
+	}
+	return binary
+}
+
+// nginxParams are what nginx sends with its fastcgi_params, and a browser's header.
+func nginxParams(script string) protocol.Params {
+	return params("SCRIPT_FILENAME", script, "QUERY_STRING", "", "REQUEST_METHOD", "GET", "CONTENT_TYPE", "", "CONTENT_LENGTH", "",
+		"SCRIPT_NAME", "/hello", "REQUEST_URI", "/hello", "DOCUMENT_URI", "/hello", "DOCUMENT_ROOT", filepath.Dir(script),
+		"SERVER_PROTOCOL", "HTTP/1.1", "REQUEST_SCHEME", "http", "GATEWAY_INTERFACE", "CGI/1.1", "SERVER_SOFTWARE", "nginx/1.22.1",
+		"REMOTE_ADDR", "127.0.0.1", "REMOTE_PORT", "40000", "SERVER_ADDR", "127.0.0.1", "SERVER_PORT", "80", "SERVER_NAME", "localhost",
+		"REDIRECT_STATUS", "200", "HTTP_HOST", "localhost", "HTTP_USER_AGENT", "benchmark", "HTTP_ACCEPT", "*/*",
+		"HTTP_ACCEPT_ENCODING", "gzip, deflate", "HTTP_ACCEPT_LANGUAGE", "en", "HTTP_COOKIE", "session=0123456789abcdef")
+}
+
+// A counting counts bytes; like the server's, it reads into a buffer that it has.
+type counting struct {
+	n   int64
+	buf []byte
+}
+
+func (c *counting) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return len(p), nil
+}
+
+func (c *counting) ReadFrom(r io.Reader) (int64, error) {
+	for {
+		n, err := r.Read(c.buf)
+		c.n += int64(n)
+		if err != nil {
+			return c.n, noEOF(err)
+		}
+	}
+}
+
+func noEOF(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+func runHello(b *testing.B, p *runner.Process, script, body string) {
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	out := counting{buf: buf[:]}
+	req := protocol.Request{Params: nginxParams(script), Stdout: &out, Stderr: &out}
+	if body != "" {
+		req.Stdin = strings.NewReader(body)
+	}
+	if status, err := p.Run(background, &req); status != 0 || err != nil || out.n == 0 {
+		b.Errorf("Run returned %d, %v; %d bytes", status, err, out.n)
+	}
+}
+
+func BenchmarkHello(b *testing.B) {
+	script := hello(b)
+	p := runner.NewProcess(options{Roots: []string{filepath.Dir(script)}, Children: new(runner.Children), PassEnv: []string{"PATH"}})
+	b.Run("get", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			runHello(b, p, script, "")
+		}
+	})
+	b.Run("post", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			runHello(b, p, script, "a=b")
+		}
+	})
+	b.Run("parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				runHello(b, p, script, "")
+			}
+		})
+	})
+}
+
+// BenchmarkBare does the least that there is to do for the same program, in a
+// thread that waits.
+func BenchmarkBare(b *testing.B) {
+	script := hello(b)
+	params := nginxParams(script)
+	var env []string
+	for name, value := range params.All() {
+		env = append(env, name+"="+value)
+	}
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer unix.Close(null)
+	b.ReportAllocs()
+	buf := make([]byte, 32<<10)
+	for b.Loop() {
+		var fds [2]int
+		unix.Pipe2(fds[:], unix.O_CLOEXEC)
+		pid, err := syscall.ForkExec(script, []string{script}, &syscall.ProcAttr{
+			Env: env, Files: []uintptr{uintptr(null), uintptr(fds[1]), uintptr(null)},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		unix.Close(fds[1])
+		for {
+			if n, _ := unix.Read(fds[0], buf); n <= 0 {
+				break
+			}
+		}
+		unix.Close(fds[0])
+		unix.Wait4(pid, nil, 0, nil)
+	}
+}

@@ -1,0 +1,150 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// Where a script's STDERR goes.
+const (
+	StderrLog    = "log"
+	StderrClient = "client"
+	StderrBoth   = "both"
+)
+
+// ProcessOptions say which programs run, and how.
+type ProcessOptions struct {
+	Roots        []string          // folders that scripts must lie in; empty: anywhere
+	Scripts      []string          // filepath.Match patterns of the files that may run; empty: any
+	Extensions   []string          // that scripts must have; empty: any
+	Interpreters map[string]string // programs that run scripts with an extension, such as ".php"
+	Dir          string            // working directory; "" is the script's folder
+	PassEnv      []string          // variables of the daemon's environment that programs get
+	Env          []string          // NAME=value that programs get
+	KillGrace    time.Duration     // from TERM to KILL
+	Stderr       string            // StderrLog (also when empty), StderrClient or StderrBoth
+	Software     string            // SERVER_SOFTWARE when the web server sent none
+	Log          *zap.Logger       // nil logs nothing
+	Children     *Children         // where programs are registered while they run; nil: nowhere
+	Hooks        Hooks
+}
+
+// Hooks report what happens. Each may be nil; all are called from many goroutines.
+type Hooks struct {
+	// Started is called for each program that was started, with the time it took.
+	Started func(time.Duration)
+	// Exited is called for each program that was waited for. The reasons are few.
+	Exited func(reason string, usage *syscall.Rusage)
+}
+
+// Process runs a CGI program for each request (RFC 3875). It satisfies
+// server.Runner and is used by many goroutines at once.
+type Process struct {
+	opt   ProcessOptions
+	rules scriptRules
+	fixed []string // of every environment
+}
+
+// NewProcess returns a Process. It starts nothing.
+func NewProcess(opt ProcessOptions) *Process {
+	if opt.Log == nil {
+		opt.Log = zap.NewNop()
+	}
+	if opt.Stderr == "" {
+		opt.Stderr = StderrLog
+	}
+	return &Process{
+		opt:   opt,
+		rules: scriptRules{opt.Roots, opt.Scripts, opt.Extensions, opt.Interpreters},
+		fixed: fixedEnv(opt.PassEnv, opt.Env),
+	}
+}
+
+// Run starts the script that req names and returns when it has exited and its
+// output is delivered, with its exit status, or 128 + signal. When ctx ends the
+// script's process group gets TERM, and KILL after KillGrace. A script that has
+// not been started is a *protocol.Refusal, unless ctx had ended. The error is
+// else that of Stdout, or of a Stdin that broke; it ends the script like ctx does.
+//
+// What a script leaves behind in the background lives on, but holds Run no
+// longer than a moment, even if it has the script's stdout.
+func (p *Process) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
+	s, err := p.rules.find(&req.Params)
+	if err != nil {
+		return 0, err
+	}
+	env, err := p.environment(&req.Params, &s)
+	if err != nil {
+		return 0, err
+	}
+	dir := p.opt.Dir
+	if dir == "" {
+		dir = path.Dir(s.path)
+	}
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	began := time.Now()
+	c, err := startChild(&command{argv: s.argv, env: env, dir: dir, stdin: req.Stdin != nil})
+	if err != nil {
+		return 0, cannotStart(err)
+	}
+	p.opt.Children.add(c)
+	defer p.opt.Children.remove(c)
+	if p.opt.Hooks.Started != nil {
+		p.opt.Hooks.Started(time.Since(began))
+	}
+	if req.Started != nil {
+		req.Started(c.pid, s.path)
+	}
+	return p.attend(ctx, req, c, s.path)
+}
+
+// cannotStart is the answer to a program that was not started.
+func cannotStart(err error) error {
+	ref := &protocol.Refusal{HTTPStatus: 502, AppStatus: 500, Reason: err}
+	switch {
+	case errors.Is(err, unix.E2BIG):
+		ref.HTTPStatus, ref.AppStatus, ref.Reason = 431, 431, errTooLarge
+	case errors.Is(err, unix.EACCES):
+		ref.HTTPStatus, ref.AppStatus = 403, 403
+	}
+	return ref
+}
+
+// attend moves the child's input and output until it has exited.
+func (p *Process) attend(ctx context.Context, req *protocol.Request, c *child, script string) (uint32, error) {
+	stop := context.AfterFunc(ctx, func() { c.terminate(p.opt.KillGrace) })
+	defer stop()
+	c.pumps.Go(func() {
+		errs := lines{process: p, req: req, script: script, child: c}
+		errs.copyFrom(c.stderr)
+	})
+	if c.stdin != nil {
+		c.pumps.Go(func() { c.feed(req.Stdin, p.opt.KillGrace) })
+	}
+	c.pumps.Go(func() {
+		c.awaitExit()
+		c.dropInput(req.Stdin)
+		c.exited()
+	})
+	outErr := c.deliver(req.Stdout)
+	if outErr != nil {
+		outErr = fmt.Errorf("deliver stdout: %w", outErr)
+		c.terminate(p.opt.KillGrace)
+	}
+	e, waitErr := c.reap()
+	if p.opt.Hooks.Exited != nil {
+		p.opt.Hooks.Exited(e.reason(), &e.usage)
+	}
+	return e.appStatus(), errors.Join(outErr, c.inputErr, waitErr)
+}

@@ -1,0 +1,135 @@
+package runner_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner"
+)
+
+func TestExtensions(t *testing.T) {
+	runScriptTests(t, []scriptTest{
+		{"allowed", "SCRIPT_FILENAME=$R/a.cgi", "$R/a.cgi|unset|unset|unset"},
+		{"none", "SCRIPT_FILENAME=$R/noext", "403"},
+		{"other", "SCRIPT_FILENAME=$R/upload/y.jpg", "403"},
+		{"an upload is not walked past", "SCRIPT_FILENAME=$R/upload/x.jpg/a.cgi", "403"},
+		{"nor one that may be executed", "SCRIPT_FILENAME=$R/upload/y.jpg/a.cgi", "403"},
+		{"of the file, not of the path info", "SCRIPT_FILENAME=$R/a.cgi/y.jpg", "$R/a.cgi|unset|/y.jpg|unset"},
+	}, func(o *options, _ *strings.Replacer) { o.Extensions = []string{".cgi", ".php"} })
+}
+
+func TestInterpreters(t *testing.T) {
+	runScriptTests(t, []scriptTest{
+		{"not executable", "SCRIPT_FILENAME=$R/s.sh", "$R/s.sh|unset|unset|unset"},
+		{"with path info", "SCRIPT_FILENAME=$R/s.sh/x", "$R/s.sh|unset|/x|unset"},
+		{"others run by themselves", "SCRIPT_FILENAME=$R/a.cgi", "$R/a.cgi|unset|unset|unset"},
+		{"others are to be executable", "SCRIPT_FILENAME=$R/upload/x.jpg/a.sh", "403"},
+		{"also inside root only", "SCRIPT_FILENAME=$O/x.cgi", "403"},
+	}, func(o *options, _ *strings.Replacer) { o.Interpreters = map[string]string{".sh": "/bin/sh"} })
+}
+
+// An interpreter gets the script as its one argument, whatever the query says
+// (CVE-2012-1823), and what php-cgi wants to see.
+func TestArguments(t *testing.T) {
+	p := shell(t, `printf '%s,' "$0" "$@"; printf '%s' "$REDIRECT_STATUS"`)
+	p.call("QUERY_STRING", "-s+-d+x").run(t, p).want(t, 0, p.path+",200")
+	p.call("REDIRECT_STATUS", "404").run(t, p).want(t, 0, p.path+",404")
+
+	tree := scriptTree(t)
+	script := write(t, tree.Replace("$R/args"), "#!/bin/sh\nprintf '%s,' \"$0\" \"$@\" \"${REDIRECT_STATUS-unset}\"", 0o755)
+	req := protocol.Request{Params: params("SCRIPT_FILENAME", script+"/x", "QUERY_STRING", "-s+x")}
+	if got := answer(t, runner.NewProcess(options{}), &req); got != script+",unset," {
+		t.Errorf("arguments are %q", got)
+	}
+}
+
+func TestScripts(t *testing.T) {
+	tests := []scriptTest{
+		{"exact", "SCRIPT_FILENAME=$R/a.cgi", "$R/a.cgi|unset|unset|unset"},
+		{"exact, by a link", "SCRIPT_FILENAME=$R/in.cgi", "$R/in.cgi|unset|unset|unset"},
+		{"glob", "SCRIPT_FILENAME=$R/dir/b.cgi", "$R/dir/b.cgi|unset|unset|unset"},
+		{"glob, by a linked folder", "SCRIPT_FILENAME=$R/linkdir/b.cgi", "$R/linkdir/b.cgi|unset|unset|unset"},
+		{"another", "SCRIPT_FILENAME=$R/a b.cgi", "403"},
+		{"a link to another", "SCRIPT_FILENAME=$R/out.cgi", "403"},
+		{"path info does not match", "SCRIPT_FILENAME=$R/noext/a.cgi", "403"},
+		{"below a glob", "SCRIPT_FILENAME=$R/r2/a.cgi", "403"},
+	}
+	for name, scripts := range map[string][]string{
+		"as they are":     {"$R/nothing", "$R/a.cgi", "$R/dir/*.cgi"},
+		"by links":        {"$R/in.cgi", "$R/linkdir/*.cgi"},
+		"by linked roots": {"$TOP/current/in.cgi", "$TOP/current/linkdir/?.[c]*"},
+		"not clean":       {"$R//./a.cgi", "$R/dir//*.cgi", "*", "", "[", "$R/["},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runScriptTests(t, tests, func(o *options, tree *strings.Replacer) {
+				o.Roots = nil
+				for _, s := range scripts {
+					o.Scripts = append(o.Scripts, tree.Replace(s))
+				}
+			})
+		})
+	}
+}
+
+func TestRoots(t *testing.T) {
+	tests := []scriptTest{
+		{"inside", "SCRIPT_FILENAME=$R/dir/b.cgi", "$R/dir/b.cgi|unset|unset|unset"},
+		{"inside, by a link", "SCRIPT_FILENAME=$TOP/current/dir/b.cgi", "$TOP/current/dir/b.cgi|unset|unset|unset"},
+		{"outside", "SCRIPT_FILENAME=$O/x.cgi", "403"},
+		{"outside, by a link", "SCRIPT_FILENAME=$R/outdir/x.cgi", "403"},
+	}
+	for _, root := range []string{"$R", "$R/", "$TOP/current", "$TOP/current/linkdir/", "$R/./dir"} {
+		t.Run(root, func(t *testing.T) {
+			runScriptTests(t, tests, func(o *options, tree *strings.Replacer) {
+				o.Roots = []string{"/nothing", tree.Replace(root)}
+			})
+		})
+	}
+	t.Run("all", func(t *testing.T) {
+		runScriptTests(t, []scriptTest{{"any", "SCRIPT_FILENAME=$O/x.cgi", "$O/x.cgi|unset|unset|unset"}},
+			func(o *options, _ *strings.Replacer) { o.Roots = []string{"/"} })
+	})
+}
+
+// The link to the current release is turned while we run.
+func TestReleaseSwitch(t *testing.T) {
+	dir := tempDir(t)
+	for _, release := range []string{"1", "2"} {
+		write(t, filepath.Join(dir, release, "a.cgi"), "#!/bin/sh\nprintf "+release, 0o755)
+	}
+	current := filepath.Join(dir, "current")
+	mustDo(t, os.Symlink("1", current))
+	for name, opt := range map[string]options{
+		"root":    {Roots: []string{current}},
+		"scripts": {Scripts: []string{current + "/*.cgi"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := runner.NewProcess(opt)
+			for _, release := range []string{"1", "2", "1", "2"} {
+				mustDo(t, os.Symlink(release, current+".new"))
+				mustDo(t, os.Rename(current+".new", current))
+				if got := answer(t, p, &protocol.Request{Params: params("SCRIPT_FILENAME", current+"/a.cgi")}); got != release {
+					t.Errorf("in release %s: got %s", release, got)
+				}
+				other := map[string]string{"1": "2", "2": "1"}[release]
+				if got := answer(t, p, &protocol.Request{Params: params("SCRIPT_FILENAME", dir+"/"+other+"/a.cgi")}); got != "403" {
+					t.Errorf("in release %s, the other one: got %s", release, got)
+				}
+			}
+		})
+	}
+}
+
+// A name of many parts costs no time worth having.
+func TestNameOfManyParts(t *testing.T) {
+	p := shell(t, "")
+	began := time.Now()
+	p.call("SCRIPT_FILENAME", strings.Repeat("/a", 1<<17)).run(t, p).wantRefusal(t, 404, 404, "no such file")
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}

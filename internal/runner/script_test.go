@@ -1,0 +1,217 @@
+package runner_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner"
+)
+
+const printPaths = `#!/bin/sh
+printf '%s|%s|%s|%s' "$SCRIPT_FILENAME" "${SCRIPT_NAME-unset}" "${PATH_INFO-unset}" "${PATH_TRANSLATED-unset}"
+`
+
+// scriptTree makes the files that the tests of this file name: $R is the root,
+// $O a folder outside of it.
+func scriptTree(t *testing.T) *strings.Replacer {
+	t.Helper()
+	top := tempDir(t)
+	root, outside := filepath.Join(top, "root"), filepath.Join(top, "outside")
+	for _, name := range []string{"a.cgi", "dir/b.cgi", "a b.cgi", "a+b.cgi", "100%25.cgi", "upload/y.jpg", "noext", "r2/a.cgi"} {
+		write(t, filepath.Join(root, name), printPaths, 0o755)
+	}
+	for _, name := range []string{"plain.txt", "upload/x.jpg", "s.sh"} {
+		write(t, filepath.Join(root, name), printPaths, 0o644)
+	}
+	write(t, filepath.Join(outside, "x.cgi"), printPaths, 0o755)
+	write(t, filepath.Join(top, "root-not/x.cgi"), printPaths, 0o755)
+	for link, target := range map[string]string{
+		"in.cgi": "a.cgi", "linkdir": "dir", "out.cgi": "../outside/x.cgi", "outdir": "../outside",
+		"loop": "loop", "dangling": "nothing", "null": "/dev/null",
+	} {
+		mustDo(t, os.Symlink(target, filepath.Join(root, link)))
+	}
+	mustDo(t, os.Symlink("root", filepath.Join(top, "current")))
+	mustDo(t, unix.Mkfifo(filepath.Join(root, "fifo"), 0o777))
+	l, err := net.Listen("unix", filepath.Join(root, "socket"))
+	mustDo(t, err)
+	t.Cleanup(func() { l.Close() })
+	return strings.NewReplacer("$R", root, "$O", outside, "$TOP", top)
+}
+
+// answer is what a script printed, or the status of the refusal.
+func answer(t *testing.T, p *runner.Process, req *protocol.Request) string {
+	t.Helper()
+	var out output
+	req.Stdout, req.Stderr = &out, &out
+	status, err := p.Run(background, req)
+	var ref *protocol.Refusal
+	switch {
+	case errors.As(err, &ref) && ref.HTTPStatus == int(ref.AppStatus):
+		return fmt.Sprint(ref.HTTPStatus)
+	case err != nil || status != 0:
+		return fmt.Sprintf("%d %v", status, err)
+	}
+	return out.String()
+}
+
+type scriptTest struct {
+	name   string
+	params string // lines of NAME=value, with the shorthands of scriptTree
+	want   string // SCRIPT_FILENAME|SCRIPT_NAME|PATH_INFO|PATH_TRANSLATED or the status of a refusal
+}
+
+func runScriptTests(t *testing.T, tests []scriptTest, change func(*options, *strings.Replacer)) {
+	t.Helper()
+	tree := scriptTree(t)
+	opt := options{Roots: []string{tree.Replace("$R")}}
+	if change != nil {
+		change(&opt, tree)
+	}
+	p := runner.NewProcess(opt)
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var req protocol.Request
+			for line := range strings.SplitSeq(test.params, "\n") {
+				name, value, _ := strings.Cut(line, "=")
+				req.Params.Add(name, tree.Replace(strings.NewReplacer(`\n`, "\n", `\0`, "\x00").Replace(value)))
+			}
+			want := tree.Replace(strings.ReplaceAll(test.want, `\n`, "\n"))
+			if got := answer(t, p, &req); got != want {
+				t.Errorf("got  %.300q\nwant %.300q", got, want)
+			}
+		})
+	}
+}
+
+func TestScriptFilename(t *testing.T) {
+	const a = "$R/a.cgi|unset|unset|unset"
+	const long = "A23456789012345678901234567890123456789012345678901234567890123"
+	runScriptTests(t, []scriptTest{
+		{"plain", "SCRIPT_FILENAME=$R/a.cgi", a},
+		{"the last one counts", "SCRIPT_FILENAME=$R/nothing\nSCRIPT_FILENAME=$R/a.cgi", a},
+		{"two slashes", "SCRIPT_FILENAME=/$R//a.cgi", a},
+		{"dot", "SCRIPT_FILENAME=$R/./dir/.././a.cgi", "403"},
+		{"only dots", "SCRIPT_FILENAME=$R/././a.cgi", a},
+		{"dot dot in the path info", "SCRIPT_FILENAME=$R/a.cgi/../x", "403"},
+		{"dot dot at the end", "SCRIPT_FILENAME=$R/a.cgi/..", "403"},
+		{"dots in a name are a name", "SCRIPT_FILENAME=$R/a.cgi/..x/y..", "$R/a.cgi|unset|/..x/y..|unset"},
+		{"out with dot dot", "SCRIPT_FILENAME=$R/../outside/x.cgi", "403"},
+		{"relative", "SCRIPT_FILENAME=a.cgi", "403"},
+		{"NUL", `SCRIPT_FILENAME=$R/a.cgi\0.jpg`, "403"},
+		{"outside", "SCRIPT_FILENAME=$O/x.cgi", "403"},
+		{"root is not a prefix of names", "SCRIPT_FILENAME=$TOP/root-not/x.cgi", "403"},
+		{"link inside", "SCRIPT_FILENAME=$R/in.cgi", "$R/in.cgi|unset|unset|unset"},
+		{"linked folder inside", "SCRIPT_FILENAME=$R/linkdir/b.cgi", "$R/linkdir/b.cgi|unset|unset|unset"},
+		{"link to the outside", "SCRIPT_FILENAME=$R/out.cgi", "403"},
+		{"linked folder outside", "SCRIPT_FILENAME=$R/outdir/x.cgi", "403"},
+		{"link from the outside", "SCRIPT_FILENAME=$TOP/current/a.cgi", "$TOP/current/a.cgi|unset|unset|unset"},
+		{"loop", "SCRIPT_FILENAME=$R/loop", "403"},
+		{"dangling", "SCRIPT_FILENAME=$R/dangling", "404"},
+		{"missing", "SCRIPT_FILENAME=$R/nothing", "404"},
+		{"missing folder", "SCRIPT_FILENAME=$R/nothing/at/all", "404"},
+		{"missing everything", "SCRIPT_FILENAME=/nothing", "404"},
+		{"folder", "SCRIPT_FILENAME=$R/dir", "403"},
+		{"folder with a slash", "SCRIPT_FILENAME=$R/dir/", "403"},
+		{"nothing in a folder", "SCRIPT_FILENAME=$R/dir/c.cgi", "404"},
+		{"not executable", "SCRIPT_FILENAME=$R/plain.txt", "403"},
+		{"not executable, with path info", "SCRIPT_FILENAME=$R/plain.txt/x.cgi", "403"},
+		{"fifo", "SCRIPT_FILENAME=$R/fifo", "403"},
+		{"socket", "SCRIPT_FILENAME=$R/socket", "403"},
+		{"device", "SCRIPT_FILENAME=$R/null", "403"},
+		{"name over 255", "SCRIPT_FILENAME=$R/" + strings.Repeat(long, 5), "404"},
+		{"path over 4096", "SCRIPT_FILENAME=$R" + strings.Repeat("/"+long, 70), "404"},
+		{"path info over 4096", "SCRIPT_FILENAME=$R/a.cgi" + strings.Repeat("/"+long, 70),
+			"$R/a.cgi|unset|" + strings.Repeat("/"+long, 70) + "|unset"},
+		{"blank", "SCRIPT_FILENAME=$R/a b.cgi", "$R/a b.cgi|unset|unset|unset"},
+		{"not decoded without proxy", "SCRIPT_FILENAME=$R/a%20b.cgi", "404"},
+	}, nil)
+}
+
+func TestScriptFilenameWithPathInfo(t *testing.T) {
+	runScriptTests(t, []scriptTest{
+		{"split", "SCRIPT_FILENAME=$R/a.cgi/x/y\nSCRIPT_NAME=/a.cgi/x/y\nDOCUMENT_ROOT=$R", "$R/a.cgi|/a.cgi|/x/y|$R/x/y"},
+		{"split below a prefix", "SCRIPT_FILENAME=$R/a.cgi/x\nSCRIPT_NAME=/cgi/a.cgi/x\nDOCUMENT_ROOT=$R/", "$R/a.cgi|/cgi/a.cgi|/x|$R/x"},
+		{"given and hanging", "SCRIPT_FILENAME=$R/a.cgi/x\nSCRIPT_NAME=/a.cgi\nPATH_INFO=/x", "$R/a.cgi|/a.cgi|/x|unset"},
+		{"given in part", "SCRIPT_FILENAME=$R/a.cgi/x/y\nSCRIPT_NAME=/a.cgi/x\nPATH_INFO=/y", "$R/a.cgi|/a.cgi|/x/y|unset"},
+		{"empty, as with CVE-2019-11043", "SCRIPT_FILENAME=$R/a.cgi/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\nPATH_INFO=\nSCRIPT_NAME=/a.cgi",
+			"$R/a.cgi|/a.cgi|/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA|unset"},
+		{"contradiction", "SCRIPT_FILENAME=$R/a.cgi/x\nSCRIPT_NAME=/other\nPATH_INFO=/z", "$R/a.cgi|/other|/x|unset"},
+		{"not hanging", "SCRIPT_FILENAME=$R/a.cgi\nSCRIPT_NAME=/a.cgi\nPATH_INFO=/x\nPATH_TRANSLATED=/t", "$R/a.cgi|/a.cgi|/x|/t"},
+		{"slash at the end", "SCRIPT_FILENAME=$R/a.cgi/\nSCRIPT_NAME=/a.cgi/", "$R/a.cgi|/a.cgi|/|unset"},
+		{"slash at the end of path info", "SCRIPT_FILENAME=$R/a.cgi/x/\nSCRIPT_NAME=/a.cgi/x/", "$R/a.cgi|/a.cgi|/x/|unset"},
+		{"two slashes", "SCRIPT_FILENAME=$R/a.cgi//x\nSCRIPT_NAME=/a.cgi//x", "$R/a.cgi|/a.cgi|/x|unset"},
+		{"LF", `SCRIPT_FILENAME=$R/a.cgi/x\ny` + "\nSCRIPT_NAME=/a.cgi" + `/x\ny`, `$R/a.cgi|/a.cgi|/x\ny|unset`},
+		{"longest file", "SCRIPT_FILENAME=$R/linkdir/b.cgi/a.cgi", "$R/linkdir/b.cgi|unset|/a.cgi|unset"},
+		{"encoded, no REQUEST_URI", "SCRIPT_FILENAME=$R/a.cgi/x%20y", "$R/a.cgi|unset|/x y|unset"},
+		{"encoded", "SCRIPT_FILENAME=$R/a.cgi/x%20y\nREQUEST_URI=/a.cgi/x%20y?q", "$R/a.cgi|unset|/x y|unset"},
+		{"encoded in lower case by Apache", "SCRIPT_FILENAME=$R/a.cgi/%c3%a9\nREQUEST_URI=/a.cgi/%C3%A9", "$R/a.cgi|unset|/é|unset"},
+		{"encoded twice", "SCRIPT_FILENAME=$R/a.cgi/x%2520y\nREQUEST_URI=/a.cgi/x%2520y", "$R/a.cgi|unset|/x%20y|unset"},
+		{"encoded twice, decoded once", "SCRIPT_FILENAME=$R/a.cgi/x%20y\nREQUEST_URI=/a.cgi/x%2520y", "$R/a.cgi|unset|/x%20y|unset"},
+		{"encoded, more slashes", "SCRIPT_FILENAME=$R/a.cgi/x/y%20z/\nREQUEST_URI=/a.cgi//x//y%20z/", "$R/a.cgi|unset|/x/y z/|unset"},
+		{"rewritten", "SCRIPT_FILENAME=$R/a.cgi/x%20y\nREQUEST_URI=/pretty", "$R/a.cgi|unset|/x%20y|unset"},
+		{"nonsense", "SCRIPT_FILENAME=$R/a.cgi/100%", "$R/a.cgi|unset|/100%|unset"},
+		{"nonsense in REQUEST_URI", "SCRIPT_FILENAME=$R/a.cgi/x%20y\nREQUEST_URI=/a.cgi/x%20y%zz", "$R/a.cgi|unset|/x%20y|unset"},
+		{"encoded NUL", "SCRIPT_FILENAME=$R/a.cgi/x%00y", "403"},
+		{"encoded dot dot", "SCRIPT_FILENAME=$R/a.cgi/%2e%2e/x", "403"},
+	}, nil)
+}
+
+func TestScriptName(t *testing.T) {
+	runScriptTests(t, []scriptTest{
+		{"plain", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/a.cgi", "$R/a.cgi|/a.cgi|unset|unset"},
+		{"SCRIPT_FILENAME is empty", "SCRIPT_FILENAME=\nDOCUMENT_ROOT=$R\nSCRIPT_NAME=/a.cgi", "$R/a.cgi|/a.cgi|unset|unset"},
+		{"root with a slash", "DOCUMENT_ROOT=$R/\nSCRIPT_NAME=/a.cgi/x", "$R/a.cgi|/a.cgi|/x|$R/x"},
+		{"no slash", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=a.cgi", "$R/a.cgi|a.cgi|unset|unset"},
+		{"path info", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/dir/b.cgi/x/y", "$R/dir/b.cgi|/dir/b.cgi|/x/y|$R/x/y"},
+		{"path info instead of another", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/a.cgi/x\nPATH_INFO=/z\nPATH_TRANSLATED=/z", "$R/a.cgi|/a.cgi|/x|$R/x"},
+		{"two slashes", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=//a.cgi//x", "$R/a.cgi|/a.cgi|/x|$R/x"},
+		{"is decoded", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/a.cgi/x%20y", "$R/a.cgi|/a.cgi|/x%20y|$R/x%20y"},
+		{"is decoded, a file", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/100%25.cgi", "$R/100%25.cgi|/100%25.cgi|unset|unset"},
+		{"dot dot, as HAProxy passes it", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/../outside/x.cgi", "403"},
+		{"dot dot in DOCUMENT_ROOT", "DOCUMENT_ROOT=$R/..\nSCRIPT_NAME=/root/a.cgi", "403"},
+		{"relative root", "DOCUMENT_ROOT=root\nSCRIPT_NAME=/a.cgi", "403"},
+		{"NUL", "DOCUMENT_ROOT=$R\n" + `SCRIPT_NAME=/a.cgi\0`, "403"},
+		{"missing", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/nothing", "404"},
+		{"folder", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/", "403"},
+		{"no root", "SCRIPT_NAME=/a.cgi", "404"},
+		{"no name", "DOCUMENT_ROOT=$R", "404"},
+		{"nothing", "REQUEST_METHOD=GET", "404"},
+	}, nil)
+}
+
+// The cases of php-fpm's sapi/fpm/tests/fcgi-env-pif-apache-*, and Apache's forms besides.
+func TestScriptOfApache(t *testing.T) {
+	runScriptTests(t, []scriptTest{
+		{"handler-basic", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1:9000$R/a.cgi\nSCRIPT_NAME=/a.cgi", "$R/a.cgi|/a.cgi|unset|unset"},
+		{"handler-uds", "SCRIPT_FILENAME=proxy:fcgi://localhost$R/a.cgi\nSCRIPT_NAME=/a.cgi", "$R/a.cgi|/a.cgi|unset|unset"},
+		{"v6", "SCRIPT_FILENAME=proxy:fcgi://[::1]:9000$R/a.cgi", "$R/a.cgi|unset|unset|unset"},
+		{"two slashes", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1:9000/$R/a.cgi", "$R/a.cgi|unset|unset|unset"},
+		{"handler-with-pi", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1$R/a.cgi\nSCRIPT_NAME=/a.cgi\nPATH_INFO=/pinfo\nPATH_TRANSLATED=/d/pinfo",
+			"$R/a.cgi|/a.cgi|/pinfo|/d/pinfo"},
+		{"handler-with-query", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1$R/a.cgi?q=1\nSCRIPT_NAME=/a.cgi\nPATH_INFO=/pinfo", "$R/a.cgi|/a.cgi|/pinfo|unset"},
+		{"balancer-legacy", "SCRIPT_FILENAME=proxy:balancer://127.0.0.1:9000$R/a.cgi\nSCRIPT_NAME=/a.cgi\nPATH_INFO=/pinfo", "$R/a.cgi|/a.cgi|/pinfo|unset"},
+		{"balancer with a query", "SCRIPT_FILENAME=proxy:balancer://cluster$R/a.cgi/x?q=/1\nSCRIPT_NAME=/a.cgi/x", "$R/a.cgi|/a.cgi|/x|unset"},
+		{"balancer-real", "SCRIPT_FILENAME=$R/a.cgi/pinfo\nSCRIPT_NAME=\nPATH_INFO=$R/a.cgi/pinfo\nREQUEST_URI=/a.cgi/pinfo", "$R/a.cgi|$R/a.cgi|/pinfo|unset"},
+		{"pp-sn-strip-basic", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1$R/a.cgi/pinfo\nSCRIPT_NAME=/a.cgi/pinfo\nREQUEST_URI=/a.cgi/pinfo",
+			"$R/a.cgi|/a.cgi|/pinfo|unset"},
+		{"pp-sn-strip-encoded", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1$R/a.cgi/1%202\nSCRIPT_NAME=/a.cgi/1 2\nREQUEST_URI=/a.cgi/1%202",
+			"$R/a.cgi|/a.cgi|/1 2|unset"},
+		{"pp-sfp-decoding", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1$R/a%2Bb.cgi/1%202\nSCRIPT_NAME=/a+b.cgi/1 2\nREQUEST_URI=/a+b.cgi/1%202",
+			"$R/a+b.cgi|/a+b.cgi|/1 2|unset"},
+		{"pp-sfp-encoded", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1$R/100%25.cgi/1%202\nSCRIPT_NAME=/100%25.cgi/1 2\nREQUEST_URI=/100%2525.cgi/1%202",
+			"$R/100%25.cgi|/100%25.cgi|/1 2|unset"},
+		{"decoded to the outside", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1$R/%2e%2e/outside/x.cgi", "403"},
+		{"decoded to NUL", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1$R/nothing%00", "403"},
+		{"no path", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1", "403"},
+		{"no proxy", "SCRIPT_FILENAME=fcgi://127.0.0.1$R/a.cgi", "403"},
+	}, nil)
+}

@@ -1,0 +1,114 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A command is what a child is started with.
+type command struct {
+	argv  []string
+	env   []string
+	dir   string
+	stdin bool // a pipe; else /dev/null
+}
+
+// startChild starts a program with descriptors 0, 1 and 2 and no others,
+// default signal dispositions, and a process group of its own. If this process
+// dies, the child is killed; so it is if the thread dies that started it, hence
+// no goroutine may end while it is locked to one.
+func startChild(cmd *command) (*child, error) {
+	var p pipes
+	defer p.closeTheirs()
+	if err := p.open(cmd.stdin); err != nil {
+		p.closeOurs()
+		return nil, fmt.Errorf("start %s: %w", cmd.argv[0], err)
+	}
+	pidfd := -1
+	pid, err := syscall.ForkExec(cmd.argv[0], cmd.argv, &syscall.ProcAttr{
+		Dir:   cmd.dir,
+		Env:   cmd.env,
+		Files: p.theirs[:],
+		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &pidfd},
+	})
+	if err != nil {
+		p.closeOurs()
+		return nil, cmd.explain(err)
+	}
+	c := &child{pid: pid, pidfd: ourFile(pidfd, "pidfd")}
+	if cmd.stdin {
+		c.stdin = ourFile(p.ours[0], "stdin")
+	}
+	c.stdout = ourFile(p.ours[1], "stdout")
+	c.stderr = ourFile(p.ours[2], "stderr")
+	return c, nil
+}
+
+// ourFile is a descriptor in the runtime's poller. A new one has no other flags
+// that could be set, so they need not be read.
+func ourFile(fd int, name string) *os.File {
+	unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_NONBLOCK)
+	return os.NewFile(uintptr(fd), name)
+}
+
+// explain says what could not be started: the kernel has one ENOENT for a
+// program, the interpreter that its first line names, and the folder.
+func (c *command) explain(err error) error {
+	name := c.argv[0]
+	if folderErr := unix.Faccessat(unix.AT_FDCWD, c.dir+"/", unix.X_OK, unix.AT_EACCESS); folderErr != nil {
+		return fmt.Errorf("start %s: working directory %s: %v", name, c.dir, folderErr)
+	}
+	if errors.Is(err, unix.ENOENT) && unix.Access(name, unix.F_OK) == nil {
+		return fmt.Errorf("start %s: its interpreter: %w", name, err)
+	}
+	return fmt.Errorf("start %s: %w", name, err)
+}
+
+// pipes are the two ends of a child's descriptors 0, 1 and 2.
+type pipes struct {
+	ours   [3]int
+	theirs [3]uintptr
+	opened []int // theirs, to be closed
+	kept   []int // ours, to be closed if there is no child
+}
+
+// open opens what a child needs. After an error some are open.
+func (p *pipes) open(stdin bool) error {
+	for i := range 3 {
+		if i == 0 && !stdin {
+			null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return fmt.Errorf("open %s: %w", os.DevNull, err)
+			}
+			p.theirs[0], p.opened = uintptr(null), append(p.opened, null)
+			continue
+		}
+		var fds [2]int
+		if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+			return fmt.Errorf("pipe: %w", err)
+		}
+		ours, theirs := fds[0], fds[1]
+		if i == 0 {
+			ours, theirs = theirs, ours
+		}
+		p.ours[i], p.theirs[i] = ours, uintptr(theirs)
+		p.kept, p.opened = append(p.kept, ours), append(p.opened, theirs)
+	}
+	return nil
+}
+
+func (p *pipes) closeTheirs() {
+	for _, fd := range p.opened {
+		unix.Close(fd)
+	}
+}
+
+func (p *pipes) closeOurs() {
+	for _, fd := range p.kept {
+		unix.Close(fd)
+	}
+}

@@ -1,0 +1,97 @@
+package runner
+
+import (
+	"bytes"
+	"os"
+	"sync"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/fcgid/fcgid/internal/nbio"
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// maxLine is the longest line of a script's STDERR that is logged as one.
+const maxLine = 16 << 10
+
+// lines takes a script's STDERR to the log, line by line, and to the web server.
+type lines struct {
+	process *Process
+	req     *protocol.Request
+	script  string
+	child   *child
+
+	partial []byte // a line that has not ended
+}
+
+var stderrBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
+
+// copyFrom takes all of f until its end, or until lingering is over, and closes it.
+func (l *lines) copyFrom(f *os.File) {
+	defer f.Close()
+	rc, err := f.SyscallConn()
+	for err == nil {
+		err = l.copyOnce(rc)
+	}
+	if l.child.isLate(err) {
+		rest(f, l)
+	}
+	l.flush()
+}
+
+func (l *lines) copyOnce(rc syscall.RawConn) error {
+	var buf *[4 << 10]byte
+	get := func() []byte { buf = stderrBuffers.Get().(*[4 << 10]byte); return buf[:] }
+	put := func() { stderrBuffers.Put(buf) }
+	n, err := nbio.Read(rc, get, put)
+	defer put()
+	if err != nil {
+		return err
+	}
+	_, err = l.Write(buf[:n])
+	return err
+}
+
+// Write takes a part of STDERR. That the web server does not take it is no
+// error: the script is not to notice.
+func (l *lines) Write(p []byte) (int, error) {
+	if l.process.opt.Stderr != StderrLog {
+		l.req.Stderr.Write(p)
+	}
+	if l.process.opt.Stderr != StderrClient {
+		l.addToLog(p)
+	}
+	return len(p), nil
+}
+
+func (l *lines) addToLog(p []byte) {
+	for len(p) > 0 {
+		n := bytes.IndexByte(p, '\n')
+		ended := n >= 0
+		if !ended {
+			n = len(p)
+		}
+		if room := maxLine - len(l.partial); n > room {
+			n, ended = room, false
+		}
+		l.partial = append(l.partial, p[:n]...)
+		p = p[n:]
+		if ended {
+			p = p[1:]
+		}
+		if ended || len(l.partial) == maxLine {
+			l.flush()
+		}
+	}
+}
+
+// flush logs the line that has come. An empty one says nothing.
+func (l *lines) flush() {
+	line := bytes.TrimSuffix(l.partial, []byte{'\r'})
+	if len(line) > 0 {
+		l.process.opt.Log.Info("script stderr", zap.String("line", string(line)),
+			zap.Uint64("request", l.req.Serial), zap.String("script", l.script), zap.Int("pid", l.child.pid))
+	}
+	l.partial = l.partial[:0]
+}
