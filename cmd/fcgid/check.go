@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/fcgid/fcgid/internal/config"
+)
+
+const defaultConfig = "/etc/fcgid/fcgid.yaml"
+
+func newCheckCommand() *cobra.Command {
+	var file string
+	var dump bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Checks a configuration file",
+		Long: `Reads a configuration file and the files it includes, checks every key, and
+looks whether the users, folders, scripts and interpreters exist. Each fault is
+a line "file:line:column: path: what is wrong". Exits 78 when there is one.`,
+		Example: "  fcgid check -c /etc/fcgid/fcgid.yaml\n  fcgid check -c fcgid.yaml --dump",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(file, cmd.Flags())
+			if err != nil {
+				return err
+			}
+			if !dump {
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %d pools\n", file, len(cfg.Pools))
+				return err
+			}
+			text, err := cfg.YAML()
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+	addConfigFlags(cmd.Flags(), &file)
+	cmd.Flags().BoolVar(&dump, "dump", false, "print the effective configuration, with defaults")
+	return cmd
+}
+
+func addConfigFlags(flags *pflag.FlagSet, file *string) {
+	flags.StringVarP(file, "config", "c", defaultConfig, "configuration `file`")
+	config.AddFlags(flags)
+}
+
+// loadConfig reads a configuration and looks at what it needs of the machine.
+func loadConfig(file string, flags *pflag.FlagSet) (*config.Config, error) {
+	cfg, err := config.Load(file, flags)
+	if err != nil {
+		return nil, err
+	}
+	return cfg, config.Check(cfg)
+}

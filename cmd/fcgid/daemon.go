@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/runner"
+)
+
+// A daemon is all that `fcgid serve` keeps: the pools, the logs, the metrics
+// and the admin server. Its methods but status are called by one goroutine.
+type daemon struct {
+	file     string
+	started  time.Time
+	logs     *logs
+	metrics  *metrics
+	children runner.Children
+	admin    *adminServer
+	failed   chan error // a listener broke
+
+	retiring sync.WaitGroup
+
+	mu         sync.Mutex // guards the fields below
+	cfg        *config.Config
+	pools      map[string]*pool
+	draining   []*pool
+	stopping   bool
+	lastReload reloadStatus
+}
+
+// reloadStatus is how the last (re)load went.
+type reloadStatus struct {
+	Time  time.Time `json:"time"`
+	OK    bool      `json:"ok"`
+	Error string    `json:"error,omitempty"`
+}
+
+func newDaemon(file string, cfg *config.Config) (*daemon, error) {
+	logs, err := newLogs(cfg)
+	if err != nil {
+		return nil, err
+	}
+	d := &daemon{
+		file: file, started: time.Now(), logs: logs, metrics: newMetrics(),
+		pools: make(map[string]*pool), failed: make(chan error, 1),
+	}
+	d.metrics.registry.MustRegister(poolCollector{d.list})
+	d.admin = newAdminServer(d)
+	return d, nil
+}
+
+// configure makes cfg the configuration in force, or changes nothing.
+func (d *daemon) configure(ctx context.Context, cfg *config.Config) (err error) {
+	defer func() { d.noteReload(err) }()
+	p, err := d.prepare(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	replaced, err := d.admin.listen(ctx, cfg.Admin.Listen)
+	if err != nil {
+		p.undo()
+		return fmt.Errorf("admin: %w", err)
+	}
+	if err := d.logs.apply(cfg); err != nil {
+		replaced.undo()
+		p.undo()
+		return err
+	}
+	p.commit()
+	replaced.commit()
+	return nil
+}
+
+// reload reads the file again. A bad one changes nothing.
+func (d *daemon) reload(ctx context.Context, load func() (*config.Config, error)) {
+	cfg, err := load()
+	if err != nil {
+		d.noteReload(err)
+	} else {
+		err = d.configure(ctx, cfg)
+	}
+	if err != nil {
+		d.logs.Error("reload refused: the old configuration stays", zap.String("file", d.file), zap.Error(err))
+		return
+	}
+	d.logs.Info("reloaded", zap.String("file", d.file), zap.Int("pools", len(cfg.Pools)))
+}
+
+func (d *daemon) noteReload(err error) {
+	d.metrics.reloaded(err)
+	status := reloadStatus{Time: time.Now(), OK: err == nil}
+	if err != nil {
+		status.Error = err.Error()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lastReload = status
+}
+
+// stop ends all pools gracefully and returns when nothing of them is left.
+func (d *daemon) stop() {
+	d.mu.Lock()
+	d.stopping = true
+	pools := d.pools
+	d.mu.Unlock()
+	for _, p := range pools {
+		d.retire(p)
+	}
+	d.retiring.Wait()
+	d.admin.close()
+}
+
+// retire stops a pool; its requests end in the background.
+func (d *daemon) retire(p *pool) {
+	d.mu.Lock()
+	d.draining = append(d.draining, p)
+	d.mu.Unlock()
+	p.stop()
+	d.retiring.Go(func() {
+		p.serving.Wait()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.draining = slices.DeleteFunc(d.draining, func(q *pool) bool { return q == p })
+		if d.pools[p.name] == nil {
+			d.metrics.forget(p.name)
+		}
+		d.logs.Info("pool stopped", zap.String("pool", p.name))
+	})
+}
+
+// broken is called when a listener has failed for good.
+func (d *daemon) broken(err error) {
+	select {
+	case d.failed <- err:
+	default:
+	}
+}
+
+func (d *daemon) setPools(cfg *config.Config, pools map[string]*pool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cfg, d.pools = cfg, pools
+}
+
+// running returns the pools by name.
+func (d *daemon) running() map[string]*pool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pools
+}
+
+// list returns the pools in the order of their names.
+func (d *daemon) list() []*pool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := slices.Collect(maps.Values(d.pools))
+	slices.SortFunc(all, func(a, b *pool) int {
+		if a.name < b.name {
+			return -1
+		}
+		return 1
+	})
+	return all
+}
+
+func (d *daemon) endpoint(pool, address string) *endpoint {
+	p := d.running()[pool]
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.endpoints[address]
+}
+
+// addresses yields those that the pool serves.
+func (p *pool) addresses() iter.Seq[string] {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Values(slices.Collect(maps.Keys(p.endpoints)))
+}

@@ -1,0 +1,95 @@
+// Command fcgid runs CGI programs behind a web server's FastCGI connection. Here
+// are its commands, its signals, what connects the packages, the admin server
+// and the names of all metrics; what they do lives in the packages.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fcgid/fcgid/internal/config"
+)
+
+// The exit statuses beside 0 and those an exitError has.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+	exitConfig  = 78 // EX_CONFIG of sysexits.h, as php-fpm has it
+)
+
+func main() {
+	if os.Getpid() == 1 {
+		status, err := asInit()
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "fcgid: %v\n", err)
+			status = exitFailure
+		}
+		os.Exit(status)
+	}
+	if err := cleanInheritance(); err != nil {
+		fmt.Fprintf(os.Stderr, "fcgid: %v\n", err)
+		os.Exit(exitFailure)
+	}
+	cmd, err := newRootCommand().ExecuteC()
+	if err != nil {
+		os.Exit(report(cmd, err))
+	}
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "fcgid",
+		Short:         "Runs CGI programs behind nginx's fastcgi_pass",
+		Long:          "fcgid is a FastCGI process manager: it runs CGI programs for nginx, Apache,\nlighttpd, HAProxy and others, under limits and timeouts, with logs and metrics.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageErrorf("%v", err) })
+	root.AddCommand(newServeCommand(), newCheckCommand(), newRequestCommand(), newDevCommand(), newVersionCommand())
+	for _, c := range root.Commands() {
+		c.Args = usageArgs(c.Args)
+	}
+	root.Args = usageArgs(cobra.NoArgs)
+	return root
+}
+
+// usageArgs makes what is wrong with a command's arguments a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	if check == nil {
+		check = cobra.NoArgs
+	}
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageErrorf("%v", err)
+		}
+		return nil
+	}
+}
+
+// report tells a command's error to the user and returns the exit status.
+func report(cmd *cobra.Command, err error) int {
+	var faults config.Faults
+	if errors.As(err, &faults) {
+		for _, f := range faults {
+			fmt.Fprintln(cmd.ErrOrStderr(), f)
+		}
+		return exitConfig
+	}
+	var coded interface{ ExitCode() int }
+	code := exitFailure
+	if errors.As(err, &coded) {
+		code = coded.ExitCode()
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), text)
+	}
+	if code == exitUsage {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Run '%s --help' for usage.\n", cmd.CommandPath())
+	}
+	return code
+}

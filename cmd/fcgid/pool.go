@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/listen"
+	"github.com/fcgid/fcgid/internal/runner"
+	"github.com/fcgid/fcgid/internal/server"
+)
+
+// A pool is a configured pool at work: its server and its endpoints.
+type pool struct {
+	name   string
+	server *server.Server
+
+	mu        sync.Mutex // guards the fields below
+	cfg       config.Pool
+	settings  server.Settings
+	endpoints map[string]*endpoint // by address
+	draining  bool
+
+	serving sync.WaitGroup // a goroutine for each endpoint
+}
+
+// An endpoint is a listener that a pool serves, until stop is called.
+type endpoint struct {
+	*listen.Listener
+	stop context.CancelFunc
+}
+
+// newPool returns a pool that serves nothing yet.
+func (d *daemon) newPool(cfg config.Pool, settings server.Settings) *pool {
+	p := &pool{name: cfg.Name, cfg: cfg, settings: settings, endpoints: make(map[string]*endpoint)}
+	m := d.metrics.pool(cfg.Name)
+	p.server = server.New(settings, server.Options{
+		Log: d.logs.With(zap.String("pool", cfg.Name)),
+		Hooks: server.Hooks{
+			ProtocolError: func(kind string) { m.protocol.WithLabelValues(kind).Inc() },
+			Queued:        m.observeQueue,
+			Done: func(r *server.Result) {
+				m.done(r)
+				d.logs.logAccess(cfg.Name, r)
+			},
+		},
+	})
+	return p
+}
+
+// settings are what a pool's configuration means to its server.
+func (d *daemon) settings(cfg *config.Pool, global *config.Config) server.Settings {
+	l := cfg.Limits
+	if l.MaxReqs == 0 {
+		l.MaxReqs = 4 * runtime.GOMAXPROCS(0)
+	}
+	return server.Settings{
+		Runner: d.newProcess(cfg),
+		Limits: server.Limits{
+			MaxConns: l.MaxConns, MaxReqs: l.MaxReqs, Multiplex: l.Multiplex,
+			Queue: l.Queue, QueueTimeout: l.QueueTimeout,
+			Params: l.Params, Body: l.Body, BodyMemory: l.BodyMemory, EarlyResponse: l.EarlyResponse,
+			ReadTimeout: l.ReadTimeout, WriteTimeout: l.WriteTimeout, IdleTimeout: l.IdleTimeout,
+		},
+		Timeout:     cfg.Timeout,
+		IgnoreAbort: cfg.OnClientAbort == "ignore",
+		Grace:       global.ShutdownTimeout,
+	}
+}
+
+func (d *daemon) newProcess(cfg *config.Pool) *runner.Process {
+	m := d.metrics.pool(cfg.Name)
+	interpreters := make(map[string]string)
+	for _, i := range cfg.Process.Interpreters {
+		interpreters[i.Extension] = i.Path
+	}
+	return runner.NewProcess(runner.ProcessOptions{
+		Roots: cfg.Process.Root, Scripts: cfg.Process.Scripts, Extensions: cfg.Process.Extensions,
+		Interpreters: interpreters, Dir: cfg.Process.Dir,
+		PassEnv: cfg.PassEnv, Env: cfg.Env,
+		KillGrace: cfg.Process.KillGrace, Stderr: cfg.Process.Stderr,
+		Software: "fcgid/" + version,
+		Log:      d.logs.With(zap.String("pool", cfg.Name)),
+		Hooks:    runner.Hooks{Started: m.started, Exited: m.exited},
+		Children: &d.children,
+	})
+}
+
+// serve begins to serve l. A listener that breaks ends the daemon: it would look
+// alive and not be.
+func (d *daemon) serve(p *pool, l *listen.Listener) {
+	ctx, stop := context.WithCancel(context.Background())
+	m := d.metrics.pool(p.name)
+	l.OnRefused = func(client string, reason error) {
+		m.refused.Inc()
+		d.logs.Warn("connection refused", zap.String("pool", p.name), zap.String("client", client), zap.Error(reason))
+	}
+	p.mu.Lock()
+	p.endpoints[l.Options().Address] = &endpoint{l, stop}
+	p.mu.Unlock()
+	d.logs.Info("listening", zap.String("pool", p.name), zap.String("address", l.Options().Address))
+	p.serving.Go(func() {
+		defer stop()
+		if err := p.server.Serve(ctx, l); err != nil {
+			d.broken(errors.Join(errors.New("pool "+p.name+" cannot accept connections"), err))
+		}
+	})
+}
+
+// drop stops serving an address; what is in flight ends.
+func (p *pool) drop(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.endpoints[address]; e != nil {
+		e.stop()
+		delete(p.endpoints, address)
+	}
+}
+
+// stop stops serving all addresses.
+func (p *pool) stop() {
+	p.mu.Lock()
+	p.draining = true
+	addresses := slices.Collect(maps.Keys(p.endpoints))
+	p.mu.Unlock()
+	for _, a := range addresses {
+		p.drop(a)
+	}
+}
+
+// update takes over a changed configuration.
+func (p *pool) update(cfg config.Pool, settings server.Settings) {
+	p.mu.Lock()
+	p.cfg, p.settings = cfg, settings
+	p.mu.Unlock()
+	p.server.Update(settings)
+}
+
+// acceptQueues tells how many connections wait at each address, where the
+// kernel says so.
+func (p *pool) acceptQueues() map[string]uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	waiting := make(map[string]uint32, len(p.endpoints))
+	for address, e := range p.endpoints {
+		if n, err := e.AcceptQueue(); err == nil {
+			waiting[address] = n
+		}
+	}
+	return waiting
+}
+
+func listenOptions(l config.Listen) listen.Options {
+	return listen.Options{
+		Address: l.Address, Mode: l.Mode, Owner: l.Owner, Group: l.Group,
+		Backlog: l.Backlog, Allow: l.Allow, AllowUIDs: l.AllowUIDs,
+	}
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/fcgid/fcgid/fcgi"
+	"github.com/spf13/cobra"
+)
+
+// An exitError ends the program with a status of its own: 1 for a failure, 2
+// for a command line that makes no sense.
+type exitError struct {
+	code int
+	msg  string
+}
+
+// Error is the message alone; whoever prints it names the command.
+func (e exitError) Error() string { return e.msg }
+
+// ExitCode is the exit status.
+func (e exitError) ExitCode() int { return e.code }
+
+func usageErrorf(format string, args ...any) error {
+	return exitError{2, fmt.Sprintf(format, args...)}
+}
+
+const requestLong = `Request sends one FastCGI request to ADDR with the variables that a web
+server would set, and prints the answer.
+
+ADDR is unix:/path, unix:@abstract or tcp:host:port. Any FastCGI application
+will do: fcgid, fcgiwrap, php-fpm, a worker of your own.
+
+STDOUT goes to standard output, without the CGI header unless -i is given, and
+STDERR goes to standard error. Variables given by -p come last and win over
+the standard ones.
+
+Data is sent with CONTENT_TYPE application/x-www-form-urlencoded, and with
+CONTENT_LENGTH if its size is known: that of a pipe is not.
+
+With --role filter, the file named by --script is sent as DATA.
+
+The exit status is 0 when the request completed with appStatus 0, 2 when the
+command line is wrong, and else 1.`
+
+const requestExample = `  # run a CGI script and show its header
+  fcgid request unix:/run/fcgid/cgi.sock --script /srv/cgi-bin/hello.cgi -i
+
+  # send a form to php-fpm
+  fcgid request unix:/run/php/php-fpm.sock --script /srv/www/form.php -d 'name=Ada'
+
+  # upload a file
+  fcgid request tcp:127.0.0.1:9000 --script /srv/cgi-bin/upload -X PUT -d @big.iso \
+    -p CONTENT_TYPE=application/octet-stream -p PATH_INFO=/big.iso
+
+  # ask for the limits
+  fcgid request unix:/run/fcgid/cgi.sock --values`
+
+type requestOptions struct {
+	script, method, query, data, role string
+
+	params          []string
+	include, values bool
+	timeout         time.Duration
+}
+
+// newRequestCommand returns the FastCGI client. Its errors are of type
+// exitError, and it prints none itself.
+func newRequestCommand() *cobra.Command {
+	var o requestOptions
+	cmd := &cobra.Command{
+		Use:           "request ADDR [flags]",
+		Short:         "Send one FastCGI request, as a web server would",
+		Long:          requestLong,
+		Example:       requestExample,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageErrorf("got %d arguments, want ADDR alone", len(args))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{2, err.Error()} })
+	f := cmd.Flags()
+	f.StringVar(&o.script, "script", "", "SCRIPT_FILENAME: `/abs/path` of a program, as the application sees it")
+	f.StringVarP(&o.method, "method", "X", "", "REQUEST_METHOD (default GET, or POST with -d)")
+	f.StringVar(&o.query, "query", "", "QUERY_STRING")
+	f.StringArrayVarP(&o.params, "param", "p", nil, "one more variable, `NAME=VALUE` (repeatable)")
+	f.StringVarP(&o.data, "data", "d", "", "request body: `DATA`, @file, or @- for standard input")
+	f.StringVar(&o.role, "role", "responder", "responder, authorizer or filter")
+	f.BoolVarP(&o.include, "include", "i", false, "show the header of the answer")
+	f.BoolVar(&o.values, "values", false, "ask GET_VALUES for the limits and send no request")
+	f.DurationVar(&o.timeout, "timeout", 0, "give up after this time, 0 is never")
+	return cmd
+}
+
+func (o *requestOptions) run(cmd *cobra.Command, addr string) error {
+	network, address, err := parseDialAddress(addr)
+	if err != nil {
+		return err
+	}
+	req, closeFiles, err := o.request(cmd)
+	if err != nil {
+		return err
+	}
+	defer closeFiles()
+
+	ctx := cmd.Context()
+	if o.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("no end within %v", o.timeout))
+		defer cancel()
+	}
+	client, err := fcgi.Dial(ctx, network, address)
+	if err != nil {
+		return exitError{1, err.Error()}
+	}
+	defer client.Close()
+	if o.values {
+		return printValues(ctx, client, cmd.OutOrStdout())
+	}
+	return o.send(ctx, client, req, cmd)
+}
+
+// send does the request. It does not wait for a Read of Stdin that blocks,
+// since the process ends after it.
+func (o *requestOptions) send(ctx context.Context, client *fcgi.Client, req *fcgi.Request, cmd *cobra.Command) error {
+	stdout := cmd.OutOrStdout()
+	req.Stdout, req.Stderr = stdout, cmd.ErrOrStderr()
+	cutter := &headerCutter{body: stdout}
+	cutter.header = func(block []byte) error {
+		_, _, err := parseCGIHeader(block)
+		if err == nil {
+			return nil
+		}
+		cmd.PrintErrf("%s: no CGI header: %v\n", cmd.CommandPath(), err)
+		_, err = stdout.Write(block)
+		return err
+	}
+	if !o.include {
+		req.Stdout = cutter
+	}
+	result, err := client.Do(ctx, req)
+	refused := result.ProtocolStatus != fcgi.StatusRequestComplete
+	if !o.include && (len(cutter.buf) > 0 || err == nil && !refused) {
+		err = errors.Join(err, cutter.finish())
+	}
+	switch {
+	case err != nil:
+		return exitError{1, err.Error()}
+	case refused:
+		return exitError{1, "protocolStatus " + result.ProtocolStatus.String()}
+	case result.AppStatus != 0:
+		return exitError{1, "appStatus " + strconv.FormatUint(uint64(result.AppStatus), 10)}
+	}
+	return nil
+}
+
+func printValues(ctx context.Context, client *fcgi.Client, w io.Writer) error {
+	names := []string{fcgi.MaxConns, fcgi.MaxReqs, fcgi.MpxsConns}
+	values, err := client.Values(ctx, names...)
+	if err != nil {
+		return exitError{1, err.Error()}
+	}
+	for _, name := range names {
+		if value, ok := values[name]; ok {
+			fmt.Fprintf(w, "%s=%s\n", name, value)
+		}
+	}
+	return nil
+}
