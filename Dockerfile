@@ -1,0 +1,22 @@
+# The image holds the daemon and nothing else: no shell, no interpreter. Copy
+# the binary into an image that has your programs,
+#
+#   COPY --from=fcgid /usr/bin/fcgid /usr/bin/fcgid
+#
+# or derive from this one and add statically linked programs.
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+RUN CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o /fcgid ./cmd/fcgid
+
+FROM scratch
+COPY --from=build /fcgid /usr/bin/fcgid
+COPY configs/fcgid.yaml /etc/fcgid/fcgid.yaml
+# Bodies that leave memory are spooled here.
+WORKDIR /tmp
+USER 65534:65534
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/bin/fcgid"]
+CMD ["serve"]

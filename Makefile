@@ -1,0 +1,65 @@
+# make          builds ./fcgid
+# make run      builds and serves the samples at http://127.0.0.1:8080/
+# make test     installs what the tests need (Debian packages), runs them all
+# make check    what else guards the tree: format, vet, staticcheck, go.mod
+# make fuzz     runs each fuzz test for FUZZTIME
+# make bench    runs the benchmarks
+# make install  binary, systemd units, and a configuration if there is none yet
+
+GO       ?= go
+PREFIX   ?= /usr/local
+FUZZTIME ?= 30s
+# A build from an archive has no history to take the commit from.
+LDFLAGS  ?= -s -w
+
+STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+.PHONY: all build run test test-unit test-e2e test-packages check fuzz bench install clean
+
+all: build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o fcgid ./cmd/fcgid
+
+run: build
+	./fcgid dev
+
+test: test-packages test-unit test-e2e
+
+test-packages:
+	scripts/test-packages
+
+test-unit:
+	$(GO) test -race ./...
+
+test-e2e:
+	$(GO) test -race -tags e2e -timeout 10m ./e2e
+
+check:
+	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./e2e
+	$(GO) mod tidy -diff
+	$(STATICCHECK) ./...
+	$(STATICCHECK) -tags e2e ./e2e
+
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$f"; \
+			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
+		done; \
+	done
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+install: build
+	install -D -m 0755 fcgid $(DESTDIR)$(PREFIX)/bin/fcgid
+	install -d $(DESTDIR)/etc/fcgid $(DESTDIR)/etc/systemd/system
+	test -e $(DESTDIR)/etc/fcgid/fcgid.yaml || install -m 0644 configs/fcgid.yaml $(DESTDIR)/etc/fcgid/fcgid.yaml
+	sed 's|/usr/local|$(PREFIX)|g' deploy/systemd/fcgid.service > $(DESTDIR)/etc/systemd/system/fcgid.service
+	install -m 0644 deploy/systemd/fcgid.socket $(DESTDIR)/etc/systemd/system/fcgid.socket
+
+clean:
+	rm -f fcgid
