@@ -22,7 +22,7 @@ looks whether the users, folders, scripts and interpreters exist. Each fault is
 a line "file:line:column: path: what is wrong". Exits 78 when there is one.`,
 		Example: "  fcgid check -c /etc/fcgid/fcgid.yaml\n  fcgid check -c fcgid.yaml --dump",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(file, cmd.Flags())
+			cfg, err := config.LoadAndCheck(file, cmd.Flags())
 			if err != nil {
 				return err
 			}
@@ -46,13 +46,4 @@ a line "file:line:column: path: what is wrong". Exits 78 when there is one.`,
 func addConfigFlags(flags *pflag.FlagSet, file *string) {
 	flags.StringVarP(file, "config", "c", defaultConfig, "configuration `file`")
 	config.AddFlags(flags)
-}
-
-// loadConfig reads a configuration and looks at what it needs of the machine.
-func loadConfig(file string, flags *pflag.FlagSet) (*config.Config, error) {
-	cfg, err := config.Load(file, flags)
-	if err != nil {
-		return nil, err
-	}
-	return cfg, config.Check(cfg)
 }

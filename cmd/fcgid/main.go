@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -51,11 +52,27 @@ func newRootCommand() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageErrorf("%v", err) })
 	root.AddCommand(newServeCommand(), newCheckCommand(), newRequestCommand(), newDevCommand(), newVersionCommand())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = helpTopic
+		case "completion": // shows its help when no shell follows
+			c.Run = func(cmd *cobra.Command, _ []string) { cmd.Help() }
+		}
 		c.Args = usageArgs(c.Args)
 	}
 	root.Args = usageArgs(cobra.NoArgs)
 	return root
+}
+
+// helpTopic accepts the name of a command.
+func helpTopic(cmd *cobra.Command, args []string) error {
+	if found, rest, err := cmd.Root().Find(args); err != nil || len(args) > 0 && (found == cmd.Root() || len(rest) > 0) {
+		return fmt.Errorf("unknown help topic %q", strings.Join(args, " "))
+	}
+	return nil
 }
 
 // usageArgs makes what is wrong with a command's arguments a usage error.

@@ -9,12 +9,8 @@ import (
 	"strconv"
 )
 
-// Check looks for what c needs of this machine: the users and groups of
-// sockets, the folders and exact scripts of pools, their interpreters. What is
-// missing comes back as [Faults], at the places of Load. A user or group that
-// is a number need not exist.
-func Check(c *Config) error {
-	r := newReport(c.places)
+// checkMachine looks for what c needs of this machine.
+func (r *report) checkMachine(c *Config) {
 	for i, p := range c.Pools {
 		key := fmt.Sprintf("pools[%d]", i)
 		for j, l := range p.Listen {
@@ -24,7 +20,6 @@ func Check(c *Config) error {
 			r.checkProcess(key+".process", p.Process)
 		}
 	}
-	return r.err()
 }
 
 func (r *report) checkOwner(key string, l Listen) {

@@ -32,13 +32,13 @@ func TestCheck(t *testing.T) {
 	if err := os.WriteFile("f", []byte(expand(text, dir)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Load("f", nil)
-	if err != nil {
+	if _, err := Load("f", nil); err != nil {
 		t.Fatal(err)
 	}
+	_, err = LoadAndCheck("f", nil)
 	path := func(name string) string { return `"` + filepath.Join(dir, name) + `"` }
 	column := func(text string) int { return len(expand(text, dir)) + 1 }
-	wantFaults(t, Check(c),
+	wantFaults(t, err,
 		"f:6:37: pools[1].listen.owner: user: unknown user no_such_user",
 		"f:6:58: pools[1].listen.group: group: unknown group no_such_group",
 		"f:8:12: pools[1].process.root[0]: "+path("none")+": no such file or directory",
@@ -51,10 +51,16 @@ func TestCheck(t *testing.T) {
 	)
 }
 
-func TestCheckWithoutPlaces(t *testing.T) {
-	c := defaultConfig()
-	c.Pools[0].Process.Root = []string{"/none"}
-	wantFaults(t, Check(c), `pools[0].process.root[0]: "/none": no such file or directory`)
+// What the machine lacks is told together with what is wrong in the file, and
+// only once of a value that is wrong in itself.
+func TestCheckWithOtherFaults(t *testing.T) {
+	write(t, map[string]string{"f": "pools:\n- name: a\n  listn: unix:/run/a\n  process: {root: [/none, here]}\n"})
+	_, err := LoadAndCheck("f", nil)
+	wantFaults(t, err,
+		"f:3:3: pools[0].listn: unknown key (did you mean listen?)",
+		"f:4:20: pools[0].process.root[0]: \"/none\": no such file or directory",
+		"f:4:27: pools[0].process.root[1]: \"here\" is not an absolute path",
+	)
 }
 
 func expand(text, dir string) string { return strings.ReplaceAll(text, "DIR", dir) }

@@ -26,8 +26,6 @@ type Config struct {
 	Include []string `mapstructure:"include"`
 	// Pools holds those of the file and then those of the included files, at least one.
 	Pools []Pool `mapstructure:"pools"`
-
-	places map[string]place // by path in this Config; nil when built by hand
 }
 
 // Log says where the daemon's own log goes.

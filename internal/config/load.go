@@ -51,8 +51,22 @@ func variable(key string) string {
 // checked configuration, or [Faults] with all that is wrong. A variable that
 // is set to nothing counts: FCGID_ADMIN_LISTEN= turns the admin server off.
 // flags may be nil or lack some of [AddFlags]. Load looks at no other part of
-// the machine; [Check] does.
+// the machine; [LoadAndCheck] does.
 func Load(path string, flags *pflag.FlagSet) (*Config, error) {
+	return loadAnd(path, flags, (*report).validate)
+}
+
+// LoadAndCheck is Load that looks for what the configuration needs of this
+// machine too: the users and groups of sockets, the folders and exact scripts
+// of pools, their interpreters. A user or group that is a number need not exist.
+func LoadAndCheck(path string, flags *pflag.FlagSet) (*Config, error) {
+	return loadAnd(path, flags, func(r *report, c *Config) {
+		r.validate(c)
+		r.checkMachine(c)
+	})
+}
+
+func loadAnd(path string, flags *pflag.FlagSet, judge func(*report, *Config)) (*Config, error) {
 	r := newReport(map[string]place{})
 	data, err := readFile(path)
 	if err != nil {
@@ -63,11 +77,11 @@ func Load(path string, flags *pflag.FlagSet) (*Config, error) {
 	if !ok {
 		return nil, r.err()
 	}
-	c := &Config{places: r.places}
+	c := &Config{}
 	if err := r.decode(c, settings, flags); err != nil {
 		return nil, err
 	}
-	r.validate(c)
+	judge(r, c)
 	if err := r.err(); err != nil {
 		return nil, err
 	}
