@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // shortGrace is a KillGrace that is over before a test is tired of it.
@@ -28,7 +30,6 @@ func TestCancel(t *testing.T) {
 		"child with other output, deaf": {
 			"(trap '' TERM; printf ok; exec >/dev/null 2>&1; while :; do sleep 1; done) & wait", 143, shortGrace,
 		},
-		"stopped":            {"printf ok; kill -STOP $$", 143, nil},
 		"in a loop":          {"printf ok; while :; do :; done", 143, nil},
 		"waits for stdin":    {"printf ok; read -r x", 143, nil},
 		"no grace":           {"trap '' TERM; printf ok; while :; do sleep 1; done", 137, func(o *options) { o.KillGrace = 0 }},
@@ -73,6 +74,19 @@ func (n neverReader) Read([]byte) (int, error) {
 func (n neverReader) Close() error {
 	close(n.closed)
 	return nil
+}
+
+// A program that was stopped goes on to take its TERM.
+func TestCancelOfStopped(t *testing.T) {
+	p := shell(t, "trap 'printf trap; exit 6' TERM; kill -STOP $$; sleep 1000")
+	c := p.call()
+	pid := make(chan int, 1)
+	c.Started = func(n int, _ string) { pid <- n }
+	c.start(t, p)
+	var info unix.Siginfo
+	mustDo(t, unix.Waitid(unix.P_PID, <-pid, &info, unix.WSTOPPED|unix.WNOWAIT, nil))
+	c.cancel()
+	c.wait(t).want(t, 6, "trap")
 }
 
 // One that is asked to end has its grace for what it still wants to say, and so

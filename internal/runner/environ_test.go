@@ -166,6 +166,7 @@ func TestRefusalNamesTheReason(t *testing.T) {
 	p := envProgram()
 	c := p.call("SCRIPT_FILENAME", "/nothing/here").run(t, p)
 	c.wantRefusal(t, 404, 404, `script "/nothing/here": no such file or directory`)
+	p.call("SCRIPT_FILENAME", write(t, tempDir(t)+"/plain", "", 0o644)).run(t, p).wantRefusal(t, 403, 403, "plain is not executable: ")
 	if _, isRefusal := c.err.(*protocol.Refusal); !isRefusal {
 		t.Errorf("error is a %T", c.err)
 	}

@@ -28,6 +28,7 @@ func TestInterpreters(t *testing.T) {
 		{"with path info", "SCRIPT_FILENAME=$R/s.sh/x", "$R/s.sh|unset|/x|unset"},
 		{"others run by themselves", "SCRIPT_FILENAME=$R/a.cgi", "$R/a.cgi|unset|unset|unset"},
 		{"others are to be executable", "SCRIPT_FILENAME=$R/upload/x.jpg/a.sh", "403"},
+		{"a fifo would never end", "SCRIPT_FILENAME=$R/fifo.sh", "403"},
 		{"also inside root only", "SCRIPT_FILENAME=$O/x.cgi", "403"},
 	}, func(o *options, _ *strings.Replacer) { o.Interpreters = map[string]string{".sh": "/bin/sh"} })
 }

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -114,8 +115,7 @@ func stillEncoded(pathInfo, uri string) bool {
 	if plain, err := url.PathUnescape(uri); err == nil {
 		uri = plain
 	}
-	uri = cleaned(uri)
-	return !strings.HasSuffix(uri, pathInfo) && strings.HasSuffix(uri, decoded)
+	return strings.HasSuffix(cleaned(uri), decoded)
 }
 
 // checkName refuses the names that nobody with good intentions sends.
@@ -158,7 +158,7 @@ func existing(name string) (f file, extra string, err error) {
 	}
 	name = cleaned(name)
 	for end := longest(name); end > 0; end = strings.LastIndexByte(name[:end], '/') {
-		f.name = strings.TrimSuffix(name[:end], "/")
+		f.name = cmp.Or(strings.TrimSuffix(name[:end], "/"), "/")
 		f.real, err = realFile(f.name)
 		switch {
 		case err == nil:

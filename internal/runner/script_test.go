@@ -40,7 +40,9 @@ func scriptTree(t *testing.T) *strings.Replacer {
 		mustDo(t, os.Symlink(target, filepath.Join(root, link)))
 	}
 	mustDo(t, os.Symlink("root", filepath.Join(top, "current")))
-	mustDo(t, unix.Mkfifo(filepath.Join(root, "fifo"), 0o777))
+	for _, fifo := range []string{"fifo", "fifo.sh"} {
+		mustDo(t, unix.Mkfifo(filepath.Join(root, fifo), 0o777))
+	}
 	l, err := net.Listen("unix", filepath.Join(root, "socket"))
 	mustDo(t, err)
 	t.Cleanup(func() { l.Close() })
@@ -103,6 +105,7 @@ func TestScriptFilename(t *testing.T) {
 		{"only dots", "SCRIPT_FILENAME=$R/././a.cgi", a},
 		{"dot dot in the path info", "SCRIPT_FILENAME=$R/a.cgi/../x", "403"},
 		{"dot dot at the end", "SCRIPT_FILENAME=$R/a.cgi/..", "403"},
+		{"dot dot at the end of the path info", "SCRIPT_FILENAME=$R/a.cgi/x/..", "403"},
 		{"dots in a name are a name", "SCRIPT_FILENAME=$R/a.cgi/..x/y..", "$R/a.cgi|unset|/..x/y..|unset"},
 		{"out with dot dot", "SCRIPT_FILENAME=$R/../outside/x.cgi", "403"},
 		{"relative", "SCRIPT_FILENAME=a.cgi", "403"},
@@ -121,6 +124,7 @@ func TestScriptFilename(t *testing.T) {
 		{"missing everything", "SCRIPT_FILENAME=/nothing", "404"},
 		{"folder", "SCRIPT_FILENAME=$R/dir", "403"},
 		{"folder with a slash", "SCRIPT_FILENAME=$R/dir/", "403"},
+		{"the root folder", "SCRIPT_FILENAME=/", "403"},
 		{"nothing in a folder", "SCRIPT_FILENAME=$R/dir/c.cgi", "404"},
 		{"not executable", "SCRIPT_FILENAME=$R/plain.txt", "403"},
 		{"not executable, with path info", "SCRIPT_FILENAME=$R/plain.txt/x.cgi", "403"},
