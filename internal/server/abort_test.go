@@ -226,6 +226,9 @@ func TestIgnoreAbortOfWhatDoesNotRun(t *testing.T) {
 				s.p.send(abort(2))
 				s.p.wantAnswer(2, "", 0)
 				s.wantCause(t, i, nil)
+				if got := s.Snapshot().Queued; got != 0 {
+					t.Errorf("%d wait", got)
+				}
 			})
 		})
 	}

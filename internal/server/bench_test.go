@@ -121,7 +121,7 @@ func TestAllocationsOfARequest(t *testing.T) {
 	}
 	c := dialBench(t, benchServer(t))
 	c.get(t)
-	if got := testing.AllocsPerRun(500, func() { c.get(t) }); got > 24 {
-		t.Errorf("%v allocations, want 24 at most", got)
+	if got := testing.AllocsPerRun(500, func() { c.get(t) }); got > 22 {
+		t.Errorf("%v allocations, want 22 at most", got)
 	}
 }

@@ -45,7 +45,7 @@ func (b *body) init(dir string, memory, limit int64) {
 }
 
 // write takes p. It never waits for the reader. An error means that the body
-// cannot become whole; it has been told to the reader too.
+// cannot become whole: the caller is to fail it, and to write no more.
 func (b *body) write(p []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -53,8 +53,7 @@ func (b *body) write(p []byte) error {
 		return nil
 	}
 	if b.limit > 0 && b.size+int64(len(p)) > b.limit {
-		b.failLocked(errBodyTooLarge)
-		return b.err
+		return errBodyTooLarge
 	}
 	b.size += int64(len(p))
 	if b.writeAt == 0 && len(b.mem)+len(p) <= b.memory {
@@ -63,8 +62,7 @@ func (b *body) write(p []byte) error {
 		}
 		b.mem = append(b.mem, p...)
 	} else if err := b.spoolLocked(p); err != nil {
-		b.failLocked(fmt.Errorf("spool request body: %w", err))
-		return b.err
+		return fmt.Errorf("spool request body: %w", err)
 	}
 	b.changed.Signal()
 	return nil

@@ -89,6 +89,7 @@ func TestBodyBounds(t *testing.T) {
 	if err := b.write([]byte("x")); !errors.Is(err, errBodyTooLarge) {
 		t.Errorf("one byte too many: %v", err)
 	}
+	b.fail(errBodyTooLarge)
 	if n, err := b.Read(make([]byte, 8)); n != 0 || !errors.Is(err, errBodyTooLarge) {
 		t.Errorf("reader gets %d, %v", n, err)
 	}

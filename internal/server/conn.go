@@ -18,9 +18,6 @@ import (
 )
 
 const (
-	// lingerTime is how long a connection that we close is still read, so that a
-	// client which sends gets its answer and not a reset.
-	lingerTime = 3 * time.Second
 	// maxControl is how many bytes of answers to management records may wait
 	// for a client that does not read them.
 	maxControl = 64 << 10
@@ -54,11 +51,15 @@ type conn struct {
 	control  []byte                // records that answer no open request, not yet written
 	refused  []*Result             // of the requests that control answers
 	flushing bool                  // somebody writes control
+	used     bool                  // a request was begun
 	closing  bool                  // closed once all is answered
+	draining bool                  // closing, but a request that is on its way is still taken
+	forced   bool                  // closed without lingering
 	unread   bool                  // the client may still send what nobody wants
 	idle     time.Time             // when the last request ended
 
 	lingering atomic.Int64 // when to stop reading what nobody wants, Unix nanoseconds; 0 is not
+	lastCall  atomic.Int64 // when to stop waiting for a request while draining, Unix nanoseconds; 0 is not
 	lost      atomic.Bool  // nothing can be written any more
 
 	wmu sync.Mutex // held while writing to nc
@@ -224,6 +225,7 @@ func (c *conn) begin(rec protocol.Record) error {
 	}
 	c.mu.Lock()
 	active, open, closing := len(c.table), len(c.live), c.closing
+	c.used = true
 	known := c.table[rec.ID] != nil
 	c.mu.Unlock()
 	settings := c.server.settings.Load()
@@ -242,9 +244,10 @@ func (c *conn) begin(rec protocol.Record) error {
 	if c.excess {
 		r.keep = false
 		r.refusal = overload(errors.New("max_conns connections are open"))
-	} else if closing {
+	} else if closing && active > 0 {
 		r.refusal = overload(errors.New("connection is being closed"))
 	}
+	c.lastCallAnswered()
 	c.receiving = append(c.receiving, r)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -439,57 +442,42 @@ func (c *conn) end(r *request, records []byte) {
 	c.closeIfDone()
 }
 
-// drain closes the connection when it has no request, at once or later.
-func (c *conn) drain() {
-	c.mu.Lock()
-	c.closing = true
-	c.mu.Unlock()
-	c.closeIfDone()
-}
-
-// closeIfDone closes a connection that is closing once the last answer is out.
-func (c *conn) closeIfDone() {
-	c.mu.Lock()
-	done := c.closing && len(c.table) == 0 && c.ending == 0 && !c.flushing
-	unread := c.unread
-	c.mu.Unlock()
-	if !done || c.lost.Load() {
-		return
-	}
-	half, ok := c.nc.(interface{ CloseWrite() error })
-	if !unread || !ok {
-		c.nc.Close()
-		return
-	}
-	until := time.Now().Add(lingerTime)
-	c.lingering.Store(until.UnixNano())
-	half.CloseWrite()
-	c.nc.SetReadDeadline(until)
-}
-
 // write sends whole records. It waits for the client for as long as that takes
 // something now and then. An error is ErrClientGone, and the connection is closed.
 func (c *conn) write(b []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	return c.writeLocked(b)
+}
+
+func (c *conn) writeLocked(b []byte) error {
 	if c.lost.Load() {
 		return ErrClientGone
 	}
-	timeout := c.server.settings.Load().Limits.WriteTimeout
 	for len(b) > 0 {
-		var deadline time.Time // none; an earlier one may have been set
-		if timeout > 0 {
-			deadline = time.Now().Add(timeout)
-		}
-		c.nc.SetWriteDeadline(deadline)
+		c.setWriteDeadline()
 		n, err := c.nc.Write(b)
 		c.server.sent.Add(int64(n))
 		b = b[n:]
 		if err != nil && !(n > 0 && errors.Is(err, os.ErrDeadlineExceeded)) {
-			c.lost.Store(true)
-			c.nc.Close()
-			return fmt.Errorf("%w: %w", ErrClientGone, err)
+			return c.lose(err)
 		}
 	}
 	return nil
+}
+
+// setWriteDeadline gives the client write_timeout to take something.
+func (c *conn) setWriteDeadline() {
+	var deadline time.Time // none; an earlier one may have been set
+	if t := c.server.settings.Load().Limits.WriteTimeout; t > 0 {
+		deadline = time.Now().Add(t)
+	}
+	c.nc.SetWriteDeadline(deadline)
+}
+
+// lose closes a connection to which nothing can be written.
+func (c *conn) lose(err error) error {
+	c.lost.Store(true)
+	c.nc.Close()
+	return fmt.Errorf("%w: %w", ErrClientGone, err)
 }

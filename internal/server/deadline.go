@@ -10,7 +10,6 @@ type connReader conn
 func (cr *connReader) Read(p []byte) (int, error) {
 	c := (*conn)(cr)
 	if d := c.due(time.Now()); !d.Equal(c.deadline) {
-		c.deadline = d
 		c.setReadDeadline(d)
 	}
 	n, err := c.nc.Read(p)
@@ -21,12 +20,15 @@ func (cr *connReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// setReadDeadline is for the read loop. Whoever begins to linger sets a deadline
+// setReadDeadline is for the read loop. Who closes the connection sets a deadline
 // too, at any moment, and that one holds.
 func (c *conn) setReadDeadline(d time.Time) {
+	c.deadline = d
 	c.nc.SetReadDeadline(d)
-	if until := c.lingering.Load(); until != 0 {
-		c.nc.SetReadDeadline(time.Unix(0, until))
+	for _, until := range []int64{c.lastCall.Load(), c.lingering.Load()} {
+		if until != 0 {
+			c.nc.SetReadDeadline(time.Unix(0, until))
+		}
 	}
 }
 
@@ -34,6 +36,9 @@ func (c *conn) setReadDeadline(d time.Time) {
 // zero time for never.
 func (c *conn) due(now time.Time) time.Time {
 	if until := c.lingering.Load(); until != 0 {
+		return time.Unix(0, until)
+	}
+	if until := c.lastCall.Load(); until != 0 {
 		return time.Unix(0, until)
 	}
 	c.forgetEnded()
@@ -64,7 +69,7 @@ func (c *conn) due(now time.Time) time.Time {
 
 // expire ends what has been silent for too long. An error ends the connection.
 func (c *conn) expire(now time.Time) error {
-	if c.lingering.Load() != 0 {
+	if c.lingering.Load() != 0 || c.lastCall.Load() != 0 {
 		return errIdle
 	}
 	c.forgetEnded()

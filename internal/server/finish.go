@@ -100,24 +100,12 @@ func (r *request) appendEnd(dst []byte, v *refusal, params *protocol.Params, lef
 // verdict decides how a request ends. A zero httpStatus is no answer of our
 // own; where one has to be, what its program has begun and not sent is dropped.
 func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal {
-	var own *refusedError
-	var refused *protocol.Refusal
-	switch {
-	case errors.As(err, &own):
-		return *own.refusal
-	case errors.As(err, &refused):
-		v := refusal{refused.HTTPStatus, refused.AppStatus, 0, Rejected, err}
-		if refused.HTTPStatus >= 500 {
-			v.outcome = Failed
+	if err != nil {
+		if v, ok := knownVerdict(err); ok {
+			return v
 		}
-		return v
-	case errors.Is(err, ErrTimeout), errors.Is(err, ErrReadTimeout):
-		return refusal{408, 408, 0, TimedOut, err}
-	case errors.Is(err, ErrAborted), errors.Is(err, ErrClientGone):
-		return refusal{0, 0, 0, Aborted, err}
-	case errors.Is(err, ErrShutdown):
-		return refusal{503, 503, protocol.StatusOverloaded, Overloaded, err}
-	case begun && (err == nil || left):
+	}
+	if begun && (err == nil || left) {
 		if appStatus == 0 && err != nil {
 			appStatus = 500
 		}
@@ -139,6 +127,29 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 		err = fmt.Errorf("%w (exit status %d)", err, appStatus)
 	}
 	return refusal{502, appStatus, 0, Failed, err}
+}
+
+// knownVerdict is what an error means that says how a request is to end.
+func knownVerdict(err error) (v refusal, ok bool) {
+	var own *refusedError
+	var refused *protocol.Refusal
+	switch {
+	case errors.As(err, &own):
+		return *own.refusal, true
+	case errors.As(err, &refused):
+		v := refusal{refused.HTTPStatus, refused.AppStatus, 0, Rejected, err}
+		if refused.HTTPStatus >= 500 {
+			v.outcome = Failed
+		}
+		return v, true
+	case errors.Is(err, ErrTimeout), errors.Is(err, ErrReadTimeout):
+		return refusal{408, 408, 0, TimedOut, err}, true
+	case errors.Is(err, ErrAborted), errors.Is(err, ErrClientGone):
+		return refusal{0, 0, 0, Aborted, err}, true
+	case errors.Is(err, ErrShutdown):
+		return refusal{503, 503, protocol.StatusOverloaded, Overloaded, err}, true
+	}
+	return refusal{}, false
 }
 
 // ownAnswer is a complete CGI response: web servers look at nothing else.

@@ -22,7 +22,7 @@ func (c *conn) awaitHangup() error {
 	for _, r := range append([]*request(nil), c.receiving...) {
 		c.drop(r, ErrClientGone)
 	}
-	c.drain()
+	c.closeWhenDone()
 	c.setReadDeadline(time.Time{})
 	raw, err := c.nc.(*net.UnixConn).SyscallConn()
 	if err != nil {

@@ -334,6 +334,7 @@ func TestConnectionsFarOverTheLimit(t *testing.T) {
 			t.Errorf("snapshot is %+v", got)
 		}
 		s.dial().wantClosed()
+		synctest.Wait()
 		s.wantErrors("too many connections")
 	})
 }

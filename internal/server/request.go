@@ -152,7 +152,8 @@ func (r *request) addStdin(content []byte) {
 	}
 }
 
-// bodyBroke answers for a body that cannot be taken.
+// bodyBroke answers for a body that cannot be taken. The program is told by
+// cancel, so that what it makes of it cannot come before the reason.
 func (r *request) bodyBroke(err error) {
 	r.bodyIsGone = true
 	ref := refuse(413, err)

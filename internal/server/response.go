@@ -215,6 +215,7 @@ func (w *response) readFromConn(rc syscall.RawConn) (total int64, err error) {
 	var buf *buffer
 	get := func() []byte { buf = getBuffer(); return buf.content() }
 	put := func() { buf.free() }
+	var splice *splicer
 	for {
 		n, err := nbio.Read(rc, get, put)
 		total += int64(n)
@@ -222,6 +223,14 @@ func (w *response) readFromConn(rc syscall.RawConn) (total int64, err error) {
 			err = w.passOn(buf, n)
 		}
 		buf.free()
+		if splice == nil && err == nil && n >= spliceMin {
+			splice = newSplicer(w, rc)
+		}
+		if splice != nil && err == nil {
+			var moved int64
+			moved, err = w.spliceBody(splice)
+			total += moved
+		}
 		if err == io.EOF {
 			return total, nil
 		}

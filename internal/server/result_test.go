@@ -40,6 +40,7 @@ func TestRequestIsSeen(t *testing.T) {
 		if r.Queue != 2*time.Second || r.Run != 3*time.Second || r.PID != 71 || len(waits) != 1 || waits[0] != 0 {
 			t.Errorf("result is %+v, waited %v", r, waits)
 		}
+		synctest.Wait()
 		if len(s.Requests()) != 0 {
 			t.Error("still open")
 		}
@@ -61,8 +62,8 @@ func TestLog(t *testing.T) {
 		p.wantAnswer(1, helloAnswer, 0)
 		p.send(begin(1, true), abort(1))
 		p.answer(1)
-		settings := testSettings(writes(3))
-		s.Update(settings)
+		synctest.Wait()
+		s.Update(testSettings(writes(3)))
 		p.send(get(1, true, "SCRIPT_FILENAME", "/srv/x"))
 		p.answer(1)
 		synctest.Wait()

@@ -271,7 +271,7 @@ func (g *group) remove(c *conn) {
 func (g *group) drain(grace time.Duration) {
 	g.each((*conn).drain)
 	end := time.AfterFunc(grace, func() {
-		g.each(func(c *conn) { c.cancelAll(ErrShutdown) })
+		g.each((*conn).force)
 	})
 	defer end.Stop()
 	cut := time.AfterFunc(grace+lingerTime, func() {

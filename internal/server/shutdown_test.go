@@ -29,6 +29,8 @@ func (ts *testServer) wantServed(after time.Duration) {
 	}
 }
 
+// A kept connection is closed at once. One that has just come may have a
+// request on its way, so it is waited for a moment.
 func TestShutdownOfIdleConnections(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t, testSettings(hello))
@@ -36,10 +38,29 @@ func TestShutdownOfIdleConnections(t *testing.T) {
 		kept.send(get(1, true))
 		kept.wantAnswer(1, helloAnswer, 0)
 		s.stop()
-		s.wantServed(0)
-		never.wantClosed()
 		kept.wantClosed()
+		s.wantServed(lastCallTime)
+		never.wantClosed()
 		s.wantErrors()
+	})
+}
+
+func TestShutdownTakesTheRequestOfANewConnection(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t, testSettings(hello))
+		p := s.dial()
+		synctest.Wait()
+		s.stop()
+		synctest.Wait()
+		p.send(rec(protocol.TypeGetValues, 0, pairs(protocol.MaxReqs, "")))
+		p.next()
+		time.Sleep(lastCallTime / 2)
+		p.send(begin(1, true))
+		time.Sleep(2 * lastCallTime) // the call was answered: now read_timeout holds
+		p.send(params(1), part(1, ""))
+		p.wantAnswer(1, helloAnswer, 0)
+		p.wantClosed()
+		s.wantServed(0)
 	})
 }
 
@@ -176,6 +197,19 @@ func TestShutdownWithATricklingClient(t *testing.T) {
 		p.wantClosed()
 		s.wantServed(0)
 		trickle.Wait()
+	})
+}
+
+// Nor can one that reads nothing.
+func TestShutdownWithADeafClient(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(func(context.Context, *protocol.Request) (uint32, error) { return 1, nil })
+		settings.Limits.WriteTimeout = 0
+		s := serve(t, settings)
+		s.dialDeaf().Write(get(1, true))
+		synctest.Wait()
+		s.stop()
+		s.wantServed(settings.Grace + lingerTime)
 	})
 }
 

@@ -249,3 +249,14 @@ func TestThousandRequestsOnOneConnection(t *testing.T) {
 		t.Errorf("%d files are left open", after-before)
 	}
 }
+
+// dialRaw connects without reading what comes.
+func dialRaw(t testing.TB, s *testServer) net.Conn {
+	t.Helper()
+	nc, err := net.Dial(s.l.Addr().Network(), s.l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	return nc
+}

@@ -1,0 +1,53 @@
+package server
+
+import (
+	"net"
+	"path/filepath"
+	"testing"
+)
+
+// A kept connection is closed by a drain, but not when its next request has
+// arrived and was not read: its client cannot know that it has to go elsewhere.
+func TestDrainLooksForARequestThatHasArrived(t *testing.T) {
+	for _, network := range []string{"unix", "tcp"} {
+		for _, arrived := range []bool{false, true} {
+			client, accepted := connected(t, network)
+			c := newConn(New(testSettings(hello), Options{}), accepted)
+			c.used = true
+			if arrived {
+				if _, err := client.Write(begin(1, true)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.drain()
+			if got := c.lastCall.Load() != 0; got != arrived {
+				t.Errorf("%s: a request has arrived: %v; is waited for: %v", network, arrived, got)
+			}
+			if _, err := accepted.Read(make([]byte, 1)); (err == nil) != arrived {
+				t.Errorf("%s: a request has arrived: %v; read: %v", network, arrived, err)
+			}
+		}
+	}
+}
+
+// connected is a connection from both sides.
+func connected(t *testing.T, network string) (client, accepted net.Conn) {
+	t.Helper()
+	address := "127.0.0.1:0"
+	if network == "unix" {
+		address = filepath.Join(t.TempDir(), "s")
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial(network, l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if accepted, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close(); accepted.Close() })
+	return client, accepted
+}

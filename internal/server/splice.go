@@ -1,0 +1,129 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+const (
+	// spliceMin is how much has to be in a pipe for moving its pages to cost
+	// less than copying what they hold.
+	spliceMin = 32 << 10
+	// splicePipe is what a pipe is made to hold once its program fills it: then
+	// the program writes on while its output is on its way.
+	splicePipe = 1 << 20
+)
+
+// splicer moves the body of a response from a program's pipe to the socket
+// without copying it, for as long as there is much of it.
+type splicer struct {
+	pipe, socket syscall.RawConn
+	enlarged     bool
+}
+
+// newSplicer returns nil where the kernel cannot splice.
+func newSplicer(w *response, pipe syscall.RawConn) *splicer {
+	sc, ok := w.req.conn.nc.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	socket, err := sc.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return &splicer{pipe: pipe, socket: socket}
+}
+
+// waiting is how much is in the pipe. One that is full is made larger, once. The
+// error is that of reading: the time to read may be over.
+func (s *splicer) waiting() (n int, err error) {
+	err = s.pipe.Read(func(fd uintptr) bool {
+		n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+		if n >= spliceMin && !s.enlarged {
+			s.enlarged = true
+			unix.FcntlInt(fd, unix.F_SETPIPE_SZ, splicePipe) // refused: it stays as it is
+		}
+		return true
+	})
+	return n, err
+}
+
+// spliceBody sends records of what is in the pipe, until there is little.
+func (w *response) spliceBody(s *splicer) (total int64, err error) {
+	for {
+		n, err := s.waiting()
+		n = min(n, protocol.MaxContent) &^ 7 // a multiple of 8 needs no padding
+		if err != nil || n < spliceMin {
+			return total, err
+		}
+		w.mu.Lock()
+		if !w.begun || w.closed || w.held != nil || w.req.isHead {
+			w.mu.Unlock()
+			return total, nil
+		}
+		w.sent += int64(n)
+		err = w.req.conn.spliceRecord(s, w.req.id, n)
+		if err != nil && w.goesOn() {
+			err = nil // the rest is read and thrown away
+		}
+		w.mu.Unlock()
+		if err != nil {
+			return total, err
+		}
+		total += int64(n)
+	}
+}
+
+// spliceRecord sends a STDOUT record with the next n bytes of the pipe, which
+// are there, as its content.
+func (c *conn) spliceRecord(s *splicer, id uint16, n int) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	var header [protocol.HeaderLen]byte
+	if err := c.writeLocked(protocol.AppendHeader(header[:0], protocol.TypeStdout, id, n, 0)); err != nil {
+		return err
+	}
+	for n > 0 {
+		c.setWriteDeadline()
+		moved, err := s.move(n)
+		n -= moved
+		c.server.sent.Add(int64(moved))
+		if err != nil && !(moved > 0 && errors.Is(err, os.ErrDeadlineExceeded)) {
+			return c.lose(err)
+		}
+	}
+	return nil
+}
+
+// move splices up to n bytes and waits for the socket to take them.
+func (s *splicer) move(n int) (moved int, err error) {
+	var serr error
+	err = s.socket.Write(func(to uintptr) bool {
+		s.pipe.Control(func(from uintptr) {
+			for moved < n && serr == nil {
+				var k int64
+				k, serr = unix.Splice(int(from), nil, int(to), nil, n-moved, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+				switch {
+				case serr == unix.EINTR:
+					serr = nil
+				case serr == nil && k == 0:
+					serr = io.ErrUnexpectedEOF // somebody else reads the pipe
+				case serr == nil:
+					moved += int(k)
+				}
+			}
+		})
+		if serr == unix.EAGAIN {
+			serr = nil
+			return false
+		}
+		return true
+	})
+	return moved, errors.Join(err, serr)
+}

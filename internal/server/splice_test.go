@@ -1,0 +1,160 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// fromPipe answers with body through a pipe, which is closed when the answer was
+// delivered or could not be.
+func fromPipe(body []byte) runnerFunc {
+	return func(_ context.Context, req *protocol.Request) (uint32, error) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return 1, err
+		}
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			defer w.Close()
+			io.WriteString(w, "A: b\n\n")
+			for rest := body; len(rest) > 0; {
+				n := min(len(rest), 1+rand.IntN(200_000))
+				if _, err := w.Write(rest[:n]); err != nil {
+					return
+				}
+				rest = rest[n:]
+			}
+		}()
+		_, err = req.Stdout.(io.ReaderFrom).ReadFrom(r)
+		r.Close()
+		<-written
+		return 0, err
+	}
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(rand.Uint32())
+	}
+	return b
+}
+
+// Answers that are spliced arrive whole, also where several share a connection.
+func TestSplicedAnswers(t *testing.T) {
+	body := randomBytes(4<<20 + 12345)
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			p := listen(t, network, testSettings(fromPipe(body))).connect()
+			for id := uint16(1); id <= 4; id++ {
+				p.send(get(id, true))
+			}
+			for id := uint16(1); id <= 4; id++ {
+				if a := p.answer(id); a.stdout != "A: b\r\n\r\n"+string(body) {
+					t.Errorf("answer %d has %d bytes that differ", id, len(a.stdout))
+				}
+			}
+		})
+	}
+}
+
+// A client that stops reading a spliced answer is gone after write_timeout; one
+// that has closed, at once.
+func TestSpliceToAClientThatIsGone(t *testing.T) {
+	body := bytes.Repeat([]byte("x"), 32<<20)
+	for _, closes := range []bool{false, true} {
+		t.Run(fmt.Sprintf("closes=%v", closes), func(t *testing.T) {
+			settings := testSettings(fromPipe(body))
+			settings.Limits.WriteTimeout = 50 * time.Millisecond
+			s := listen(t, "unix", settings)
+			nc := dialRaw(t, s)
+			if _, err := nc.Write(get(1, true)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(nc, make([]byte, 1<<20)); err != nil {
+				t.Fatal(err)
+			}
+			if closes {
+				nc.Close()
+			}
+			if r := s.result(); r.Outcome != Aborted {
+				t.Errorf("the request is %s", r.Outcome)
+			}
+		})
+	}
+}
+
+// A program that may outlive its client is not stopped by a splice that fails.
+func TestSpliceOfWhatGoesOn(t *testing.T) {
+	body := bytes.Repeat([]byte("x"), 8<<20)
+	ended := make(chan error, 1)
+	run := fromPipe(body)
+	settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+		status, err := run(ctx, req)
+		ended <- err
+		return status, err
+	})
+	settings.IgnoreAbort = true
+	s := listen(t, "unix", settings)
+	nc := dialRaw(t, s)
+	fmt.Fprintf(nc, "%s", get(1, true))
+	if _, err := io.ReadFull(nc, make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	nc.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("the program's output ends with %v", err)
+	}
+}
+
+// Bulk that is no header does not get past its check, and the time that is left
+// to read a pipe holds, also when somebody fills it without end.
+func TestSpliceKeepsToTheRules(t *testing.T) {
+	endless := func(first string) runnerFunc {
+		return func(_ context.Context, req *protocol.Request) (uint32, error) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				return 1, err
+			}
+			written := make(chan struct{})
+			go func() {
+				defer close(written)
+				line := []byte(first)
+				for {
+					if _, err := w.Write(line); err != nil {
+						return
+					}
+					line = bytes.Repeat([]byte("X-Header: value\n"), 1<<14)
+				}
+			}()
+			r.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			_, err = req.Stdout.(io.ReaderFrom).ReadFrom(r)
+			r.Close()
+			<-written
+			w.Close()
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = nil
+			}
+			return 7, err
+		}
+	}
+	for first, want := range map[string]protocol.End{"": complete(500), "A: b\n\n": complete(7)} {
+		t.Run(fmt.Sprintf("%q", first), func(t *testing.T) {
+			p := listen(t, "unix", testSettings(endless(first))).connect()
+			p.send(get(1, true))
+			if a := p.answer(1); a.end != want {
+				t.Errorf("answer ends with %+v, want %+v; it begins with %.80q", a.end, want, a.stdout)
+			}
+		})
+	}
+}
