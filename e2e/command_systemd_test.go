@@ -1,0 +1,178 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What systemd is told by a unit of Type=notify-reload.
+func TestSystemdNotify(t *testing.T) {
+	socket := folder(t) + "/notify"
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	message := func() string {
+		t.Helper()
+		b := make([]byte, 4096)
+		n, err := c.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(b[:n]))
+	}
+	monotonic := func() int64 {
+		var now unix.Timespec
+		unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+		return now.Nano() / 1000
+	}
+	r := newRig(t, "", "", func(c *exec.Cmd) { c.Env = append(os.Environ(), "NOTIFY_SOCKET="+socket) })
+	if got := message(); got != "READY=1" {
+		t.Errorf("at the start: %q", got)
+	}
+	env := r.script(t, "env.sh", environScript)
+	if got := r.one(t, r.unix, env); strings.Contains(got.body(), "NOTIFY_SOCKET") {
+		t.Error("NOTIFY_SOCKET reached a program")
+	}
+	good, _ := os.ReadFile(r.file)
+	for _, text := range []string{string(good), "bad"} { // a bad file is no reason to wait for ever
+		write(t, r.file, text)
+		before := monotonic()
+		r.signal(syscall.SIGHUP)
+		var usec int64
+		got := message()
+		if _, err := fmt.Sscanf(got, "RELOADING=1\nMONOTONIC_USEC=%d", &usec); err != nil || usec < before || usec > monotonic() {
+			t.Errorf("at a reload: %q, want RELOADING=1 and MONOTONIC_USEC from %d on", got, before)
+		}
+		if got := message(); got != "READY=1" {
+			t.Errorf("after a reload: %q", got)
+		}
+	}
+	r.signal(syscall.SIGTERM)
+	if got := message(); got != "STOPPING=1" {
+		t.Errorf("at the end: %q", got)
+	}
+}
+
+// Sockets that systemd has opened: they stay through reloads, and through the
+// start anew that a blocked signal makes necessary.
+func TestSystemdSockets(t *testing.T) {
+	for name, blocked := range map[string]bool{"plain": false, "signals blocked": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := folder(t)
+			hello := script(t, dir+"/cgi/hello.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello %s' \"$QUERY_STRING\"\n")
+			env := script(t, dir+"/cgi/env.sh", environScript)
+			unixSocket, tcp := dir+"/s", freeAddress(t)
+			d := &daemon{dir: dir, file: dir + "/fcgid.yaml", admin: freeAddress(t)}
+			pool := "- {name: cgi, listen: [\"systemd:web\", \"systemd:port\"], process: {root: [" + dir + "/cgi]}}\n"
+			d.configure(pool)
+			args := []string{need(t, "systemd-socket-activate"), "-l", unixSocket, "-l", tcp, "--fdname=web:port",
+				"-E", "GORACE=atexit_sleep_ms=10", binary, "serve", "-c", d.file}
+			if blocked {
+				args = append([]string{need(t, "perl"), "-MPOSIX", "-e", blockSignals}, args...)
+			}
+			d.process = start(t, exec.Command(args[0], args[1:]...))
+			listening(t, "unix", unixSocket) // and starts the daemon
+			d.awaitReady(t)
+			r := &rig{daemon: d, unix: unixSocket, tcp: tcp}
+			for range 2 {
+				r.both(t, func(t *testing.T, address string) {
+					if got := r.one(t, address, hello); got.body() != "hello " {
+						t.Errorf("got %v", got)
+					}
+					if got := r.one(t, address, env); strings.Contains(got.body(), "LISTEN_") {
+						t.Errorf("systemd's variables reached a program: %s", got.body())
+					}
+				})
+				d.configure(strings.Replace(pool, "process:", "timeout: 9s, process:", 1))
+				d.reload(t)
+			}
+			d.configure(strings.Replace(pool, ", \"systemd:port\"", "", 1))
+			d.reload(t)
+			d.configure(pool)
+			d.reload(t)
+			r.good(t, r.tcp)
+			d.signal(syscall.SIGTERM)
+			if code := d.exitCode(); code != 0 {
+				t.Errorf("exit status %d", code)
+			}
+			if _, err := os.Lstat(unixSocket); err != nil {
+				t.Error("the daemon removed systemd's socket")
+			}
+		})
+	}
+}
+
+// blockSignals runs a program with signals blocked and ignored, and with two
+// descriptors more than there should be.
+const blockSignals = `
+sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGTERM, SIGUSR1, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGURG));
+$SIG{$_} = "IGNORE" for qw(PIPE HUP INT QUIT USR1 USR2 CHLD TTOU);
+POSIX::dup2(1, 60); POSIX::dup2(1, 91);
+exec { $ARGV[0] } @ARGV or die;
+`
+
+// worldScript prints a program's signal masks, group, folder and descriptors.
+const worldScript = `#!/bin/sh
+printf 'Content-Type: text/plain\n\n'
+while read -r name value; do
+	case "$name" in Sig[BI]*) printf '%s %s\n' "$name" "$value" ;; esac
+done </proc/$$/status
+set -- $(cat /proc/$$/stat)
+[ "$5" = $$ ] && echo 'own group'
+pwd
+exec ls -l /proc/self/fd
+`
+
+var descriptor = regexp.MustCompile(`(\d+) -> (/dev/null|pipe:|socket:|/tmp/|/home/)`)
+
+// What the daemon was started with does not reach its programs.
+func TestProgramsWorld(t *testing.T) {
+	for name, change := range map[string]func(*exec.Cmd){
+		"plain": func(*exec.Cmd) {},
+		"inherited": func(c *exec.Cmd) {
+			c.Args = append([]string{"perl", "-MPOSIX", "-e", blockSignals, binary}, c.Args[1:]...)
+			c.Path = need(t, "perl")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, "", "", change)
+			world := r.script(t, "world.sh", worldScript)
+			const none = "0000000000000000"
+			want := "SigBlk: " + none + "\nSigIgn: " + none + "\nown group\n" + r.dir + "/cgi\n"
+			for range 3 {
+				got, list, _ := strings.Cut(r.one(t, r.unix, world).body(), "total ")
+				if got != want {
+					t.Errorf("a program's world:\n%s\nwant:\n%s", got, want)
+				}
+				var fds []string
+				for _, m := range descriptor.FindAllStringSubmatch(list, -1) {
+					fds = append(fds, m[1]+" "+m[2])
+				}
+				if !slices.Equal(fds, []string{"0 /dev/null", "1 pipe:", "2 pipe:"}) {
+					t.Errorf("descriptors of a program: %q\n%s", fds, list)
+				}
+			}
+			// The daemon's own signals work all the same.
+			r.reload(t)
+			r.signal(syscall.SIGTERM)
+			if code := r.exitCode(); code != 0 {
+				t.Errorf("exit status %d", code)
+			}
+		})
+	}
+}
