@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"os/signal"
 	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +18,7 @@ import (
 // signals. A signal mask belongs to a thread and the runtime has several by now,
 // so a mask is got rid of by starting anew.
 func cleanInheritance() error {
-	handleIgnored()
+	resetIgnored()
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil && err != unix.ENOSYS {
 		return fmt.Errorf("close inherited descriptors: %w", err)
 	}
@@ -52,23 +52,32 @@ func keepPassedSockets() {
 	}
 }
 
-// handleIgnored catches, and drops, the signals that this process was started to
-// ignore. Ignoring is inherited by programs; catching is not (execve(2)).
-func handleIgnored() {
-	var ignored uint64
+// resetIgnored gives signals that this process was started to ignore their
+// default action: unlike a handler, ignoring is inherited by programs
+// (execve(2)). The runtime leaves some of them as they were, and has no call for
+// this. HUP and INT are the commands' own business.
+func resetIgnored() {
+	ignored := ignoredSignals()
+	for n := range 64 {
+		s := syscall.Signal(n + 1)
+		if ignored>>n&1 == 0 || s == syscall.SIGHUP || s == syscall.SIGINT {
+			continue
+		}
+		var dfl struct{ handler, flags, restorer, mask uintptr } // the kernel's sigaction: SIG_DFL
+		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&dfl)), 0, unsafe.Sizeof(dfl.mask), 0, 0)
+	}
+}
+
+// ignoredSignals is a mask as /proc has it: bit 0 is signal 1.
+func ignoredSignals() (mask uint64) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		return
+		return 0
 	}
 	for line := range strings.Lines(string(status)) {
-		if mask, ok := strings.CutPrefix(line, "SigIgn:"); ok {
-			ignored, _ = strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+		if text, ok := strings.CutPrefix(line, "SigIgn:"); ok {
+			mask, _ = strconv.ParseUint(strings.TrimSpace(text), 16, 64)
 		}
 	}
-	dropped := make(chan os.Signal, 1)
-	for n := range 64 {
-		if ignored>>n&1 == 1 {
-			signal.Notify(dropped, syscall.Signal(n+1))
-		}
-	}
+	return mask
 }
