@@ -195,3 +195,34 @@ func TestQueueTimeout(t *testing.T) {
 		t.Errorf("the first: %+v", a)
 	}
 }
+
+// Clients that take nothing of their answers hold no program's place, as long as
+// the answers find room in the kernel's buffers: their programs exit.
+func TestSlowDownloadsTakeNoSlot(t *testing.T) {
+	const slots = 4
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			s := newSite(t, network, simple+fmt.Sprintf(", limits: {max_reqs: %d, queue: 0}", slots))
+			big := s.script("big.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nexec head -c 1000000 /dev/zero\n")
+			hello := s.script("hello.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\n")
+			var peers []*peer
+			for range slots {
+				p := connect(t, s.address)
+				p.send(request(1, params(big), ""))
+				peers = append(peers, p)
+			}
+			await(t, "the programs to exit", func() bool {
+				pool := s.status(t).Pools[0]
+				return pool.Running == 0 && s.metric(t, `fcgid_process_starts_total{pool="cgi"}`) == fmt.Sprint(slots)
+			})
+			if res, body := s.ask(hello, nil); res.AppStatus != 0 || !strings.HasSuffix(body, "hello") {
+				t.Errorf("hello meanwhile: %+v %q", res, body)
+			}
+			for _, p := range peers {
+				if r := p.reply(1); len(r.body()) != 1_000_000 {
+					t.Errorf("a slow client gets %d bytes", len(r.body()))
+				}
+			}
+		})
+	}
+}

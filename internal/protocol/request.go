@@ -27,6 +27,9 @@ type Request struct {
 	Stderr io.Writer
 	// Started, if not nil, is to be called when a process runs the request.
 	Started func(pid int, script string)
+	// Exited, if not nil, is to be called when that process has exited, though
+	// its output may still be on its way.
+	Exited func()
 }
 
 // A Refusal is an error that has an answer: the HTTP status that the client is

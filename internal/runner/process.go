@@ -134,6 +134,9 @@ func (p *Process) attend(ctx context.Context, req *protocol.Request, c *child, s
 	}
 	c.pumps.Go(func() {
 		c.awaitExit()
+		if req.Exited != nil {
+			req.Exited()
+		}
 		c.dropInput(req.Stdin)
 		c.exited()
 	})

@@ -290,3 +290,32 @@ func TestEndedIsNotAdmitted(t *testing.T) {
 		t.Errorf("%d run", running)
 	}
 }
+
+// A program that has exited needs no place to run, though a slow client has not
+// taken its output; the Runner that returns later gives back no other one.
+func TestPlaceIsFreeWhenTheProgramHasExited(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			req.Exited()
+			req.Exited()
+			time.Sleep(time.Hour)
+			return hello(ctx, req)
+		})
+		settings.Limits.MaxReqs, settings.Limits.Queue = 1, 0
+		s := serve(t, settings)
+		p := s.dial()
+		for id := uint16(1); id <= 3; id++ {
+			p.send(get(id, true))
+			synctest.Wait()
+			if got := s.Snapshot().InFlight; got != 0 {
+				t.Errorf("%d run", got)
+			}
+		}
+		for id := uint16(1); id <= 3; id++ {
+			p.wantAnswer(id, helloAnswer, 0)
+		}
+		if got := s.Snapshot().InFlight; got != 0 {
+			t.Errorf("%d run at the end", got)
+		}
+	})
+}

@@ -241,7 +241,8 @@ func (r *request) run() {
 }
 
 // work runs the Runner when it is the request's turn. The place to run is free
-// again when the Runner has returned, however slow the client is.
+// again when the program has exited or the Runner has returned, however slow the
+// client is.
 func (r *request) work() (appStatus uint32, err error) {
 	if r.refusal != nil {
 		return 0, &refusedError{r.refusal}
@@ -254,7 +255,9 @@ func (r *request) work() (appStatus uint32, err error) {
 		}
 		return 0, err
 	}
-	defer s.admission.release()
+	release := sync.OnceFunc(s.admission.release)
+	defer release()
+	r.req.Exited = release
 	now := time.Now()
 	if s.opt.Hooks.Queued != nil {
 		s.opt.Hooks.Queued(now.Sub(queued))
