@@ -54,7 +54,8 @@ fuzz:
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-install: build
+install:
+	@test -x fcgid || { echo "run make first"; exit 1; }
 	install -D -m 0755 fcgid $(DESTDIR)$(PREFIX)/bin/fcgid
 	install -d $(DESTDIR)/etc/fcgid $(DESTDIR)/etc/systemd/system
 	test -e $(DESTDIR)/etc/fcgid/fcgid.yaml || install -m 0644 configs/fcgid.yaml $(DESTDIR)/etc/fcgid/fcgid.yaml

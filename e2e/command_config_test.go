@@ -129,7 +129,7 @@ func TestCheckDump(t *testing.T) {
 	if code != 78 || !strings.Contains(stderr, "FCGID_LOG_LEVEL: log.level: ") || !strings.Contains(stderr, "--shutdown_timeout: shutdown_timeout: ") {
 		t.Errorf("bad overrides: exit status %d, stderr:\n%s", code, stderr)
 	}
-	if code, stdout, stderr := fcgid(t, dir, nil, "check", "-c", one); code != 0 || stdout != one+": ok, 1 pools\n" {
+	if code, stdout, stderr := fcgid(t, dir, nil, "check", "-c", one); code != 0 || stdout != one+": ok (pools: 1)\n" {
 		t.Errorf("check: exit status %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 	code, _, stderr = fcgid(t, dir, nil, "check", "-c", filepath.Join(mainFolder(t), "configs/fcgid.yaml"))

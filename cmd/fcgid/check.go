@@ -27,7 +27,7 @@ a line "file:line:column: path: what is wrong". Exits 78 when there is one.`,
 				return err
 			}
 			if !dump {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %d pools\n", file, len(cfg.Pools))
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (pools: %d)\n", file, len(cfg.Pools))
 				return err
 			}
 			text, err := cfg.YAML()

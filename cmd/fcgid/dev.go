@@ -121,7 +121,7 @@ func printDevStart(w io.Writer, dir, address, sample string) {
 // defaults are those of any other pool.
 func devConfig(dir, socket, private string) (*config.Config, error) {
 	file := filepath.Join(private, "fcgid.yaml")
-	text := fmt.Sprintf("admin: {listen: \"\"}\nshutdown_timeout: 1s\npools: [{name: dev, listen: %q, process: {root: [%q]}}]\n", "unix:"+socket, dir)
+	text := fmt.Sprintf("log: {level: debug}\nadmin: {listen: \"\"}\nshutdown_timeout: 1s\npools: [{name: dev, listen: %q, process: {root: [%q]}}]\n", "unix:"+socket, dir)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -155,6 +155,6 @@ func (l *logs) logAccess(pool string, r *server.Result) {
 		zap.String("script", r.Params.Get("SCRIPT_FILENAME")), zap.Int("pid", r.PID),
 		zap.String("outcome", string(r.Outcome)), zap.Int("status", r.HTTPStatus), zap.Uint32("app_status", r.End.AppStatus),
 		zap.Duration("queue", r.Queue), zap.Duration("run", r.Run),
-		zap.Int64("received", r.Received), zap.Int64("sent", r.Sent),
+		zap.Int64("received", r.Received), zap.Int64("sent", r.Sent), zap.Error(r.Reason),
 	)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/fcgid/fcgid/internal/runner"
 	"github.com/fcgid/fcgid/internal/server"
 )
 
@@ -125,6 +126,13 @@ func (m *metrics) pool(name string) *poolMetrics {
 	}
 	for i := 1; i <= 5; i++ {
 		p.responses[i] = m.responses.WithLabelValues(name, strconv.Itoa(i)+"xx")
+	}
+	// A series that is there from the start shows its first increase.
+	for _, kind := range server.ProtocolErrorKinds {
+		p.protocol.WithLabelValues(kind)
+	}
+	for _, reason := range runner.ExitReasons {
+		p.exits.WithLabelValues(reason)
 	}
 	return p
 }

@@ -103,6 +103,7 @@ func (d *daemon) stopGracefully(signals <-chan os.Signal) error {
 		case s := <-signals:
 			switch s {
 			case unix.SIGTERM, unix.SIGINT, unix.SIGQUIT:
+				d.logs.Warn("stopped at once by a second signal", zap.Stringer("signal", s))
 				d.children.Kill()
 				return exitError{exitFailure, fmt.Sprintf("stopped at once by a second signal (%v)", s)}
 			}

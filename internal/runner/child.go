@@ -253,15 +253,25 @@ func (e *exit) appStatus() uint32 {
 	return uint32(e.status.ExitStatus())
 }
 
-// reason names why a program exited, in few words, for a metric.
+// ExitReasons are all that Hooks.Exited is called with.
+var ExitReasons = []string{exitSuccess, exitFailure, exitSignal, exitTerminated}
+
+const (
+	exitSuccess    = "success"    // exit status 0
+	exitFailure    = "failure"    // another one
+	exitSignal     = "signal"     // killed by one that was not ours
+	exitTerminated = "terminated" // asked to end, since its request has
+)
+
+// reason names why a program exited, for a metric.
 func (e *exit) reason() string {
 	switch {
 	case e.terminated:
-		return "terminated"
+		return exitTerminated
 	case e.status.Signaled():
-		return "signal"
+		return exitSignal
 	case e.status.ExitStatus() != 0:
-		return "failure"
+		return exitFailure
 	}
-	return "success"
+	return exitSuccess
 }

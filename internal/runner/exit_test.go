@@ -73,11 +73,12 @@ func TestCannotStart(t *testing.T) {
 		app    uint32
 		text   string
 	}{
-		"no such interpreter in the script": {exe("shebang", "#!/no/such\n"), options{}, 502, 500, "shebang: its interpreter: no such file or directory"},
-		"interpreter may not be executed":   {exe("shebang2", "#!"+notExec+"\n"), options{}, 403, 403, "permission denied"},
-		"no format":                         {exe("text", "echo\n"), options{}, 502, 500, "text: exec format error"},
-		"empty":                             {exe("empty", ""), options{}, 502, 500, "empty: exec format error"},
-		"being written":                     {busy, options{}, 502, 500, "busy: text file busy"},
+		"a script with the line ends of Windows": {exe("crlf", "#!/bin/sh\r\n"), options{}, 502, 500, `crlf: its interpreter "/bin/sh\r": no such file or directory`},
+		"no such interpreter in the script":      {exe("shebang", "#!/no/such\n"), options{}, 502, 500, "shebang: its interpreter \"/no/such\": no such file or directory"},
+		"interpreter may not be executed":        {exe("shebang2", "#!"+notExec+"\n"), options{}, 403, 403, "permission denied"},
+		"no format":                              {exe("text", "echo\n"), options{}, 502, 500, "text: it is no program and has no #! line: exec format error"},
+		"empty":                                  {exe("empty", ""), options{}, 502, 500, "empty: it is no program and has no #! line: exec format error"},
+		"being written":                          {busy, options{}, 502, 500, "busy: text file busy"},
 		"no such interpreter": {exe("x.php", ""), options{Interpreters: map[string]string{".php": "/no/such"}}, 502, 500,
 			"start /no/such: no such file or directory"},
 		"no such folder":      {"/bin/true", options{Dir: "/no/such"}, 502, 500, "working directory /no/such: no such file or directory"},

@@ -42,7 +42,7 @@ type ProcessOptions struct {
 type Hooks struct {
 	// Started is called for each program that was started, with the time it took.
 	Started func(time.Duration)
-	// Exited is called for each program that was waited for. The reasons are few.
+	// Exited is called for each program that was waited for, with one of ExitReasons.
 	Exited func(reason string, usage *syscall.Rusage)
 }
 

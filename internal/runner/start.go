@@ -1,9 +1,11 @@
 package runner
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -62,10 +64,31 @@ func (c *command) explain(err error) error {
 	if folderErr := unix.Faccessat(unix.AT_FDCWD, c.dir+"/", unix.X_OK, unix.AT_EACCESS); folderErr != nil {
 		return fmt.Errorf("start %s: working directory %s: %v", name, c.dir, folderErr)
 	}
-	if errors.Is(err, unix.ENOENT) && unix.Access(name, unix.F_OK) == nil {
-		return fmt.Errorf("start %s: its interpreter: %w", name, err)
+	switch {
+	case errors.Is(err, unix.ENOENT) && unix.Access(name, unix.F_OK) == nil:
+		return fmt.Errorf("start %s: its interpreter %s: %w", name, interpreterOf(name), err)
+	case errors.Is(err, unix.ENOEXEC):
+		return fmt.Errorf("start %s: it is no program and has no #! line: %w", name, err)
 	}
 	return fmt.Errorf("start %s: %w", name, err)
+}
+
+// interpreterOf is what the first line of a script names, quoted: one that was
+// written on Windows ends with \r.
+func interpreterOf(name string) string {
+	f, err := os.Open(name)
+	if err != nil {
+		return "is unknown"
+	}
+	defer f.Close()
+	start := make([]byte, 256) // the kernel looks at no more
+	n, _ := f.Read(start)
+	line, _, _ := bytes.Cut(start[:n], []byte{'\n'})
+	line, ok := bytes.CutPrefix(line, []byte("#!"))
+	if !ok {
+		return "for the dynamic loader"
+	}
+	return strconv.Quote(string(bytes.TrimLeft(line, " \t")))
 }
 
 // pipes are the two ends of a child's descriptors 0, 1 and 2.

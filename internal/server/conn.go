@@ -32,8 +32,7 @@ type conn struct {
 	server *Server
 	nc     net.Conn
 	remote string
-	excess bool // over max_conns; set before serve
-	opened time.Time
+	excess bool           // over max_conns; set before serve
 	wg     sync.WaitGroup // all goroutines but the read loop
 
 	// Owned by the read loop.
@@ -67,7 +66,7 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{
-		server: s, nc: nc, opened: time.Now(), idle: time.Now(),
+		server: s, nc: nc, idle: time.Now(),
 		table: make(map[uint16]*request), live: make(map[*request]struct{}),
 	}
 	if a := nc.RemoteAddr(); a != nil {
@@ -129,34 +128,6 @@ func (c *conn) isOver(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// errorKind names what broke the protocol, in few words, for a metric.
-func errorKind(err error) string {
-	var version protocol.VersionError
-	switch {
-	case errors.As(err, &version):
-		return "version"
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return "truncated"
-	case errors.Is(err, errStalled):
-		return "stalled"
-	case errors.Is(err, errSequence):
-		return "sequence"
-	case errors.Is(err, protocol.ErrBodyLength):
-		return "length"
-	case errors.Is(err, errFlood):
-		return "flood"
-	}
-	return "read"
-}
-
-// The ways in which a connection breaks the protocol, and errIdle, which is none.
-var (
-	errSequence = errors.New("record out of sequence")
-	errFlood    = errors.New("client sends without end and does not read")
-	errStalled  = errors.New("record was not completed within read_timeout")
-	errIdle     = errors.New("connection was idle for longer than idle_timeout")
-)
-
 func (c *conn) dispatch(rec protocol.Record) error {
 	if rec.IsManagement() {
 		return c.management(rec)
@@ -173,7 +144,7 @@ func (c *conn) dispatch(rec protocol.Record) error {
 		return c.params(r, rec.Content)
 	case protocol.TypeStdin:
 		if r.consumed.Load() {
-			c.server.protocolError("sequence")
+			c.server.protocolError(kindSequence)
 			return nil
 		}
 		r.addStdin(rec.Content)
@@ -181,14 +152,14 @@ func (c *conn) dispatch(rec protocol.Record) error {
 	case protocol.TypeAbortRequest:
 		c.drop(r, ErrAborted)
 	default:
-		c.server.protocolError("unexpected type")
+		c.server.protocolError(kindUnexpectedType)
 	}
 	return nil
 }
 
 func (c *conn) params(r *request, content []byte) error {
 	if r.paramsOver {
-		c.server.protocolError("sequence")
+		c.server.protocolError(kindSequence)
 		return nil
 	}
 	if r.ctx.Err() != nil {
@@ -210,10 +181,10 @@ func (c *conn) management(rec protocol.Record) error {
 	case protocol.TypeGetValues:
 		return c.send(protocol.AppendGetValuesResult(nil, rec.Content, c.server.value))
 	case protocol.TypeGetValuesResult, protocol.TypeUnknownType:
-		c.server.protocolError("unexpected type")
+		c.server.protocolError(kindUnexpectedType)
 		return nil
 	}
-	c.server.protocolError("unknown type")
+	c.server.protocolError(kindUnknownType)
 	return c.send(protocol.AppendUnknownType(nil, rec.Type))
 }
 

@@ -191,13 +191,16 @@ func (s *Server) done(res *Result) {
 	}
 }
 
-// log tells what went wrong: Warn for what a program or an overload did, Debug
-// for what a client did.
+// log tells what went wrong: Warn for what a program or an overload did, Info for
+// what was not allowed, so that whoever set it up finds out why, Debug for what
+// happens every day.
 func (s *Server) log(res *Result) {
-	level := zap.DebugLevel
-	switch res.Outcome {
-	case Failed, TimedOut, Overloaded:
-		level = zap.WarnLevel
+	level := zap.WarnLevel
+	switch {
+	case res.Outcome == Aborted, res.HTTPStatus == http.StatusNotFound:
+		level = zap.DebugLevel
+	case res.Outcome == Rejected:
+		level = zap.InfoLevel
 	}
 	entry := s.opt.Log.Check(level, "request "+string(res.Outcome))
 	if entry == nil {

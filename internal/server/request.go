@@ -118,7 +118,7 @@ func (r *request) endParams() {
 	r.paramsOver = true
 	var err error
 	if r.req.Params, err = protocol.ParseParams(r.params); err != nil && r.refusal == nil {
-		r.conn.server.protocolError("params")
+		r.conn.server.protocolError(kindParams)
 		r.refusal = refuse(400, fmt.Errorf("PARAMS: %w", err))
 	}
 	r.params = nil

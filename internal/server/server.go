@@ -67,7 +67,8 @@ type Settings struct {
 type Hooks struct {
 	// Connected is called for each connection that is accepted.
 	Connected func()
-	// ProtocolError is called for input that breaks the protocol. The kinds are few.
+	// ProtocolError is called for input that breaks the protocol, with one of
+	// ProtocolErrorKinds.
 	ProtocolError func(kind string)
 	// Queued is called with the time that an admitted request has waited.
 	Queued func(wait time.Duration)
@@ -171,7 +172,7 @@ func (s *Server) start(nc net.Conn, g *group) {
 	c := newConn(s, nc)
 	if !s.register(c) {
 		nc.Close()
-		s.protocolError("too many connections")
+		s.protocolError(kindConnections)
 		return
 	}
 	g.add(c)
