@@ -1,6 +1,7 @@
 package server
 
 import (
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -43,40 +44,31 @@ func (c *conn) force() {
 }
 
 // closeIfDone closes a connection that is closing once the last answer is out.
+// What it decides holds: no request can begin in between.
 func (c *conn) closeIfDone() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	done := c.closing && len(c.table) == 0 && c.ending == 0 && !c.flushing
-	expecting := c.draining && !c.forced && (!c.used || c.hasInput())
-	lingers := c.unread && !c.forced
-	c.mu.Unlock()
 	if !done || c.lost.Load() {
 		return
 	}
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	switch {
-	case expecting && !lingers:
-		c.stopReadingAt(&c.lastCall, lastCallTime)
-	case lingers && ok:
+	case c.unread && !c.forced && ok:
 		half.CloseWrite()
 		c.stopReadingAt(&c.lingering, lingerTime)
+	case c.draining && !c.forced && (!c.used || c.unhandled.Load() || c.hasInput()):
+		c.stopReadingAt(&c.lastCall, lastCallTime)
 	default:
 		c.nc.Close()
 	}
 }
 
 // stopReadingAt lets the read loop end after d, as when says from now on.
-func (c *conn) stopReadingAt(when interface{ Store(int64) }, d time.Duration) {
+func (c *conn) stopReadingAt(when *atomic.Int64, d time.Duration) {
 	until := time.Now().Add(d)
 	when.Store(until.UnixNano())
 	c.nc.SetReadDeadline(until)
-}
-
-// lastCallAnswered is for the read loop: what a drained connection waited for has
-// come, so its deadline is what it would be otherwise.
-func (c *conn) lastCallAnswered() {
-	if c.lastCall.Swap(0) != 0 {
-		c.setReadDeadline(c.due(time.Now()))
-	}
 }
 
 // hasInput reports whether the client has sent something that was not read.

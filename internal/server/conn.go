@@ -60,8 +60,12 @@ type conn struct {
 	lingering atomic.Int64 // when to stop reading what nobody wants, Unix nanoseconds; 0 is not
 	lastCall  atomic.Int64 // when to stop waiting for a request while draining, Unix nanoseconds; 0 is not
 	lost      atomic.Bool  // nothing can be written any more
+	unhandled atomic.Bool  // the read loop has something that it has not handled
 
-	wmu sync.Mutex // held while writing to nc
+	paramsHeld atomic.Int64 // bytes of the PARAMS of live requests, as parsed
+
+	wmu     sync.Mutex              // held while writing to nc
+	writing atomic.Pointer[request] // whose records are being written
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -86,6 +90,7 @@ func (c *conn) serve() {
 	}
 	c.lost.Store(true)
 	c.nc.Close()
+	c.server.disconnected(c)
 	c.abandon()
 	c.wg.Wait()
 }
@@ -150,6 +155,7 @@ func (c *conn) dispatch(rec protocol.Record) error {
 		r.addStdin(rec.Content)
 		c.progress(r)
 	case protocol.TypeAbortRequest:
+		r.consumed.Store(true) // nothing of it follows
 		c.drop(r, ErrAborted)
 	default:
 		c.server.protocolError(kindUnexpectedType)
@@ -196,7 +202,6 @@ func (c *conn) begin(rec protocol.Record) error {
 	}
 	c.mu.Lock()
 	active, open, closing := len(c.table), len(c.live), c.closing
-	c.used = true
 	known := c.table[rec.ID] != nil
 	c.mu.Unlock()
 	settings := c.server.settings.Load()
@@ -218,13 +223,22 @@ func (c *conn) begin(rec protocol.Record) error {
 	} else if closing && active > 0 {
 		r.refusal = overload(errors.New("connection is being closed"))
 	}
-	c.lastCallAnswered()
 	c.receiving = append(c.receiving, r)
+	if c.enter(r) {
+		c.setReadDeadline(c.due(time.Now()))
+	}
+	return nil
+}
+
+// enter takes r into the table. It reports whether the connection was about to be
+// closed for want of a request.
+func (c *conn) enter(r *request) (lastCall bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.table[rec.ID] = r
+	c.used = true
+	c.table[r.id] = r
 	c.live[r] = struct{}{}
-	return nil
+	return c.lastCall.Swap(0) != 0
 }
 
 // refuseBegin answers a BEGIN_REQUEST at once. No request comes of it, and what
@@ -276,7 +290,7 @@ func (c *conn) flush() {
 			return
 		}
 		c.mu.Unlock()
-		c.write(out) // what fails here fails everywhere: the connection is closed
+		c.write(nil, out) // what fails here fails everywhere: the connection is closed
 		for _, res := range refused {
 			c.server.done(res)
 		}
@@ -353,11 +367,15 @@ func (c *conn) cancelLocked(r *request, cause error) {
 		c.wg.Go(func() { r.finish(0, cause) })
 		return
 	}
-	r.cancelFn(cause)
-	r.body.fail(cause)
 	if cause == ErrShutdown {
 		r.awaitNoStdin()
 	}
+	if r.ctx.Err() != nil {
+		return // it is being ended already
+	}
+	r.cancelFn(cause)
+	r.body.fail(cause)
+	c.hurry(r)
 	started := r.started
 	c.wg.Go(func() {
 		if !started {
@@ -382,6 +400,7 @@ func (c *conn) leave(r *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.live, r)
+	c.paramsHeld.Add(-r.held.Swap(0))
 }
 
 // abandon ends the requests of a connection that is gone.
@@ -401,10 +420,10 @@ func (c *conn) end(r *request, records []byte) {
 	r.ended.Store(true)
 	c.ending++
 	c.closing = c.closing || !r.keep
-	c.unread = c.unread || !r.consumed.Load()
+	c.unread = !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer
 	c.mu.Unlock()
 
-	c.write(records) // a connection that cannot be written to is closed
+	c.write(r, records) // a connection that cannot be written to is closed
 
 	c.mu.Lock()
 	c.ending--
@@ -413,37 +432,58 @@ func (c *conn) end(r *request, records []byte) {
 	c.closeIfDone()
 }
 
-// write sends whole records. It waits for the client for as long as that takes
-// something now and then. An error is ErrClientGone, and the connection is closed.
-func (c *conn) write(b []byte) error {
+// write sends whole records of r, or of no request. It waits for the client for as
+// long as that takes something now and then, but not long once r has been
+// cancelled. An error is ErrClientGone, and the connection is closed.
+func (c *conn) write(r *request, b []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	return c.writeLocked(b)
+	return c.writeLocked(r, b)
 }
 
-func (c *conn) writeLocked(b []byte) error {
+func (c *conn) writeLocked(r *request, b []byte) error {
 	if c.lost.Load() {
 		return ErrClientGone
 	}
+	c.writing.Store(r)
+	defer c.writing.Store(nil)
 	for len(b) > 0 {
-		c.setWriteDeadline()
+		c.setWriteDeadline(r)
 		n, err := c.nc.Write(b)
 		c.server.sent.Add(int64(n))
 		b = b[n:]
-		if err != nil && !(n > 0 && errors.Is(err, os.ErrDeadlineExceeded)) {
+		if err != nil && !r.mayWriteOn(n, err) {
 			return c.lose(err)
 		}
 	}
 	return nil
 }
 
+// mayWriteOn reports whether a write that took n bytes until its deadline is to
+// go on.
+func (r *request) mayWriteOn(n int, err error) bool {
+	return n > 0 && errors.Is(err, os.ErrDeadlineExceeded) && (r == nil || r.ctx.Err() == nil)
+}
+
 // setWriteDeadline gives the client write_timeout to take something.
-func (c *conn) setWriteDeadline() {
+func (c *conn) setWriteDeadline(r *request) {
+	t := c.server.settings.Load().Limits.WriteTimeout
+	if r != nil && r.ctx.Err() != nil && (t == 0 || t > lingerTime) {
+		t = lingerTime
+	}
 	var deadline time.Time // none; an earlier one may have been set
-	if t := c.server.settings.Load().Limits.WriteTimeout; t > 0 {
+	if t > 0 {
 		deadline = time.Now().Add(t)
 	}
 	c.nc.SetWriteDeadline(deadline)
+}
+
+// hurry shortens the wait for a client that does not take what is being written
+// of r, which was cancelled: it must not keep the place to run.
+func (c *conn) hurry(r *request) {
+	if c.writing.Load() == r {
+		c.setWriteDeadline(r)
+	}
 }
 
 // lose closes a connection to which nothing can be written.

@@ -12,8 +12,10 @@ func (cr *connReader) Read(p []byte) (int, error) {
 	if d := c.due(time.Now()); !d.Equal(c.deadline) {
 		c.setReadDeadline(d)
 	}
+	c.unhandled.Store(c.reader.Buffered() > 0)
 	n, err := c.nc.Read(p)
 	if n > 0 {
+		c.unhandled.Store(true)
 		c.heard = time.Now()
 		c.server.received.Add(int64(n))
 	}
@@ -67,8 +69,12 @@ func (c *conn) due(now time.Time) time.Time {
 	return time.Time{}
 }
 
+// passed is a deadline that is not the next one, whatever that is.
+var passed = time.Unix(0, 1)
+
 // expire ends what has been silent for too long. An error ends the connection.
 func (c *conn) expire(now time.Time) error {
+	c.deadline = passed
 	if c.lingering.Load() != 0 || c.lastCall.Load() != 0 {
 		return errIdle
 	}

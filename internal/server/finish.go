@@ -179,13 +179,13 @@ func (r *request) report(v refusal, end protocol.End, params *protocol.Params) {
 		started := time.Unix(0, nanos)
 		res.Queue, res.Run = started.Sub(r.begun), now.Sub(started)
 	}
-	if v.outcome != OK {
-		s.log(res)
-	}
 	s.done(res)
 }
 
 func (s *Server) done(res *Result) {
+	if res.Outcome != OK {
+		s.log(res)
+	}
 	if s.opt.Hooks.Done != nil {
 		s.opt.Hooks.Done(res)
 	}
@@ -202,12 +202,12 @@ func (s *Server) log(res *Result) {
 	case res.Outcome == Rejected:
 		level = zap.InfoLevel
 	}
-	entry := s.opt.Log.Check(level, "request "+string(res.Outcome))
+	entry := s.opt.Log.Check(level, "request not served as asked")
 	if entry == nil {
 		return
 	}
 	entry.Write(
-		zap.Uint64("request", res.Serial), zap.Int("pid", res.PID), zap.String("remote", res.Remote),
+		zap.String("outcome", string(res.Outcome)), zap.Uint64("request", res.Serial), zap.Int("pid", res.PID), zap.String("remote", res.Remote),
 		zap.String("script", res.Params.Get("SCRIPT_FILENAME")), zap.String("uri", res.Params.Get("REQUEST_URI")),
 		zap.Int("status", res.HTTPStatus), zap.Uint32("app_status", res.End.AppStatus),
 		zap.Duration("queue", res.Queue), zap.Duration("run", res.Run), zap.Error(res.Reason),

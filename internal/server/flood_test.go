@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -40,6 +41,10 @@ func TestFloods(t *testing.T) {
 			}
 			return rec(protocol.TypeParams, id, strings.Repeat("x", 10_000))
 		}, 100_000},
+		{"requests that are aborted twice", func(i int) []byte {
+			id := uint16(i + 1)
+			return slices.Concat(begin(id, true), abort(id), abort(id))
+		}, 200_000},
 		{"requests", func(i int) []byte { return get(uint16(i+1), true) }, 200_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -182,5 +187,34 @@ func TestSlowReaderOfTheEndHoldsNoPlace(t *testing.T) {
 		p := s.dial()
 		p.send(get(1, true))
 		p.wantOwn(1, 502, complete(1))
+	})
+}
+
+// PARAMS that are complete are counted too while their requests wait for STDIN.
+// What is too much is refused, and the room is free again afterwards.
+func TestPARAMSOfManyRequests(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(hello)
+		s := serve(t, settings)
+		p := s.dial()
+		const requests = 200
+		empty := strings.Repeat("\x00\x00", int(settings.Limits.Params)/2) // 16 times as much once parsed
+		for round := range 2 {
+			for id := uint16(1); id <= requests; id++ {
+				p.send(begin(id, true), rec(protocol.TypeParams, id, empty), rec(protocol.TypeParams, id, ""))
+			}
+			refused := 0
+			for id := uint16(1); id <= requests; id++ {
+				p.send(part(id, ""))
+				if a := p.answer(id); a.end == overloaded {
+					refused++
+				} else if a.stdout != helloAnswer {
+					t.Fatalf("answer %d is %+v", id, a)
+				}
+			}
+			if served := requests - refused; served < 2 || served > maxHeldParams {
+				t.Errorf("round %d: %d requests are served", round, served)
+			}
+		}
 	})
 }

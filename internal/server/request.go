@@ -63,6 +63,7 @@ type request struct {
 	consumed  atomic.Bool                     // the client has sent the end of STDIN
 	finishing atomic.Bool                     // finish was called
 	ended     atomic.Bool                     // its id is free again
+	held      atomic.Int64                    // bytes that the parsed PARAMS take
 	pid       atomic.Int64
 	running   atomic.Int64 // when it began to run, Unix nanoseconds
 	received  atomic.Int64
@@ -121,6 +122,7 @@ func (r *request) endParams() {
 		r.conn.server.protocolError(kindParams)
 		r.refusal = refuse(400, fmt.Errorf("PARAMS: %w", err))
 	}
+	r.holdParams(len(r.params))
 	r.params = nil
 	known := r.req.Params
 	r.known.Store(&known)
@@ -136,6 +138,25 @@ func (r *request) endParams() {
 		// (section 6.3; mod_authnz_fcgi).
 		r.endStdin()
 	}
+}
+
+// maxHeldParams is how many times limits.params the parsed PARAMS of a
+// connection's requests may take.
+const maxHeldParams = 64
+
+// holdParams counts parsed PARAMS against what a connection may hold. Where that
+// is too much they are dropped, and the request is told to come back later.
+func (r *request) holdParams(raw int) {
+	const pair = 32 // bytes of two strings
+	size := int64(raw + pair*r.req.Params.Len())
+	limit := r.settings.Limits.Params
+	if limit > 0 && r.conn.paramsHeld.Load()+size > maxHeldParams*limit && r.refusal == nil {
+		r.refusal = overload(errors.New("the connection's open requests have too many PARAMS"))
+		r.req.Params = protocol.Params{}
+		return
+	}
+	r.held.Store(size)
+	r.conn.paramsHeld.Add(size)
 }
 
 // addStdin takes a part of STDIN; an empty one ends it.

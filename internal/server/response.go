@@ -137,7 +137,7 @@ func (w *response) releaseLocked() error {
 // toClient sends whole records. A program whose client has gone and that may
 // run on is not to notice it.
 func (w *response) toClient(records []byte) error {
-	err := w.req.conn.write(records)
+	err := w.req.conn.write(w.req, records)
 	if err != nil && w.goesOn() {
 		return nil
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,9 +73,9 @@ func TestLog(t *testing.T) {
 		synctest.Wait()
 		var got []string
 		for _, e := range logs.All() {
-			got = append(got, e.Level.String()+" "+e.Message)
+			got = append(got, fmt.Sprintf("%v %s %v", e.Level, e.Message, e.ContextMap()["outcome"]))
 		}
-		want := []string{"debug request aborted", "warn request error", "debug connection broken off"}
+		want := []string{"debug request not served as asked aborted", "warn request not served as asked error", "debug connection broken off <nil>"}
 		if len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
 			t.Fatalf("logged: %q, want %q", got, want)
 		}

@@ -65,8 +65,6 @@ type Settings struct {
 
 // Hooks report what happens. Each may be nil; all are called from many goroutines.
 type Hooks struct {
-	// Connected is called for each connection that is accepted.
-	Connected func()
 	// ProtocolError is called for input that breaks the protocol, with one of
 	// ProtocolErrorKinds.
 	ProtocolError func(kind string)
@@ -91,9 +89,10 @@ type Server struct {
 	connsTotal, received, sent atomic.Int64
 	serial                     atomic.Uint64 // of the last request
 
-	mu     sync.Mutex     // guards the fields below
-	conns  map[*conn]bool // true: within max_conns
-	within int            // how many of conns are
+	mu     sync.Mutex         // guards the fields below
+	conns  map[*conn]struct{} // until nothing of them is left
+	within int                // open connections within max_conns
+	excess int                // those over it
 }
 
 // New returns a Server that has nothing to listen on yet.
@@ -101,7 +100,7 @@ func New(settings Settings, opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = zap.NewNop()
 	}
-	s := &Server{opt: opt, conns: make(map[*conn]bool)}
+	s := &Server{opt: opt, conns: make(map[*conn]struct{})}
 	s.Update(settings)
 	return s
 }
@@ -166,9 +165,6 @@ func (s *Server) accept(ctx context.Context, l net.Listener, g *group) error {
 
 func (s *Server) start(nc net.Conn, g *group) {
 	s.connsTotal.Add(1)
-	if s.opt.Hooks.Connected != nil {
-		s.opt.Hooks.Connected()
-	}
 	c := newConn(s, nc)
 	if !s.register(c) {
 		nc.Close()
@@ -193,23 +189,33 @@ func (s *Server) register(c *conn) bool {
 	limit := s.settings.Load().Limits.MaxConns
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	within := limit == 0 || s.within < limit
-	if within {
+	switch {
+	case limit == 0 || s.within < limit:
 		s.within++
-	} else if len(s.conns)-s.within >= maxExcess {
+	case s.excess < maxExcess:
+		s.excess++
+		c.excess = true
+	default:
 		return false
 	}
-	c.excess = !within
-	s.conns[c] = within
+	s.conns[c] = struct{}{}
 	return true
+}
+
+// disconnected is called when c has no client any more. Its requests may go on.
+func (s *Server) disconnected(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.excess {
+		s.excess--
+	} else {
+		s.within--
+	}
 }
 
 func (s *Server) unregister(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conns[c] {
-		s.within--
-	}
 	delete(s.conns, c)
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -431,5 +432,61 @@ func TestBrokenListener(t *testing.T) {
 				t.Errorf("Serve: %v", err)
 			}
 		})
+	}
+}
+
+// A connection that has had a request aborted, or an Authorizer, is drained like
+// any other: nothing of those is still to come.
+func TestDrainAfterAbort(t *testing.T) {
+	for name, before := range map[string][]byte{
+		"abort":      slices.Concat(begin(1, true), params(1), abort(1)),
+		"authorizer": slices.Concat(protocol.AppendBegin(nil, 1, protocol.Begin{Role: protocol.RoleAuthorizer, Keep: true}), params(1)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := serve(t, testSettings(hello))
+				p := s.dial()
+				p.send(before)
+				p.answer(1)
+				synctest.Wait()
+				for c := range s.conns {
+					if c.unread {
+						t.Error("something is still to come")
+					}
+				}
+				s.stop()
+				p.wantClosed()
+				s.wantServed(0)
+			})
+		})
+	}
+}
+
+// Requests that begin at the moment of the stop are answered, however long they
+// take. Time is real: it has to be longer than the last call.
+func TestShutdownWhileRequestsBegin(t *testing.T) {
+	settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(lastCallTime + 200*time.Millisecond):
+		}
+		return hello(ctx, req)
+	})
+	settings.Limits.MaxReqs = 0
+	s := listen(t, "unix", settings)
+	var peers []*peer
+	for range 100 {
+		peers = append(peers, s.connect())
+	}
+	var sending sync.WaitGroup
+	for i, p := range peers {
+		sending.Go(func() { p.send(get(1, true)) })
+		if i == len(peers)/2 {
+			s.stop()
+		}
+	}
+	sending.Wait()
+	for _, p := range peers {
+		p.wantAnswer(1, helloAnswer, 0)
 	}
 }

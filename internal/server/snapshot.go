@@ -32,7 +32,7 @@ type RequestInfo struct {
 func (s *Server) Snapshot() Snapshot {
 	running, waiting := s.admission.numbers()
 	s.mu.Lock()
-	conns := len(s.conns)
+	conns := s.within + s.excess
 	s.mu.Unlock()
 	return Snapshot{
 		Limits: s.settings.Load().Limits, Connections: conns, ConnectionsTotal: s.connsTotal.Load(),

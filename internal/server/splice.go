@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"io"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -67,34 +66,39 @@ func (w *response) spliceBody(s *splicer) (total int64, err error) {
 			w.mu.Unlock()
 			return total, nil
 		}
-		w.sent += int64(n)
-		err = w.req.conn.spliceRecord(s, w.req.id, n)
-		if err != nil && w.goesOn() {
-			err = nil // the rest is read and thrown away
+		err = w.req.conn.spliceRecord(s, w.req, n)
+		if err == nil {
+			w.sent += int64(n)
+			total += int64(n)
 		}
+		goesOn := w.goesOn()
 		w.mu.Unlock()
+		if err != nil && goesOn {
+			return total, nil // the rest is read and thrown away
+		}
 		if err != nil {
 			return total, err
 		}
-		total += int64(n)
 	}
 }
 
 // spliceRecord sends a STDOUT record with the next n bytes of the pipe, which
 // are there, as its content.
-func (c *conn) spliceRecord(s *splicer, id uint16, n int) error {
+func (c *conn) spliceRecord(s *splicer, r *request, n int) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	var header [protocol.HeaderLen]byte
-	if err := c.writeLocked(protocol.AppendHeader(header[:0], protocol.TypeStdout, id, n, 0)); err != nil {
+	if err := c.writeLocked(r, protocol.AppendHeader(header[:0], protocol.TypeStdout, r.id, n, 0)); err != nil {
 		return err
 	}
+	c.writing.Store(r)
+	defer c.writing.Store(nil)
 	for n > 0 {
-		c.setWriteDeadline()
+		c.setWriteDeadline(r)
 		moved, err := s.move(n)
 		n -= moved
 		c.server.sent.Add(int64(moved))
-		if err != nil && !(moved > 0 && errors.Is(err, os.ErrDeadlineExceeded)) {
+		if err != nil && !r.mayWriteOn(moved, err) {
 			return c.lose(err)
 		}
 	}
@@ -120,10 +124,22 @@ func (s *splicer) move(n int) (moved int, err error) {
 			}
 		})
 		if serr == unix.EAGAIN {
+			if s.isEmpty() {
+				serr = io.ErrUnexpectedEOF
+				return true
+			}
 			serr = nil
 			return false
 		}
 		return true
 	})
 	return moved, errors.Join(err, serr)
+}
+
+// isEmpty reports whether nothing is in the pipe: then it is not the socket that
+// has to be waited for.
+func (s *splicer) isEmpty() bool {
+	n := 0
+	s.pipe.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return n == 0
 }

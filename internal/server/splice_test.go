@@ -158,3 +158,19 @@ func TestSpliceKeepsToTheRules(t *testing.T) {
 		})
 	}
 }
+
+// A request that is cancelled leaves its place soon, though its client takes
+// nothing of what is being written. Time is real: the wait is lingerTime.
+func TestTimeoutOfARequestWhoseClientDoesNotRead(t *testing.T) {
+	body := bytes.Repeat([]byte("x"), 32<<20)
+	settings := testSettings(fromPipe(body))
+	settings.Timeout = 20 * time.Millisecond
+	settings.Limits.WriteTimeout = time.Hour
+	s := listen(t, "unix", settings)
+	if _, err := dialRaw(t, s).Write(get(1, true)); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.result(); r.Outcome != TimedOut && r.Outcome != Aborted {
+		t.Errorf("the request is %s", r.Outcome)
+	}
+}
