@@ -10,12 +10,13 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 RUN CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o /fcgid ./cmd/fcgid
+# Bodies that leave memory are spooled in /tmp, by whatever user.
+RUN mkdir -p /rootfs/tmp && chmod 1777 /rootfs/tmp
 
 FROM scratch
 COPY --from=build /fcgid /usr/bin/fcgid
 COPY configs/fcgid.yaml /etc/fcgid/fcgid.yaml
-# Bodies that leave memory are spooled here.
-WORKDIR /tmp
+COPY --from=build /rootfs/ /
 USER 65534:65534
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/bin/fcgid"]

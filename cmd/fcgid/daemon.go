@@ -60,22 +60,24 @@ func newDaemon(file string, cfg *config.Config) (*daemon, error) {
 // configure makes cfg the configuration in force, or changes nothing.
 func (d *daemon) configure(ctx context.Context, cfg *config.Config) (err error) {
 	defer func() { d.noteReload(err) }()
-	p, err := d.prepare(ctx, cfg)
+	commitLogs, undoLogs, err := d.logs.prepare(cfg)
 	if err != nil {
 		return err
 	}
-	replaced, err := d.admin.listen(ctx, cfg.Admin.Listen)
+	admin, err := d.admin.listen(ctx, cfg.Admin.Listen)
 	if err != nil {
-		p.undo()
+		undoLogs()
 		return fmt.Errorf("admin: %w", err)
 	}
-	if err := d.logs.apply(cfg); err != nil {
-		replaced.undo()
-		p.undo()
+	p, err := d.prepare(ctx, cfg)
+	if err != nil {
+		admin.undo()
+		undoLogs()
 		return err
 	}
+	commitLogs()
 	p.commit()
-	replaced.commit()
+	admin.commit()
 	return nil
 }
 
@@ -129,7 +131,7 @@ func (d *daemon) retire(p *pool) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.draining = slices.DeleteFunc(d.draining, func(q *pool) bool { return q == p })
-		if d.pools[p.name] == nil {
+		if !slices.ContainsFunc(d.cfg.Pools, func(c config.Pool) bool { return c.Name == p.name }) {
 			d.metrics.forget(p.name)
 		}
 		d.logs.Info("pool stopped", zap.String("pool", p.name))
@@ -144,10 +146,16 @@ func (d *daemon) broken(err error) {
 	}
 }
 
-func (d *daemon) setPools(cfg *config.Config, pools map[string]*pool) {
+func (d *daemon) setConfig(cfg *config.Config) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.cfg, d.pools = cfg, pools
+	d.cfg = cfg
+}
+
+func (d *daemon) setPools(pools map[string]*pool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pools = pools
 }
 
 // running returns the pools by name.

@@ -8,13 +8,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/config"
 )
@@ -57,9 +56,8 @@ func dev(cmd *cobra.Command, dir, address string) error {
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGPIPE)
-	defer signal.Stop(signals)
+	signals := catchSignals()
+	defer signals.release()
 
 	socket := filepath.Join(private, "fcgid.sock")
 	cfg, err := devConfig(dir, socket, private)
@@ -83,11 +81,13 @@ func dev(cmd *cobra.Command, dir, address string) error {
 		return errors.Join(fmt.Errorf("--http %s: %w", address, err), d.stopGracefully(signals))
 	}
 	printDevStart(cmd.OutOrStdout(), dir, l.Addr().String(), sample)
-	go func() {
+	var serving sync.WaitGroup
+	serving.Go(func() {
 		if err := front.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			d.broken(err)
 		}
-	}()
+	})
+	defer serving.Wait()
 	defer front.Close()
 	return d.untilStopped(signals, func() (*config.Config, error) { return devConfig(dir, socket, private) })
 }

@@ -22,19 +22,15 @@ type logFile struct {
 	file   *os.File
 }
 
-// open makes output the place; "" is none. On error the old place stays.
-func (l *logFile) open(output string) error {
-	file, err := openLog(output)
-	if err != nil {
-		return err
-	}
+// set makes file, which openLog has opened for output, the place.
+func (l *logFile) set(output string, file *os.File) {
 	l.mu.Lock()
-	old := l.file
+	defer l.mu.Unlock()
+	closeLog(l.file)
 	l.output, l.file = output, file
-	l.mu.Unlock()
-	return closeLog(old)
 }
 
+// openLog opens where a log goes; "" is nowhere.
 func openLog(output string) (*os.File, error) {
 	switch output {
 	case "":
@@ -44,18 +40,18 @@ func openLog(output string) (*os.File, error) {
 	case "stdout":
 		return os.Stdout, nil
 	}
-	f, err := os.OpenFile(output, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	// Not blocking: a FIFO that nobody reads is an error, not a wait.
+	f, err := os.OpenFile(output, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	return f, nil
 }
 
-func closeLog(f *os.File) error {
-	if f == nil || f == os.Stderr || f == os.Stdout {
-		return nil
+func closeLog(f *os.File) {
+	if f != nil && f != os.Stderr && f != os.Stdout {
+		f.Close()
 	}
-	return f.Close()
 }
 
 // reopen opens the file anew, after a rotation has moved the old one away.
@@ -63,7 +59,12 @@ func (l *logFile) reopen() error {
 	l.mu.Lock()
 	output := l.output
 	l.mu.Unlock()
-	return l.open(output)
+	file, err := openLog(output)
+	if err != nil {
+		return err
+	}
+	l.set(output, file)
+	return nil
 }
 
 // Write appends p. It satisfies zapcore.WriteSyncer with Sync.
@@ -97,9 +98,11 @@ type logs struct {
 
 func newLogs(cfg *config.Config) (*logs, error) {
 	l := &logs{level: zap.NewAtomicLevel()}
-	if err := l.apply(cfg); err != nil {
+	commit, _, err := l.prepare(cfg)
+	if err != nil {
 		return nil, err
 	}
+	commit()
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.ISO8601TimeEncoder
 	encoding.EncodeDuration = zapcore.StringDurationEncoder
@@ -115,19 +118,32 @@ func newLogs(cfg *config.Config) (*logs, error) {
 	return l, nil
 }
 
-// apply takes over what a configuration says of logs. It is the one step of a
-// reload that is tried before the others and stays when they fail: a file that
-// could be opened is no loss.
-func (l *logs) apply(cfg *config.Config) error {
+// prepare opens what a configuration says of logs. The change is made by commit;
+// undo drops it.
+func (l *logs) prepare(cfg *config.Config) (commit, undo func(), err error) {
 	level, err := zapcore.ParseLevel(cfg.Log.Level)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	if err := errors.Join(l.output.open(cfg.Log.Output), l.access.open(cfg.AccessLog.Output)); err != nil {
-		return err
+	output, err := openLog(cfg.Log.Output)
+	if err != nil {
+		return nil, nil, err
 	}
-	l.level.SetLevel(level)
-	return nil
+	access, err := openLog(cfg.AccessLog.Output)
+	if err != nil {
+		closeLog(output)
+		return nil, nil, err
+	}
+	commit = func() {
+		l.output.set(cfg.Log.Output, output)
+		l.access.set(cfg.AccessLog.Output, access)
+		l.level.SetLevel(level)
+	}
+	undo = func() {
+		closeLog(output)
+		closeLog(access)
+	}
+	return commit, undo, nil
 }
 
 // reopen opens the files of both logs anew.

@@ -7,8 +7,10 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
@@ -97,9 +99,12 @@ func (d *daemon) newProcess(cfg *config.Pool) *runner.Process {
 func (d *daemon) serve(p *pool, l *listen.Listener) {
 	ctx, stop := context.WithCancel(context.Background())
 	m := d.metrics.pool(p.name)
+	log := d.logs.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, time.Minute, 10, 0) // whoever may not connect must not fill the log
+	}))
 	l.OnRefused = func(client string, reason error) {
 		m.refused.Inc()
-		d.logs.Warn("connection refused", zap.String("pool", p.name), zap.String("client", client), zap.Error(reason))
+		log.Warn("connection refused", zap.String("pool", p.name), zap.String("client", client), zap.Error(reason))
 	}
 	p.mu.Lock()
 	p.endpoints[l.Options().Address] = &endpoint{l, stop}

@@ -126,12 +126,13 @@ func (p *plan) commit() {
 	for _, l := range p.taken {
 		l.Disown()
 	}
+	d.setConfig(p.cfg) // before the metrics of its pools are looked up
 	old := d.running()
 	next := make(map[string]*pool, len(p.cfg.Pools))
 	for _, pc := range p.cfg.Pools {
 		next[pc.Name] = p.commitPool(old[pc.Name], pc)
 	}
-	d.setPools(p.cfg, next)
+	d.setPools(next)
 	for name, gone := range old {
 		if next[name] == nil {
 			d.retire(gone)

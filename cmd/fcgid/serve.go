@@ -34,11 +34,37 @@ a flag or by an environment variable such as FCGID_LOG_LEVEL.`,
 	return cmd
 }
 
+// signals are what the daemon is asked to do. Each kind has a channel of its own:
+// one that comes often must not push out another.
+type signals struct {
+	stop, reload, reopen, upgrade, dropped chan os.Signal
+}
+
+// catchSignals catches from now on, until release is called. Of reload and reopen
+// several that wait are one.
+func catchSignals() *signals {
+	s := &signals{
+		stop: make(chan os.Signal, 2), reload: make(chan os.Signal, 1), reopen: make(chan os.Signal, 1),
+		upgrade: make(chan os.Signal, 1), dropped: make(chan os.Signal, 1),
+	}
+	signal.Notify(s.stop, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT)
+	signal.Notify(s.reload, unix.SIGHUP)
+	signal.Notify(s.reopen, unix.SIGUSR1)
+	signal.Notify(s.upgrade, unix.SIGUSR2)
+	signal.Notify(s.dropped, unix.SIGPIPE) // nobody reads what we print
+	return s
+}
+
+func (s *signals) release() {
+	for _, c := range []chan os.Signal{s.stop, s.reload, s.reopen, s.upgrade, s.dropped} {
+		signal.Stop(c)
+	}
+}
+
 // serve runs the daemon until a signal stops it.
 func serve(file string, load func() (*config.Config, error)) error {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGHUP, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE)
-	defer signal.Stop(signals)
+	signals := catchSignals()
+	defer signals.release()
 
 	cfg, err := load()
 	if err != nil {
@@ -60,62 +86,52 @@ func serve(file string, load func() (*config.Config, error)) error {
 }
 
 // untilStopped does what signals ask for.
-func (d *daemon) untilStopped(signals <-chan os.Signal, load func() (*config.Config, error)) error {
+func (d *daemon) untilStopped(signals *signals, load func() (*config.Config, error)) error {
 	for {
 		select {
 		case err := <-d.failed:
 			d.logs.Error("stopping: a listener broke", zap.Error(err))
-			return errorsAfter(err, d.stopGracefully(signals))
-		case s := <-signals:
-			switch s {
-			case unix.SIGHUP:
-				notifyReloading()
-				d.reload(context.Background(), load)
-				systemd.SdNotify(false, systemd.SdNotifyReady)
-			case unix.SIGUSR1:
-				if err := d.logs.reopen(); err != nil {
-					d.logs.Error("cannot reopen logs", zap.Error(err))
-				}
-			case unix.SIGUSR2:
-				d.logs.Warn("SIGUSR2 is not supported by this version")
-			case unix.SIGPIPE:
-			default:
-				d.logs.Info("stopping", zap.Stringer("signal", s))
-				return d.stopGracefully(signals)
+			if stopErr := d.stopGracefully(signals); stopErr != nil {
+				return stopErr
 			}
+			return err
+		case s := <-signals.stop:
+			d.logs.Info("stopping", zap.Stringer("signal", s))
+			return d.stopGracefully(signals)
+		case <-signals.reload:
+			if len(signals.stop) > 0 {
+				continue
+			}
+			notifyReloading()
+			d.reload(context.Background(), load)
+			systemd.SdNotify(false, systemd.SdNotifyReady)
+		case <-signals.reopen:
+			if err := d.logs.reopen(); err != nil {
+				d.logs.Error("cannot reopen logs", zap.Error(err))
+			}
+		case <-signals.upgrade:
+			d.logs.Warn("SIGUSR2 is not supported by this version")
 		}
 	}
 }
 
 // stopGracefully lets requests end. A second signal ends them at once.
-func (d *daemon) stopGracefully(signals <-chan os.Signal) error {
+func (d *daemon) stopGracefully(signals *signals) error {
 	systemd.SdNotify(false, systemd.SdNotifyStopping)
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		d.stop()
 	}()
-	for {
-		select {
-		case <-stopped:
-			d.logs.Info("stopped")
-			return nil
-		case s := <-signals:
-			switch s {
-			case unix.SIGTERM, unix.SIGINT, unix.SIGQUIT:
-				d.logs.Warn("stopped at once by a second signal", zap.Stringer("signal", s))
-				d.children.Kill()
-				return exitError{exitFailure, fmt.Sprintf("stopped at once by a second signal (%v)", s)}
-			}
-		}
+	select {
+	case <-stopped:
+		d.logs.Info("stopped")
+		return nil
+	case s := <-signals.stop:
+		d.logs.Warn("stopped at once by a second signal", zap.Stringer("signal", s))
+		d.children.Kill()
+		return exitError{exitFailure, fmt.Sprintf("stopped at once by a second signal (%v)", s)}
 	}
-}
-
-func errorsAfter(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
 }
 
 // notifyReloading tells systemd that a reload has begun (sd_notify(3)).

@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/pflag"
@@ -89,11 +91,13 @@ func loadAnd(path string, flags *pflag.FlagSet, judge func(*report, *Config)) (*
 }
 
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	// A FIFO may have nobody at its other end, and a daemon must not wait for one.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, withoutPath(err)
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(5 * time.Second)) // of a FIFO; a file has none
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, withoutPath(err)
