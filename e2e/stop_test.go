@@ -5,6 +5,7 @@ package e2e
 import (
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -122,5 +123,48 @@ func TestKilledDaemon(t *testing.T) {
 	s.daemon = serve(t, s.dir, s.pool("cgi", simple))
 	if res, out := s.ask(s.hello(), nil); res.AppStatus != 0 || !strings.HasSuffix(out, "hello ") {
 		t.Errorf("the next daemon: %+v %q", res, out)
+	}
+}
+
+// A stop is heard whatever else is going on: many other signals, a reload of
+// many pools, and files in the way of it that nobody writes or reads.
+func TestStopIsHeard(t *testing.T) {
+	for _, inTheWay := range []string{"nothing", "configuration", "log"} {
+		t.Run(inTheWay, func(t *testing.T) {
+			s := newSite(t, "unix", simple)
+			switch inTheWay {
+			case "configuration":
+				if err := os.Remove(s.file); err != nil {
+					t.Fatal(err)
+				}
+				if err := syscall.Mkfifo(s.file, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			case "log":
+				fifo := filepath.Join(s.dir, "fifo")
+				if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				text, err := os.ReadFile(s.file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, s.file, "access_log: {output: "+fifo+"}\n"+string(text))
+			}
+			if inTheWay != "nothing" {
+				s.reload(t)
+				if s.status(t).Reload.OK {
+					t.Error("the reload has taken what was in the way")
+				}
+			}
+			for range 50 {
+				s.signal(syscall.SIGHUP)
+				s.signal(syscall.SIGUSR1)
+			}
+			s.signal(syscall.SIGTERM)
+			if code := s.exitCode(); code != 0 {
+				t.Errorf("exit status %d", code)
+			}
+		})
 	}
 }
