@@ -248,3 +248,33 @@ func TestReloadAddsAndRemoves(t *testing.T) {
 		t.Errorf("the removed pool still has metrics: %s", got)
 	}
 }
+
+// A reload that is refused is told in the log that the operator reads, not in the
+// one that the refused file names.
+func TestRefusedReloadKeepsTheLog(t *testing.T) {
+	s := newSite(t, "unix", simple)
+	old, err := os.ReadFile(s.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withLogs := func(log, access string) {
+		write(t, s.file, strings.Replace(string(old), "log: {level: debug}",
+			fmt.Sprintf("log: {level: debug, output: %[1]s/%[2]s}\naccess_log: {output: %[1]s/%[3]s}", s.dir, log, access), 1))
+		s.reload(t)
+	}
+	withLogs("one.log", "access.log")
+	if r := s.status(t).Reload; !r.OK {
+		t.Fatal(r.Error)
+	}
+	withLogs("two.log", "missing/access.log")
+	if s.status(t).Reload.OK {
+		t.Fatal("the reload was not refused")
+	}
+	await(t, "the refusal in the old log", func() bool {
+		text, _ := os.ReadFile(s.dir + "/one.log")
+		return strings.Contains(string(text), "reload refused")
+	})
+	if text, _ := os.ReadFile(s.dir + "/two.log"); len(text) > 0 {
+		t.Errorf("the log of the refused file has %q", text)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -172,5 +173,32 @@ func TestTimeoutOfARequestWhoseClientDoesNotRead(t *testing.T) {
 	}
 	if r := s.result(); r.Outcome != TimedOut && r.Outcome != Aborted {
 		t.Errorf("the request is %s", r.Outcome)
+	}
+}
+
+// A pipe that somebody else has emptied, a program its own stdout say, ends the
+// move: the socket would be waited for in vain.
+func TestSpliceOfAPipeThatWasEmptied(t *testing.T) {
+	_, accepted := connected(t, "unix")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if _, err := w.Write(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := r.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := accepted.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &splicer{pipe: pipe, socket: socket}
+	if n, err := s.move(200); n != 100 || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("moved %d, %v", n, err)
 	}
 }
