@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -477,6 +478,10 @@ func TestShutdownWhileRequestsBegin(t *testing.T) {
 	var peers []*peer
 	for range 100 {
 		peers = append(peers, s.connect())
+	}
+	// Those that wait in the kernel are closed with the listener.
+	for s.Snapshot().Connections < len(peers) {
+		runtime.Gosched()
 	}
 	var sending sync.WaitGroup
 	for i, p := range peers {
