@@ -19,30 +19,57 @@ const (
 	// stdinGrace is how long Do, with an answer complete, waits for a Read of
 	// Stdin to return, and for the rest of Stdin on a connection to be kept.
 	stdinGrace = 100 * time.Millisecond
-	// maxQuery is the longest content of the one GET_VALUES record.
-	maxQuery = 8 << 10
-	// maxPairLengths is what the lengths of a name and its value take at most.
-	maxPairLengths = 8
-	// requestID is the id of every request: there is one at a time, and some
-	// applications take no other.
-	requestID = 1
 )
 
 // A Client speaks to one application over one connection. Its methods may be
-// called at the same time: they take turns at the connection.
+// called at the same time: requests share the connection if the application
+// says that it multiplexes, and else take turns at it, first come, first served.
+//
+// A request without KeepConn never shares, since the application closes the
+// connection after it. Whether an application multiplexes is asked when a Do
+// finds the connection in use, once, by FCGI_MPXS_CONNS on a second, short
+// connection: some applications close one on which they are asked. Until it has
+// answered "1", and if it does not within a second, Do waits for its turn. A
+// Client of [NewClient] knows no address to ask at. For it, and instead, a call
+// of [Client.Values] that asks for [MpxsConns] decides. After the first
+// StatusCantMultiplex requests take turns, whatever was answered.
+//
+// FastCGI has no flow control. While a Write of Stdout or Stderr takes its time,
+// up to 256 KiB more of that answer wait in memory; then nothing is read from
+// the connection, and its other requests wait too.
+//
+// An application that shares may still refuse a request for want of room, with
+// StatusOverloaded or otherwise: the Client sets no bound to what runs at once.
 type Client struct {
 	conn       net.Conn
 	abortGrace time.Duration
-	// turn holds a value while a Do or a Values has the connection.
-	turn chan struct{}
-	// fromPeer is owned by whoever has the turn.
+	// redial opens a second connection to where Dial has opened the first; nil
+	// after NewClient.
+	redial func(context.Context) (net.Conn, error)
+
+	// writing holds a value while somebody writes to conn, who has put it there.
+	writing chan struct{}
+	// fromPeer and toWake are owned by the reader, and fromPeer also by who
+	// makes another one the reader, see takeOver.
 	fromPeer *protocol.Reader
+	toWake   *inbox
 
 	closeOnce sync.Once
-	closed    chan struct{}
+	closed    chan struct{} // closed when nothing more begins
 	closeErr  error
+	own       sync.WaitGroup // the reader and the probe
+	senders   sync.WaitGroup
 
-	senders sync.WaitGroup
+	mu        sync.Mutex // guards the fields below
+	shutting  bool       // nothing more begins
+	reason    error      // why we have closed a connection that had requests
+	turns     turns
+	mpx       multiplexing
+	stopProbe context.CancelFunc // not nil once asked
+	requests  table
+	query     *query // the Values that waits for its answer
+	reading   bool   // there is a reader
+	leading   leading
 }
 
 // Dial connects to an application: network is "unix", "tcp", "tcp4" or "tcp6",
@@ -53,54 +80,76 @@ func Dial(ctx context.Context, network, address string) (*Client, error) {
 	default:
 		return nil, fmt.Errorf("dial %q: network is none of unix, tcp, tcp4, tcp6", network)
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	dial := func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	conn, err := dial(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		return nil, err
 	}
-	return NewClient(conn), nil
+	c := NewClient(conn)
+	c.redial = dial
+	return c, nil
 }
 
 // NewClient returns a Client of conn, which is the Client's from then on. It
 // starts nothing.
 func NewClient(conn net.Conn) *Client {
-	return &Client{
+	c := &Client{
 		conn:       conn,
 		abortGrace: abortGrace,
-		turn:       make(chan struct{}, 1),
-		fromPeer:   protocol.NewReader(conn),
+		writing:    make(chan struct{}, 1),
 		closed:     make(chan struct{}),
 	}
+	c.fromPeer = protocol.NewReader(wakingReader{c})
+	return c
 }
 
-// Close closes the connection; what runs on it ends with an error. A second
-// call returns what the first did.
+// Close closes the connection; what runs on it ends with an error. It waits for
+// what the Client has started, but for what Wait waits for. A second call returns
+// what the first did.
 func (c *Client) Close() error {
-	c.closeOnce.Do(func() {
-		close(c.closed)
-		c.closeErr = c.conn.Close()
-	})
+	c.shut(nil)
+	c.own.Wait()
 	return c.closeErr
 }
 
-// Wait returns when the Client uses no Request's Stdin or Data any more. It
-// matters only after a Do that could not wait for a Read, and must not be
-// called while a Do may begin.
+// shut is Close without the wait. The reason, if not nil, is what the requests
+// on the connection are told.
+func (c *Client) shut(reason error) {
+	c.closeOnce.Do(func() {
+		c.mu.Lock()
+		c.shutting, c.reason = true, reason
+		if c.stopProbe != nil {
+			c.stopProbe()
+		}
+		c.mu.Unlock()
+		close(c.closed)
+		c.closeErr = c.conn.Close()
+	})
+}
+
+// Wait returns when the Client uses no Request's Stdin or Data any more, and
+// sends nothing. It matters only after a Do that could not wait for a Read, and
+// must not be called while a Do may begin. On a connection that is still open it
+// may have to wait for an application that does not read.
 func (c *Client) Wait() { c.senders.Wait() }
 
 // Do sends a request and receives its answer. Stdin is sent while Stdout
-// arrives, by a goroutine that Do waits for.
+// arrives, by a goroutine that Do waits for. Stdout and Stderr are written by
+// the goroutine that calls Do.
 //
 // A request that ran to its end has no error, whatever its Result says. When
 // ctx ends first, the request is aborted, the application gets two seconds to
 // end it, and Do returns context.Cause(ctx). When the connection is lost
-// first, the error is an [ErrNoEnd].
+// first, the error of all requests on it is an [ErrNoEnd].
 //
 // The connection serves another Do if KeepConn was asked for, the request has
-// ended and all of Stdin was sent. Else it is closed, and further calls return
-// a net.ErrClosed.
+// ended and all of Stdin was sent. Else it is closed, unless other requests
+// share it, and further calls return a net.ErrClosed.
 //
 // An answer may be complete before Stdin has ended. The rest is not sent then,
 // but a Read of Stdin that blocks cannot be interrupted: Do waits a tenth of a
@@ -108,25 +157,22 @@ func (c *Client) Wait() { c.senders.Wait() }
 // then Stdin must not be used: close it, if that unblocks it, and call Wait.
 // In the same way, a Write of Stdout or Stderr that blocks holds up Do.
 func (c *Client) Do(ctx context.Context, req *Request) (Result, error) {
-	if err := c.takeTurn(ctx); err != nil {
+	if err := c.takeTurn(ctx, req.KeepConn); err != nil {
 		return Result{}, err
 	}
 	defer c.giveTurn()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-
-	x := newExchange(ctx, cancel, c.conn, req)
-	finished := whenDone(ctx, func() { x.abort(c.abortGrace) })
-	c.senders.Go(func() { x.send(req.KeepConn) })
-	end, err := protocol.ReadResponse(c.fromPeer, requestID, &x.req)
-	interrupted := !finished()
-
-	sentAll := x.stopSending(req.KeepConn && err == nil)
-	if !req.KeepConn || err != nil || !sentAll {
-		c.Close()
-	} else {
-		c.conn.SetDeadline(time.Time{})
+	x := newExchange(ctx, cancel, c, req)
+	leads, err := c.begin(x)
+	if err != nil {
+		return Result{}, c.explain("request", err)
 	}
+	finished := whenDone(ctx, x.abort)
+	c.senders.Go(func() { x.send(req.KeepConn) })
+	end, err := x.receive(leads)
+	interrupted := !finished()
+	x.leave(req.KeepConn && err == nil)
 	switch {
 	case interrupted:
 		return Result{}, context.Cause(ctx)
@@ -135,93 +181,6 @@ func (c *Client) Do(ctx context.Context, req *Request) (Result, error) {
 	}
 	return Result{AppStatus: end.AppStatus, ProtocolStatus: ProtocolStatus(end.Status)}, nil
 }
-
-// Values asks the application for variables such as [MaxConns]. Those that it
-// does not know are missing in the map. When ctx ends first, the connection is
-// closed and the error is context.Cause(ctx).
-//
-// Few applications answer well: some close the connection after it, or know
-// one name only.
-func (c *Client) Values(ctx context.Context, names ...string) (map[string]string, error) {
-	if err := c.takeTurn(ctx); err != nil {
-		return nil, err
-	}
-	defer c.giveTurn()
-	finished := whenDone(ctx, func() { c.conn.SetDeadline(longAgo) })
-	values, err := c.askValues(names)
-	if !finished() {
-		c.Close()
-		return nil, context.Cause(ctx)
-	}
-	if err != nil {
-		c.Close()
-		return nil, c.explain("values", err)
-	}
-	return values, nil
-}
-
-func (c *Client) askValues(names []string) (map[string]string, error) {
-	size := 0
-	for _, n := range names {
-		size += maxPairLengths + len(n)
-	}
-	if size > maxQuery {
-		return nil, fmt.Errorf("names take more than %d bytes", maxQuery)
-	}
-	if _, err := c.conn.Write(protocol.AppendGetValues(nil, names...)); err != nil {
-		return nil, err
-	}
-	for {
-		rec, err := c.fromPeer.Next()
-		if err == io.EOF {
-			return nil, errors.New("connection closed before GET_VALUES_RESULT")
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !rec.IsManagement() {
-			continue
-		}
-		switch rec.Type {
-		case protocol.TypeUnknownType:
-			return nil, errors.New("application does not know GET_VALUES")
-		case protocol.TypeGetValuesResult:
-			return parseValues(rec.Content)
-		}
-	}
-}
-
-func parseValues(content []byte) (map[string]string, error) {
-	params, err := protocol.ParseParams(content)
-	if err != nil {
-		return nil, fmt.Errorf("read GET_VALUES_RESULT: %w", err)
-	}
-	values := make(map[string]string, params.Len())
-	for name, value := range params.All() {
-		values[name] = value
-	}
-	return values, nil
-}
-
-func (c *Client) takeTurn(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case c.turn <- struct{}{}:
-	}
-	select {
-	case <-c.closed:
-		c.giveTurn()
-		return c.explain("request", net.ErrClosed)
-	default:
-		return nil
-	}
-}
-
-func (c *Client) giveTurn() { <-c.turn }
 
 // explain adds what was asked of whom, and that a lost connection has lost the
 // end of the request.

@@ -124,7 +124,7 @@ func (p *peer) send(typ protocol.Type, id uint16, content string) {
 
 func (p *peer) end(appStatus uint32, status protocol.Status) {
 	p.t.Helper()
-	p.write(protocol.AppendEnd(nil, requestID, protocol.End{AppStatus: appStatus, Status: status}))
+	p.write(protocol.AppendEnd(nil, 1, protocol.End{AppStatus: appStatus, Status: status}))
 }
 
 func (p *peer) write(b []byte) {

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -76,6 +77,13 @@ func (r *Reader) Next() (Record, error) {
 
 // Buffered is the number of bytes that were read and not yet returned.
 func (r *Reader) Buffered() int { return r.end - r.start }
+
+// Rest returns a Reader that goes on where r is, so that the last record of r may
+// be used meanwhile. Of r nothing else may be used any more.
+func (r *Reader) Rest() *Reader {
+	buf := bytes.Clone(r.buf[r.start:r.end])
+	return &Reader{src: r.src, buf: buf, end: len(buf)}
+}
 
 // Release gives up the buffer if it is empty, so that a connection without a
 // request costs little. The content of the last record is no longer valid.

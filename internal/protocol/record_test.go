@@ -235,3 +235,34 @@ func TestAppendHeader(t *testing.T) {
 		}()
 	}
 }
+
+// What is left of a Reader goes on elsewhere, and the last record stays.
+func TestReaderRest(t *testing.T) {
+	wire := protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("first"))
+	wire = protocol.AppendRecord(wire, protocol.TypeStdout, 1, []byte("second"))
+	wire = protocol.AppendRecord(wire, protocol.TypeStdout, 1, bytes.Repeat([]byte("x"), 60000))
+	for cut := range len(wire) {
+		if cut > 100 && cut < len(wire)-100 {
+			continue
+		}
+		src := io.MultiReader(bytes.NewReader(wire[:cut]), bytes.NewReader(wire[cut:]))
+		r := protocol.NewReader(src)
+		first, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r = r.Rest()
+		for _, want := range []int{6, 60000} {
+			if rec, err := r.Next(); err != nil || len(rec.Content) != want {
+				t.Errorf("cut at %d: got %d bytes, %v, want %d", cut, len(rec.Content), err, want)
+			}
+			r = r.Rest()
+		}
+		if string(first.Content) != "first" {
+			t.Errorf("cut at %d: the record has changed to %q", cut, first.Content)
+		}
+		if _, err := r.Next(); err != io.EOF {
+			t.Errorf("cut at %d: got %v at the end", cut, err)
+		}
+	}
+}
