@@ -21,7 +21,7 @@ type Request struct {
 	// Data is the second input of a Filter (section 6.4). Nil is an empty stream.
 	Data io.Reader
 	// Stdout takes a CGI response. After an error of Write nothing more of it
-	// is wanted.
+	// is wanted. It may be a LastWriter.
 	Stdout io.Writer
 	// Stderr takes messages for the web server's log.
 	Stderr io.Writer
@@ -30,6 +30,14 @@ type Request struct {
 	// Exited, if not nil, is to be called when that process has exited, though
 	// its output may still be on its way.
 	Exited func()
+}
+
+// A LastWriter is a Stdout that saves a small answer a packet of its own.
+type LastWriter interface {
+	// WriteLast is Write of what is meant to be the last of the stream: it may
+	// be held until the request's end, which is to follow at once, or until
+	// another Write. p is not kept.
+	WriteLast(p []byte) (int, error)
 }
 
 // A Refusal is an error that has an answer: the HTTP status that the client is

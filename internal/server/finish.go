@@ -136,6 +136,8 @@ func knownVerdict(err error) (v refusal, ok bool) {
 	switch {
 	case errors.As(err, &own):
 		return *own.refusal, true
+	case errors.Is(err, ErrAborted), errors.Is(err, ErrClientGone): // also of a Runner that refuses for it
+		return refusal{0, 0, 0, Aborted, err}, true
 	case errors.As(err, &refused):
 		v := refusal{refused.HTTPStatus, refused.AppStatus, 0, Rejected, err}
 		if refused.HTTPStatus >= 500 {
@@ -144,8 +146,6 @@ func knownVerdict(err error) (v refusal, ok bool) {
 		return v, true
 	case errors.Is(err, ErrTimeout), errors.Is(err, ErrReadTimeout):
 		return refusal{408, 408, 0, TimedOut, err}, true
-	case errors.Is(err, ErrAborted), errors.Is(err, ErrClientGone):
-		return refusal{0, 0, 0, Aborted, err}, true
 	case errors.Is(err, ErrShutdown):
 		return refusal{503, 503, protocol.StatusOverloaded, Overloaded, err}, true
 	}

@@ -3,7 +3,6 @@ package server
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 // bubble runs f where time is fake and a goroutine that is left is a failure.
@@ -230,34 +230,10 @@ func newPeer(t testing.TB, nc net.Conn) *peer {
 	return p
 }
 
-// errWire is what a server must not send.
-var errWire = errors.New("server broke the protocol")
-
 // readRecord reads a record and checks all of its bytes.
 func readRecord(r io.Reader) (record, error) {
-	var h [protocol.HeaderLen]byte
-	if _, err := io.ReadFull(r, h[:]); err != nil {
-		return record{}, err
-	}
-	length, padding := int(binary.BigEndian.Uint16(h[4:])), int(h[6])
-	rest := make([]byte, length+padding)
-	if _, err := io.ReadFull(r, rest); err != nil {
-		return record{}, fmt.Errorf("%w: cut inside a record: %w", errWire, err)
-	}
-	rec := record{protocol.Type(h[1]), binary.BigEndian.Uint16(h[2:]), string(rest[:length])}
-	switch {
-	case h[0] != protocol.Version:
-		return rec, fmt.Errorf("%w: version %d", errWire, h[0])
-	case h[7] != 0 || strings.Trim(string(rest[length:]), "\x00") != "":
-		return rec, fmt.Errorf("%w: reserved or padding bytes of %v are not zero", errWire, rec)
-	case length+padding > 65535:
-		return rec, fmt.Errorf("%w: content and padding of %v are %d bytes", errWire, rec, length+padding)
-	case rec.t == protocol.TypeStderr && padding == 0:
-		return rec, fmt.Errorf("%w: STDERR without padding", errWire)
-	case rec.t == protocol.TypeEndRequest && (length != 8 || rec.content[5:] != "\x00\x00\x00"):
-		return rec, fmt.Errorf("%w: END_REQUEST % x", errWire, rec.content)
-	}
-	return rec, nil
+	rec, err := wiretest.ReadRecord(r)
+	return record{rec.Type, rec.ID, rec.Content}, err
 }
 
 // send writes bytes; the server must take them.
@@ -331,7 +307,7 @@ func (p *peer) wantClosed() {
 	if rec, ok := <-p.records; ok {
 		p.t.Fatalf("%v comes instead of the end of the connection", rec)
 	}
-	if errors.Is(p.ended, errWire) {
+	if errors.Is(p.ended, wiretest.ErrWire) {
 		p.t.Fatal(p.ended)
 	}
 }
@@ -374,53 +350,17 @@ func (p *peer) wantOwn(id uint16, status int, end protocol.End) {
 	}
 }
 
-// rec is a record that a web server sends.
-func rec(t protocol.Type, id uint16, content string) []byte {
-	return protocol.AppendRecord(nil, t, id, []byte(content))
-}
+// What a web server sends.
+var (
+	rec    = wiretest.Rec
+	begin  = wiretest.Begin
+	pairs  = wiretest.Pairs
+	params = wiretest.Params
+	abort  = wiretest.Abort
+	part   = wiretest.Stdin
+	get    = wiretest.Get
+)
 
-func begin(id uint16, keep bool) []byte {
-	return protocol.AppendBegin(nil, id, protocol.Begin{Role: protocol.RoleResponder, Keep: keep})
-}
-
-// pairs encodes names and values, by turns.
-func pairs(namesAndValues ...string) string {
-	var b []byte
-	for i := 0; i < len(namesAndValues); i += 2 {
-		b = protocol.AppendPair(b, namesAndValues[i], namesAndValues[i+1])
-	}
-	return string(b)
-}
-
-// params is a whole PARAMS stream.
-func params(id uint16, namesAndValues ...string) []byte {
-	var out []byte
-	if len(namesAndValues) > 0 {
-		out = rec(protocol.TypeParams, id, pairs(namesAndValues...))
-	}
-	return append(out, rec(protocol.TypeParams, id, "")...)
-}
-
-func abort(id uint16) []byte { return rec(protocol.TypeAbortRequest, id, "") }
-
-// part is a record of STDIN; an empty one ends it.
-func part(id uint16, content string) []byte { return rec(protocol.TypeStdin, id, content) }
-
-// get is a whole request without a body.
-func get(id uint16, keep bool, namesAndValues ...string) []byte {
-	out := append(begin(id, keep), params(id, namesAndValues...)...)
-	return append(out, part(id, "")...)
-}
-
-// post is a whole request with a body and its CONTENT_LENGTH.
-func post(id uint16, keep bool, body string) []byte {
-	out := append(begin(id, keep), params(id, "CONTENT_LENGTH", fmt.Sprint(len(body)))...)
-	for len(body) > 0 {
-		n := min(len(body), 32<<10)
-		out = append(out, part(id, body[:n])...)
-		body = body[n:]
-	}
-	return append(out, part(id, "")...)
-}
+func post(id uint16, keep bool, body string) []byte { return wiretest.Post(id, keep, body) }
 
 func complete(appStatus uint32) protocol.End { return protocol.End{AppStatus: appStatus} }

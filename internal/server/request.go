@@ -63,6 +63,7 @@ type request struct {
 	consumed  atomic.Bool                     // the client has sent the end of STDIN
 	finishing atomic.Bool                     // finish was called
 	ended     atomic.Bool                     // its id is free again
+	hasLeft   atomic.Bool                     // its place to run is free again
 	held      atomic.Int64                    // bytes that the parsed PARAMS take
 	pid       atomic.Int64
 	running   atomic.Int64 // when it began to run, Unix nanoseconds
@@ -127,8 +128,11 @@ func (r *request) endParams() {
 	known := r.req.Params
 	r.known.Store(&known)
 	r.isHead = r.req.Params.Get("REQUEST_METHOD") == "HEAD"
-	length, err := strconv.ParseUint(r.req.Params.Get("CONTENT_LENGTH"), 10, 63)
-	r.hasLength = err == nil
+	var length uint64
+	if text := r.req.Params.Get("CONTENT_LENGTH"); text != "" { // an error of ParseUint costs memory, and most have none
+		length, err = strconv.ParseUint(text, 10, 63)
+		r.hasLength = err == nil
+	}
 	if limit := r.settings.Limits.Body; limit > 0 && r.hasLength && int64(length) > limit && r.refusal == nil {
 		r.refusal = refuse(413, errBodyTooLarge)
 	}
@@ -252,13 +256,32 @@ func (r *request) mayOutlive() bool {
 	return r.settings.IgnoreAbort && r.running.Load() != 0 && r.body.isWhole()
 }
 
-// run does the request, from the queue to its end.
+// errGoexit is what a Runner comes to that ends its goroutine.
+var errGoexit = &protocol.Refusal{HTTPStatus: 500, AppStatus: 500, Reason: errors.New("runner ended its goroutine")}
+
+// run does the request, from the queue to its end. Goexit passes through it, and
+// so does a panic, which nothing here is to delay.
 func (r *request) run() {
-	defer r.conn.leave(r)
-	appStatus, err := r.work()
-	r.body.Close()
-	r.finish(appStatus, err)
-	<-r.finished // by another goroutine, perhaps, which waits for the client
+	var appStatus uint32
+	var err error = errGoexit
+	defer func() {
+		if p := recover(); p != nil {
+			panic(p)
+		}
+		defer r.conn.leave(r)
+		r.body.Close()
+		r.finish(appStatus, err)
+		<-r.finished // by another goroutine, perhaps, which waits for the client
+		r.cancelFn(nil)
+	}()
+	appStatus, err = r.work()
+}
+
+// leavePlace frees the place to run, once.
+func (r *request) leavePlace() {
+	if !r.hasLeft.Swap(true) {
+		r.conn.server.admission.release()
+	}
 }
 
 // work runs the Runner when it is the request's turn. The place to run is free
@@ -276,9 +299,8 @@ func (r *request) work() (appStatus uint32, err error) {
 		}
 		return 0, err
 	}
-	release := sync.OnceFunc(s.admission.release)
-	defer release()
-	r.req.Exited = release
+	defer r.leavePlace()
+	r.req.Exited = r.leavePlace
 	now := time.Now()
 	if s.opt.Hooks.Queued != nil {
 		s.opt.Hooks.Queued(now.Sub(queued))

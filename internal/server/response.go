@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -28,7 +29,8 @@ type response struct {
 	scanned   int        // pending[:scanned] holds no blank line
 	begun     bool       // the header is complete
 	headLen   int        // bytes of it in held
-	held      []byte     // what waits for the end of STDIN
+	held      []byte     // what waits for the end of STDIN, or of the request
+	left      bool       // some of the answer has been sent
 	heldErr   []byte     // of STDERR
 	closed    bool       // nothing more may be written
 	hasStderr bool       // some of STDERR was sent, so the stream must be ended
@@ -40,40 +42,65 @@ type response struct {
 func (w *response) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.writeLocked(p, false)
+}
+
+// WriteLast is Write of what is meant to be the end of the answer: a little of it
+// is held for END_REQUEST, so that both leave in one write.
+func (w *response) WriteLast(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.writeLocked(p, true)
+}
+
+func (w *response) writeLocked(p []byte, last bool) (int, error) {
 	if w.closed {
 		return w.afterEndLocked(len(p))
 	}
 	if w.begun {
-		return len(p), w.putLocked(p)
+		return len(p), w.putLocked(p, last)
 	}
-	w.pending = append(w.pending, p...)
-	end, next := headerEnd(w.pending, w.scanned)
+	all := p // the usual case: the header comes in one piece
+	if len(w.pending) > 0 {
+		w.pending = append(w.pending, p...)
+		all = w.pending
+	}
+	end, next := headerEnd(all, w.scanned)
 	w.scanned = next
 	if end == 0 {
-		if len(w.pending) >= maxHeader {
+		if len(w.pending) == 0 {
+			w.pending = append(w.pending, p...)
+		}
+		if len(all) >= maxHeader {
 			return 0, w.failLocked(errHeaderTooLarge)
 		}
 		return len(p), nil
 	}
-	h, err := parseHeader(w.pending[:end])
+	h, err := parseHeader(all[:end])
 	if err != nil {
+		w.pending = slices.Clone(all) // what follows is no header either
 		return 0, w.failLocked(err)
 	}
-	rest := w.pending[end:]
+	rest := all[end:]
 	w.begun, w.status, w.pending = true, h.status, nil
 	w.held, w.headLen = h.block, len(h.block)
-	return len(p), w.putLocked(rest)
+	return len(p), w.putLocked(rest, last)
 }
 
-// putLocked takes a part of the body and sends what may be sent.
-func (w *response) putLocked(p []byte) error {
+// putLocked takes a part of the body and sends what may be sent. Of the last
+// part it sends nothing if that is little.
+func (w *response) putLocked(p []byte, last bool) error {
 	if w.req.isHead {
 		p = nil
 	}
-	if w.held == nil {
+	last = last && len(w.held)+len(p) <= maxHeld
+	if w.held == nil && !last {
 		return w.sendLocked(p)
 	}
 	w.held = append(w.held, p...)
+	if last {
+		return nil
+	}
 	if !w.mayAnswer() {
 		if len(w.held) <= maxHeld {
 			return nil
@@ -130,6 +157,7 @@ func (w *response) releaseLocked() error {
 	}
 	out := getBuffer()
 	defer out.free()
+	w.left = w.left || w.held != nil
 	out.b = w.appendHeldLocked(out.b[:0])
 	return w.toClient(out.b)
 }
@@ -157,7 +185,7 @@ func (w *response) appendHeldLocked(dst []byte) []byte {
 	first := min(len(w.held), max(w.headLen, protocol.MaxContent))
 	dst = protocol.AppendRecord(dst, protocol.TypeStdout, w.req.id, w.held[:first])
 	dst = appendStream(dst, protocol.TypeStdout, w.req.id, w.held[first:])
-	w.held = nil
+	w.held, w.headLen = nil, 0
 	return dst
 }
 
@@ -277,7 +305,7 @@ func (w *response) close() (begun, left bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = true
-	return w.begun, w.begun && w.held == nil
+	return w.begun, w.left
 }
 
 // stderr is what a runner writes a request's STDERR to.

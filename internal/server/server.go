@@ -7,6 +7,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"sync"
@@ -20,8 +21,10 @@ import (
 
 // A Runner does the work of a request. It reads req.Stdin, writes req.Stdout and
 // req.Stderr, and uses none of them once it has returned. It ends its work when
-// ctx ends; context.Cause(ctx) says why. appStatus is a program's exit status.
+// ctx ends; context.Cause(ctx) says why. (It ends too when all is over, with
+// context.Canceled, for what a Runner has left behind.) appStatus is a program's exit status.
 // A *protocol.Refusal is answered with its HTTP status; any other error with 502.
+// One that ends its goroutine (runtime.Goexit) instead of returning has failed: 500.
 type Runner interface {
 	Run(ctx context.Context, req *protocol.Request) (appStatus uint32, err error)
 }
@@ -34,6 +37,9 @@ var (
 	ErrReadTimeout = errors.New("client was silent for longer than read_timeout")
 	ErrShutdown    = errors.New("server is shutting down")
 )
+
+// ErrAbandoned is what Serve returns that has not waited for all Runners to return.
+var ErrAbandoned = errors.New("gave up waiting for what runs them to return")
 
 // Limits are the bounds of a pool. A zero duration or size is no bound, but for
 // BodyMemory.
@@ -61,6 +67,11 @@ type Settings struct {
 	IgnoreAbort bool          // a request whose client is gone runs to its end
 	SpoolDir    string        // where bodies that leave memory go; "" is os.TempDir
 	Grace       time.Duration // how long requests may go on once Serve's context has ended
+	// Abandon is how long after the last moment, when the requests have been
+	// ended and the connections closed, Serve waits for a Runner that does not
+	// return though its context has ended. 0 is for ever: right for a Runner that
+	// can enforce the end of its work, as that of a process can.
+	Abandon time.Duration
 }
 
 // Hooks report what happens. Each may be nil; all are called from many goroutines.
@@ -115,25 +126,30 @@ func (s *Server) Update(settings Settings) {
 
 // Serve accepts connections of l and serves them until ctx ends. Then it closes
 // l, lets requests go on for Settings.Grace, ends those that are left, and
-// returns when nothing that it started is left. It returns an error only when l breaks.
+// returns when nothing that it started is left. It returns an error when l breaks.
+//
+// With Settings.Abandon it does not wait for ever: when a Runner has not returned
+// by then, the goroutines of its request and connection are left behind, until it
+// does, and the error is an ErrAbandoned that says how many requests there are.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closed)
 		l.Close()
 	})
-	g := &group{conns: make(map[*conn]struct{})}
+	g := &group{conns: make(map[*conn]struct{}), gone: make(chan struct{})}
 	err := s.accept(ctx, l, g)
 	if stop() {
 		l.Close()
 	} else {
 		<-closed // Accept may return before the descriptor is closed
 	}
-	g.drain(s.settings.Load().Grace)
+	settings := s.settings.Load()
+	left := g.drain(settings.Grace, settings.Abandon)
 	if ctx.Err() != nil {
-		return nil
+		return left
 	}
-	return err
+	return errors.Join(err, left)
 }
 
 // accept admits connections until l is closed. Running out of descriptors or
@@ -252,10 +268,11 @@ func (s *Server) protocolError(kind string) {
 
 // A group is the connections of one listener: what its Serve waits for.
 type group struct {
-	wg sync.WaitGroup
+	gone chan struct{} // closed when the last connection of a drained group is
 
-	mu    sync.Mutex // guards the field below
-	conns map[*conn]struct{}
+	mu       sync.Mutex // guards the fields below
+	conns    map[*conn]struct{}
+	draining bool
 }
 
 // add is not to be called once drain was.
@@ -263,19 +280,26 @@ func (g *group) add(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.conns[c] = struct{}{}
-	g.wg.Add(1)
 }
 
 func (g *group) remove(c *conn) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	delete(g.conns, c)
-	g.mu.Unlock()
-	g.wg.Done()
+	g.closeIfGoneLocked()
+}
+
+func (g *group) closeIfGoneLocked() {
+	if g.draining && len(g.conns) == 0 {
+		close(g.gone)
+	}
 }
 
 // drain lets the connections end by themselves for grace, then ends their
 // requests, and a little later closes those whose clients do not take that.
-func (g *group) drain(grace time.Duration) {
+// Unless abandon is 0 it waits no longer than that for what is left then. The
+// error tells of it.
+func (g *group) drain(grace, abandon time.Duration) error {
 	g.each((*conn).drain)
 	end := time.AfterFunc(grace, func() {
 		g.each((*conn).force)
@@ -285,7 +309,24 @@ func (g *group) drain(grace time.Duration) {
 		g.each(func(c *conn) { c.nc.Close() })
 	})
 	defer cut.Stop()
-	g.wg.Wait()
+	var enough <-chan time.Time
+	if abandon > 0 {
+		timer := time.NewTimer(grace + lingerTime + abandon)
+		defer timer.Stop()
+		enough = timer.C
+	}
+	g.mu.Lock()
+	g.draining = true
+	g.closeIfGoneLocked()
+	g.mu.Unlock()
+	select {
+	case <-g.gone:
+		return nil
+	case <-enough:
+		left := 0
+		g.each(func(c *conn) { left += c.running() })
+		return fmt.Errorf("%d requests are left running: %w", left, ErrAbandoned)
+	}
 }
 
 func (g *group) each(do func(*conn)) {

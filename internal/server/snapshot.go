@@ -64,3 +64,16 @@ func (s *Server) Requests() []RequestInfo {
 	slices.SortFunc(all, func(a, b RequestInfo) int { return cmp.Compare(a.Serial, b.Serial) })
 	return all
 }
+
+// running is how many requests their Runners have not returned from.
+func (c *conn) running() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for r := range c.live {
+		if r.running.Load() != 0 {
+			n++
+		}
+	}
+	return n
+}
