@@ -1,9 +1,33 @@
-// Package fcgi speaks FastCGI 1.0, for programs that want to be a part of it
-// without fcgid between: for now it is the client's side, what a web server
-// does behind its fastcgi_pass.
+// Package fcgi speaks FastCGI 1.0 from both ends: a [Server] answers what nginx,
+// Apache, HAProxy and others send with Go functions or an [http.Handler], in this
+// process, and a [Client] asks such an application, as a web server does.
 //
-// It is the one Go package of this module that is promised to stay. A FastCGI
-// request is a process invocation, so a [Request] looks like an os/exec Cmd:
-// an environment, standard input, output and error, and at the end a status,
-// the [Result].
+// A FastCGI request is a process invocation, so a [Request] looks like an os/exec
+// Cmd: an environment, the [Params]; standard input, output and error; and at the
+// end a status, the appStatus.
+//
+// # Serving
+//
+// A web application behind nginx is a listener and a handler:
+//
+//	l, err := net.Listen("unix", "/run/app/app.sock")
+//	…
+//	err = fcgi.Serve(ctx, l, fcgi.Handler(http.DefaultServeMux))
+//
+// with, in nginx's configuration,
+//
+//	location / { include fastcgi_params; fastcgi_pass unix:/run/app/app.sock; }
+//
+// What needs no http.Request can be a [HandlerFunc], which is cheaper; a
+// [Registry] lets a request choose between functions that have names. A [Server]
+// has limits, timeouts and a log, with defaults that suit most.
+//
+// Unlike net/http/fcgi, it serves the requests of one connection independently of
+// each other, ends a handler's context when its client goes away, keeps to what
+// it advertises with GET_VALUES, bounds what a request may take, and can be
+// stopped without losing one.
+//
+// # Stability
+//
+// This is the one Go package of this module that is promised to stay.
 package fcgi

@@ -90,23 +90,58 @@ func (p *Params) Set(name, value string) {
 	*p = kept
 }
 
-// A Request is one FastCGI request. Nothing of it is changed by sending it.
+// A Request is one FastCGI request, for both sides: [Client.Do] sends what is in
+// it, and a [HandlerFunc] finds in it what has come. Nothing of it is changed by
+// sending it.
 type Request struct {
-	// Role is RoleResponder when it is 0.
-	Role   Role
+	// Role is what the application is to be. A client's 0 is RoleResponder; a
+	// handler sees RoleResponder or RoleAuthorizer.
+	Role Role
+	// Params are the request's environment. A handler may change its own.
 	Params Params
-	// Stdin is sent until io.EOF; nil is an empty one. Another error of it ends
-	// the request. An Authorizer has none.
+	// Stdin is the request's body.
+	//
+	// A client's is sent until io.EOF; nil is an empty one. Another error of it
+	// ends the request. An Authorizer has none.
+	//
+	// A handler's is never nil. It ends with io.EOF, or with context.Cause of the
+	// handler's context when that ends first. Not all of it need be read. If the
+	// params had no CONTENT_LENGTH, or one that is no number, they have the
+	// body's size there.
 	Stdin io.Reader
 	// Data is the second input of a Filter, sent after Stdin; nil is an empty one.
+	// A handler's is always empty.
 	Data io.Reader
-	// Stdout takes the answer as it comes: a CGI response, header first. After
-	// an error of Write, or the end of the request's context, it gets no more.
+	// Stdout takes the answer: a CGI response, header first.
+	//
+	// A client's gets it as it comes; after an error of Write, or the end of the
+	// request's context, it gets no more. Nil discards.
+	//
+	// A handler's is never nil. It is buffered: what is written leaves when 8 KiB
+	// have come together, when the handler has returned, and with Flush. It may
+	// be written to by several goroutines at once, until the handler has returned.
 	Stdout io.Writer
-	// Stderr takes messages for a log. Nil discards, as it does for Stdout.
+	// Stderr takes messages for a log. A client's gets those of the application;
+	// nil discards. A handler's is never nil, and what is written there is for
+	// the web server's log; it may be written to like Stdout, but is not buffered.
 	Stderr io.Writer
-	// KeepConn asks the application to leave the connection open for another request.
+	// KeepConn is a client's: it asks the application to leave the connection
+	// open for another request.
 	KeepConn bool
+}
+
+// Flush is for handlers: it sends what has been written to Stdout so far. What it
+// calls is Stdout's own method Flush() error; where there is none, as on a
+// client's side, it does nothing.
+//
+// The web server has its own buffers: nginx passes an answer on as it comes with
+// fastcgi_buffering off. While Stdin has not ended the answer stays where it is,
+// unless [Server.EarlyResponse] lets it go.
+func (r *Request) Flush() error {
+	if f, ok := r.Stdout.(interface{ Flush() error }); ok {
+		return f.Flush()
+	}
+	return nil
 }
 
 // A Result is how a request ended.

@@ -23,7 +23,8 @@ var rules = []struct {
 	{"internal/config", nil, []string{"github.com/prometheus/"}},
 	{"internal/server", []string{"internal/protocol", "internal/nbio"}, []string{"github.com/spf13/", "github.com/prometheus/", "os/exec"}},
 	{"internal/runner", []string{"internal/protocol", "internal/nbio"}, []string{"github.com/spf13/", "github.com/prometheus/"}},
-	{"fcgi", []string{"internal/protocol", "internal/server", "internal/nbio"}, []string{"github.com/spf13/", "github.com/prometheus/"}},
+	{"internal/function", []string{"internal/protocol"}, []string{"github.com/spf13/", "github.com/prometheus/", "os/exec", "golang.org/"}},
+	{"fcgi", []string{"internal/protocol", "internal/server", "internal/function", "internal/nbio"}, []string{"github.com/spf13/", "github.com/prometheus/"}},
 }
 
 // Imports point one way only, and heavy libraries stay where they belong.

@@ -1,0 +1,253 @@
+package fcgi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/server"
+)
+
+// The reasons for which a handler's context ends, as context.Cause tells them. A
+// Read of its Stdin fails with the same. When the handler has returned and its
+// answer is sent, the context ends too, with context.Canceled.
+var (
+	// ErrAborted: the web server has sent ABORT_REQUEST.
+	ErrAborted = server.ErrAborted
+	// ErrClientGone: the web server has closed the connection, which is what
+	// nginx does when its own client goes away.
+	ErrClientGone = server.ErrClientGone
+	// ErrTimeout: the request took longer than [Server.Timeout].
+	ErrTimeout = server.ErrTimeout
+	// ErrReadTimeout: Stdin was silent for longer than [Server.ReadTimeout].
+	ErrReadTimeout = server.ErrReadTimeout
+	// ErrShutdown: the server's own context has ended, and its ShutdownTimeout
+	// after that.
+	ErrShutdown = server.ErrShutdown
+)
+
+// A HandlerFunc answers a request, as a program's main function would: it reads
+// req.Stdin and writes a CGI response to req.Stdout, a header such as
+// "Content-Type: text/plain", a blank line and a body. It is called from many
+// goroutines at once, and uses nothing of req once it has returned.
+//
+// The appStatus is what a program's exit status is, 0 when all went well. Web
+// servers look at the answer alone. An error is logged, and if nothing has left
+// yet of what was written, it is answered with a page that has the status of a
+// [StatusError], else 500. Once some of the answer has left, it can only be cut
+// short: then appStatus is sent, or 500 if it is 0. A panic is an error of that
+// request alone, logged with its stack, but for http.ErrAbortHandler.
+//
+// ctx ends when nobody waits for the answer any more, or nobody may; see
+// [ErrAborted] and the others. The client has its answer then, if there is one to
+// give, and what the handler still does is its own affair: it should return soon.
+type HandlerFunc func(ctx context.Context, req *Request) (appStatus uint32, err error)
+
+// Run is for the server of this module, which knows requests in another form.
+func (h HandlerFunc) Run(ctx context.Context, req *protocol.Request) (appStatus uint32, err error) {
+	c := newHandlerCall(req)
+	defer c.out.drop() // when h panics; else nothing is left
+	appStatus, err = h(ctx, &c.req)
+	if sendErr := c.out.finish(); err == nil {
+		err = sendErr
+	}
+	return appStatus, asRefusal(appStatus, err)
+}
+
+// A StatusError is what a [HandlerFunc] returns to have its request answered with
+// a short page of that HTTP status. It must not have written anything, or nothing
+// that has left: what is still in the buffer is dropped.
+type StatusError struct {
+	// Status is from 400 to 599; anything else is taken for 500. It is the
+	// appStatus too, unless the handler gives another one.
+	Status int
+	// Err is for the log, never for the client. It may be nil.
+	Err error
+}
+
+// Error is that of Err, or the text of Status.
+func (e *StatusError) Error() string {
+	if e.Err != nil {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
+}
+
+// Unwrap returns Err.
+func (e *StatusError) Unwrap() error { return e.Err }
+
+// asRefusal is what a handler's error is for the server.
+func asRefusal(appStatus uint32, err error) error {
+	if err == nil {
+		return nil
+	}
+	status := http.StatusInternalServerError
+	var known *StatusError
+	if errors.As(err, &known) && known.Status >= 400 && known.Status <= 599 {
+		status = known.Status
+	}
+	return &protocol.Refusal{HTTPStatus: status, AppStatus: cmp.Or(appStatus, uint32(status)), Reason: err}
+}
+
+// A handlerCall is what a handler is given for one request. It is never used again,
+// since a handler may keep it.
+type handlerCall struct {
+	req Request
+	out handlerOut
+}
+
+// noInput is an empty Stdin. It holds nothing, so it can be shared.
+var noInput = new(emptyReader)
+
+type emptyReader struct{}
+
+// Read finds the end.
+func (*emptyReader) Read([]byte) (int, error) { return 0, io.EOF }
+
+func newHandlerCall(from *protocol.Request) *handlerCall {
+	c := new(handlerCall)
+	c.out.dst = from.Stdout
+	c.req = Request{
+		Role: Role(from.Role), Params: make(Params, 0, from.Params.Len()),
+		Stdin: from.Stdin, Data: noInput, Stdout: &c.out, Stderr: from.Stderr,
+	}
+	for name, value := range from.Params.All() {
+		c.req.Params = append(c.req.Params, Param{name, value})
+	}
+	if c.req.Stdin == nil {
+		c.req.Stdin = noInput
+	}
+	if c.req.Stderr == nil {
+		c.req.Stderr = io.Discard
+	}
+	return c
+}
+
+// errReturned is what a write comes to that is too late.
+var errReturned = errors.New("write after the handler has returned")
+
+// outSize is how much of an answer is collected before it is sent.
+const outSize = 8 << 10
+
+type outBuffer [outSize]byte
+
+var outBuffers = sync.Pool{New: func() any { return new(outBuffer) }}
+
+// A handlerOut is what a handler writes its answer to. It holds a buffer only while
+// there is something in it, and none once the handler has returned.
+type handlerOut struct {
+	dst io.Writer
+
+	mu   sync.Mutex // guards the fields below; held while dst is written to
+	buf  *outBuffer // nil when it is empty
+	n    int        // bytes in buf
+	over bool       // the handler has returned
+}
+
+// Write takes a part of the answer, which is sent when the buffer is full.
+func (w *handlerOut) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.makeRoomLocked(len(p)); err != nil {
+		return 0, err
+	}
+	if len(p) > outSize {
+		return w.dst.Write(p)
+	}
+	w.n += copy(w.buf[w.n:], p)
+	return len(p), nil
+}
+
+// WriteString is Write.
+func (w *handlerOut) WriteString(s string) (int, error) {
+	if len(s) > outSize {
+		return w.Write([]byte(s))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.makeRoomLocked(len(s)); err != nil {
+		return 0, err
+	}
+	w.n += copy(w.buf[w.n:], s)
+	return len(s), nil
+}
+
+// makeRoomLocked sends what is in the buffer unless n bytes more go into it. It
+// leaves a buffer for them, if they can go into one.
+func (w *handlerOut) makeRoomLocked(n int) error {
+	if w.over {
+		return errReturned
+	}
+	if w.n+n > outSize {
+		if err := w.flushLocked(); err != nil {
+			return err
+		}
+	}
+	if w.buf == nil && n <= outSize {
+		w.buf = outBuffers.Get().(*outBuffer)
+	}
+	return nil
+}
+
+// ReadFrom sends what r holds until io.EOF, each read at once.
+func (w *handlerOut) ReadFrom(r io.Reader) (int64, error) {
+	if err := w.Flush(); err != nil {
+		return 0, err
+	}
+	// What r can do besides is not for dst, which knows better what a process'
+	// pipe is than what a file is.
+	return io.Copy(w.dst, struct{ io.Reader }{r})
+}
+
+// Flush sends what has been written so far.
+func (w *handlerOut) Flush() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return errReturned
+	}
+	return w.flushLocked()
+}
+
+func (w *handlerOut) flushLocked() error {
+	if w.n == 0 {
+		return nil
+	}
+	_, err := w.dst.Write(w.buf[:w.n])
+	w.freeLocked()
+	return err
+}
+
+func (w *handlerOut) freeLocked() {
+	if w.buf != nil {
+		outBuffers.Put(w.buf)
+		w.buf, w.n = nil, 0
+	}
+}
+
+// finish sends the rest: the handler has returned.
+func (w *handlerOut) finish() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	last, ok := w.dst.(protocol.LastWriter)
+	if !ok || w.n == 0 {
+		return w.flushLocked()
+	}
+	_, err := last.WriteLast(w.buf[:w.n])
+	w.freeLocked()
+	return err
+}
+
+// drop takes nothing more, and sends nothing more.
+func (w *handlerOut) drop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	w.freeLocked()
+}

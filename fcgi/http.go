@@ -1,0 +1,130 @@
+package fcgi
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/cgi"
+	"strings"
+	"sync"
+)
+
+// Handler makes a Go web application answer FastCGI requests behind a web server.
+// Nil is http.DefaultServeMux.
+//
+// The http.Request is what net/http/cgi's RequestFromMap makes of the params: URL
+// is REQUEST_URI as the client has sent it (SCRIPT_NAME and PATH_INFO when it is
+// missing), with the scheme and Host; RemoteAddr is REMOTE_ADDR and REMOTE_PORT;
+// TLS is set when HTTPS is "on". Of a repeated param the last one wins, but
+// header fields are joined. RequestURI is set as by net/http's own server. One
+// that makes no http.Request is answered with 400. Further params, such as
+// REMOTE_USER, are in [ParamsFromContext].
+//
+// Body streams Stdin. It fails with io.ErrUnexpectedEOF when it ends before
+// CONTENT_LENGTH; a body of unknown length is taken whole first, so that
+// ContentLength is never -1. The request's context ends as that of a [HandlerFunc].
+//
+// The http.ResponseWriter does what net/http's does, with these differences:
+// there is no Date (web servers set one), no 1xx and no trailer, and no Hijacker.
+// An answer is buffered; Flush, or http.ResponseController's, sends it. A handler
+// may read its body after it has written, but see [Server.EarlyResponse].
+func Handler(h http.Handler) HandlerFunc {
+	if h == nil {
+		h = http.DefaultServeMux
+	}
+	return func(ctx context.Context, req *Request) (uint32, error) {
+		r, err := httpRequest(req)
+		if err != nil {
+			return 0, &StatusError{Status: http.StatusBadRequest, Err: err}
+		}
+		w := newHTTPResponse(req)
+		h.ServeHTTP(w, r.WithContext(context.WithValue(ctx, paramsKey{}, req)))
+		return 0, w.finish()
+	}
+}
+
+type paramsKey struct{} // of the context's *Request
+
+// ParamsFromContext returns all params of the FastCGI request that a [Handler]
+// answers, given its http.Request's context: there is REMOTE_USER, say, or
+// whatever fastcgi_param sets in nginx. They are not to be changed. With another
+// context there are none.
+func ParamsFromContext(ctx context.Context) Params {
+	if req, ok := ctx.Value(paramsKey{}).(*Request); ok {
+		return req.Params
+	}
+	return nil
+}
+
+// environments are maps for cgi.RequestFromMap, which does not keep them.
+var environments = sync.Pool{New: func() any { return make(map[string]string, 48) }}
+
+// maxEnvironment is how many params a map may have had that is used again.
+const maxEnvironment = 256
+
+func httpRequest(req *Request) (*http.Request, error) {
+	env := environments.Get().(map[string]string)
+	defer func() {
+		if len(env) <= maxEnvironment {
+			clear(env)
+			environments.Put(env)
+		}
+	}()
+	for _, p := range req.Params {
+		addToEnvironment(env, p)
+	}
+	delete(env, "HTTP_") // the header field without a name
+	r, err := cgi.RequestFromMap(env)
+	if err != nil {
+		return nil, err
+	}
+	r.RequestURI = env["REQUEST_URI"]
+	r.Body = http.NoBody
+	if req.Role == RoleAuthorizer || req.Stdin == nil {
+		r.ContentLength = 0
+	}
+	if r.ContentLength > 0 {
+		r.Body = &httpBody{req.Stdin, r.ContentLength}
+	}
+	return r, nil
+}
+
+// addToEnvironment joins header fields that are repeated (RFC 9110, section 5.3;
+// RFC 6265, section 5.4). Else the last one wins.
+func addToEnvironment(env map[string]string, p Param) {
+	if !strings.HasPrefix(p.Name, "HTTP_") {
+		env[p.Name] = p.Value
+		return
+	}
+	before, repeated := env[p.Name]
+	switch {
+	case !repeated:
+		env[p.Name] = p.Value
+	case p.Name == "HTTP_COOKIE":
+		env[p.Name] = before + "; " + p.Value
+	default:
+		env[p.Name] = before + ", " + p.Value
+	}
+}
+
+// An httpBody is as much of Stdin as CONTENT_LENGTH says (RFC 3875, section 4.2).
+type httpBody struct {
+	src  io.Reader
+	left int64
+}
+
+// Read returns io.ErrUnexpectedEOF when Stdin ends too early.
+func (b *httpBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := b.src.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	if err == io.EOF && b.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// Close has nothing to do: the server drops what is not read.
+func (b *httpBody) Close() error { return nil }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package fcgi_test
+
+const raceEnabled = false

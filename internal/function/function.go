@@ -1,0 +1,169 @@
+// Package function runs functions of this process as a server's Runner: it keeps
+// their panics to themselves, and knows of those that do not end when they have to.
+package function
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// overdueAfter is how long after the end of its context a function may take to
+// return before it is told of.
+const overdueAfter = time.Second
+
+// Options say what runs.
+type Options struct {
+	// Call does the work of a request. It is called from many goroutines at
+	// once. It ends its work when ctx ends; nothing can make it.
+	Call func(ctx context.Context, req *protocol.Request) (appStatus uint32, err error)
+	// Log takes panics and what is overdue; nil logs nothing.
+	Log *zap.Logger
+	// Overdue, if not nil, is called with 1 when a function has not returned
+	// though its request has ended a second ago, and with -1 when it does.
+	Overdue func(delta int)
+}
+
+// A Runner calls a function for each request, in the request's goroutine. It
+// satisfies server.Runner and is used by many goroutines at once.
+type Runner struct {
+	opt     Options
+	overdue atomic.Int64
+}
+
+// New returns a Runner. It starts nothing.
+func New(o Options) *Runner {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	return &Runner{opt: o}
+}
+
+// Overdue is how many functions have not returned though their requests have ended.
+func (r *Runner) Overdue() int { return int(r.overdue.Load()) }
+
+// Run calls the function and returns what it does. The request's place to run is
+// free as soon as ctx ends, whether or not the function returns. A panic is
+// logged with its stack and is a *protocol.Refusal with status 500; that of
+// http.ErrAbortHandler, which says that all is known already, has no stack.
+func (r *Runner) Run(ctx context.Context, req *protocol.Request) (appStatus uint32, err error) {
+	c := &call{runner: r, req: req}
+	c.watchers.Add(1)
+	stop := context.AfterFunc(ctx, c.ended)
+	returned := false
+	defer func() {
+		if !returned {
+			appStatus, err = 500, c.broken(recover())
+		}
+		if stop() {
+			return
+		}
+		c.returned()
+	}()
+	appStatus, err = r.opt.Call(ctx, req)
+	returned = true
+	return appStatus, err
+}
+
+// errAborted is the reason of a request that its function has broken off.
+var errAborted = errors.New("function aborted its request")
+
+// A call is one function at work.
+type call struct {
+	runner   *Runner
+	req      *protocol.Request
+	watchers sync.WaitGroup // ended and late, while they may come or run
+
+	mu      sync.Mutex // guards the fields below
+	over    bool       // the function has returned
+	since   time.Time  // the end of the context
+	overdue bool
+	timer   *time.Timer // calls late
+}
+
+// broken logs that the function did not return, and why: a nil value is that of
+// Goexit, which goes on whatever is returned here.
+func (c *call) broken(value any) error {
+	log := c.runner.opt.Log
+	switch value {
+	case nil:
+		log.Error("function ended its goroutine", append(c.fields(), zap.ByteString("stack", debug.Stack()))...)
+	case http.ErrAbortHandler:
+		return &protocol.Refusal{HTTPStatus: 500, AppStatus: 500, Reason: errAborted}
+	default:
+		log.Error("function panicked", append(c.fields(), zap.String("panic", fmt.Sprint(value)), zap.ByteString("stack", debug.Stack()))...)
+	}
+	return &protocol.Refusal{HTTPStatus: 500, AppStatus: 500, Reason: fmt.Errorf("function panicked: %v", value)}
+}
+
+// ended is called when the context ends before the function has returned.
+func (c *call) ended() {
+	defer c.watchers.Done()
+	if c.req.Exited != nil {
+		c.req.Exited()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return
+	}
+	c.since = time.Now()
+	c.watchers.Add(1)
+	c.timer = time.AfterFunc(overdueAfter, c.late)
+}
+
+// late tells of a function that is overdue.
+func (c *call) late() {
+	defer c.watchers.Done()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return
+	}
+	c.overdue = true
+	c.runner.count(1)
+	c.runner.opt.Log.Warn("function does not return though its request has ended", c.fields()...)
+}
+
+// returned is called when the function has returned and the context has ended.
+func (c *call) returned() {
+	c.mu.Lock()
+	c.over = true
+	if c.timer != nil && c.timer.Stop() {
+		c.watchers.Done()
+	}
+	if c.overdue {
+		c.runner.count(-1)
+		c.runner.opt.Log.Info("function that was overdue has returned",
+			append(c.fields(), zap.Duration("late", time.Since(c.since)))...)
+	}
+	c.mu.Unlock()
+	c.watchers.Wait()
+}
+
+func (r *Runner) count(delta int) {
+	r.overdue.Add(int64(delta))
+	if r.opt.Overdue != nil {
+		r.opt.Overdue(delta)
+	}
+}
+
+// fields tell which call it is.
+func (c *call) fields() []zap.Field {
+	script := c.req.Params.Get("SCRIPT_FILENAME")
+	if script == "" {
+		script = c.req.Params.Get("SCRIPT_NAME")
+	}
+	return []zap.Field{
+		zap.Uint64("request", c.req.Serial), zap.String("script", script), zap.String("uri", c.req.Params.Get("REQUEST_URI")),
+	}
+}
