@@ -22,7 +22,7 @@ looks whether the users, folders, scripts and interpreters exist. Each fault is
 a line "file:line:column: path: what is wrong". Exits 78 when there is one.`,
 		Example: "  fcgid check -c /etc/fcgid/fcgid.yaml\n  fcgid check -c fcgid.yaml --dump",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.LoadAndCheck(file, cmd.Flags())
+			cfg, err := config.LoadAndCheck(file, cmd.Flags(), nil)
 			if err != nil {
 				return err
 			}

@@ -125,5 +125,5 @@ func devConfig(dir, socket, private string) (*config.Config, error) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	return config.LoadAndCheck(file, nil)
+	return config.LoadAndCheck(file, nil, nil)
 }

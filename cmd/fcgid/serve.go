@@ -27,7 +27,7 @@ stop gracefully, a second one at once. Every global key of the file can be set b
 a flag or by an environment variable such as FCGID_LOG_LEVEL.`,
 		Example: "  fcgid serve -c /etc/fcgid/fcgid.yaml\n  FCGID_LOG_LEVEL=debug fcgid serve -c fcgid.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(file, func() (*config.Config, error) { return config.LoadAndCheck(file, cmd.Flags()) })
+			return serve(file, func() (*config.Config, error) { return config.LoadAndCheck(file, cmd.Flags(), nil) })
 		},
 	}
 	addConfigFlags(cmd.Flags(), &file)

@@ -1,16 +1,19 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/user"
+	"slices"
 	"strconv"
+	"strings"
 )
 
-// checkMachine looks for what c needs of this machine.
-func (r *report) checkMachine(c *Config) {
+// checkMachine looks for what c needs of this machine and of this program.
+func (r *report) checkMachine(c *Config, functions []string) {
 	for i, p := range c.Pools {
 		key := fmt.Sprintf("pools[%d]", i)
 		for j, l := range p.Listen {
@@ -19,6 +22,14 @@ func (r *report) checkMachine(c *Config) {
 		if p.Process != nil {
 			r.checkProcess(key+".process", p.Process)
 		}
+		if p.Worker != nil {
+			r.checkCommand(key+".worker.command", p.Worker.Command)
+			r.checkDir(key+".worker.dir", p.Worker.Dir)
+		}
+		if p.Function != nil {
+			r.checkFunction(key+".function", p.Function, functions)
+		}
+		r.checkCommand(key+".slow.command", p.Slow.Command)
 	}
 }
 
@@ -50,12 +61,43 @@ func (r *report) checkProcess(key string, p *Process) {
 		}
 	}
 	for i, in := range p.Interpreters {
-		if _, err := exec.LookPath(in.Path); err != nil {
-			r.add(fmt.Sprintf("%s.interpreters[%d]", key, i), "%q cannot be run: %v", in.Path, cause(err))
-		}
+		r.checkProgram(fmt.Sprintf("%s.interpreters[%d]", key, i), in.Path)
 	}
-	if p.Dir != "" {
-		r.checkFolder(key+".dir", p.Dir)
+	r.checkDir(key+".dir", p.Dir)
+}
+
+// checkCommand looks for the program of an argv, if there is one.
+func (r *report) checkCommand(key string, argv []string) {
+	if len(argv) > 0 {
+		r.checkProgram(key+"[0]", argv[0])
+	}
+}
+
+func (r *report) checkProgram(key, path string) {
+	if _, err := exec.LookPath(path); err != nil {
+		r.add(key, "%q cannot be run: %v", path, cause(err))
+	}
+}
+
+func (r *report) checkDir(key, path string) {
+	if path != "" {
+		r.checkFolder(key, path)
+	}
+}
+
+func (r *report) checkFunction(key string, f *Function, functions []string) {
+	if len(functions) == 0 {
+		r.add(key, "this program has no functions")
+	}
+	for i, name := range f.Names {
+		if slices.Contains(functions, name) {
+			continue
+		}
+		hint := didYouMean(cmp.Or(nearest(name, functions, whole), meant(name, functions)))
+		if hint == "" {
+			hint = ": it has " + strings.Join(functions, ", ")
+		}
+		r.add(fmt.Sprintf("%s.names[%d]", key, i), "%q is no function of this program%s", name, hint)
 	}
 }
 

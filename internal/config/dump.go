@@ -7,9 +7,11 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
 )
 
 // YAML writes the effective configuration, every key with its value. Loading
@@ -59,6 +61,8 @@ func plain(value any) any {
 		return x.String()
 	case Interpreter:
 		return x.String()
+	case syscall.Signal:
+		return unix.SignalName(x)
 	}
 	return value
 }

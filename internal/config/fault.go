@@ -66,13 +66,27 @@ func newReport(places map[string]place) *report {
 
 // add reports a fault of the value at key, unless it or a mapping around it has one.
 func (r *report) add(key, format string, args ...any) {
-	for k, more := key, true; more; k, more = parent(k) {
-		if r.muted[k] {
-			return
-		}
+	if r.silent(key) {
+		return
 	}
 	r.muted[key] = true
 	r.addAt(r.find(key), format, args...)
+}
+
+// silent tells that the value at key, or a mapping around it, has its fault.
+func (r *report) silent(key string) bool {
+	for k, more := key, true; more; k, more = parent(k) {
+		if r.muted[k] {
+			return true
+		}
+	}
+	return false
+}
+
+// given tells that the file has a value at key, right or wrong.
+func (r *report) given(key string) bool {
+	_, given := r.places[key]
+	return given
 }
 
 func (r *report) addAt(p place, format string, args ...any) {

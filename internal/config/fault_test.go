@@ -18,6 +18,13 @@ func pool(line string) string {
 	return one + "  " + line + "\n"
 }
 
+// worker is a pool with the given worker block.
+func worker(block string) string {
+	return "pools:\n- name: a\n  listen: unix:/run/a\n  worker: " + block + "\n"
+}
+
+const signalNames = "SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM, SIGABRT, SIGKILL"
+
 var faultTests = []struct {
 	name, text string
 	want       []string
@@ -85,18 +92,132 @@ var faultTests = []struct {
 	{"pool without anything", "pools:\n- {}\n", []string{
 		"f:2:3: pools[0].name: needs a name",
 		"f:2:3: pools[0].listen: needs at least one address",
-		"f:2:3: pools[0].process: needs process: what the pool runs",
+		"f:2:3: pools[0]: needs process, worker or function: what the pool runs",
 	}},
 	{"pool names", one + "- {name: a, listen: unix:/b, process: {root: [/]}}\n- {name: a b, listen: unix:/c, process: {root: [/]}}\n", []string{
 		"f:5:10: pools[1].name: already used at f:2:9 (pools[0].name)",
 		`f:6:10: pools[2].name: "a b" may hold letters, digits, '_', '.' and '-' only`,
 	}},
-	{"worker", "pools:\n- {name: a, listen: unix:/a, worker: {command: [x]}}\n- {name: b, listen: unix:/b, function: {}, process: {root: [x]}}\n", []string{
-		"f:2:30: pools[0].worker: this version runs process pools only",
-		"f:3:30: pools[1].function: this version runs process pools only",
+	{"two runners", "pools:\n- {name: a, listen: unix:/a, worker: {command: [x]}, process: {root: [/]}}\n- {name: b, listen: unix:/b, function: {}, process: {root: [x]}, worker: }\n", []string{
+		`f:2:49: pools[0].worker.command[0]: "x" is not an absolute path`,
+		"f:2:63: pools[0].process: a pool has one of process, worker and function, and this one has worker at f:2:38",
+		"f:3:53: pools[1].process: a pool has one of process, worker and function, and this one has function at f:3:40",
 		`f:3:61: pools[1].process.root[0]: "x" is not an absolute path`,
+		"f:3:74: pools[1].worker: a pool has one of process, worker and function, and this one has function at f:3:40",
+		"f:3:74: pools[1].worker.command: needs a program that accepts FastCGI connections on fd 0: its absolute path, then its arguments",
 	}},
-	{"misspelled process", "pools:\n- {name: a, listen: unix:/a, proces: {}}\n", []string{"f:2:30: pools[0].proces: unknown key (did you mean process?)"}},
+	{"a runner of the wrong shape", "pools:\n- {name: a, listen: unix:/a, worker: 3}\n- {name: b, listen: unix:/b, function: [x]}\n- {name: c, listen: unix:/c, function: {}, worker: x}\n", []string{
+		"f:2:38: pools[0].worker: must be a mapping, not a number",
+		"f:3:40: pools[1].function: must be a mapping, not a list",
+		"f:4:52: pools[2].worker: must be a mapping, not a string",
+	}},
+	{"misspelled runners", "pools:\n- {name: a, listen: unix:/a, proces: {}}\n- {name: b, listen: unix:/b, wroker: {}}\n- {name: c, listen: unix:/c, functions: {}}\n", []string{
+		"f:2:30: pools[0].proces: unknown key (did you mean process?)",
+		"f:3:30: pools[1].wroker: unknown key (did you mean worker?)",
+		"f:4:30: pools[2].functions: unknown key (did you mean function?)",
+	}},
+	{"keys of a runner beside it", worker("{command: [/x]}\n  stder: log\n  kill_grace: 1s\n  max_request: 5\n  comand: [/y]\n  name: [z]"), []string{
+		"f:5:3: pools[0].stder: unknown key (did you mean worker.stderr?)",
+		"f:6:3: pools[0].kill_grace: unknown key",
+		"f:7:3: pools[0].max_request: unknown key (did you mean worker.max_requests?)",
+		"f:8:3: pools[0].comand: unknown key (did you mean worker.command?)",
+		"f:9:3: pools[0].name: given twice, first in line 2",
+	}},
+	{"null runners", "pools:\n- {name: a, listen: unix:/a, worker: }\n- {name: b, listen: unix:/b, process: ~}\n", []string{
+		"f:2:38: pools[0].worker.command: needs a program that accepts FastCGI connections on fd 0: its absolute path, then its arguments",
+		"f:3:39: pools[1].process.root: needs at least one folder, unless scripts is given",
+	}},
+
+	{"worker without command", worker("{max: 2, comand: [x]}\n- {name: b, listen: unix:/b, worker: {command: []}}"), []string{
+		"f:4:20: pools[0].worker.comand: unknown key (did you mean command?)",
+		"f:5:48: pools[1].worker.command: needs a program that accepts FastCGI connections on fd 0: its absolute path, then its arguments",
+	}},
+	{"worker command", worker(`{command: [php-cgi, "a\0", 3]}`) + `- {name: b, listen: unix:/b, worker: {command: /usr/bin/php-cgi -b}}` + "\n" + `- {name: c, listen: unix:/c, worker: {command: ["", ""]}}` + "\n", []string{
+		`f:4:22: pools[0].worker.command[0]: "php-cgi" is not an absolute path`,
+		`f:4:31: pools[0].worker.command[1]: "a\x00" contains NUL`,
+		`f:4:38: pools[0].worker.command[2]: must be a string, not a number: put it in quotes`,
+		`f:5:48: pools[1].worker.command: must be a list, not a string`,
+		`f:6:49: pools[2].worker.command[0]: "" is not an absolute path`,
+	}},
+	{"worker words", worker("{command: [/x], scale: dynamc, dispatch: filo, stderr: both , dir: app, warm_up: [A=1, =, x]}"), []string{
+		`f:4:34: pools[0].worker.scale: "dynamc" is not one of static, dynamic, ondemand (did you mean dynamic?)`,
+		`f:4:52: pools[0].worker.dispatch: "filo" is not one of lifo, fifo (did you mean fifo?)`,
+		`f:4:78: pools[0].worker.dir: "app" is not an absolute path`,
+		`f:4:98: pools[0].worker.warm_up[1]: "=" is not NAME=value`,
+		`f:4:101: pools[0].worker.warm_up[2]: "x" is not NAME=value`,
+	}},
+	{"worker stderr", worker("{command: [/x], stderr: bth}"), []string{
+		`f:4:35: pools[0].worker.stderr: "bth" is not one of log, client, both (did you mean both?)`,
+	}},
+	{"worker counts", worker("{command: [/x], max: 0, min: -1, min_spare: 1.5, max_spare: x, concurrency: 0, spawn_rate: 0, max_requests: 1e9}"), []string{
+		`f:4:32: pools[0].worker.max: must be from 1 to 32768, not 0`,
+		`f:4:40: pools[0].worker.min: must be an integer from 0 to 2147483647, not "-1"`,
+		`f:4:55: pools[0].worker.min_spare: must be an integer, not "1.5"`,
+		`f:4:71: pools[0].worker.max_spare: must be an integer, not "x"`,
+		`f:4:87: pools[0].worker.concurrency: must be from 1 to 32768, not 0`,
+		`f:4:102: pools[0].worker.spawn_rate: must be from 1 to 1000, not 0`,
+		`f:4:119: pools[0].worker.max_requests: must be an integer, not "1e9"`,
+	}},
+	{"absurd worker counts", worker("{command: [/x], max: 1000000000, concurrency: 1000000000, spawn_rate: 1001, max_requests: 9999999999}"), []string{
+		`f:4:32: pools[0].worker.max: must be from 1 to 32768, not 1000000000`,
+		`f:4:57: pools[0].worker.concurrency: must be from 1 to 32768, not 1000000000`,
+		`f:4:81: pools[0].worker.spawn_rate: must be from 1 to 1000, not 1001`,
+		`f:4:101: pools[0].worker.max_requests: must be an integer from 0 to 2147483647, not "9999999999"`,
+	}},
+	{"an absurd number to which max would bend", worker("{command: [/x], min_spare: 1000000000}"), []string{
+		`f:4:38: pools[0].worker.min_spare: must be from 0 to 32768, not 1000000000`,
+	}},
+	{"worker durations and sizes", worker("{command: [/x], idle_timeout: -1s, max_lifetime: 1ms, max_memory: 256, start_timeout: 0, stop_grace: 61m}\n- {name: b, listen: unix:/b, worker: {command: [/x], idle_timeout: 60, max_memory: -1, start_timeout: 2h}}"), []string{
+		`f:4:41: pools[0].worker.idle_timeout: "-1s" is negative`,
+		`f:4:60: pools[0].worker.max_lifetime: must be at least 1s, or 0 for no limit, not 1ms`,
+		`f:4:77: pools[0].worker.max_memory: must be at least 1MiB, or 0 for no limit, not 256 bytes`,
+		`f:4:97: pools[0].worker.start_timeout: must be from 100ms to 1h, not 0s`,
+		`f:4:112: pools[0].worker.stop_grace: must be from 0s to 1h, not 1h1m`,
+		`f:5:68: pools[1].worker.idle_timeout: "60" needs a unit, for example 30s`,
+		`f:5:84: pools[1].worker.max_memory: "-1" is negative`,
+		`f:5:103: pools[1].worker.start_timeout: must be from 100ms to 1h, not 2h`,
+	}},
+	{"stop signals", worker("{command: [/x], stop_signal: SIGTREM}") + `- {name: b, listen: unix:/b, worker: {command: [/x], stop_signal: 15}}
+- {name: c, listen: unix:/c, worker: {command: [/x], stop_signal: stop}}
+- {name: d, listen: unix:/d, worker: {command: [/x], stop_signal: [TERM]}}
+`, []string{
+		`f:4:40: pools[0].worker.stop_signal: "SIGTREM" is not one of ` + signalNames + ` (did you mean SIGTERM?)`,
+		`f:5:67: pools[1].worker.stop_signal: "15" is not one of ` + signalNames,
+		`f:6:67: pools[2].worker.stop_signal: "stop" is not one of ` + signalNames,
+		`f:7:67: pools[3].worker.stop_signal: must be the name of a signal, not a list`,
+	}},
+	{"spares", worker("{command: [/x], max: 4, min: 5, min_spare: 7, max_spare: 6}\n- {name: b, listen: unix:/b, worker: {command: [/x], min_spare: 3, max_spare: 2}}"), []string{
+		"f:4:40: pools[0].worker.min: 5 is more than max, which is 4 at f:4:32",
+		"f:4:54: pools[0].worker.min_spare: 7 is more than max, which is 4 at f:4:32",
+		"f:4:68: pools[0].worker.max_spare: 6 is more than max, which is 4 at f:4:32",
+		"f:5:65: pools[1].worker.min_spare: 3 is more than max_spare, which is 2 at f:5:79",
+	}},
+	{"spares beside a bad max", worker("{command: [/x], max: lots, min: 5, min_spare: 3}"), []string{
+		`f:4:32: pools[0].worker.max: must be an integer, not "lots"`,
+	}},
+	{"spares of other scales", worker("{command: [/x], scale: static, max: 4, min: 5, min_spare: 7, max_spare: 6}\n- {name: b, listen: unix:/b, worker: {command: [/x], scale: ondemand, max: 2, min: 5}}"), nil},
+
+	{"function", "pools:\n- {name: a, listen: unix:/a, function: {names: ['', a, b, a], name: b}}\n- {name: b, listen: unix:/b, function: {names: a}}\n", []string{
+		"f:2:49: pools[0].function.names[0]: is empty: write the name of a function",
+		"f:2:59: pools[0].function.names[3]: already used at f:2:53 (pools[0].function.names[1])",
+		"f:2:63: pools[0].function.name: unknown key (did you mean names?)",
+		"f:3:48: pools[1].function.names: must be a list, not a string",
+	}},
+
+	{"slow", pool("slow: {after: -1s, log: [x], command: [py-spy], aftr: 1}"), []string{
+		`f:5:17: pools[0].slow.after: "-1s" is negative`,
+		`f:5:27: pools[0].slow.log: must be a string, not a list`,
+		`f:5:42: pools[0].slow.command[0]: "py-spy" is not an absolute path`,
+		`f:5:51: pools[0].slow.aftr: unknown key (did you mean after?)`,
+	}},
+	{"slow without after", pool("slow: {log: x}") + "- {name: b, listen: unix:/b, function: {}, slow: {command: [/x]}}\n- {name: c, listen: unix:/c, function: {}, slow: {after: 0, log: x}}\n", []string{
+		"f:5:9: pools[0].slow.after: needs a duration, since log or command is given: what runs for longer is slow; 0 is off",
+		"f:6:50: pools[1].slow.after: needs a duration, since log or command is given: what runs for longer is slow; 0 is off",
+	}},
+	{"slow after the end", pool("slow: {after: 90s}\n  timeout: 1m"), []string{
+		"f:5:17: pools[0].slow.after: 1m30s is never reached: timeout, which is 1m at f:6:12, ends the request",
+	}},
+	{"slow null", pool("slow:"), []string{"f:5:8: pools[0].slow: needs a value"}},
 
 	{"listen is a number", pool("listen: 3"), []string{"f:3:11: pools[0].listen: must be a string, not a number: put it in quotes"}},
 	{"listen is empty", pool("listen: []"), []string{"f:3:11: pools[0].listen: needs at least one address"}},

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/agnivade/levenshtein"
@@ -22,6 +23,9 @@ var (
 	listenType  = reflect.TypeFor[Listen]()
 	listensType = reflect.TypeFor[[]Listen]()
 )
+
+// runners are the keys of a pool that say what it runs.
+var runners = []string{"process", "worker", "function"}
 
 // isMapping tells the structs whose fields are keys from those that are one value.
 func isMapping(t reflect.Type) bool {
@@ -87,28 +91,36 @@ func names(t reflect.Type) []string {
 	return append(own, below...)
 }
 
-// closest returns the candidate whose last name is nearest to what was
+// meant returns the key whose last name is nearest to what was written, "" when
+// none is near.
+func meant(written string, keys []string) string {
+	return nearest(written, keys, func(key string) string { return key[strings.LastIndexByte(key, '.')+1:] })
+}
+
+// nearest returns the candidate of which the given part is nearest to what was
 // written, "" when none is near.
-func closest(written string, candidates []string) string {
-	if len(written) > 40 { // longer than any key: not worth a matrix
+func nearest(written string, candidates []string, part func(string) string) string {
+	if len(written) > 40 { // longer than any of them: not worth a matrix
 		return ""
 	}
 	best, least := "", 1+min(3, 1+len(written)/3)
 	for _, c := range candidates {
-		last := c[strings.LastIndexByte(c, '.')+1:]
-		if d := levenshtein.ComputeDistance(written, last); d < least {
+		if d := levenshtein.ComputeDistance(written, part(c)); d < least {
 			best, least = c, d
 		}
 	}
 	return best
 }
 
+// whole is the part of a candidate that is all of it.
+func whole(s string) string { return s }
+
 // didYouMean is the end of a fault's text, "" when nothing is near.
-func didYouMean(written string, candidates []string) string {
-	if c := closest(written, candidates); c != "" {
-		return " (did you mean " + c + "?)"
+func didYouMean(candidate string) string {
+	if candidate == "" {
+		return ""
 	}
-	return ""
+	return " (did you mean " + candidate + "?)"
 }
 
 // wanted says in words what a value of type t looks like.
@@ -122,6 +134,8 @@ func wanted(t reflect.Type) string {
 		return "an octal mode"
 	case reflect.TypeFor[netip.Prefix]():
 		return "a network"
+	case reflect.TypeFor[syscall.Signal]():
+		return "the name of a signal"
 	}
 	switch t.Kind() {
 	case reflect.Slice:

@@ -59,12 +59,13 @@ func Load(path string, flags *pflag.FlagSet) (*Config, error) {
 }
 
 // LoadAndCheck is Load that looks for what the configuration needs of this
-// machine too: the users and groups of sockets, the folders and exact scripts
-// of pools, their interpreters. A user or group that is a number need not exist.
-func LoadAndCheck(path string, flags *pflag.FlagSet) (*Config, error) {
+// machine too: the users and groups of sockets, the folders, exact scripts and
+// programs of pools. A user or group that is a number need not exist. functions
+// are the names of those compiled into this program, which pools may name.
+func LoadAndCheck(path string, flags *pflag.FlagSet, functions []string) (*Config, error) {
 	return loadAnd(path, flags, func(r *report, c *Config) {
 		r.validate(c)
-		r.checkMachine(c)
+		r.checkMachine(c, functions)
 	})
 }
 
@@ -83,6 +84,7 @@ func loadAnd(path string, flags *pflag.FlagSet, judge func(*report, *Config)) (*
 	if err := r.decode(c, settings, flags); err != nil {
 		return nil, err
 	}
+	r.bend(c)
 	judge(r, c)
 	if err := r.err(); err != nil {
 		return nil, err

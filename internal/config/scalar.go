@@ -6,11 +6,14 @@ import (
 	"math"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
 )
 
 // scalar is the decode hook: the texts of the tree, of variables and of flags
@@ -44,6 +47,8 @@ func scalar(from, to reflect.Value) (any, error) {
 		return parseNetwork(text)
 	case reflect.TypeFor[Interpreter]():
 		return parseInterpreter(text)
+	case reflect.TypeFor[syscall.Signal]():
+		return parseSignal(text)
 	}
 	return text, nil
 }
@@ -133,6 +138,23 @@ func parseInterpreter(text string) (Interpreter, error) {
 
 func isExtension(s string) bool {
 	return len(s) > 1 && s[0] == '.' && !strings.Contains(s, "/")
+}
+
+// stopSignals are those that a program may understand as the order to end,
+// without their SIG.
+var stopSignals = []string{"TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH", "ALRM", "ABRT", "KILL"}
+
+// parseSignal reads the name of one of stopSignals, with or without SIG, in any case.
+func parseSignal(text string) (syscall.Signal, error) {
+	name := strings.TrimPrefix(strings.ToUpper(text), "SIG")
+	if slices.Contains(stopSignals, name) {
+		return unix.SignalNum("SIG" + name), nil
+	}
+	candidate := nearest(name, stopSignals, whole)
+	if candidate != "" {
+		candidate = "SIG" + candidate
+	}
+	return 0, fmt.Errorf("%q is not one of SIG%s%s", text, strings.Join(stopSignals, ", SIG"), didYouMean(candidate))
 }
 
 // formatSize writes n with the largest unit that divides it.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"reflect"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -134,7 +135,8 @@ func (t *tree) fault(n *yaml.Node, at spot, format string, args ...any) {
 // value returns the plain form of n as typ; ok is false if its shape is wrong.
 func (t *tree) value(n *yaml.Node, typ reflect.Type, at spot) (plain any, ok bool) {
 	n = resolve(n)
-	if typ.Kind() == reflect.Pointer {
+	optional := typ.Kind() == reflect.Pointer // its key alone says something
+	if optional {
 		typ = typ.Elem()
 	}
 	t.places[at.key] = t.place(n, at)
@@ -142,6 +144,8 @@ func (t *tree) value(n *yaml.Node, typ reflect.Type, at spot) (plain any, ok boo
 	switch {
 	case !t.spend(n):
 		return nil, false
+	case isNull(n) && optional:
+		return defaults(typ), true
 	case isNull(n):
 		t.fault(n, at, "needs a value")
 		return nil, false
@@ -199,10 +203,11 @@ func (t *tree) mapping(n *yaml.Node, typ reflect.Type, at spot) map[string]any {
 	for _, f := range fields(typ) {
 		known[f.name] = f.typ
 	}
-	for _, e := range t.entries(n, at) {
+	entries := t.entries(n, at)
+	for _, e := range entries {
 		name := e.key.Value
 		if known[name] == nil {
-			t.unknown(e.key, typ, at)
+			t.unknown(e.key, typ, at, entries)
 		} else if v, ok := t.value(e.value, known[name], at.field(name)); ok {
 			out[name] = v
 		}
@@ -212,19 +217,29 @@ func (t *tree) mapping(n *yaml.Node, typ reflect.Type, at spot) map[string]any {
 
 // unknown reports a key that typ does not have. The key that was meant, if one
 // can be told, is not reported as missing.
-func (t *tree) unknown(key *yaml.Node, typ reflect.Type, at spot) {
-	spot := at.field(key.Value)
-	if typ == poolType && (key.Value == "worker" || key.Value == "function") {
-		t.fault(key, spot, "this version runs process pools only")
-		t.explain(at.field("process").key)
-		return
-	}
-	text := "unknown key" + didYouMean(key.Value, names(typ))
+func (t *tree) unknown(key *yaml.Node, typ reflect.Type, at spot, beside []entry) {
+	candidate := meant(key.Value, candidates(typ, beside))
+	text := "unknown key" + didYouMean(candidate)
 	if typ == includedType {
 		text += ": an included file holds pools only"
 	}
-	t.fault(key, spot, "%s", text)
-	t.explain(at.key + "." + closest(key.Value, names(typ)))
+	t.fault(key, at.field(key.Value), "%s", text)
+	t.explain(at.key + "." + candidate)
+}
+
+// candidates lists the keys that an unknown one among entries may have meant: in
+// a pool that says what it runs, none of the other kinds of pool.
+func candidates(typ reflect.Type, entries []entry) []string {
+	given := func(name string) bool {
+		return slices.ContainsFunc(entries, func(e entry) bool { return e.key.Value == name })
+	}
+	if typ != poolType || !slices.ContainsFunc(runners, given) {
+		return names(typ)
+	}
+	return slices.DeleteFunc(names(typ), func(name string) bool {
+		first, _, _ := strings.Cut(name, ".")
+		return slices.Contains(runners, first) && !given(first)
+	})
 }
 
 // explain mutes a key that is absent for a reason already reported.

@@ -40,7 +40,7 @@ func (r *report) validate(c *Config) {
 
 func (r *report) oneOf(key, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
-		r.add(key, "%q is not one of %s%s", value, strings.Join(allowed, ", "), didYouMean(value, allowed))
+		r.add(key, "%q is not one of %s%s", value, strings.Join(allowed, ", "), didYouMean(nearest(value, allowed, whole)))
 	}
 }
 
@@ -96,11 +96,8 @@ func (r *report) pool(key string, p *Pool) {
 			r.add(fmt.Sprintf("%s.pass_env[%d]", key, i), "%q is not the name of a variable", name)
 		}
 	}
-	if p.Process == nil {
-		r.add(key+".process", "needs process: what the pool runs")
-		return
-	}
-	r.process(key+".process", p.Process)
+	r.runners(key, p)
+	r.slow(key, p)
 }
 
 func (r *report) env(key, text string) {
@@ -135,7 +132,7 @@ func (r *report) fileKeys(key string, l Listen, a address) {
 	if a.kind == "unix" {
 		return
 	}
-	_, mode := r.places[key+".mode"] // the field alone may hold the default
+	mode := r.given(key + ".mode") // the field alone may hold the default
 	for name, given := range map[string]bool{"mode": mode, "owner": l.Owner != "", "group": l.Group != ""} {
 		if given {
 			r.add(key+"."+name, "is for unix:/path only")
@@ -186,6 +183,20 @@ func (r *report) process(key string, p *Process) {
 		r.absolute(key+".dir", p.Dir)
 	}
 	r.oneOf(key+".stderr", p.Stderr, "log", "client", "both")
+}
+
+// function looks at the names alone: whether the program has them, the machine
+// check says.
+func (r *report) function(key string, f *Function) {
+	seen := map[string]string{}
+	for i, name := range f.Names {
+		k := fmt.Sprintf("%s.names[%d]", key, i)
+		if name == "" {
+			r.add(k, "is empty: write the name of a function")
+			continue
+		}
+		r.unique(k, name, seen)
+	}
 }
 
 func (r *report) absolute(key, path string) {
