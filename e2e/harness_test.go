@@ -192,6 +192,12 @@ type daemon struct {
 // "pools:", and waits until it is ready. It makes dir its folder.
 func serve(t testing.TB, dir, pools string) *daemon {
 	t.Helper()
+	return serveProgram(t, binary, dir, pools)
+}
+
+// serveProgram is serve with a daemon that has functions of its own.
+func serveProgram(t testing.TB, program, dir, pools string) *daemon {
+	t.Helper()
 	d := &daemon{dir: dir, file: filepath.Join(dir, "fcgid.yaml"), admin: freeAddress(t)}
 	d.configure(pools)
 	t.Cleanup(func() { // after it has ended
@@ -199,7 +205,7 @@ func serve(t testing.TB, dir, pools string) *daemon {
 			t.Errorf("the daemon has a data race:\n%s", tail(d.out.String(), 20000))
 		}
 	})
-	cmd := exec.Command(binary, "serve", "-c", d.file)
+	cmd := exec.Command(program, "serve", "-c", d.file)
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=10") // a second, if not told
 	d.process = start(t, cmd)
 	await(t, "the daemon to be ready", func() bool {

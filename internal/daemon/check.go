@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 
 const defaultConfig = "/etc/fcgid/fcgid.yaml"
 
-func newCheckCommand() *cobra.Command {
+func newCheckCommand(functions functions) *cobra.Command {
 	var file string
 	var dump bool
 	cmd := &cobra.Command{
@@ -22,7 +22,7 @@ looks whether the users, folders, scripts and interpreters exist. Each fault is
 a line "file:line:column: path: what is wrong". Exits 78 when there is one.`,
 		Example: "  fcgid check -c /etc/fcgid/fcgid.yaml\n  fcgid check -c fcgid.yaml --dump",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.LoadAndCheck(file, cmd.Flags(), nil)
+			cfg, err := config.LoadAndCheck(file, cmd.Flags(), functions.names())
 			if err != nil {
 				return err
 			}

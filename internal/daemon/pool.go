@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -20,8 +20,9 @@ import (
 
 // A pool is a configured pool at work: its server and its endpoints.
 type pool struct {
-	name   string
-	server *server.Server
+	name    string
+	started time.Time
+	server  *server.Server
 
 	mu        sync.Mutex // guards the fields below
 	cfg       config.Pool
@@ -40,7 +41,7 @@ type endpoint struct {
 
 // newPool returns a pool that serves nothing yet.
 func (d *daemon) newPool(cfg config.Pool, settings server.Settings) *pool {
-	p := &pool{name: cfg.Name, cfg: cfg, settings: settings, endpoints: make(map[string]*endpoint)}
+	p := &pool{name: cfg.Name, started: time.Now(), cfg: cfg, settings: settings, endpoints: make(map[string]*endpoint)}
 	m := d.metrics.pool(cfg.Name)
 	p.server = server.New(settings, server.Options{
 		Log: d.logs.With(zap.String("pool", cfg.Name)),
@@ -59,11 +60,16 @@ func (d *daemon) newPool(cfg config.Pool, settings server.Settings) *pool {
 // settings are what a pool's configuration means to its server.
 func (d *daemon) settings(cfg *config.Pool, global *config.Config) server.Settings {
 	l := cfg.Limits
+	run, maxReqs := d.newRunner(cfg)
 	if l.MaxReqs == 0 {
-		l.MaxReqs = 4 * runtime.GOMAXPROCS(0)
+		l.MaxReqs = maxReqs
+	}
+	var abandon time.Duration
+	if cfg.Function != nil {
+		abandon = time.Second // nothing can end a function that does not return
 	}
 	return server.Settings{
-		Runner: d.newProcess(cfg),
+		Runner: run,
 		Limits: server.Limits{
 			MaxConns: l.MaxConns, MaxReqs: l.MaxReqs, Multiplex: l.Multiplex,
 			Queue: l.Queue, QueueTimeout: l.QueueTimeout,
@@ -73,7 +79,25 @@ func (d *daemon) settings(cfg *config.Pool, global *config.Config) server.Settin
 		Timeout:     cfg.Timeout,
 		IgnoreAbort: cfg.OnClientAbort == "ignore",
 		Grace:       global.ShutdownTimeout,
+		Abandon:     abandon,
 	}
+}
+
+// newRunner returns what does a pool's requests, and how many at once unless
+// limits.max_reqs says it.
+func (d *daemon) newRunner(cfg *config.Pool) (run server.Runner, maxReqs int) {
+	if cfg.Function != nil {
+		return d.newFunction(cfg), 1024
+	}
+	return d.newProcess(cfg), 4 * runtime.GOMAXPROCS(0)
+}
+
+// runnerKind is the key of a pool's configuration that says what it runs.
+func runnerKind(cfg *config.Pool) string {
+	if cfg.Function != nil {
+		return "function"
+	}
+	return "process"
 }
 
 func (d *daemon) newProcess(cfg *config.Pool) *runner.Process {
@@ -112,7 +136,12 @@ func (d *daemon) serve(p *pool, l *listen.Listener) {
 	d.logs.Info("listening", zap.String("pool", p.name), zap.String("address", l.Options().Address))
 	p.serving.Go(func() {
 		defer stop()
-		if err := p.server.Serve(ctx, l); err != nil {
+		err := p.server.Serve(ctx, l)
+		switch {
+		case err == nil:
+		case errors.Is(err, server.ErrAbandoned):
+			d.logs.Warn("pool stopped with functions that do not return", zap.String("pool", p.name), zap.Error(err))
+		default:
 			d.broken(errors.Join(errors.New("pool "+p.name+" cannot accept connections"), err))
 		}
 	})

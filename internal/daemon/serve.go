@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"github.com/fcgid/fcgid/internal/config"
 )
 
-func newServeCommand() *cobra.Command {
+func newServeCommand(functions functions) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -27,7 +27,9 @@ stop gracefully, a second one at once. Every global key of the file can be set b
 a flag or by an environment variable such as FCGID_LOG_LEVEL.`,
 		Example: "  fcgid serve -c /etc/fcgid/fcgid.yaml\n  FCGID_LOG_LEVEL=debug fcgid serve -c fcgid.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(file, func() (*config.Config, error) { return config.LoadAndCheck(file, cmd.Flags(), nil) })
+			return serve(file, functions, func() (*config.Config, error) {
+				return config.LoadAndCheck(file, cmd.Flags(), functions.names())
+			})
 		},
 	}
 	addConfigFlags(cmd.Flags(), &file)
@@ -62,7 +64,7 @@ func (s *signals) release() {
 }
 
 // serve runs the daemon until a signal stops it.
-func serve(file string, load func() (*config.Config, error)) error {
+func serve(file string, functions functions, load func() (*config.Config, error)) error {
 	signals := catchSignals()
 	defer signals.release()
 
@@ -70,7 +72,7 @@ func serve(file string, load func() (*config.Config, error)) error {
 	if err != nil {
 		return err
 	}
-	d, err := newDaemon(file, cfg)
+	d, err := newDaemon(file, functions, cfg)
 	if err != nil {
 		return err
 	}

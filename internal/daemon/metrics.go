@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"runtime"
@@ -30,6 +30,7 @@ type metrics struct {
 	cpu           *prometheus.CounterVec
 	protocol      *prometheus.CounterVec
 	refused       *prometheus.CounterVec
+	overdue       *prometheus.GaugeVec
 }
 
 func newMetrics() *metrics {
@@ -52,6 +53,9 @@ func newMetrics() *metrics {
 		cpu:           counter("fcgid_process_cpu_seconds_total", "CPU time of programs that have exited, user and system.", "pool"),
 		protocol:      counter("fcgid_protocol_errors_total", "Input that breaks the FastCGI protocol.", "pool", "kind"),
 		refused:       counter("fcgid_connections_refused_total", "Connections that allow or allow_uids did not let in.", "pool"),
+		overdue: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "fcgid_functions_overdue", Help: "Functions that still run though their requests have ended.",
+		}, []string{"pool"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "fcgid_build_info", Help: "Always 1.",
@@ -60,7 +64,7 @@ func newMetrics() *metrics {
 	info.Set(1)
 	m.registry.MustRegister(
 		info, m.reloadOK, m.reloadTime, m.reloads, m.requests, m.responses, m.duration, m.queueWait, m.starts,
-		m.startDuration, m.exits, m.cpu, m.protocol, m.refused,
+		m.startDuration, m.exits, m.cpu, m.protocol, m.refused, m.overdue,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	m.reloads.WithLabelValues("success")
@@ -161,7 +165,7 @@ func (p *poolMetrics) exited(reason string, usage *syscall.Rusage) {
 func (m *metrics) forget(pool string) {
 	by := prometheus.Labels{"pool": pool}
 	for _, vec := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
-		m.requests, m.responses, m.duration, m.queueWait, m.starts, m.startDuration, m.exits, m.cpu, m.protocol, m.refused,
+		m.requests, m.responses, m.duration, m.queueWait, m.starts, m.startDuration, m.exits, m.cpu, m.protocol, m.refused, m.overdue,
 	} {
 		vec.DeletePartialMatch(by)
 	}

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -64,7 +64,7 @@ func dev(cmd *cobra.Command, dir, address string) error {
 	if err != nil {
 		return err
 	}
-	d, err := newDaemon("", cfg)
+	d, err := newDaemon("", functions{}, cfg)
 	if err != nil {
 		return err
 	}

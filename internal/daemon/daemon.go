@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -18,13 +18,14 @@ import (
 // A daemon is all that `fcgid serve` keeps: the pools, the logs, the metrics
 // and the admin server. Its methods but status are called by one goroutine.
 type daemon struct {
-	file     string
-	started  time.Time
-	logs     *logs
-	metrics  *metrics
-	children runner.Children
-	admin    *adminServer
-	failed   chan error // a listener broke
+	file      string
+	functions functions
+	started   time.Time
+	logs      *logs
+	metrics   *metrics
+	children  runner.Children
+	admin     *adminServer
+	failed    chan error // a listener broke
 
 	retiring sync.WaitGroup
 
@@ -43,13 +44,13 @@ type reloadStatus struct {
 	Error string    `json:"error,omitempty"`
 }
 
-func newDaemon(file string, cfg *config.Config) (*daemon, error) {
+func newDaemon(file string, functions functions, cfg *config.Config) (*daemon, error) {
 	logs, err := newLogs(cfg)
 	if err != nil {
 		return nil, err
 	}
 	d := &daemon{
-		file: file, started: time.Now(), logs: logs, metrics: newMetrics(),
+		file: file, functions: functions, started: time.Now(), logs: logs, metrics: newMetrics(),
 		pools: make(map[string]*pool), failed: make(chan error, 1),
 	}
 	d.metrics.registry.MustRegister(poolCollector{d.list})

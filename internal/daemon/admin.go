@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -143,7 +143,7 @@ type (
 		ConnectionsTotal int64           `json:"connections_total"`
 		Running          int             `json:"requests_running"`
 		Queued           int             `json:"requests_queued"`
-		Requests         []requestStatus `json:"requests"`
+		Requests         []requestStatus `json:"requests,omitzero"`
 	}
 	listenStatus struct {
 		Address     string  `json:"address"`
@@ -191,13 +191,14 @@ func (d *daemon) serveStatus(w http.ResponseWriter, _ *http.Request) {
 func (p *pool) status() poolStatus {
 	s := p.server.Snapshot()
 	status := poolStatus{
-		Name: p.name, Runner: "process", State: "serving", Listeners: []listenStatus{},
+		Name: p.name, State: "serving", Listeners: []listenStatus{},
 		Limits:      limitStatus{s.Limits.MaxConns, s.Limits.MaxReqs, s.Limits.Multiplex, s.Limits.Queue},
 		Connections: s.Connections, ConnectionsTotal: s.ConnectionsTotal,
 		Running: s.InFlight, Queued: s.Queued, Requests: []requestStatus{},
 	}
 	waiting := p.acceptQueues()
 	p.mu.Lock()
+	status.Runner = runnerKind(&p.cfg)
 	if p.draining {
 		status.State = "draining"
 	}

@@ -1,0 +1,39 @@
+// Command functions is a daemon whose functions misbehave.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/fcgid/fcgid"
+	"github.com/fcgid/fcgid/fcgi"
+)
+
+func main() {
+	var functions fcgi.Registry
+	functions.Register("panic", func(context.Context, *fcgi.Request) (uint32, error) { panic("out of cheese") })
+	functions.Register("deaf", deaf)
+	functions.Register("obedient", func(ctx context.Context, _ *fcgi.Request) (uint32, error) {
+		<-ctx.Done()
+		return 0, context.Cause(ctx)
+	})
+	functions.Register("status", func(_ context.Context, req *fcgi.Request) (uint32, error) {
+		_, err := io.WriteString(req.Stdout, "Content-Type: text/plain\n\nseven\n")
+		return 7, err
+	})
+	fcgid.Main(&functions)
+}
+
+// deaf returns when the file named by the query is there, whatever its context says.
+func deaf(_ context.Context, req *fcgi.Request) (uint32, error) {
+	for {
+		if _, err := os.Stat(req.Params.Get("QUERY_STRING")); err == nil {
+			_, err := fmt.Fprint(req.Stdout, "Content-Type: text/plain\n\nat last\n")
+			return 0, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

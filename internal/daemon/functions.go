@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/fcgid/fcgid/fcgi"
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/function"
+)
+
+// reserved begins the names of the functions that every fcgid has.
+const reserved = "fcgid."
+
+// ownFunctions are those functions. Each is made for the pool of that name.
+var ownFunctions = map[string]func(d *daemon, pool string) fcgi.HandlerFunc{
+	reserved + "ping":   func(*daemon, string) fcgi.HandlerFunc { return ping },
+	reserved + "echo":   func(*daemon, string) fcgi.HandlerFunc { return echo },
+	reserved + "status": (*daemon).statusFunction,
+}
+
+// functions are those that pools can answer with: our own and a program's.
+type functions struct{ added *fcgi.Registry }
+
+func newFunctions(added *fcgi.Registry) functions {
+	if added == nil {
+		return functions{}
+	}
+	for _, name := range added.Names() {
+		if strings.HasPrefix(name, reserved) {
+			panic(fmt.Sprintf("fcgid: function %q: names that begin with %q are fcgid's own", name, reserved))
+		}
+	}
+	return functions{added}
+}
+
+// names are all of them, in order.
+func (f functions) names() []string {
+	names := slices.Collect(maps.Keys(ownFunctions))
+	if f.added != nil {
+		names = append(names, f.added.Names()...)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// newFunction is the runner of a function pool.
+func (d *daemon) newFunction(cfg *config.Pool) *function.Runner {
+	names := cfg.Function.Names
+	if len(names) == 0 {
+		names = d.functions.names()
+	}
+	registry := new(fcgi.Registry)
+	for _, name := range names {
+		registry.Register(name, d.handler(name, cfg.Name))
+	}
+	overdue := d.metrics.overdue.WithLabelValues(cfg.Name)
+	return function.New(function.Options{
+		Call:    fcgi.HandlerFunc(registry.Respond).Run,
+		Log:     d.logs.With(zap.String("pool", cfg.Name)),
+		Overdue: func(delta int) { overdue.Add(float64(delta)) },
+	})
+}
+
+// handler is the function of that name, which config has found to be there.
+func (d *daemon) handler(name, pool string) fcgi.HandlerFunc {
+	if own := ownFunctions[name]; own != nil {
+		return own(d, pool)
+	}
+	_, h, _ := d.functions.added.Lookup(fcgi.Params{{Name: "SCRIPT_FILENAME", Value: name}})
+	return h
+}
+
+const plainHeader = "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n"
+
+// ping answers that the pool is there.
+func ping(_ context.Context, req *fcgi.Request) (uint32, error) {
+	_, err := io.WriteString(req.Stdout, plainHeader+"pong\n")
+	return 0, err
+}
+
+// echo answers with the request's variables, a line each in the order in which
+// they came, and the size and SHA-256 digest of its body. What could be taken for
+// the end of a line is quoted.
+func echo(_ context.Context, req *fcgi.Request) (uint32, error) {
+	digest := sha256.New()
+	size, err := io.Copy(digest, req.Stdin)
+	if err != nil {
+		return 0, err
+	}
+	var page strings.Builder
+	page.WriteString(plainHeader)
+	for _, p := range req.Params {
+		fmt.Fprintf(&page, "%s=%s\n", printable(p.Name), printable(p.Value))
+	}
+	fmt.Fprintf(&page, "\nbody: %d bytes, sha256 %x\n", size, digest.Sum(nil))
+	_, err = io.WriteString(req.Stdout, page.String())
+	return 0, err
+}
+
+func printable(s string) string {
+	if quoted := strconv.Quote(s); strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return quoted
+	}
+	return s
+}
