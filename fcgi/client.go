@@ -21,8 +21,13 @@ const (
 	stdinGrace = 100 * time.Millisecond
 )
 
-// A Client speaks to one application over one connection. Its methods may be
-// called at the same time: requests share the connection if the application
+// A Client speaks to one application over one connection, and does not connect
+// again: once that is closed, each call returns a net.ErrClosed, has sent nothing,
+// and it is time for another Dial. It is closed after a request without KeepConn,
+// after one that was given up while it had the connection to itself, and when the
+// application closes it.
+//
+// Its methods may be called at the same time: requests share the connection if the application
 // says that it multiplexes, and else take turns at it, first come, first served.
 //
 // A request without KeepConn never shares, since the application closes the

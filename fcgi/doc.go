@@ -29,5 +29,6 @@
 //
 // # Stability
 //
-// This is the one Go package of this module that is promised to stay.
+// This package, and the function Main of the module's root package, are the Go API
+// of this module that is promised to stay.
 package fcgi

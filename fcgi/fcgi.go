@@ -41,9 +41,9 @@ func (s ProtocolStatus) String() string { return protocol.Status(s).String() }
 
 // The names that [Client.Values] may ask for.
 const (
-	MaxConns  = protocol.MaxConns
-	MaxReqs   = protocol.MaxReqs
-	MpxsConns = protocol.MpxsConns
+	MaxConns  = "FCGI_MAX_CONNS"  // connections at once
+	MaxReqs   = "FCGI_MAX_REQS"   // requests at once
+	MpxsConns = "FCGI_MPXS_CONNS" // "1": several requests at once on a connection
 )
 
 // ErrNoEnd tells that the connection was lost or closed before the end of a
@@ -144,7 +144,7 @@ func (r *Request) Flush() error {
 	return nil
 }
 
-// A Result is how a request ended.
+// A Result is how a request ended. Beside an error it means nothing.
 type Result struct {
 	// AppStatus is the exit status of a CGI program. It says nothing unless
 	// ProtocolStatus is StatusRequestComplete.

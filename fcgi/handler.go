@@ -43,9 +43,14 @@ var (
 // short: then appStatus is sent, or 500 if it is 0. A panic is an error of that
 // request alone, logged with its stack, but for http.ErrAbortHandler.
 //
-// ctx ends when nobody waits for the answer any more, or nobody may; see
-// [ErrAborted] and the others. The client has its answer then, if there is one to
-// give, and what the handler still does is its own affair: it should return soon.
+// The header may end its lines with "\n", and "Status: 404 Not Found" in it is the
+// HTTP status, 200 without one.
+//
+// ctx ends before the handler has returned when the web server aborts the request
+// or goes away, when a timeout is over, and when the server is stopped;
+// context.Cause says which, see [ErrAborted]. The request is answered at that
+// moment, with 408 or 503 where anybody is there to see it. The handler should
+// return soon: nothing can end it, and nobody takes what it still writes.
 type HandlerFunc func(ctx context.Context, req *Request) (appStatus uint32, err error)
 
 // Run is for the server of this module, which knows requests in another form.

@@ -17,7 +17,8 @@ import (
 // missing), with the scheme and Host; RemoteAddr is REMOTE_ADDR and REMOTE_PORT;
 // TLS is set when HTTPS is "on". Of a repeated param the last one wins, but
 // header fields are joined. RequestURI is set as by net/http's own server. One
-// that makes no http.Request is answered with 400. Further params, such as
+// that makes no http.Request is answered with 400: it needs REQUEST_METHOD,
+// SERVER_PROTOCOL, and REQUEST_URI or SCRIPT_NAME at least. Further params, such as
 // REMOTE_USER, are in [ParamsFromContext].
 //
 // Body streams Stdin. It fails with io.ErrUnexpectedEOF when it ends before

@@ -13,8 +13,9 @@ import (
 )
 
 // A Registry is a set of functions with names, of which a request names one in
-// SCRIPT_FILENAME. Nothing else can be called through it. The zero value is
-// empty and ready; its methods may be called at the same time.
+// SCRIPT_FILENAME. Nothing else can be called through it. Its method Respond is
+// the Handler of a [Server] that answers with all of them. The zero value is empty
+// and ready; its methods may be called at the same time.
 type Registry struct {
 	mu        sync.RWMutex // guards the field below
 	functions map[string]HandlerFunc
@@ -24,7 +25,8 @@ type Registry struct {
 const maxName = 255
 
 // Register gives h a name, such as "orders" or "shop.orders", or one with
-// slashes, which is found only if a request gives it as a whole.
+// slashes, which is found only if a request gives it as a whole, with or without
+// a slash before it.
 //
 // It panics when the name is taken, empty, longer than 255 bytes, not UTF-8 or
 // has control characters; when its last path element is empty, "." or ".."; and
@@ -67,23 +69,16 @@ func (r *Registry) Names() []string {
 }
 
 // Lookup finds the function that a request means: the one whose name is the whole
-// SCRIPT_FILENAME, else the one whose name is its last path element. So all of
+// SCRIPT_FILENAME, or that without its first slash, else the one whose name is its
+// last path element. So all of
 // "orders", "/srv/www/orders" and Apache's "proxy:fcgi://localhost/orders" mean
 // "orders", and "orders/" means none. When SCRIPT_FILENAME is missing or empty,
 // SCRIPT_NAME is taken in the same way. Names are compared byte by byte.
 func (r *Registry) Lookup(p Params) (name string, h HandlerFunc, ok bool) {
-	asked := p.Get("SCRIPT_FILENAME")
-	if asked == "" {
-		asked = p.Get("SCRIPT_NAME")
-	}
-	if strings.HasPrefix(asked, "proxy:balancer://") {
-		// Apache leaves the query string there: it is the client's, and must
-		// not name a function.
-		asked, _, _ = strings.Cut(asked, "?")
-	}
+	asked := askedName(p)
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	for _, name := range [...]string{asked, lastElement(asked)} {
+	for _, name := range [...]string{asked, strings.TrimPrefix(asked, "/"), lastElement(asked)} {
 		if len(name) > maxName {
 			continue
 		}
@@ -94,6 +89,20 @@ func (r *Registry) Lookup(p Params) (name string, h HandlerFunc, ok bool) {
 	return "", nil, false
 }
 
+// askedName is what a request names its function by.
+func askedName(p Params) string {
+	asked := p.Get("SCRIPT_FILENAME")
+	if asked == "" {
+		asked = p.Get("SCRIPT_NAME")
+	}
+	if strings.HasPrefix(asked, "proxy:balancer://") {
+		// Apache leaves the query string there: it is the client's, and must
+		// not name a function.
+		asked, _, _ = strings.Cut(asked, "?")
+	}
+	return asked
+}
+
 // lastElement is what follows the last slash.
 func lastElement(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
@@ -102,7 +111,7 @@ func lastElement(path string) string { return path[strings.LastIndexByte(path, '
 func (r *Registry) Respond(ctx context.Context, req *Request) (appStatus uint32, err error) {
 	_, h, ok := r.Lookup(req.Params)
 	if !ok {
-		return 404, &StatusError{Status: 404, Err: errors.New("request names no registered function")}
+		return 404, &StatusError{Status: 404, Err: fmt.Errorf("no function is registered by the name %.300q", askedName(req.Params))}
 	}
 	return h(ctx, req)
 }

@@ -54,19 +54,19 @@ type Server struct {
 	// ended. MaxConns, MaxReqs and this are what a web server is told that asks
 	// with GET_VALUES.
 	NoMultiplex bool
-	// Queue is how many requests may wait while MaxReqs run. One more is
+	// MaxQueue is how many requests may wait while MaxReqs run. One more is
 	// answered with 503. Negative: none waits. Default: 256.
-	Queue int
+	MaxQueue int
 	// QueueTimeout is how long a request may wait. Then it is answered with 503.
 	// Default: 10 s.
 	QueueTimeout time.Duration
 
-	// Params is how many bytes the params of a request may have. One with more
+	// MaxParams is how many bytes the params of a request may have. One with more
 	// is answered with 431. Default: 256 KiB.
-	Params int64
-	// Body is how many bytes may come on Stdin. More is answered with 413.
+	MaxParams int64
+	// MaxBody is how many bytes may come on Stdin. More is answered with 413.
 	// Default: 1 GiB.
-	Body int64
+	MaxBody int64
 	// BodyMemory is how many bytes of a body are held in memory, for each
 	// request, before a file is used. Negative: none. Default: 64 KiB.
 	BodyMemory int64
@@ -86,7 +86,8 @@ type Server struct {
 	IdleTimeout time.Duration
 	// Timeout is how long a handler may take. Then the request is answered with
 	// 408, at once, and ctx ends; a handler that has not returned a second later
-	// is logged. Default: no limit.
+	// is logged. It does not count for MaxReqs, so a handler that never returns
+	// costs memory each time. Default: no limit.
 	Timeout time.Duration
 	// IgnoreAbort lets handlers run to their end though nobody waits for it any more.
 	IgnoreAbort bool
@@ -114,6 +115,11 @@ func Serve(ctx context.Context, l net.Listener, h HandlerFunc) error {
 // Serve accepts connections of l, of any kind, and answers their requests until
 // ctx ends. Then it closes l, lets requests go on for ShutdownTimeout, ends those
 // that are left, and returns nil when nothing that it has started is left.
+//
+// A Unix socket of net.Listen has the permissions that the umask leaves it: for a
+// web server of another user it needs an os.Chmod or os.Chown. A program that is
+// started with its socket as descriptor 0, as by spawn-fcgi, gets it by
+// net.FileListener(os.Stdin).
 //
 // It returns an error when l breaks, and when there are handlers that do not
 // return though their contexts have ended: four seconds after that it gives up
@@ -143,8 +149,8 @@ func (s *Server) init() {
 		Runner: function.New(function.Options{Call: s.Handler.Run, Log: log}),
 		Limits: server.Limits{
 			MaxConns: orDefault(s.MaxConns, defaultMaxConns), MaxReqs: orDefault(s.MaxReqs, defaultMaxReqs), Multiplex: !s.NoMultiplex,
-			Queue: orDefault(s.Queue, defaultQueue), QueueTimeout: orDefault(s.QueueTimeout, defaultQueueTimeout),
-			Params: orDefault(s.Params, defaultParams), Body: orDefault(s.Body, defaultBody),
+			Queue: orDefault(s.MaxQueue, defaultQueue), QueueTimeout: orDefault(s.QueueTimeout, defaultQueueTimeout),
+			Params: orDefault(s.MaxParams, defaultParams), Body: orDefault(s.MaxBody, defaultBody),
 			BodyMemory: orDefault(s.BodyMemory, defaultBodyMemory), EarlyResponse: s.EarlyResponse,
 			ReadTimeout: orDefault(s.ReadTimeout, defaultReadTimeout), WriteTimeout: orDefault(s.WriteTimeout, defaultWriteTimeout),
 			IdleTimeout: orDefault(s.IdleTimeout, 0),

@@ -198,7 +198,7 @@ func TestMaxConns(t *testing.T) {
 // Server has one set of limits, whatever listeners it serves.
 func TestMaxReqsAndQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &fcgi.Server{Handler: untilDone, MaxReqs: 1, Queue: 1, QueueTimeout: time.Second, ShutdownTimeout: -1}
+		s := &fcgi.Server{Handler: untilDone, MaxReqs: 1, MaxQueue: 1, QueueTimeout: time.Second, ShutdownTimeout: -1}
 		a, b := serve(t, s).dial(), serve(t, s).dial()
 		a.send(wiretest.Get(1, true))
 		synctest.Wait()
@@ -216,7 +216,7 @@ func TestMaxReqsAndQueue(t *testing.T) {
 
 func TestNoQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(t, &fcgi.Server{Handler: untilDone, MaxReqs: 1, Queue: -1, ShutdownTimeout: -1}).dial()
+		w := serve(t, &fcgi.Server{Handler: untilDone, MaxReqs: 1, MaxQueue: -1, ShutdownTimeout: -1}).dial()
 		w.send(wiretest.Get(1, true))
 		synctest.Wait()
 		w.send(wiretest.Get(2, true))
@@ -238,7 +238,7 @@ func TestNoMultiplex(t *testing.T) {
 
 func TestBodyTooLarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(t, &fcgi.Server{Handler: echo, Body: 10}).dial()
+		w := serve(t, &fcgi.Server{Handler: echo, MaxBody: 10}).dial()
 		w.send(wiretest.Post(1, true, "eleven byte"))
 		w.wantPage(1, 413, 413)
 		w.send(wiretest.Post(2, true, "ten bytes!"))
@@ -400,7 +400,7 @@ func TestServeAbandonsHandlers(t *testing.T) {
 		stop()
 		a.wantPage(1, 503, 503)
 		b.wantPage(1, 503, 503)
-		if err := <-end; err == nil || !strings.Contains(err.Error(), "2 requests") {
+		if err := <-end; err == nil || !strings.Contains(err.Error(), "2 are left") {
 			t.Errorf("Serve: %v", err)
 		}
 		if took := time.Since(began); took != 4*time.Second {

@@ -204,13 +204,17 @@ var faultTests = []struct {
 		"f:3:48: pools[1].function.names: must be a list, not a string",
 	}},
 
+	{"programs' keys in a pool of functions", "pools:\n- name: a\n  listen: unix:/run/a\n  function: {}\n  env: [A=b]\n  slow: {after: 1s, command: [/bin/ps]}\n", []string{
+		`f:5:8: pools[0].env: is for programs, and a pool of functions starts none`,
+		`f:6:30: pools[0].slow.command: is for programs, and a pool of functions starts none`,
+	}},
 	{"slow", pool("slow: {after: -1s, log: [x], command: [py-spy], aftr: 1}"), []string{
 		`f:5:17: pools[0].slow.after: "-1s" is negative`,
 		`f:5:27: pools[0].slow.log: must be a string, not a list`,
 		`f:5:42: pools[0].slow.command[0]: "py-spy" is not an absolute path`,
 		`f:5:51: pools[0].slow.aftr: unknown key (did you mean after?)`,
 	}},
-	{"slow without after", pool("slow: {log: x}") + "- {name: b, listen: unix:/b, function: {}, slow: {command: [/x]}}\n- {name: c, listen: unix:/c, function: {}, slow: {after: 0, log: x}}\n", []string{
+	{"slow without after", pool("slow: {log: x}") + "- {name: b, listen: unix:/b, function: {}, slow: {log: y}}\n- {name: c, listen: unix:/c, function: {}, slow: {after: 0, log: x}}\n", []string{
 		"f:5:9: pools[0].slow.after: needs a duration, since log or command is given: what runs for longer is slow; 0 is off",
 		"f:6:50: pools[1].slow.after: needs a duration, since log or command is given: what runs for longer is slow; 0 is off",
 	}},

@@ -59,6 +59,16 @@ func (r *report) runners(key string, p *Pool) {
 	}
 	if p.Function != nil {
 		r.function(key+".function", p.Function)
+		r.noPrograms(key, p)
+	}
+}
+
+// noPrograms reports keys that mean nothing in a pool which starts no program.
+func (r *report) noPrograms(key string, p *Pool) {
+	for name, list := range map[string][]string{".env": p.Env, ".slow.command": p.Slow.Command} {
+		if len(list) > 0 {
+			r.add(key+name, "is for programs, and a pool of functions starts none")
+		}
 	}
 }
 

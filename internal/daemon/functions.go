@@ -15,6 +15,7 @@ import (
 	"github.com/fcgid/fcgid/fcgi"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/function"
+	"github.com/fcgid/fcgid/internal/protocol"
 )
 
 // reserved begins the names of the functions that every fcgid has.
@@ -63,9 +64,16 @@ func (d *daemon) newFunction(cfg *config.Pool) *function.Runner {
 		registry.Register(name, d.handler(name, cfg.Name))
 	}
 	overdue := d.metrics.overdue.WithLabelValues(cfg.Name)
+	log := d.logs.With(zap.String("pool", cfg.Name))
+	call := fcgi.HandlerFunc(registry.Respond).Run
 	return function.New(function.Options{
-		Call:    fcgi.HandlerFunc(registry.Respond).Run,
-		Log:     d.logs.With(zap.String("pool", cfg.Name)),
+		Call: func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			stderr := functionStderr{log: log, req: req}
+			defer stderr.flush()
+			req.Stderr = &stderr
+			return call(ctx, req)
+		},
+		Log:     log,
 		Overdue: func(delta int) { overdue.Add(float64(delta)) },
 	})
 }

@@ -57,6 +57,10 @@ const requestExample = `  # run a CGI script and show its header
   fcgid request tcp:127.0.0.1:9000 --script /srv/cgi-bin/upload -X PUT -d @big.iso \
     -p CONTENT_TYPE=application/octet-stream -p PATH_INFO=/big.iso
 
+  # call a function, or a page of a Go web application
+  fcgid request unix:/run/fcgid/functions.sock --script fcgid.ping
+  fcgid request unix:/run/app/app.sock -p REQUEST_URI=/hello/world
+
   # ask for the limits
   fcgid request unix:/run/fcgid/cgi.sock --values`
 
@@ -89,7 +93,7 @@ func newRequestCommand() *cobra.Command {
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{2, err.Error()} })
 	f := cmd.Flags()
-	f.StringVar(&o.script, "script", "", "SCRIPT_FILENAME: `/abs/path` of a program, as the application sees it")
+	f.StringVar(&o.script, "script", "", "SCRIPT_FILENAME: `/abs/path` of a program, as the application sees it, or a function's name")
 	f.StringVarP(&o.method, "method", "X", "", "REQUEST_METHOD (default GET, or POST with -d)")
 	f.StringVar(&o.query, "query", "", "QUERY_STRING")
 	f.StringArrayVarP(&o.params, "param", "p", nil, "one more variable, `NAME=VALUE` (repeatable)")
@@ -97,7 +101,7 @@ func newRequestCommand() *cobra.Command {
 	f.StringVar(&o.role, "role", "responder", "responder, authorizer or filter")
 	f.BoolVarP(&o.include, "include", "i", false, "show the header of the answer")
 	f.BoolVar(&o.values, "values", false, "ask GET_VALUES for the limits and send no request")
-	f.DurationVar(&o.timeout, "timeout", 0, "give up after this time, 0 is never")
+	f.DurationVar(&o.timeout, "timeout", 0, "give up after this time, and two seconds more for the application to end the request; 0 is never")
 	return cmd
 }
 

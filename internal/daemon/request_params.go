@@ -85,8 +85,8 @@ func (o *requestOptions) check(flags *pflag.FlagSet) error {
 		return usageErrorf("--timeout %v is negative", o.timeout)
 	case o.values:
 		return o.checkValues(flags)
-	case o.script != "" && !filepath.IsAbs(o.script):
-		return usageErrorf("--script %q is not an absolute path", o.script)
+	case strings.Contains(o.script, "/") && !filepath.IsAbs(o.script):
+		return usageErrorf("--script %q is neither an absolute path nor the name of a function", o.script)
 	case flags.Changed("method") && !isToken(o.method):
 		return usageErrorf("--method %q is no method", o.method)
 	}
@@ -206,7 +206,7 @@ func (o *requestOptions) standardParams(body requestBody) fcgi.Params {
 	name, root := "/", "/"
 	var p fcgi.Params
 	if o.script != "" {
-		name, root = "/"+filepath.Base(o.script), filepath.Dir(o.script)
+		name, root = "/"+filepath.Base(o.script), filepath.Dir(filepath.Join("/", o.script))
 		p.Add("SCRIPT_FILENAME", o.script)
 	}
 	p.Add("QUERY_STRING", o.query)

@@ -202,7 +202,7 @@ func TestRequestUsage(t *testing.T) {
 		"tcp:::1:9000":                "takes host:port",
 		"unix:/a -p noequals":         `--param "noequals" is not NAME=VALUE`,
 		"unix:/a -p =x":               `--param "=x" is not NAME=VALUE`,
-		"unix:/a --script a.cgi":      `--script "a.cgi" is not an absolute path`,
+		"unix:/a --script b/a.cgi":    `--script "b/a.cgi" is neither an absolute path nor the name of a function`,
 		"unix:/a -d @/no/such/file":   "/no/such/file",
 		"unix:/a -d @/":               "/ is a folder",
 		"unix:/a -d @":                "names no file",

@@ -117,6 +117,10 @@ func (d *daemon) untilStopped(signals *signals, load func() (*config.Config, err
 	}
 }
 
+// echoTime is how soon after a signal another one is the same: timeout(1) and
+// terminals send one to a process and then to its group.
+const echoTime = 300 * time.Millisecond
+
 // stopGracefully lets requests end. A second signal ends them at once.
 func (d *daemon) stopGracefully(signals *signals) error {
 	systemd.SdNotify(false, systemd.SdNotifyStopping)
@@ -125,14 +129,20 @@ func (d *daemon) stopGracefully(signals *signals) error {
 		defer close(stopped)
 		d.stop()
 	}()
-	select {
-	case <-stopped:
-		d.logs.Info("stopped")
-		return nil
-	case s := <-signals.stop:
-		d.logs.Warn("stopped at once by a second signal", zap.Stringer("signal", s))
-		d.children.Kill()
-		return exitError{exitFailure, fmt.Sprintf("stopped at once by a second signal (%v)", s)}
+	echo := time.Now().Add(echoTime)
+	for {
+		select {
+		case <-stopped:
+			d.logs.Info("stopped")
+			return nil
+		case s := <-signals.stop:
+			if time.Now().Before(echo) {
+				continue
+			}
+			d.logs.Warn("stopped at once by a second signal", zap.Stringer("signal", s))
+			d.children.Kill()
+			return exitError{exitFailure, fmt.Sprintf("stopped at once by a second signal (%v)", s)}
+		}
 	}
 }
 

@@ -39,7 +39,7 @@ var (
 )
 
 // ErrAbandoned is what Serve returns that has not waited for all Runners to return.
-var ErrAbandoned = errors.New("gave up waiting for what runs them to return")
+var ErrAbandoned = errors.New("gave up waiting for Runners to return")
 
 // Limits are the bounds of a pool. A zero duration or size is no bound, but for
 // BodyMemory.
@@ -325,7 +325,7 @@ func (g *group) drain(grace, abandon time.Duration) error {
 	case <-enough:
 		left := 0
 		g.each(func(c *conn) { left += c.running() })
-		return fmt.Errorf("%d requests are left running: %w", left, ErrAbandoned)
+		return fmt.Errorf("%w: %d are left", ErrAbandoned, left)
 	}
 }
 

@@ -21,6 +21,7 @@ func main() {
 		return 0, context.Cause(ctx)
 	})
 	functions.Register("status", func(_ context.Context, req *fcgi.Request) (uint32, error) {
+		fmt.Fprintln(req.Stderr, "about to fail")
 		_, err := io.WriteString(req.Stdout, "Content-Type: text/plain\n\nseven\n")
 		return 7, err
 	})
