@@ -181,7 +181,7 @@ func TestShutdownAbandonsRunners(t *testing.T) {
 		a.wantOwn(2, 503, overloaded)
 		took(t, began, settings.Grace)
 		err := <-served
-		if !errors.Is(err, ErrAbandoned) || !strings.Contains(err.Error(), "3 requests") {
+		if !errors.Is(err, ErrAbandoned) || !strings.Contains(err.Error(), "3 are left") {
 			t.Errorf("Serve: %v", err)
 		}
 		took(t, began, settings.Grace+lingerTime+settings.Abandon)
