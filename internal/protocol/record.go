@@ -93,6 +93,15 @@ func (r *Reader) Release() {
 	}
 }
 
+// Trim gives up the buffer if it is empty and has grown, so that a connection
+// which will be used again holds little meanwhile. The content of the last record
+// is no longer valid.
+func (r *Reader) Trim() {
+	if len(r.buf) > smallBuffer {
+		r.Release()
+	}
+}
+
 // fill reads until n bytes are buffered.
 func (r *Reader) fill(n int) error {
 	for r.end-r.start < n {

@@ -16,7 +16,8 @@ type Request struct {
 	Params Params
 	// Stdin ends with io.EOF, or with the reason why it cannot be whole. Nil is
 	// an empty stream. If it is an io.Closer, who reads it may close it when
-	// no more is wanted; a Read that waits returns then.
+	// no more is wanted; a Read that waits returns then. If it is a WholeReader,
+	// it may be known before it is read.
 	Stdin io.Reader
 	// Data is the second input of a Filter (section 6.4). Nil is an empty stream.
 	Data io.Reader
@@ -25,7 +26,8 @@ type Request struct {
 	Stdout io.Writer
 	// Stderr takes messages for the web server's log.
 	Stderr io.Writer
-	// Started, if not nil, is to be called when a process runs the request.
+	// Started, if not nil, is to be called when a process runs the request, and
+	// again when another one does since the first could not.
 	Started func(pid int, script string)
 	// Exited, if not nil, is to be called when that process has exited, though
 	// its output may still be on its way.
@@ -39,6 +41,18 @@ type LastWriter interface {
 	// another Write. p is not kept.
 	WriteLast(p []byte) (int, error)
 }
+
+// A WholeReader is a stream that may be at hand as a whole.
+type WholeReader interface {
+	io.Reader
+	// Whole returns the stream if all of it is in memory and nothing was read
+	// of it. It reads nothing. The bytes are not to be changed.
+	Whole() ([]byte, bool)
+}
+
+// ErrTimeout is the context's cause, as errors.Is tells, when a request has run
+// for longer than it may: then who runs it counts as hung.
+var ErrTimeout = errors.New("request ran longer than its timeout")
 
 // A Refusal is an error that has an answer: the HTTP status that the client is
 // to see and the appStatus of its END_REQUEST. A runner returns one when it has
@@ -63,16 +77,29 @@ func (r *Refusal) Unwrap() error { return r.Reason }
 func WriteRequest(w io.Writer, id uint16, req *Request, keep bool) error {
 	head := AppendBegin(nil, id, Begin{req.Role, keep})
 	head = AppendParams(head, id, &req.Params)
-	if req.Stdin == nil || req.Role == RoleAuthorizer {
+	if !req.HasInput() {
 		head = AppendRecord(head, TypeStdin, id, nil)
 	}
 	if _, err := w.Write(head); err != nil {
 		return fmt.Errorf("write request: %w", err)
 	}
-	if req.Stdin != nil && req.Role != RoleAuthorizer {
-		if err := writeStream(w, TypeStdin, id, req.Stdin); err != nil {
-			return err
-		}
+	if !req.HasInput() {
+		return nil
+	}
+	return WriteInput(w, id, req)
+}
+
+// HasInput reports whether the request has a STDIN that is not empty from the
+// start, or a DATA. An Authorizer has none (section 6.3).
+func (r *Request) HasInput() bool {
+	return r.Stdin != nil && r.Role != RoleAuthorizer || r.Role == RoleFilter
+}
+
+// WriteInput sends the part of a request that follows PARAMS: STDIN, and DATA for
+// a Filter, each with its end.
+func WriteInput(w io.Writer, id uint16, req *Request) error {
+	if err := writeStream(w, TypeStdin, id, req.Stdin); err != nil {
+		return err
 	}
 	if req.Role != RoleFilter {
 		return nil
@@ -97,6 +124,12 @@ func writeStream(w io.Writer, t Type, id uint16, src io.Reader) error {
 // two pairs, since php-fpm and others read each record on its own; only a pair
 // that is longer than a record is divided, and then shares none with another.
 func AppendParams(dst []byte, id uint16, p *Params) []byte {
+	if n := len(p.raw); n > 0 && n <= MaxContent {
+		pad := PaddingFor(TypeParams, n)
+		dst = AppendHeader(dst, TypeParams, id, n, pad)
+		dst = append(append(dst, p.raw...), zeros[:pad]...)
+		return AppendRecord(dst, TypeParams, id, nil)
+	}
 	raw := p.Append(nil)
 	for rest := string(raw); len(raw) > 0; {
 		n := wholePairs(rest)

@@ -155,6 +155,18 @@ func (b *body) length() int64 {
 	return b.size
 }
 
+// Whole returns the body if all of it is in memory and none was read. It reads
+// nothing.
+func (b *body) Whole() ([]byte, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	whole := b.ended && b.err == nil && !b.discarding && int64(len(b.mem)) == b.size
+	if !whole {
+		return nil, false
+	}
+	return b.mem, true
+}
+
 // Read returns what has come, in its order, and waits when there is nothing.
 func (b *body) Read(p []byte) (int, error) {
 	if len(b.taken) == 0 {

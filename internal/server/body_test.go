@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/fcgid/fcgid/internal/protocol"
 )
 
 func newBody(t testing.TB, memory, limit int64) *body {
@@ -188,4 +190,42 @@ func TestNoSpoolFileIsLeft(t *testing.T) {
 			}
 		})
 	}
+}
+
+var _ protocol.WholeReader = (*body)(nil)
+
+// A body can be had as a whole while all of it is in memory and nobody reads it.
+func TestBodyWhole(t *testing.T) {
+	want := func(b *body, text string, ok bool) {
+		t.Helper()
+		if got, whole := b.Whole(); string(got) != text || whole != ok {
+			t.Errorf("got %q, %v; want %q, %v", got, whole, text, ok)
+		}
+	}
+	b := newBody(t, 8, 0)
+	b.write([]byte("1234"))
+	want(b, "", false)
+	b.write([]byte("5678"))
+	b.end()
+	want(b, "12345678", true)
+	want(b, "12345678", true)
+	b.Read(make([]byte, 1))
+	want(b, "", false)
+
+	b = newBody(t, 8, 0)
+	b.end()
+	want(b, "", true)
+	b.fail(errBodyTooLarge)
+	want(b, "", false)
+
+	b = newBody(t, 8, 0)
+	b.write([]byte("123456789"))
+	b.end()
+	want(b, "", false) // in a file
+
+	b = newBody(t, 8, 0)
+	b.write([]byte("1234"))
+	b.end()
+	b.Close()
+	want(b, "", false)
 }

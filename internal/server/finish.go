@@ -140,7 +140,10 @@ func knownVerdict(err error) (v refusal, ok bool) {
 		return refusal{0, 0, 0, Aborted, err}, true
 	case errors.As(err, &refused):
 		v := refusal{refused.HTTPStatus, refused.AppStatus, 0, Rejected, err}
-		if refused.HTTPStatus >= 500 {
+		switch {
+		case refused.HTTPStatus == http.StatusServiceUnavailable:
+			v.status, v.outcome = protocol.StatusOverloaded, Overloaded
+		case refused.HTTPStatus >= 500:
 			v.outcome = Failed
 		}
 		return v, true

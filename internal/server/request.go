@@ -228,7 +228,7 @@ func (r *request) ready() bool {
 		return false
 	case r.stdinIsOver || r.refusal != nil:
 		return true
-	case !r.hasLength:
+	case !r.hasLength, r.settings.WholeBody:
 		return false
 	case r.settings.Limits.EarlyResponse:
 		return true
@@ -309,6 +309,10 @@ func (r *request) work() (appStatus uint32, err error) {
 	r.stage.Store(int32(stageRunning))
 	if r.settings.Timeout > 0 {
 		timer := time.AfterFunc(r.settings.Timeout, func() { r.conn.cancel(r, ErrTimeout) })
+		defer timer.Stop()
+	}
+	if slow := s.opt.Hooks.Slow; slow != nil && r.settings.SlowAfter > 0 {
+		timer := time.AfterFunc(r.settings.SlowAfter, func() { slow(r.info(time.Now())) })
 		defer timer.Stop()
 	}
 	return r.settings.Runner.Run(r.ctx, &r.req)

@@ -33,7 +33,7 @@ type Runner interface {
 var (
 	ErrAborted     = errors.New("client sent ABORT_REQUEST")
 	ErrClientGone  = errors.New("client closed the connection")
-	ErrTimeout     = errors.New("request ran longer than its timeout")
+	ErrTimeout     = protocol.ErrTimeout
 	ErrReadTimeout = errors.New("client was silent for longer than read_timeout")
 	ErrShutdown    = errors.New("server is shutting down")
 )
@@ -65,6 +65,8 @@ type Settings struct {
 	Limits      Limits
 	Timeout     time.Duration // wall clock of a running request; 0 is no bound
 	IgnoreAbort bool          // a request whose client is gone runs to its end
+	SlowAfter   time.Duration // Hooks.Slow is called for a request that runs longer; 0 is never
+	WholeBody   bool          // a request runs only once all of STDIN has come
 	SpoolDir    string        // where bodies that leave memory go; "" is os.TempDir
 	Grace       time.Duration // how long requests may go on once Serve's context has ended
 	// Abandon is how long after the last moment, when the requests have been
@@ -81,6 +83,9 @@ type Hooks struct {
 	ProtocolError func(kind string)
 	// Queued is called with the time that an admitted request has waited.
 	Queued func(wait time.Duration)
+	// Slow is called once for a request that runs for longer than
+	// Settings.SlowAfter, at that moment.
+	Slow func(RequestInfo)
 	// Done is called once for each request, after its END_REQUEST was written.
 	Done func(*Result)
 }

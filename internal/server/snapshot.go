@@ -22,8 +22,10 @@ type Snapshot struct {
 type RequestInfo struct {
 	Serial uint64
 	Remote string
-	Stage  string // params, body, queued, running or ending
-	Age    time.Duration
+	Stage  string           // params, body, queued, running or ending
+	Age    time.Duration    // since BEGIN_REQUEST
+	Queue  time.Duration    // of it until it ran, or till now
+	Run    time.Duration    // of it since then; 0 when it does not run yet
 	PID    int              // of its program; 0 without one
 	Params *protocol.Params // nil while they come; not to be changed
 }
@@ -54,15 +56,26 @@ func (s *Server) Requests() []RequestInfo {
 	for _, c := range conns {
 		c.mu.Lock()
 		for r := range c.live {
-			all = append(all, RequestInfo{
-				Serial: r.req.Serial, Remote: c.remote, Stage: stageNames[r.stage.Load()], Age: now.Sub(r.begun),
-				PID: int(r.pid.Load()), Params: r.known.Load(),
-			})
+			all = append(all, r.info(now))
 		}
 		c.mu.Unlock()
 	}
 	slices.SortFunc(all, func(a, b RequestInfo) int { return cmp.Compare(a.Serial, b.Serial) })
 	return all
+}
+
+// info describes the request, from any goroutine.
+func (r *request) info(now time.Time) RequestInfo {
+	i := RequestInfo{
+		Serial: r.req.Serial, Remote: r.conn.remote, Stage: stageNames[r.stage.Load()],
+		PID: int(r.pid.Load()), Params: r.known.Load(), Age: now.Sub(r.begun),
+	}
+	i.Queue = i.Age
+	if nanos := r.running.Load(); nanos != 0 {
+		started := time.Unix(0, nanos)
+		i.Queue, i.Run = started.Sub(r.begun), now.Sub(started)
+	}
+	return i
 }
 
 // running is how many requests their Runners have not returned from.

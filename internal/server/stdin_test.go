@@ -272,3 +272,41 @@ func TestProgramThatReadsNoBody(t *testing.T) {
 		p.wantAnswer(1, helloAnswer, 0)
 	})
 }
+
+// With WholeBody a request runs once its body has come, however large: a slow
+// upload holds no place to run.
+func TestWholeBody(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(echo)
+		settings.WholeBody = true
+		settings.Limits.MaxReqs, settings.Limits.BodyMemory = 1, 8
+		settings.SpoolDir = t.TempDir()
+		s := serve(t, settings)
+		p := s.dial()
+		p.send(begin(1, true), params(1, "CONTENT_LENGTH", "17"), part(1, "12345678"), part(1, "the rest"))
+		p.wantSilence()
+		if got := s.Snapshot().InFlight; got != 0 {
+			t.Errorf("%d in flight", got)
+		}
+		p.send(get(2, true))
+		p.answer(2)
+		p.send(part(1, "."), part(1, ""))
+		if a := p.answer(1); a.end != complete(0) || !strings.HasSuffix(a.stdout, "12345678the rest.") {
+			t.Errorf("answer is %+v", a)
+		}
+	})
+}
+
+// A runner without room says so like the server itself.
+func TestRunnerIsOverloaded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t, testSettings(func(context.Context, *protocol.Request) (uint32, error) {
+			return 0, &protocol.Refusal{HTTPStatus: 503, AppStatus: 503, Reason: errors.New("no room")}
+		}))
+		p := s.dial()
+		p.send(get(1, true))
+		end := protocol.End{AppStatus: 503, Status: protocol.StatusOverloaded}
+		p.wantOwn(1, 503, end)
+		s.want(Overloaded, 503, end)
+	})
+}
