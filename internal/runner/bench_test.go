@@ -111,6 +111,70 @@ func BenchmarkHello(b *testing.B) {
 	})
 }
 
+// BenchmarkWorkers asks persistent workers, which answer as soon as they can.
+func BenchmarkWorkers(b *testing.B) {
+	pairs := nginxParams("/srv/hello.php")
+	get, err := protocol.ParseParams(pairs.Append(nil)) // as they come
+	if err != nil {
+		b.Fatal(err)
+	}
+	pairs.Set("REQUEST_METHOD", "POST")
+	post, err := protocol.ParseParams(pairs.Append(nil))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ask := func(b *testing.B, p *pool, stdin io.Reader) {
+		out := counting{}
+		req := protocol.Request{Role: protocol.RoleResponder, Params: get, Stdin: stdin, Stdout: &out}
+		if stdin != nil {
+			req.Params = post
+		}
+		if status, err := p.Run(background, &req); status != 0 || err != nil || out.n == 0 {
+			b.Errorf("Run returned %d, %v; %d bytes", status, err, out.n)
+		}
+	}
+	some := func(o *runner.WorkerOptions) { o.Max = 4 }
+	b.Run("get", func(b *testing.B) {
+		p := workers(b, some)
+		b.ReportAllocs()
+		for b.Loop() {
+			ask(b, p, nil)
+		}
+	})
+	b.Run("post", func(b *testing.B) {
+		p := workers(b, some)
+		b.ReportAllocs()
+		for b.Loop() {
+			ask(b, p, whole("a=b"))
+		}
+	})
+	b.Run("upload", func(b *testing.B) {
+		p := workers(b, some)
+		text := strings.Repeat("x", 1<<20)
+		b.SetBytes(int64(len(text)))
+		for b.Loop() {
+			ask(b, p, strings.NewReader(text))
+		}
+	})
+	b.Run("parallel", func(b *testing.B) {
+		p := workers(b, some)
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				ask(b, p, nil)
+			}
+		})
+	})
+	b.Run("200 workers", func(b *testing.B) {
+		p := workers(b, func(o *runner.WorkerOptions) { o.Max = 200 })
+		p.await("all idle", func(s runner.WorkersSnapshot) bool { return s.Idle == 200 })
+		b.ReportAllocs()
+		for b.Loop() {
+			ask(b, p, nil)
+		}
+	})
+}
+
 // BenchmarkBare does the least that there is to do for the same program, in a
 // thread that waits.
 func BenchmarkBare(b *testing.B) {

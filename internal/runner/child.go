@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -22,8 +23,9 @@ type child struct {
 	pid    int
 	pidfd  *os.File // nil where the kernel has none
 	stdin  *os.File // nil for /dev/null
-	stdout *os.File
+	stdout *os.File // nil for /dev/null
 	stderr *os.File
+	ask    unix.Signal    // what asks it to end; 0 is TERM
 	pumps  sync.WaitGroup // goroutines that move stdin and stderr, and wait for the exit
 
 	inputErr error // of reading what is to be its stdin; written before pumps are done
@@ -185,7 +187,7 @@ func (c *child) terminate(grace time.Duration) {
 		c.lingerLocked(0)
 	default:
 		c.terminated = true
-		c.signalLocked(unix.SIGTERM)
+		c.signalLocked(cmp.Or(c.ask, unix.SIGTERM))
 		c.signalLocked(unix.SIGCONT) // a stopped one would not notice
 		c.kill = time.AfterFunc(grace, c.killGroup)
 	}
@@ -209,6 +211,14 @@ func (c *child) signalLocked(s unix.Signal) {
 	if group, err := unix.Getpgid(c.pid); err == nil && group != c.pid {
 		unix.Kill(c.pid, s)
 	}
+}
+
+// killRest ends what is left of the process group of a child that has exited.
+func (c *child) killRest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.signalLocked(unix.SIGKILL)
+	c.lingerLocked(linger)
 }
 
 // An exit is how a child ended.

@@ -127,7 +127,8 @@ func (p *Process) attend(ctx context.Context, req *protocol.Request, c *child, s
 	defer stop()
 	c.pumps.Go(func() {
 		errs := lines{process: p, req: req, script: script, child: c}
-		errs.copyFrom(c.stderr)
+		c.copyStderr(&errs)
+		errs.cutter.flush(errs.log)
 	})
 	if c.stdin != nil {
 		c.pumps.Go(func() { c.feed(req.Stdin, p.opt.KillGrace) })

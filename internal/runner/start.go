@@ -17,6 +17,9 @@ type command struct {
 	env   []string
 	dir   string
 	stdin bool // a pipe; else /dev/null
+	// socket, if not 0, is to be descriptor 0: then STDOUT is /dev/null. It stays
+	// the caller's.
+	socket int
 }
 
 // startChild starts a program with descriptors 0, 1 and 2 and no others,
@@ -26,7 +29,7 @@ type command struct {
 func startChild(cmd *command) (*child, error) {
 	var p pipes
 	defer p.closeTheirs()
-	if err := p.open(cmd.stdin); err != nil {
+	if err := p.open(cmd); err != nil {
 		p.closeOurs()
 		return nil, fmt.Errorf("start %s: %w", cmd.argv[0], err)
 	}
@@ -45,7 +48,9 @@ func startChild(cmd *command) (*child, error) {
 	if cmd.stdin {
 		c.stdin = ourFile(p.ours[0], "stdin")
 	}
-	c.stdout = ourFile(p.ours[1], "stdout")
+	if cmd.socket == 0 {
+		c.stdout = ourFile(p.ours[1], "stdout")
+	}
 	c.stderr = ourFile(p.ours[2], "stderr")
 	return c, nil
 }
@@ -100,14 +105,18 @@ type pipes struct {
 }
 
 // open opens what a child needs. After an error some are open.
-func (p *pipes) open(stdin bool) error {
+func (p *pipes) open(cmd *command) error {
 	for i := range 3 {
-		if i == 0 && !stdin {
-			null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		switch {
+		case i == 0 && cmd.socket != 0:
+			p.theirs[0] = uintptr(cmd.socket)
+			continue
+		case i == 0 && !cmd.stdin, i == 1 && cmd.socket != 0:
+			null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 			if err != nil {
 				return fmt.Errorf("open %s: %w", os.DevNull, err)
 			}
-			p.theirs[0], p.opened = uintptr(null), append(p.opened, null)
+			p.theirs[i], p.opened = uintptr(null), append(p.opened, null)
 			continue
 		}
 		var fds [2]int

@@ -2,7 +2,7 @@ package runner
 
 import (
 	"bytes"
-	"os"
+	"io"
 	"sync"
 	"syscall"
 
@@ -22,25 +22,25 @@ type lines struct {
 	script  string
 	child   *child
 
-	partial []byte // a line that has not ended
+	cutter lineCutter
 }
 
 var stderrBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
 
-// copyFrom takes all of f until its end, or until lingering is over, and closes it.
-func (l *lines) copyFrom(f *os.File) {
-	defer f.Close()
-	rc, err := f.SyscallConn()
+// copyStderr takes all of the child's STDERR to w until its end, or until
+// lingering is over, and closes it.
+func (c *child) copyStderr(w io.Writer) {
+	defer c.stderr.Close()
+	rc, err := c.stderr.SyscallConn()
 	for err == nil {
-		err = l.copyOnce(rc)
+		err = copyOnce(rc, w)
 	}
-	if l.child.isLate(err) {
-		rest(f, l)
+	if c.isLate(err) {
+		rest(c.stderr, w)
 	}
-	l.flush()
 }
 
-func (l *lines) copyOnce(rc syscall.RawConn) error {
+func copyOnce(rc syscall.RawConn, w io.Writer) error {
 	var buf *[4 << 10]byte
 	get := func() []byte { buf = stderrBuffers.Get().(*[4 << 10]byte); return buf[:] }
 	put := func() { stderrBuffers.Put(buf) }
@@ -49,7 +49,7 @@ func (l *lines) copyOnce(rc syscall.RawConn) error {
 	if err != nil {
 		return err
 	}
-	_, err = l.Write(buf[:n])
+	_, err = w.Write(buf[:n])
 	return err
 }
 
@@ -60,12 +60,23 @@ func (l *lines) Write(p []byte) (int, error) {
 		l.req.Stderr.Write(p)
 	}
 	if l.process.opt.Stderr != StderrClient {
-		l.addToLog(p)
+		l.cutter.add(p, l.log)
 	}
 	return len(p), nil
 }
 
-func (l *lines) addToLog(p []byte) {
+func (l *lines) log(line string) {
+	l.process.opt.Log.Info("script stderr", zap.String("line", line),
+		zap.Uint64("request", l.req.Serial), zap.String("script", l.script), zap.Int("pid", l.child.pid))
+}
+
+// A lineCutter cuts text into lines of at most maxLine bytes.
+type lineCutter struct {
+	partial []byte // a line that has not ended
+}
+
+// add takes a part of the text and calls emit with each line that has ended.
+func (l *lineCutter) add(p []byte, emit func(line string)) {
 	for len(p) > 0 {
 		n := bytes.IndexByte(p, '\n')
 		ended := n >= 0
@@ -81,17 +92,16 @@ func (l *lines) addToLog(p []byte) {
 			p = p[1:]
 		}
 		if ended || len(l.partial) == maxLine {
-			l.flush()
+			l.flush(emit)
 		}
 	}
 }
 
-// flush logs the line that has come. An empty one says nothing.
-func (l *lines) flush() {
+// flush calls emit with the line that has come. An empty one says nothing.
+func (l *lineCutter) flush(emit func(line string)) {
 	line := bytes.TrimSuffix(l.partial, []byte{'\r'})
 	if len(line) > 0 {
-		l.process.opt.Log.Info("script stderr", zap.String("line", string(line)),
-			zap.Uint64("request", l.req.Serial), zap.String("script", l.script), zap.Int("pid", l.child.pid))
+		emit(string(line))
 	}
 	l.partial = l.partial[:0]
 }

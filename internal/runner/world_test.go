@@ -20,6 +20,7 @@ var helpers = map[string]func() int{
 	"world":  printWorld,
 	"daemon": beDaemon,
 	"scarce": runWithFewDescriptors,
+	"worker": beWorker,
 }
 
 // A world is what a program finds when it is started.

@@ -1,0 +1,339 @@
+package runner_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner"
+)
+
+// beWorker is a FastCGI program on descriptor 0. Variables of its environment
+// say how it behaves as a process: BROKEN names a file with which it does not
+// start, EXIT_AFTER is how many requests it answers, DEAF ignores TERM. The param
+// DO says what it does with a request.
+func beWorker() int {
+	if why, err := os.ReadFile(os.Getenv("BROKEN")); err == nil {
+		fmt.Fprintf(os.Stderr, "%s", why)
+		return 3
+	}
+	if os.Getenv("DEAF") != "" {
+		ignoreTerm()
+	}
+	l, err := net.FileListener(os.Stdin)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	os.Stdin.Close()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return 1
+		}
+		go serveConn(conn)
+	}
+}
+
+var answered atomic.Int64
+
+func digest(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+
+func serveConn(conn net.Conn) {
+	defer conn.Close()
+	r := protocol.NewReader(conn)
+	if os.Getenv("DEAF") == "idle" { // hears TERM only between two connections, like php-cgi
+		defer os.Exit(0)
+	}
+	for serveOne(conn, r) {
+		limit, err := strconv.Atoi(os.Getenv("EXIT_AFTER"))
+		if n := answered.Add(1); err == nil && int(n) >= limit {
+			conn.Close() // as php-cgi does, a moment after its last answer
+			os.Exit(0)
+		}
+	}
+}
+
+// A helperRequest is what the helper has read of a request.
+type helperRequest struct {
+	params protocol.Params
+	stdin  []byte
+}
+
+func serveOne(conn net.Conn, r *protocol.Reader) bool {
+	var req helperRequest
+	var params []byte
+	begun := false
+	for {
+		rec, err := r.Next()
+		if err != nil {
+			return false
+		}
+		begun = begun || rec.Type == protocol.TypeBeginRequest
+		switch {
+		case !begun: // what was not read of the last one
+		case rec.Type == protocol.TypeParams && len(rec.Content) > 0:
+			params = append(params, rec.Content...)
+		case rec.Type == protocol.TypeParams:
+			req.params, _ = protocol.ParseParams(params)
+			if req.params.Get("DO") == "early" { // answers without STDIN
+				return reply(conn, "early")
+			}
+		case rec.Type == protocol.TypeStdin && len(rec.Content) > 0:
+			req.stdin = append(req.stdin, rec.Content...)
+		case rec.Type == protocol.TypeStdin:
+			return req.serve(conn, r)
+		}
+	}
+}
+
+func reply(conn net.Conn, text string) bool {
+	out := protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("Content-Type: text/plain\r\n\r\n"+text))
+	out = protocol.AppendRecord(out, protocol.TypeStdout, 1, nil)
+	_, err := conn.Write(protocol.AppendEnd(out, 1, protocol.End{}))
+	return err == nil
+}
+
+var ballast []byte
+
+func (q *helperRequest) serve(conn net.Conn, r *protocol.Reader) bool {
+	what, arg, _ := strings.Cut(q.params.Get("DO"), " ")
+	raw := func(b []byte) bool { conn.Write(b); io.Copy(io.Discard, conn); return false }
+	end := func(e protocol.End) bool { _, err := conn.Write(protocol.AppendEnd(nil, 1, e)); return err == nil }
+	switch what {
+	case "pid":
+		return reply(conn, strconv.Itoa(os.Getpid()))
+	case "env":
+		return reply(conn, os.Getenv(arg))
+	case "param":
+		v, ok := q.params.Lookup(arg)
+		return reply(conn, fmt.Sprintf("%s %v", v, ok))
+	case "digest":
+		return reply(conn, fmt.Sprintf("%d %s", len(q.stdin), digest(string(q.stdin))))
+	case "sleep":
+		d, _ := time.ParseDuration(arg)
+		time.Sleep(d)
+		return reply(conn, "slept")
+	case "wait": // until somebody has a fifo open for writing
+		if f, err := os.Open(arg); err == nil {
+			f.Close()
+		}
+		return reply(conn, "waited")
+	case "grow":
+		ballast = bytes.Repeat([]byte{1}, 200<<20)
+		return reply(conn, fmt.Sprint(len(ballast)))
+	case "long":
+		return reply(conn, strings.Repeat("x", 60_000))
+	case "status":
+		n, _ := strconv.ParseUint(arg, 10, 8)
+		return end(protocol.End{AppStatus: 7, Status: protocol.Status(n)})
+	case "fail":
+		out := protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("Status: 500 No\r\n\r\n"))
+		_, err := conn.Write(protocol.AppendEnd(out, 1, protocol.End{}))
+		return err == nil
+	case "stderr":
+		conn.Write(protocol.AppendRecord(nil, protocol.TypeStderr, 1, []byte("one\ntwo\n")))
+		return reply(conn, "said")
+	case "exit":
+		n, _ := strconv.Atoi(arg)
+		os.Exit(n)
+	case "once":
+		if os.Remove(arg) == nil {
+			os.Exit(1)
+		}
+		return reply(conn, "survived")
+	case "hangup":
+		return false
+	case "half":
+		conn.Write(protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("Content-Type: text/plain\r\n\r\nhalf")))
+		return false
+	case "hang":
+		conn.Write(protocol.AppendRecord(nil, protocol.TypeStderr, 1, []byte("waiting")))
+		io.Copy(io.Discard, conn)
+	case "obey": // ABORT_REQUEST
+		conn.Write(protocol.AppendRecord(nil, protocol.TypeStderr, 1, []byte("waiting")))
+		for {
+			rec, err := r.Next()
+			if err != nil {
+				return false
+			}
+			if rec.Type == protocol.TypeAbortRequest {
+				return end(protocol.End{})
+			}
+		}
+	case "junk":
+		return raw([]byte("HTTP/1.1 200 OK\r\n\r\n"))
+	case "id":
+		return raw(protocol.AppendEnd(nil, 2, protocol.End{}))
+	case "length":
+		return raw(protocol.AppendRecord(nil, protocol.TypeEndRequest, 1, []byte("x")))
+	case "type":
+		return raw(protocol.AppendRecord(nil, protocol.TypeStdin, 1, []byte("x")))
+	case "twice":
+		once := protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("Content-Type: text/plain\r\n\r\nonce"))
+		once = protocol.AppendEnd(once, 1, protocol.End{})
+		return raw(append(once, once...))
+	}
+	return reply(conn, "ok")
+}
+
+// A pool is Workers that are supervised until the test ends.
+type pool struct {
+	*runner.Workers
+	opt  runner.WorkerOptions
+	dir  string
+	logs *observer.ObservedLogs
+	stop func() // ends Supervise and waits for that
+	test testing.TB
+
+	children runner.Children
+
+	mu      sync.Mutex // guards the fields below
+	exits   map[string]int
+	started int
+	changed chan struct{}
+}
+
+// workers starts a pool of the helper program.
+func workers(t testing.TB, change ...func(*runner.WorkerOptions)) *pool {
+	t.Helper()
+	self, err := os.Executable()
+	mustDo(t, err)
+	core, logs := observer.New(zap.DebugLevel)
+	p := &pool{dir: tempDir(t), logs: logs, test: t, exits: map[string]int{}, changed: make(chan struct{})}
+	p.opt = runner.WorkerOptions{
+		Command: []string{self}, Env: []string{"HELPER=worker", "GORACE=atexit_sleep_ms=0"},
+		Scale: runner.ScaleStatic, Max: 1, SpawnRate: 1000, StopGrace: patience, RunDir: p.dir,
+		QueueTimeout: patience, StartTimeout: patience, Log: zap.New(core),
+	}
+	p.opt.Hooks, p.opt.Children = p.hooks(), &p.children
+	for _, f := range change {
+		f(&p.opt)
+	}
+	p.Workers = runner.NewWorkers(p.opt)
+	ctx, cancel := context.WithCancel(background)
+	ended := make(chan error, 1)
+	go func() { ended <- p.Supervise(ctx) }()
+	p.stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("Supervise: %v", err)
+			}
+		case <-time.After(patience):
+			t.Error("Supervise does not return")
+		}
+		if n := countEntries(t, p.dir); n != 0 {
+			t.Errorf("%d files are left", n)
+		}
+		if n := p.children.Len(); n != 0 {
+			t.Errorf("%d programs are left", n)
+		}
+	})
+	t.Cleanup(p.stop)
+	return p
+}
+
+func (p *pool) tell(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// await waits until what says that it is so; it looks again after each event.
+func (p *pool) await(what string, is func(s runner.WorkersSnapshot) bool) runner.WorkersSnapshot {
+	p.test.Helper()
+	end := time.Now().Add(patience)
+	for {
+		s := p.Snapshot()
+		if is(s) {
+			return s
+		}
+		if time.Now().After(end) {
+			p.test.Fatalf("never %s: %+v", what, s)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// ask sends one request and returns the body of the answer.
+func (p *pool) ask(ctx context.Context, do string, change ...func(*protocol.Request)) (string, error) {
+	var out output
+	req := protocol.Request{
+		Role: protocol.RoleResponder, Stdout: &out, Stderr: io.Discard,
+		Params: params("REQUEST_METHOD", "GET", "DO", do, "GATEWAY_INTERFACE", "CGI/1.1"),
+	}
+	for _, f := range change {
+		f(&req)
+	}
+	status, err := p.Run(ctx, &req)
+	if err == nil && status != 0 {
+		err = fmt.Errorf("status %d", status)
+	}
+	_, body, _ := strings.Cut(out.String(), "\r\n\r\n")
+	return body, err
+}
+
+func post(body io.Reader) func(*protocol.Request) {
+	return func(r *protocol.Request) {
+		r.Params.Set("REQUEST_METHOD", "POST")
+		r.Stdin = body
+	}
+}
+
+// A wholeBody is a Stdin that is at hand as a whole.
+type wholeBody struct{ *bytes.Reader }
+
+func (b wholeBody) Whole() ([]byte, bool) {
+	text := make([]byte, b.Len())
+	b.ReadAt(text, 0)
+	return text, int64(b.Len()) == b.Size()
+}
+
+func whole(text string) wholeBody { return wholeBody{bytes.NewReader([]byte(text))} }
+
+// want asks and compares the answer.
+func (p *pool) want(do, body string, change ...func(*protocol.Request)) {
+	p.test.Helper()
+	got, err := p.ask(background, do, change...)
+	if err != nil || got != body {
+		p.test.Fatalf("%s: %q, %v; want %q", do, got, err, body)
+	}
+}
+
+// pids are those of the workers that there are.
+func pids(s runner.WorkersSnapshot) (all []int) {
+	for _, w := range s.Workers {
+		all = append(all, w.PID)
+	}
+	return all
+}
+
+func refusal(err error) int {
+	var ref *protocol.Refusal
+	if errors.As(err, &ref) {
+		return ref.HTTPStatus
+	}
+	return 0
+}
+
+func brokenFile(t testing.TB) string { return filepath.Join(tempDir(t), "broken") }

@@ -1,0 +1,130 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// A workerProcess is a FastCGI program that runs, with the socket that it
+// accepts connections on as its descriptor 0.
+type workerProcess struct {
+	child    *child
+	path     string // of the socket
+	children *Children
+	stderr   *workerStderr
+}
+
+// launchProgram starts the program and returns when it has been executed.
+func (p *Workers) launchProgram(program *workerProgram, id int) (process, error) {
+	p.mu.Lock()
+	signal, log, folder := p.opt.StopSignal, p.opt.Log, p.folder
+	p.mu.Unlock()
+	if len(program.argv) == 0 {
+		return nil, fmt.Errorf("start a worker: no command")
+	}
+	argv := append([]string(nil), program.argv...)
+	path, err := exec.LookPath(argv[0])
+	if err != nil && filepath.Base(argv[0]) == argv[0] {
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	if err == nil {
+		argv[0] = path
+	}
+	w := &workerProcess{path: filepath.Join(folder, strconv.Itoa(id)), children: p.children}
+	socket, err := listenUnix(w.path)
+	if err != nil {
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	defer unix.Close(socket)
+	w.child, err = startChild(&command{argv: argv, env: program.env, dir: program.dir, socket: socket})
+	if err != nil {
+		os.Remove(w.path)
+		return nil, err
+	}
+	w.child.ask = signal
+	w.children.add(w.child)
+	w.stderr = &workerStderr{log: log, pid: w.child.pid}
+	w.child.pumps.Go(func() {
+		w.child.copyStderr(w.stderr)
+		w.stderr.flush()
+	})
+	return w, nil
+}
+
+// listenUnix makes a listening socket, which blocks as programs expect, with the
+// longest queue that the kernel permits.
+func listenUnix(path string) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err == nil {
+		if err = unix.Listen(fd, unix.SOMAXCONN); err == nil {
+			return fd, nil
+		}
+		os.Remove(path)
+	}
+	unix.Close(fd)
+	return -1, fmt.Errorf("listen on %s: %w", path, err)
+}
+
+func (w *workerProcess) pid() int { return w.child.pid }
+
+func (w *workerProcess) end(grace time.Duration) { w.child.terminate(grace) }
+
+// connect makes a connection, which the program need not have accepted.
+func (w *workerProcess) connect(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", w.path)
+}
+
+// wait waits for the program's exit and ends what is left of its process group.
+func (w *workerProcess) wait() *workerExit {
+	w.child.awaitExit()
+	w.child.killRest()
+	e, err := w.child.reap()
+	w.children.remove(w.child)
+	os.Remove(w.path)
+	return &workerExit{exit: *e, err: err, lastLine: w.stderr.last()}
+}
+
+// workerStderr takes the program's STDERR to the log and keeps its last line.
+type workerStderr struct {
+	log    *zap.Logger
+	pid    int
+	cutter lineCutter // the pump's
+
+	mu   sync.Mutex // guards the field below
+	line string
+}
+
+// Write takes a part of STDERR.
+func (s *workerStderr) Write(p []byte) (int, error) {
+	s.cutter.add(p, s.emit)
+	return len(p), nil
+}
+
+func (s *workerStderr) flush() { s.cutter.flush(s.emit) }
+
+func (s *workerStderr) emit(line string) {
+	s.log.Info("worker stderr", zap.String("line", line), zap.Int("pid", s.pid))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.line = line
+}
+
+func (s *workerStderr) last() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.line
+}

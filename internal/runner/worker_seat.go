@@ -1,0 +1,174 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// A seat is a worker's place for one request, with the connection that is kept
+// from one request to the next.
+type seat struct {
+	worker *worker // immutable
+
+	// Guarded by Workers.mu.
+	req       *protocol.Request // nil: the place is free
+	since     time.Time         // when req got it
+	maxMemory int64             // of WorkerOptions, then
+	untried   bool              // the worker had not answered any request, then
+
+	// Written with Workers.mu held by who has the place, who may read them without.
+	conn   net.Conn        // nil: none
+	raw    syscall.RawConn // of conn; nil where it is no socket
+	reader *protocol.Reader
+}
+
+// connect makes a connection to the worker.
+func (s *seat) connect(ctx context.Context) error {
+	w := s.worker
+	conn, err := w.process.connect(ctx)
+	if err != nil && !isRefused(err) {
+		return unreachableError{err}
+	}
+	if err != nil {
+		return err
+	}
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	if w.state == workerGone {
+		conn.Close()
+		return errWorkerGone
+	}
+	s.conn, s.raw, s.reader = conn, nil, protocol.NewReader(conn)
+	if sc, ok := conn.(syscall.Conn); ok {
+		s.raw, _ = sc.SyscallConn()
+	}
+	return nil
+}
+
+// isRefused reports whether a connection could not be made since nobody listens
+// any more.
+func isRefused(err error) bool {
+	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT)
+}
+
+// An unreachableError is that of a connection that could not be made, for which
+// the worker need not be to blame.
+type unreachableError struct{ error }
+
+var errWorkerGone = errors.New("the worker has exited")
+
+// disconnect closes the connection, for who has the place.
+func (s *seat) disconnect() {
+	s.worker.pool.mu.Lock()
+	defer s.worker.pool.mu.Unlock()
+	s.close()
+}
+
+// close closes the connection. The pool's mu is held.
+func (s *seat) close() {
+	if s.conn != nil {
+		s.conn.Close()
+		s.conn, s.raw, s.reader = nil, nil, nil
+	}
+}
+
+// cut is for a worker that has exited, or whose answer nobody wants any more: what
+// it wrote can still be read, but nobody waits for more, even if a process that it
+// has left behind has the other end. The pool's mu is held.
+func (s *seat) cut() {
+	if s.req == nil {
+		s.close()
+		return
+	}
+	if c, ok := s.conn.(*net.UnixConn); ok {
+		c.CloseRead()
+		c.CloseWrite()
+	}
+}
+
+// The conditions in which a connection can be that nothing was asked on.
+var (
+	errClosed = errors.New("the worker closed the connection")
+	errSpoke  = brokenAnswer{errors.New("it wrote before it was asked")}
+)
+
+// check returns nil if the connection can be used for a request.
+func (s *seat) check() (err error) {
+	if s.raw == nil {
+		return nil
+	}
+	s.raw.Control(func(fd uintptr) { err = peek(int(fd)) })
+	return err
+}
+
+// peek looks whether there is something to read.
+func peek(fd int) error {
+	var b [1]byte
+	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return nil
+	case err != nil || n == 0:
+		return errClosed
+	}
+	return errSpoke
+}
+
+// noticeTime is how long a worker has to take notice of a request before it is
+// sent the rest whatever may become of it.
+const noticeTime = time.Second
+
+// awaitNotice returns nil when the worker has read all that was written so far,
+// or does not for a while, or where the kernel cannot tell; and errClosed when
+// it has closed the connection. The kernel reports each piece of what we have
+// written that was read as room for more, which wakes who waits for room.
+func (s *seat) awaitNotice(ctx context.Context) error {
+	if s.raw == nil {
+		return nil
+	}
+	s.conn.SetWriteDeadline(time.Now().Add(noticeTime))
+	state := error(nil)
+	err := s.raw.Write(func(fd uintptr) bool {
+		if state = peek(int(fd)); state != nil {
+			return true
+		}
+		return !hasQueued(int(fd))
+	})
+	s.conn.SetWriteDeadline(time.Time{})
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+		return errClosed
+	case state == nil && err == nil:
+		s.raw.Control(func(fd uintptr) { state = peek(int(fd)) }) // closing reads everything too
+	}
+	return state
+}
+
+// isUnread reports whether some of what was written was not read by the worker.
+func (s *seat) isUnread() (unread bool) {
+	if s.raw != nil {
+		s.raw.Control(func(fd uintptr) { unread = hasQueued(int(fd)) })
+	}
+	return unread
+}
+
+// hasQueued reports whether what was written to a socket waits to be read, as far
+// as the kernel can tell.
+func hasQueued(fd int) bool {
+	n, err := unix.IoctlGetInt(fd, unix.TIOCOUTQ)
+	return err == nil && n >= leastQueued
+}
+
+// leastQueued is less than what the kernel counts for the smallest piece of data
+// that a Unix socket holds: it counts what it has allocated.
+const leastQueued = 256
