@@ -141,6 +141,7 @@ type (
 		Limits           limitStatus     `json:"limits"`
 		Connections      int             `json:"connections"`
 		ConnectionsTotal int64           `json:"connections_total"`
+		Workers          *workersStatus  `json:"workers,omitempty"`
 		Running          int             `json:"requests_running"`
 		Queued           int             `json:"requests_queued"`
 		Requests         []requestStatus `json:"requests,omitzero"`
@@ -199,6 +200,7 @@ func (p *pool) status() poolStatus {
 	waiting := p.acceptQueues()
 	p.mu.Lock()
 	status.Runner = runnerKind(&p.cfg)
+	workers := p.workers
 	if p.draining {
 		status.State = "draining"
 	}
@@ -210,6 +212,9 @@ func (p *pool) status() poolStatus {
 		status.Listeners = append(status.Listeners, ls)
 	}
 	p.mu.Unlock()
+	if workers != nil {
+		status.Workers = workers.status()
+	}
 	for _, r := range p.server.Requests() {
 		status.Requests = append(status.Requests, describeRequest(r))
 	}

@@ -55,7 +55,7 @@ func newRootCommand(functions functions) *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageErrorf("%v", err) })
-	root.AddCommand(newServeCommand(functions), newCheckCommand(functions), newRequestCommand(), newDevCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(functions), newCheckCommand(functions), newRequestCommand(), newDevCommand(), newStatusCommand(), newVersionCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {

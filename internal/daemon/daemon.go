@@ -25,6 +25,7 @@ type daemon struct {
 	metrics   *metrics
 	children  runner.Children
 	admin     *adminServer
+	slow      *slowReporter
 	failed    chan error // a listener broke
 
 	retiring sync.WaitGroup
@@ -55,6 +56,7 @@ func newDaemon(file string, functions functions, cfg *config.Config) (*daemon, e
 	}
 	d.metrics.registry.MustRegister(poolCollector{d.list})
 	d.admin = newAdminServer(d)
+	d.slow = newSlowReporter(d.logs)
 	return d, nil
 }
 
@@ -118,6 +120,7 @@ func (d *daemon) stop() {
 		d.retire(p)
 	}
 	d.retiring.Wait()
+	d.slow.close()
 	d.admin.close()
 }
 
@@ -129,6 +132,9 @@ func (d *daemon) retire(p *pool) {
 	p.stop()
 	d.retiring.Go(func() {
 		p.serving.Wait()
+		if p.workers != nil {
+			p.workers.stop()
+		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.draining = slices.DeleteFunc(d.draining, func(q *pool) bool { return q == p })

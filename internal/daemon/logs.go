@@ -94,6 +94,7 @@ type logs struct {
 	output     logFile
 	access     logFile
 	accessLine *zap.Logger
+	slow       slowLogs
 }
 
 func newLogs(cfg *config.Config) (*logs, error) {
@@ -103,9 +104,7 @@ func newLogs(cfg *config.Config) (*logs, error) {
 		return nil, err
 	}
 	commit()
-	encoding := zap.NewProductionEncoderConfig()
-	encoding.EncodeTime = zapcore.ISO8601TimeEncoder
-	encoding.EncodeDuration = zapcore.StringDurationEncoder
+	encoding := encoderConfig()
 	encoder := zapcore.NewJSONEncoder(encoding)
 	if cfg.Log.Format == "console" || cfg.Log.Format == "auto" && isTerminal(l.output.file) {
 		encoding.EncodeLevel = zapcore.CapitalLevelEncoder
@@ -116,6 +115,14 @@ func newLogs(cfg *config.Config) (*logs, error) {
 		TimeKey: "ts", EncodeTime: zapcore.RFC3339NanoTimeEncoder, EncodeDuration: zapcore.SecondsDurationEncoder,
 	}), &l.access, zapcore.InfoLevel))
 	return l, nil
+}
+
+// encoderConfig is how a record of the log is written.
+func encoderConfig() zapcore.EncoderConfig {
+	c := zap.NewProductionEncoderConfig()
+	c.EncodeTime = zapcore.ISO8601TimeEncoder
+	c.EncodeDuration = zapcore.StringDurationEncoder
+	return c
 }
 
 // prepare opens what a configuration says of logs. The change is made by commit;
@@ -134,7 +141,14 @@ func (l *logs) prepare(cfg *config.Config) (commit, undo func(), err error) {
 		closeLog(output)
 		return nil, nil, err
 	}
+	slow, err := openSlowLogs(cfg)
+	if err != nil {
+		closeLog(output)
+		closeLog(access)
+		return nil, nil, err
+	}
 	commit = func() {
+		l.slow.set(slow)
 		l.output.set(cfg.Log.Output, output)
 		l.access.set(cfg.AccessLog.Output, access)
 		l.level.SetLevel(level)
@@ -142,13 +156,14 @@ func (l *logs) prepare(cfg *config.Config) (commit, undo func(), err error) {
 	undo = func() {
 		closeLog(output)
 		closeLog(access)
+		slow.close()
 	}
 	return commit, undo, nil
 }
 
 // reopen opens the files of both logs anew.
 func (l *logs) reopen() error {
-	return errors.Join(l.output.reopen(), l.access.reopen())
+	return errors.Join(l.output.reopen(), l.access.reopen(), l.slow.reopen())
 }
 
 func isTerminal(f *os.File) bool {

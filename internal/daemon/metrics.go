@@ -31,6 +31,7 @@ type metrics struct {
 	protocol      *prometheus.CounterVec
 	refused       *prometheus.CounterVec
 	overdue       *prometheus.GaugeVec
+	worker        workerMetrics
 }
 
 func newMetrics() *metrics {
@@ -56,6 +57,7 @@ func newMetrics() *metrics {
 		overdue: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fcgid_functions_overdue", Help: "Functions that still run though their requests have ended.",
 		}, []string{"pool"}),
+		worker: newWorkerMetrics(),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "fcgid_build_info", Help: "Always 1.",
@@ -69,6 +71,9 @@ func newMetrics() *metrics {
 	)
 	m.reloads.WithLabelValues("success")
 	m.reloads.WithLabelValues("failure")
+	for _, v := range m.worker.vectors() {
+		m.registry.MustRegister(v)
+	}
 	return m
 }
 
@@ -158,16 +163,21 @@ func (p *poolMetrics) started(took time.Duration) {
 
 func (p *poolMetrics) exited(reason string, usage *syscall.Rusage) {
 	p.exits.WithLabelValues(reason).Inc()
-	p.cpu.Add(time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds())
+	p.cpu.Add(cpuTime(usage).Seconds())
+}
+
+// cpuTime is that of a process that has exited, user and system.
+func cpuTime(usage *syscall.Rusage) time.Duration {
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // forget drops the series of a pool that is gone.
 func (m *metrics) forget(pool string) {
 	by := prometheus.Labels{"pool": pool}
-	for _, vec := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
+	for _, v := range append(m.worker.vectors(),
 		m.requests, m.responses, m.duration, m.queueWait, m.starts, m.startDuration, m.exits, m.cpu, m.protocol, m.refused, m.overdue,
-	} {
-		vec.DeletePartialMatch(by)
+	) {
+		v.DeletePartialMatch(by)
 	}
 }
 
@@ -213,6 +223,9 @@ func (c poolCollector) Collect(ch chan<- prometheus.Metric) {
 		count(descSent, s.Sent)
 		for address, waiting := range p.acceptQueues() {
 			gauge(descAcceptQueue, int(waiting), address)
+		}
+		if w := p.workersNow(); w != nil {
+			collectWorkers(ch, p.name, w)
 		}
 	}
 }

@@ -27,6 +27,7 @@ type pool struct {
 	mu        sync.Mutex // guards the fields below
 	cfg       config.Pool
 	settings  server.Settings
+	workers   *workerPool          // nil but in a pool of workers
 	endpoints map[string]*endpoint // by address
 	draining  bool
 
@@ -39,28 +40,39 @@ type endpoint struct {
 	stop context.CancelFunc
 }
 
-// newPool returns a pool that serves nothing yet.
-func (d *daemon) newPool(cfg config.Pool, settings server.Settings) *pool {
-	p := &pool{name: cfg.Name, started: time.Now(), cfg: cfg, settings: settings, endpoints: make(map[string]*endpoint)}
-	m := d.metrics.pool(cfg.Name)
-	p.server = server.New(settings, server.Options{
-		Log: d.logs.With(zap.String("pool", cfg.Name)),
+// newPool returns a pool that serves nothing yet, and has no configuration.
+func (d *daemon) newPool(name string) *pool {
+	p := &pool{name: name, started: time.Now(), endpoints: make(map[string]*endpoint)}
+	m := d.metrics.pool(name)
+	p.server = server.New(server.Settings{}, server.Options{
+		Log: d.logs.With(zap.String("pool", name)),
 		Hooks: server.Hooks{
 			ProtocolError: func(kind string) { m.protocol.WithLabelValues(kind).Inc() },
 			Queued:        m.observeQueue,
+			Slow:          func(r server.RequestInfo) { d.slow.report(name, p.slowCommand(), r) },
 			Done: func(r *server.Result) {
 				m.done(r)
-				d.logs.logAccess(cfg.Name, r)
+				d.logs.logAccess(name, r)
 			},
 		},
 	})
 	return p
 }
 
-// settings are what a pool's configuration means to its server.
-func (d *daemon) settings(cfg *config.Pool, global *config.Config) server.Settings {
+// configurePool brings a pool to its configuration, but for its endpoints.
+func (d *daemon) configurePool(p *pool, cfg config.Pool, global *config.Config) {
+	run, maxReqs := d.runnerFor(p, &cfg)
+	p.update(cfg, poolSettings(&cfg, global, run, maxReqs))
+	if old := p.workers; old != nil && cfg.Worker == nil {
+		p.setWorkers(nil)
+		d.retiring.Go(old.stop)
+	}
+}
+
+// poolSettings are what a pool's configuration means to its server. At most maxReqs
+// requests run at once, unless it says another number.
+func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner, maxReqs int) server.Settings {
 	l := cfg.Limits
-	run, maxReqs := d.newRunner(cfg)
 	if l.MaxReqs == 0 {
 		l.MaxReqs = maxReqs
 	}
@@ -77,24 +89,36 @@ func (d *daemon) settings(cfg *config.Pool, global *config.Config) server.Settin
 			ReadTimeout: l.ReadTimeout, WriteTimeout: l.WriteTimeout, IdleTimeout: l.IdleTimeout,
 		},
 		Timeout:     cfg.Timeout,
+		SlowAfter:   cfg.Slow.After,
+		WholeBody:   cfg.Worker != nil, // a slow upload is not to hold a worker
 		IgnoreAbort: cfg.OnClientAbort == "ignore",
 		Grace:       global.ShutdownTimeout,
 		Abandon:     abandon,
 	}
 }
 
-// newRunner returns what does a pool's requests, and how many at once unless
-// limits.max_reqs says it.
-func (d *daemon) newRunner(cfg *config.Pool) (run server.Runner, maxReqs int) {
-	if cfg.Function != nil {
+// runnerFor returns what does a pool's requests, and how many it does at once.
+// Workers that the pool has already take over the configuration.
+func (d *daemon) runnerFor(p *pool, cfg *config.Pool) (run server.Runner, maxReqs int) {
+	switch {
+	case cfg.Function != nil:
 		return d.newFunction(cfg), 1024
+	case cfg.Worker == nil:
+		return d.newProcess(cfg), 4 * runtime.GOMAXPROCS(0)
+	case p.workers == nil:
+		p.setWorkers(d.startWorkers(cfg))
+	default:
+		p.workers.Update(d.workerOptions(cfg))
 	}
-	return d.newProcess(cfg), 4 * runtime.GOMAXPROCS(0)
+	return p.workers, cfg.Worker.Max * cfg.Worker.Concurrency
 }
 
 // runnerKind is the key of a pool's configuration that says what it runs.
 func runnerKind(cfg *config.Pool) string {
-	if cfg.Function != nil {
+	switch {
+	case cfg.Worker != nil:
+		return "worker"
+	case cfg.Function != nil:
 		return "function"
 	}
 	return "process"
@@ -166,6 +190,24 @@ func (p *pool) stop() {
 	for _, a := range addresses {
 		p.drop(a)
 	}
+}
+
+func (p *pool) setWorkers(w *workerPool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.workers = w
+}
+
+func (p *pool) workersNow() *workerPool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.workers
+}
+
+func (p *pool) slowCommand() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg.Slow.Command
 }
 
 // update takes over a changed configuration.

@@ -146,9 +146,10 @@ func (p *plan) commitPool(running *pool, cfg config.Pool) *pool {
 	d := p.daemon
 	switch {
 	case running == nil:
-		running = d.newPool(cfg, d.settings(&cfg, p.cfg))
+		running = d.newPool(cfg.Name)
+		d.configurePool(running, cfg, p.cfg)
 	case !reflect.DeepEqual(running.cfg, cfg):
-		running.update(cfg, d.settings(&cfg, p.cfg))
+		d.configurePool(running, cfg, p.cfg)
 	case running.settings.Grace != p.cfg.ShutdownTimeout:
 		settings := running.settings
 		settings.Grace = p.cfg.ShutdownTimeout
