@@ -3,7 +3,8 @@
 # make test     installs what the tests need (Debian packages), runs them all
 # make check    what else guards the tree: format, vet, staticcheck, go.mod
 # make fuzz     runs each fuzz test for FUZZTIME
-# make bench    runs the benchmarks
+# make bench    compares fcgid with its peers (Debian packages) and prints ratios: docs/performance.md
+# make bench-go runs the benchmarks of single functions
 # make install  binary, systemd units, and a configuration if there is none yet
 
 GO       ?= go
@@ -14,7 +15,7 @@ LDFLAGS  ?= -s -w
 
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: all build run test test-unit test-e2e test-packages check fuzz bench install clean
+.PHONY: all build run test test-unit test-e2e test-packages check fuzz bench bench-go install clean
 
 all: build
 
@@ -31,6 +32,7 @@ test-packages:
 
 test-unit:
 	$(GO) test -race ./...
+	$(GO) test -race -C bench ./...
 
 test-e2e:
 	$(GO) test -race -tags e2e -timeout 10m ./e2e
@@ -39,9 +41,11 @@ check:
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags e2e ./e2e
+	$(GO) vet -C bench ./...
 	$(GO) mod tidy -diff
 	$(STATICCHECK) ./...
 	$(STATICCHECK) -tags e2e ./e2e
+	cd bench && $(STATICCHECK) ./...
 
 fuzz:
 	@for pkg in $$($(GO) list ./...); do \
@@ -51,7 +55,13 @@ fuzz:
 		done; \
 	done
 
-bench:
+# BENCH_ARGS: --only REGEXP, --pairs N, --duration D, --json, --list, --write docs/performance.md
+bench: build
+	bench/packages
+	$(GO) build -C bench -o bench .
+	bench/bench --fcgid ./fcgid $(BENCH_ARGS)
+
+bench-go:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 install:
@@ -63,4 +73,4 @@ install:
 	install -m 0644 deploy/systemd/fcgid.socket $(DESTDIR)/etc/systemd/system/fcgid.socket
 
 clean:
-	rm -f fcgid
+	rm -f fcgid bench/bench

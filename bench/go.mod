@@ -1,0 +1,3 @@
+module github.com/fcgid/fcgid/bench
+
+go 1.26.0
