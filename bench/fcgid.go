@@ -38,7 +38,6 @@ var pools = []struct{ name, text string }{
 `},
 	{"php", `  - name: php
     listen: [{address: "unix:DIR/php.sock", mode: "0666"}] # Apache is another user
-    env: [PHP_FCGI_MAX_REQUESTS=1000000]
     worker:
       command: [PHP-CGI]
       scale: static
@@ -46,7 +45,7 @@ var pools = []struct{ name, text string }{
 `},
 	{"php-shared", `  - name: php-shared
     listen: unix:DIR/php-shared.sock
-    env: [PHP_FCGI_MAX_REQUESTS=1000000, PHP_FCGI_CHILDREN=4]
+    env: [PHP_FCGI_CHILDREN=4]
     worker:
       command: [PHP-CGI]
       scale: static
