@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // A Record is one record of the wire without its padding (section 3.3).
@@ -43,8 +44,13 @@ const (
 type Reader struct {
 	src        io.Reader
 	buf        []byte
-	start, end int // buf[start:end] is read and not yet returned
+	start, end int         // buf[start:end] is read and not yet returned
+	small      *smallBytes // that buf is, or nil
 }
+
+type smallBytes [smallBuffer]byte
+
+var smallBuffers = sync.Pool{New: func() any { return new(smallBytes) }}
 
 // NewReader returns a Reader of src. Its buffer grows with the records that come.
 func NewReader(src io.Reader) *Reader { return &Reader{src: src} }
@@ -78,6 +84,20 @@ func (r *Reader) Next() (Record, error) {
 // Buffered is the number of bytes that were read and not yet returned.
 func (r *Reader) Buffered() int { return r.end - r.start }
 
+// EndsNext reports whether END_REQUEST is what has been read and not yet returned,
+// but for the empty records that end streams before it.
+func (r *Reader) EndsNext() bool {
+	for b := r.buf[r.start:r.end]; len(b) >= HeaderLen; b = b[HeaderLen:] {
+		switch {
+		case Type(b[1]) == TypeEndRequest:
+			return true
+		case b[4] != 0 || b[5] != 0 || b[6] != 0: // length, padding
+			return false
+		}
+	}
+	return false
+}
+
 // Rest returns a Reader that goes on where r is, so that the last record of r may
 // be used meanwhile. Of r nothing else may be used any more.
 func (r *Reader) Rest() *Reader {
@@ -89,7 +109,16 @@ func (r *Reader) Rest() *Reader {
 // request costs little. The content of the last record is no longer valid.
 func (r *Reader) Release() {
 	if r.start == r.end {
+		r.free()
 		r.buf, r.start, r.end = nil, 0, 0
+	}
+}
+
+// free gives the small buffer to others.
+func (r *Reader) free() {
+	if r.small != nil {
+		smallBuffers.Put(r.small)
+		r.small = nil
 	}
 }
 
@@ -127,16 +156,21 @@ func (r *Reader) makeRoom(n int) {
 	if r.start+n <= len(r.buf) && r.end < len(r.buf) {
 		return
 	}
-	dst := r.buf
-	if n > len(dst) {
-		size := smallBuffer
-		if n > size {
-			size = largeBuffer
-		}
-		dst = make([]byte, size)
+	rest := r.buf[r.start:r.end]
+	switch {
+	case n <= len(r.buf):
+		copy(r.buf, rest)
+	case n <= smallBuffer:
+		r.small = smallBuffers.Get().(*smallBytes)
+		r.buf = r.small[:]
+		copy(r.buf, rest)
+	default:
+		large := make([]byte, largeBuffer)
+		copy(large, rest)
+		r.free()
+		r.buf = large
 	}
-	r.end = copy(dst, r.buf[r.start:r.end])
-	r.buf, r.start = dst, 0
+	r.start, r.end = 0, len(rest)
 }
 
 // PaddingFor is the padding that AppendRecord gives to a record with n bytes of

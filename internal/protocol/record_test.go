@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -263,6 +264,35 @@ func TestReaderRest(t *testing.T) {
 		}
 		if _, err := r.Next(); err != io.EOF {
 			t.Errorf("cut at %d: got %v at the end", cut, err)
+		}
+	}
+}
+
+func TestEndsNext(t *testing.T) {
+	end := protocol.AppendEnd(nil, 1, protocol.End{})
+	empty := protocol.AppendRecord(nil, protocol.TypeStdout, 1, nil)
+	first := protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("x"))
+	tests := []struct {
+		name string
+		rest []byte
+		want bool
+	}{
+		{"nothing", nil, false},
+		{"the end", end, true},
+		{"the header of the end", end[:protocol.HeaderLen], true},
+		{"a part of it", end[:protocol.HeaderLen-1], false},
+		{"the end of a stream", empty, false},
+		{"the ends of streams and the end", slices.Concat(empty, empty, end), true},
+		{"more of the stream", slices.Concat(first, end), false},
+		{"padding", slices.Concat(protocol.AppendHeader(nil, protocol.TypeStdout, 1, 0, 1), []byte{0}, end), false},
+	}
+	for _, tt := range tests {
+		r := protocol.NewReader(bytes.NewReader(slices.Concat(first, tt.rest)))
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.EndsNext(); got != tt.want {
+			t.Errorf("%s: got %v", tt.name, got)
 		}
 	}
 }

@@ -201,7 +201,11 @@ func (x *exchange) deliver(w io.Writer, p []byte) error {
 		return nil
 	}
 	x.delivered = true
-	if _, err := w.Write(p); err != nil {
+	write := w.Write
+	if last, ok := w.(protocol.LastWriter); ok && x.seat.reader.EndsNext() {
+		write = last.WriteLast
+	}
+	if _, err := write(p); err != nil {
 		return undelivered{fmt.Errorf("deliver stdout: %w", err)}
 	}
 	return nil
