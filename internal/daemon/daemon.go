@@ -124,6 +124,19 @@ func (d *daemon) stop() {
 	d.admin.close()
 }
 
+// kill ends all programs at once, and lets none be started.
+func (d *daemon) kill() {
+	d.mu.Lock()
+	draining := slices.Clone(d.draining)
+	d.mu.Unlock()
+	for _, p := range draining {
+		if w := p.workersNow(); w != nil {
+			w.end()
+		}
+	}
+	d.children.Kill()
+}
+
 // retire stops a pool; its requests end in the background.
 func (d *daemon) retire(p *pool) {
 	d.mu.Lock()

@@ -121,6 +121,9 @@ func (d *daemon) untilStopped(signals *signals, load func() (*config.Config, err
 // terminals send one to a process and then to its group.
 const echoTime = 300 * time.Millisecond
 
+// killTime is how long a stop by a second signal waits for what it has killed.
+const killTime = 2 * time.Second
+
 // stopGracefully lets requests end. A second signal ends them at once.
 func (d *daemon) stopGracefully(signals *signals) error {
 	systemd.SdNotify(false, systemd.SdNotifyStopping)
@@ -140,7 +143,11 @@ func (d *daemon) stopGracefully(signals *signals) error {
 				continue
 			}
 			d.logs.Warn("stopped at once by a second signal", zap.Stringer("signal", s))
-			d.children.Kill()
+			d.kill()
+			select { // what they leave behind is removed
+			case <-stopped:
+			case <-time.After(killTime):
+			}
 			return exitError{exitFailure, fmt.Sprintf("stopped at once by a second signal (%v)", s)}
 		}
 	}

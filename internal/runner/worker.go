@@ -43,6 +43,7 @@ type worker struct {
 	inFlight int
 	taken    int    // requests that were given to it
 	answered bool   // it has answered one, or its warm-up
+	heir     bool   // it is ready and has not taken the place of another one yet
 	leaving  string // why it is to be replaced when another one is ready; "" is not
 	reason   string // why it is asked to end; "" is not
 	failure  error  // what it did wrong, where that is why it is asked to end

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -286,6 +287,92 @@ func TestRecoveryByAge(t *testing.T) {
 		synctest.Wait()
 		if idle, _ := numbers(p); idle != 3 || p.snapshot().Degraded {
 			t.Errorf("%d idle after recovery", idle)
+		}
+	})
+}
+
+// A worker of another program that lives replaces an old one after a second, if it
+// is not asked anything; one that dies before that replaces none.
+func TestSuccession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var broken atomic.Bool
+		p, stop := fakeWorkers(t, WorkerOptions{Scale: ScaleStatic, Max: 2, StartTimeout: 5 * time.Second}, func(id int) (process, error) {
+			f := newFake(id)
+			if broken.Load() {
+				f.die()
+			}
+			return f, nil
+		})
+		defer stop()
+		synctest.Wait()
+		old := p.snapshot().Workers
+		broken.Store(true)
+		p.Update(WorkerOptions{Scale: ScaleStatic, Max: 2, StartTimeout: 5 * time.Second, Env: []string{"A=b"}})
+		time.Sleep(time.Minute)
+		s := p.snapshot()
+		if !s.Degraded || len(s.Workers) < 2 || s.Workers[0].PID != old[0].PID || s.Workers[1].PID != old[1].PID {
+			t.Errorf("with a broken program: %+v, were %+v", s, old)
+		}
+		broken.Store(false)
+		time.Sleep(time.Minute)
+		s = p.snapshot()
+		if s.Degraded || s.Idle != 2 || len(s.Workers) != 2 || s.Workers[0].PID == old[0].PID || s.Workers[1].PID == old[1].PID {
+			t.Errorf("with one that lives: %+v, were %+v", s, old)
+		}
+	})
+}
+
+// A pool that goes back to the program that its workers run is well at once.
+func TestReturnToOldProgram(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := WorkerOptions{Scale: ScaleStatic, Max: 2, StartTimeout: 5 * time.Second}
+		p, stop := fakeWorkers(t, old, func(id int) (process, error) {
+			f := newFake(id)
+			if id > 2 {
+				f.die()
+			}
+			return f, nil
+		})
+		defer stop()
+		time.Sleep(time.Minute)
+		change := old
+		change.Env = []string{"A=b"}
+		p.Update(change)
+		time.Sleep(time.Minute)
+		if !p.snapshot().Degraded {
+			t.Error("not degraded")
+		}
+		p.Update(old)
+		synctest.Wait()
+		if s := p.snapshot(); s.Degraded || s.Idle != 2 || len(s.Workers) != 2 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// A start that fails while workers serve, and is not wanted any more, is forgiven.
+func TestFailureInPassing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := WorkerOptions{Scale: ScaleDynamic, Max: 4, Min: 1, MinSpare: 1, MaxSpare: 4, StartTimeout: 5 * time.Second}
+		p, stop := fakeWorkers(t, o, func(id int) (process, error) {
+			if id == 2 {
+				return nil, errors.New("no room")
+			}
+			return newFake(id), nil
+		})
+		defer stop()
+		time.Sleep(time.Minute)
+		o.MinSpare = 2
+		p.Update(o) // starts the second
+		synctest.Wait()
+		if !p.snapshot().Degraded {
+			t.Error("not degraded")
+		}
+		o.MinSpare = 1
+		p.Update(o)
+		time.Sleep(6 * time.Second)
+		if s := p.snapshot(); s.Degraded {
+			t.Errorf("%+v", s)
 		}
 	})
 }

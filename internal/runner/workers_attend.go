@@ -47,7 +47,7 @@ func (p *Workers) ready(w *worker) {
 	if p.hooks.Started != nil {
 		p.hooks.Started(time.Since(w.born))
 	}
-	p.succeedLocked()
+	w.heir = p.ranks.leaving > 0
 	p.adjustLocked()
 }
 

@@ -96,9 +96,10 @@ type workerHealth struct {
 
 func (h *workerHealth) isDegraded() bool { return h.failures > 0 }
 
-// hurry is called when there is reason to try again: the next probe is due.
+// hurry is called when the program is another one: the next probe is due, and a
+// worker that it has already may be the proof that it runs.
 func (h *workerHealth) hurry() {
-	h.failures, h.retry = min(h.failures, 1), time.Time{}
+	h.failures, h.retry, h.last = min(h.failures, 1), time.Time{}, time.Time{}
 }
 
 // probesLocked is how many workers may be started while degraded: one, unless
@@ -108,7 +109,7 @@ func (p *Workers) probesLocked(now time.Time) int {
 		return 0
 	}
 	for _, w := range p.all {
-		if w.born.After(p.health.last) && !p.isProven(w, now) {
+		if w.program.isSame(p.program) && w.born.After(p.health.last) && !p.isProven(w, now) {
 			return 0
 		}
 	}
@@ -131,13 +132,15 @@ func (h *workerHealth) fail(p *Workers, w *worker, why string, now time.Time) {
 	}
 }
 
-// prove ends the degraded state if a worker that was started in it can be used.
+// prove ends the degraded state if a worker that was started in it can be used, or,
+// after a while in which no more workers were wanted, one that was started before.
 func (h *workerHealth) prove(p *Workers, now time.Time) {
 	if !h.isDegraded() {
 		return
 	}
+	quiet := p.wantedLocked() <= 0 && now.Sub(h.last) >= p.opt.StartTimeout
 	for _, w := range p.all {
-		if w.program.isSame(p.program) && w.serves() && w.born.After(h.last) && p.isProven(w, now) {
+		if w.program.isSame(p.program) && w.serves() && (quiet || w.born.After(h.last)) && p.isProven(w, now) {
 			p.opt.Log.Info("workers can be started again", zap.Strings("command", w.program.argv), zap.Int("failures", h.failures))
 			*h = workerHealth{}
 			if p.hooks.Degraded != nil {

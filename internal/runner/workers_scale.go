@@ -16,6 +16,7 @@ func (p *Workers) adjustLocked() {
 	now := time.Now()
 	if p.phase == workersRunning {
 		p.health.prove(p, now)
+		p.succeedLocked(now)
 		p.ageLocked(now)
 		p.shrinkLocked(now)
 		p.dispatchLocked()
@@ -128,9 +129,34 @@ func (p *Workers) mayLeaveLocked(w *worker) bool {
 	return w.isSpent() || r.fresh > 0 || r.serving() >= p.opt.Max && r.count[workerStarting] == 0
 }
 
-// succeedLocked ends a worker that another one, which has become ready, replaces.
-func (p *Workers) succeedLocked() {
-	var oldest *worker
+// settleTime is how long a worker of another program has to live before it takes
+// the place of an old one, if it has not answered anything by then.
+const settleTime = time.Second
+
+// succeedLocked ends a worker for each one that has become ready to replace it.
+func (p *Workers) succeedLocked(now time.Time) {
+	if p.ranks.leaving == 0 {
+		return
+	}
+	for _, w := range p.all {
+		if !w.heir || !w.serves() || w.leaving != "" {
+			continue
+		}
+		if oldest := p.oldestLeavingLocked(); oldest != nil && (oldest.leaving != exitReload || w.isSettled(now)) {
+			w.heir = false
+			oldest.retire(oldest.leaving)
+		}
+	}
+}
+
+// isSettled reports whether the worker has shown that its program runs.
+func (w *worker) isSettled(now time.Time) bool {
+	return w.answered || now.Sub(w.born) >= settleTime
+}
+
+// oldestLeavingLocked is the worker to be replaced first: one that is idle, the
+// longest, if there is one.
+func (p *Workers) oldestLeavingLocked() (oldest *worker) {
 	for _, w := range p.all {
 		if w.leaving == "" || w.state != workerIdle && w.state != workerBusy {
 			continue
@@ -139,9 +165,7 @@ func (p *Workers) succeedLocked() {
 			oldest = w
 		}
 	}
-	if oldest != nil {
-		oldest.retire(oldest.leaving)
-	}
+	return oldest
 }
 
 // shrinkLocked ends idle workers of which there are too many, longest idle first.
@@ -159,10 +183,11 @@ func (p *Workers) shrinkLocked(now time.Time) {
 // surplusLocked is why a worker that has been idle for d is to end, or "".
 func (p *Workers) surplusLocked(d time.Duration) string {
 	o, r := &p.opt, &p.ranks
-	idle := r.count[workerIdle]
-	above := r.serving() > o.Min && idle > o.MinSpare
+	successor := min(r.outdated, 1) // for which there is room, see roomLocked
+	idle, serving := r.count[workerIdle]-successor, r.serving()-successor
+	above := serving > o.Min && idle > o.MinSpare
 	switch {
-	case r.serving()-r.count[workerStarting] > o.Max:
+	case serving-r.count[workerStarting] > o.Max:
 		return exitScale
 	case above && idle > o.MaxSpare && d >= spareLinger:
 		return exitScale
@@ -188,9 +213,18 @@ func (p *Workers) setTimerLocked(now time.Time) {
 			}
 		}
 	}
+	if p.ranks.outdated > 0 {
+		for _, w := range p.all {
+			if settled := w.born.Add(settleTime); w.heir && settled.After(now) {
+				next = earliest(next, settled)
+			}
+		}
+	}
 	if p.health.isDegraded() {
-		if p.health.retry.After(now) {
-			next = earliest(next, p.health.retry)
+		for _, until := range []time.Time{p.health.retry, p.health.last.Add(p.opt.StartTimeout)} {
+			if until.After(now) {
+				next = earliest(next, until)
+			}
 		}
 		for _, w := range p.all {
 			if proven := w.born.Add(p.opt.StartTimeout); proven.After(now) {
