@@ -27,7 +27,7 @@ import (
 // may start the program anew.
 //
 // Its pools answer with functions, which are not to be added to later, and with
-// those that every fcgid has: fcgid.ping, fcgid.echo and fcgid.status. Names that
-// begin with "fcgid." are theirs, and Main panics for one of them in functions.
+// those that every fcgid has: fcgid.ping, and where a pool names them fcgid.echo
+// and fcgid.status. Names that begin with "fcgid." are theirs, and Main panics for one of them in functions.
 // A nil functions is an empty one.
 func Main(functions *fcgi.Registry) { daemon.Main(functions) }

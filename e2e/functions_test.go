@@ -54,7 +54,7 @@ func wantAnswer(t testing.TB, s *site, req *fcgi.Request, status uint32, has str
 func TestOwnFunctions(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
-			s := newSite(t, network, "function: {}")
+			s := newSite(t, network, "function: {names: [fcgid.ping, fcgid.echo]}")
 			wantAnswer(t, s, function("fcgid.ping"), 0, "\r\n\r\npong\n")
 			wantAnswer(t, s, function("/any/where/fcgid.ping"), 0, "\r\n\r\npong\n")
 			wantAnswer(t, s, function("", "SCRIPT_NAME", "/fcgid.ping"), 0, "\r\n\r\npong\n")
@@ -69,6 +69,16 @@ func TestOwnFunctions(t *testing.T) {
 				t.Errorf("rejected requests: got %s, want 1", got)
 			}
 		})
+	}
+}
+
+// Without names a pool has those functions only that tell nothing of others.
+func TestFunctionsOfAPoolWithoutNames(t *testing.T) {
+	for _, empty := range []string{"{}", "{names: []}"} {
+		s := newSite(t, "unix", "function: "+empty)
+		wantAnswer(t, s, function("fcgid.ping"), 0, "pong")
+		wantAnswer(t, s, function("fcgid.echo"), 404, "Status: 404")
+		wantAnswer(t, s, function("fcgid.status"), 404, "Status: 404")
 	}
 }
 

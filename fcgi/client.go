@@ -25,7 +25,7 @@ const (
 // again: once that is closed, each call returns a net.ErrClosed, has sent nothing,
 // and it is time for another Dial. It is closed after a request without KeepConn,
 // after one that was given up while it had the connection to itself, and when the
-// application closes it.
+// application closes it, or sends there what belongs to no request.
 //
 // Its methods may be called at the same time: requests share the connection if the application
 // says that it multiplexes, and else take turns at it, first come, first served.
@@ -161,6 +161,10 @@ func (c *Client) Wait() { c.senders.Wait() }
 // second for it and returns. What that Read returns later is lost, and until
 // then Stdin must not be used: close it, if that unblocks it, and call Wait.
 // In the same way, a Write of Stdout or Stderr that blocks holds up Do.
+//
+// A Read of Stdin that panics has its request aborted, and Do panics with the same
+// value once that has ended. A Write of Stdout or Stderr that panics goes through
+// Do, which aborts the request first, or closes the connection if nobody shares it.
 func (c *Client) Do(ctx context.Context, req *Request) (Result, error) {
 	if err := c.takeTurn(ctx, req.KeepConn); err != nil {
 		return Result{}, err
@@ -170,14 +174,18 @@ func (c *Client) Do(ctx context.Context, req *Request) (Result, error) {
 	defer cancel(nil)
 	x := newExchange(ctx, cancel, c, req)
 	leads, err := c.begin(x)
+	if err == errNoID && c.shutIfAlone() {
+		err = net.ErrClosed
+	}
 	if err != nil {
 		return Result{}, c.explain("request", err)
 	}
 	finished := whenDone(ctx, x.abort)
 	c.senders.Go(func() { x.send(req.KeepConn) })
-	end, err := x.receive(leads)
+	end, err := x.receive(leads, finished)
 	interrupted := !finished()
 	x.leave(req.KeepConn && err == nil)
+	x.panicAgain()
 	switch {
 	case interrupted:
 		return Result{}, context.Cause(ctx)

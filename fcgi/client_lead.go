@@ -2,6 +2,7 @@ package fcgi
 
 import (
 	"errors"
+	"net"
 	"os"
 	"time"
 
@@ -30,6 +31,20 @@ func (c *Client) takeOver() {
 	c.fromPeer = c.fromPeer.Rest()
 	c.leading = leading{}
 	c.own.Go(c.read)
+}
+
+// stopBeingReader lets somebody else read, if x does: its Do ends within a Write.
+func (c *Client) stopBeingReader(x *exchange) {
+	c.mu.Lock()
+	leads := c.leading.by == x
+	shutting := c.shutting
+	if leads && !shutting {
+		c.takeOver()
+	}
+	c.mu.Unlock()
+	if leads && shutting { // nobody would wait for a goroutine, and the connection ends
+		c.lose(net.ErrClosed)
+	}
 }
 
 // stopLeading interrupts the leader when it next reads. It needs mu.

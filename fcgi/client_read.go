@@ -41,7 +41,12 @@ func (c *Client) read() {
 	}
 }
 
-// dispatch passes over records of requests that are over or were never sent.
+// errUnsolicited tells that the application speaks of a request that was not sent
+// or that it has ended: the next request would take that for its answer.
+var errUnsolicited = fmt.Errorf("%w: application sent a record of a request that has ended or not begun", ErrNoEnd)
+
+// dispatch passes over records of requests that were given up, and returns
+// errUnsolicited for those of a request that cannot have any.
 func (c *Client) dispatch(rec protocol.Record) (more bool, err error) {
 	if rec.IsManagement() {
 		return c.answerQuery(rec), nil
@@ -50,7 +55,7 @@ func (c *Client) dispatch(rec protocol.Record) (more bool, err error) {
 	x := c.requests.active(rec.ID)
 	c.mu.Unlock()
 	if x == nil {
-		return true, nil
+		return false, errUnsolicited
 	}
 	if c.toWake != &x.in {
 		c.wake()
@@ -99,6 +104,7 @@ func (c *Client) lose(err error) {
 		err = c.reason
 	case err == io.EOF:
 		err = ErrNoEnd
+	case err == errUnsolicited: // says all
 	default:
 		err = fmt.Errorf("read response: %w", err)
 	}

@@ -130,7 +130,6 @@ func TestShareInterleaved(t *testing.T) {
 		p.send(protocol.TypeStdout, 2, "two, ")
 		p.send(protocol.TypeStdout, 1, "one, ")
 		p.send(protocol.TypeStderr, 2, "oh")
-		p.send(protocol.TypeStdout, 3, "nobody's")
 		p.send(protocol.TypeGetValuesResult, 0, "")
 		p.send(protocol.TypeStdout, 2, "")
 		p.send(protocol.TypeStdout, 1, "one")

@@ -18,6 +18,7 @@ type table struct {
 	slots   []*exchange
 	used    int // slots that are taken
 	awaited int // of them, the requests whose Do waits for the end
+	open    int // of them, the requests that were not answered
 }
 
 // add gives x the smallest free id: some applications take no other than 1.
@@ -34,19 +35,29 @@ func (t *table) add(x *exchange) bool {
 	x.id, x.awaited = uint16(i+1), true
 	t.used++
 	t.awaited++
+	t.open++
 	return true
 }
 
-// active is the request of that id unless it is over or was never begun.
+// active is the request of that id unless it is over or has not begun.
 func (t *table) active(id uint16) *exchange {
 	if id == 0 || int(id) > len(t.slots) {
 		return nil
 	}
 	x := t.slots[id-1]
-	if x == nil || x.answered {
+	if x == nil || x.answered || !x.heardOf {
 		return nil
 	}
 	return x
+}
+
+// answer tells that nothing more may come for x.
+func (t *table) answer(x *exchange) {
+	if !x.answered {
+		x.answered = true
+		t.open--
+	}
+	t.free(x)
 }
 
 // dismiss tells that no Do waits for x any more.
@@ -65,6 +76,9 @@ func (t *table) free(x *exchange) {
 	}
 }
 
+// errNoID tells that all ids are taken, by requests that run or were given up.
+var errNoID = errors.New("no request id is free")
+
 // begin puts x into the table and sees that somebody reads: if nobody did, it is
 // the Do of x that leads.
 func (c *Client) begin(x *exchange) (leads bool, err error) {
@@ -74,7 +88,7 @@ func (c *Client) begin(x *exchange) (leads bool, err error) {
 		return false, net.ErrClosed
 	}
 	if !c.requests.add(x) {
-		return false, errors.New("no request id is free")
+		return false, errNoID
 	}
 	switch {
 	case !c.reading:
@@ -86,6 +100,13 @@ func (c *Client) begin(x *exchange) (leads bool, err error) {
 	return false, nil
 }
 
+// tellOf notes that the application is about to hear of x.
+func (c *Client) tellOf(x *exchange) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x.heardOf = true
+}
+
 // senderEnded tells that nothing more is sent for x.
 func (c *Client) senderEnded(x *exchange) {
 	c.mu.Lock()
@@ -95,18 +116,25 @@ func (c *Client) senderEnded(x *exchange) {
 	c.admit()
 }
 
-// answered takes the end of x, and reports whether there is more to read.
+// answered takes the end of x, and reports whether there is more to read. What is
+// left in the buffer when all requests have been answered is nobody's: the next one
+// would take it for its own, so it costs the connection.
 func (c *Client) answered(x *exchange, end protocol.End) (more bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	x.answered = true
-	c.requests.free(x)
+	c.requests.answer(x)
 	c.requests.dismiss(x)
 	if end.Status == protocol.StatusCantMpxConn {
 		c.mpx = mpxRefused
 	}
+	more = c.goOnReading()
+	unsolicited := !more && c.requests.open == 0 && c.fromPeer.Buffered() > 0
+	c.shutting = c.shutting || unsolicited
 	c.admit()
-	return c.goOnReading()
+	c.mu.Unlock()
+	if unsolicited {
+		c.shut(nil)
+	}
+	return more
 }
 
 // isAnswered reports whether the application has ended x.
@@ -119,8 +147,7 @@ func (c *Client) isAnswered(x *exchange) bool {
 // forget ends x, of which the application has not heard.
 func (c *Client) forget(x *exchange) {
 	c.mu.Lock()
-	x.answered = true
-	c.requests.free(x)
+	c.requests.answer(x)
 	c.mu.Unlock()
 	c.giveUp(x)
 }

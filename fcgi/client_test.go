@@ -256,9 +256,8 @@ func TestDoForeignRecords(t *testing.T) {
 		go func() {
 			p.head()
 			p.stream(protocol.TypeStdin)
-			p.send(protocol.TypeStdout, 2, "not ours")
-			p.write(protocol.AppendEnd(nil, 2, protocol.End{AppStatus: 1}))
 			p.send(protocol.TypeGetValuesResult, 0, "")
+			p.send(99, 0, "management of another kind")
 			p.send(protocol.TypeStdout, 1, "ours")
 			p.end(0, protocol.StatusRequestComplete)
 		}()

@@ -103,8 +103,9 @@ func (t *turns) begin(shares bool) {
 
 func (t *turns) end() { t.running-- }
 
-// shutIfAlone closes the connection unless another call has a turn at it.
-func (c *Client) shutIfAlone() {
+// shutIfAlone closes the connection unless another call has a turn at it. It
+// reports whether it does.
+func (c *Client) shutIfAlone() bool {
 	c.mu.Lock()
 	alone := c.turns.running == 1
 	c.shutting = c.shutting || alone
@@ -112,4 +113,5 @@ func (c *Client) shutIfAlone() {
 	if alone {
 		c.shut(nil)
 	}
+	return alone
 }

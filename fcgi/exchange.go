@@ -31,6 +31,7 @@ type exchange struct {
 
 	// The fields of the table are guarded by Client.mu.
 	awaited  bool // Do waits for the end
+	heardOf  bool // BEGIN_REQUEST may have reached the application
 	answered bool // END_REQUEST was read, or none will come
 	silent   bool // the sender has ended
 
@@ -38,6 +39,7 @@ type exchange struct {
 	over     bool       // nothing more is to be written
 	aborting bool       // but ABORT_REQUEST
 	reading  bool       // the sender is in a Read of the caller's
+	crash    any        // what such a Read has panicked with
 }
 
 // newExchange makes the request of the wire; its errors of the caller's Stdin,
@@ -70,13 +72,14 @@ func newExchange(ctx context.Context, fail context.CancelCauseFunc, c *Client, r
 // send writes the request. An error of the connection is not reported: the
 // answer may be there all the same, and if not, the reader meets the error too.
 func (x *exchange) send(keep bool) {
-	defer close(x.sent)
-	err := protocol.WriteRequest(x, x.id, &x.req, keep)
-	x.sentAll = err == nil
-	if err != nil {
-		x.abortLate()
-	}
-	x.c.senderEnded(x)
+	defer func() { // also when a Read of the caller's has ended the goroutine
+		if !x.sentAll {
+			x.abortLate()
+		}
+		x.c.senderEnded(x)
+		close(x.sent)
+	}()
+	x.sentAll = protocol.WriteRequest(x, x.id, &x.req, keep) == nil
 }
 
 // Write sends one or more whole records.
@@ -86,6 +89,9 @@ func (x *exchange) Write(p []byte) (int, error) {
 	if x.isOver() {
 		return 0, errOver
 	}
+	if !x.begun {
+		x.c.tellOf(x)
+	}
 	n, err := x.c.conn.Write(p)
 	if err == nil {
 		x.begun = true
@@ -94,7 +100,13 @@ func (x *exchange) Write(p []byte) (int, error) {
 }
 
 // receive writes Stdout and Stderr until the request is over.
-func (x *exchange) receive(leads bool) (protocol.End, error) {
+func (x *exchange) receive(leads bool, finished func() bool) (protocol.End, error) {
+	returned := false
+	defer func() {
+		if !returned {
+			x.unwind(finished)
+		}
+	}()
 	if leads {
 		x.c.lead(x)
 	}
@@ -104,6 +116,7 @@ func (x *exchange) receive(leads bool) (protocol.End, error) {
 			x.deliver(d)
 		}
 		if over {
+			returned = true
 			return x.in.end, x.in.err
 		}
 		<-x.in.news
@@ -142,6 +155,17 @@ func (x *exchange) leave(keep bool) {
 	x.stop()
 	x.c.shutIfAlone()
 	x.sentWithin(stdinGrace)
+}
+
+// unwind ends a request whose Stdout or Stderr has panicked, or ended the goroutine,
+// and so Do too. Alone on the connection it closes that, else it is aborted.
+func (x *exchange) unwind(finished func() bool) {
+	x.c.stopBeingReader(x)
+	x.c.shutIfAlone()
+	if finished() {
+		x.abort()
+	}
+	x.leave(false)
 }
 
 // stop sees that nothing more is written but what is being written, and that

@@ -2,6 +2,7 @@ package fcgi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -18,7 +19,7 @@ func (s *source) Read(p []byte) (int, error) {
 	if s.x.setReading(true) {
 		return 0, errOver
 	}
-	n, err := s.r.Read(p)
+	n, err := s.read(p)
 	if s.x.setReading(false) {
 		return 0, errOver
 	}
@@ -26,6 +27,45 @@ func (s *source) Read(p []byte) (int, error) {
 		s.fail(fmt.Errorf("read %s of the request: %w", s.name, err))
 	}
 	return n, err
+}
+
+// errCrashed tells that a Read of the caller's did not return.
+var errCrashed = errors.New("its Read did not return")
+
+// read keeps a panic for Do: this goroutine is none of the caller's, who could not
+// recover it.
+func (s *source) read(p []byte) (n int, err error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		n, err = 0, errCrashed
+		if value := recover(); value != nil {
+			s.x.keepPanic(value)
+			return
+		}
+		s.fail(fmt.Errorf("read %s of the request: %w", s.name, err)) // Goexit goes on
+	}()
+	n, err = s.r.Read(p)
+	returned = true
+	return n, err
+}
+
+func (x *exchange) keepPanic(value any) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.crash = value
+}
+
+// panicAgain is for Do: it panics as a Read of Stdin has.
+func (x *exchange) panicAgain() {
+	x.mu.Lock()
+	value := x.crash
+	x.mu.Unlock()
+	if value != nil {
+		panic(value)
+	}
 }
 
 func (x *exchange) setReading(reading bool) (over bool) {

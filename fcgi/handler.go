@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/fcgid/fcgid/internal/function"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/server"
 )
@@ -41,7 +42,8 @@ var (
 // yet of what was written, it is answered with a page that has the status of a
 // [StatusError], else 500. Once some of the answer has left, it can only be cut
 // short: then appStatus is sent, or 500 if it is 0. A panic is an error of that
-// request alone, logged with its stack, but for http.ErrAbortHandler.
+// request alone, logged with its stack, but for http.ErrAbortHandler. One in a
+// goroutine that the handler has started cannot be caught, and ends the program.
 //
 // The header may end its lines with "\n", and "Status: 404 Not Found" in it is the
 // HTTP status, 200 without one.
@@ -86,18 +88,36 @@ func (e *StatusError) Error() string {
 // Unwrap returns Err.
 func (e *StatusError) Unwrap() error { return e.Err }
 
-// asRefusal is what a handler's error is for the server.
+// asRefusal is what a handler's error is for the server. Methods of that error are
+// the handler's code, so they are called here, where a panic is the request's.
 func asRefusal(appStatus uint32, err error) error {
 	if err == nil {
 		return nil
 	}
 	status := http.StatusInternalServerError
 	var known *StatusError
-	if errors.As(err, &known) && known.Status >= 400 && known.Status <= 599 {
+	if errors.As(err, &known) && known != nil && known.Status >= 400 && known.Status <= 599 {
 		status = known.Status
 	}
-	return &protocol.Refusal{HTTPStatus: status, AppStatus: cmp.Or(appStatus, uint32(status)), Reason: err}
+	reason := &handlerError{text: function.Text(err)}
+	for _, gone := range [...]error{ErrAborted, ErrClientGone} {
+		if errors.Is(err, gone) {
+			reason.gone = gone
+		}
+	}
+	return &protocol.Refusal{HTTPStatus: status, AppStatus: cmp.Or(appStatus, uint32(status)), Reason: reason}
 }
+
+// A handlerError is what is left of a handler's error once the handler has returned:
+// its text, and why there is no client any more, if it says so.
+type handlerError struct {
+	text string
+	gone error // ErrAborted, ErrClientGone or nil
+}
+
+func (e *handlerError) Error() string { return e.text }
+
+func (e *handlerError) Unwrap() error { return e.gone }
 
 // A handlerCall is what a handler is given for one request. It is never used again,
 // since a handler may keep it.

@@ -63,7 +63,7 @@ func TestErrorsOfAHandler(t *testing.T) {
 					t.Errorf("answer is %q, %+v", got, r.end)
 				}
 				synctest.Wait()
-				if tt.log != "" && len(v.log.lines("level="+tt.log, tt.detail)) != 1 {
+				if tt.log != "" && len(v.log.lines("level="+tt.log, tt.detail)) != 1 || len(v.log.lines("pid=")) > 0 {
 					t.Errorf("logged %q", v.log.lines())
 				}
 			})

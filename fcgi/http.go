@@ -29,6 +29,8 @@ import (
 // there is no Date (web servers set one), no 1xx and no trailer, and no Hijacker.
 // An answer is buffered; Flush, or http.ResponseController's, sends it. A handler
 // may read its body after it has written, but see [Server.EarlyResponse].
+// WriteHeader panics for a status that CGI has no room for, which is one over 599
+// too. A body that is shorter than its Content-Length is an error of the request.
 func Handler(h http.Handler) HandlerFunc {
 	if h == nil {
 		h = http.DefaultServeMux
@@ -75,6 +77,11 @@ func httpRequest(req *Request) (*http.Request, error) {
 		addToEnvironment(env, p)
 	}
 	delete(env, "HTTP_") // the header field without a name
+	for _, name := range [...]string{"CONTENT_TYPE", "CONTENT_LENGTH"} {
+		if _, ok := env[name]; ok {
+			delete(env, "HTTP_"+name) // the same once more, from nginx
+		}
+	}
 	r, err := cgi.RequestFromMap(env)
 	if err != nil {
 		return nil, err
@@ -91,20 +98,21 @@ func httpRequest(req *Request) (*http.Request, error) {
 }
 
 // addToEnvironment joins header fields that are repeated (RFC 9110, section 5.3;
-// RFC 6265, section 5.4). Else the last one wins.
+// RFC 6265, section 5.4), also those whose names become one. Else the last one wins.
 func addToEnvironment(env map[string]string, p Param) {
 	if !strings.HasPrefix(p.Name, "HTTP_") {
 		env[p.Name] = p.Value
 		return
 	}
-	before, repeated := env[p.Name]
+	name := strings.ToUpper(strings.ReplaceAll(p.Name, "-", "_"))
+	before, repeated := env[name]
 	switch {
 	case !repeated:
-		env[p.Name] = p.Value
-	case p.Name == "HTTP_COOKIE":
-		env[p.Name] = before + "; " + p.Value
+		env[name] = p.Value
+	case name == "HTTP_COOKIE":
+		env[name] = before + "; " + p.Value
 	default:
-		env[p.Name] = before + ", " + p.Value
+		env[name] = before + ", " + p.Value
 	}
 }
 

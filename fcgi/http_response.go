@@ -22,7 +22,8 @@ type httpResponse struct {
 	status   int // 0 before WriteHeader
 	sniff    bool
 	length   int64 // of the body, as Content-Length says; -1 when it does not
-	written  int64
+	written  int64 // that the handler has tried to
+	accepted int64 // of it, without an error
 	headSent bool
 	head     []byte // of head0, if it is short
 	head0    [256]byte
@@ -44,10 +45,10 @@ func newHTTPResponse(req *Request) *httpResponse {
 func (w *httpResponse) Header() http.Header { return w.header }
 
 // WriteHeader fixes the status and the header. There are no informational
-// responses in CGI, so those are left out.
+// responses in CGI, so those are left out, and no status over 599.
 func (w *httpResponse) WriteHeader(status int) {
 	switch {
-	case status < 100 || status > 999:
+	case status < 100 || status > 599:
 		panic(fmt.Sprintf("invalid WriteHeader code %v", status)) // as net/http does
 	case w.status != 0:
 		w.complainf("superfluous WriteHeader(%d)", status)
@@ -107,7 +108,11 @@ func (w *httpResponse) renderHeader() {
 		if w.leavesOut(name) {
 			continue
 		}
-		for _, value := range w.header[name] {
+		values := w.header[name]
+		if name == "Content-Length" {
+			values = values[:1] // takeLength has read no other
+		}
+		for _, value := range values {
 			w.head = append(w.head, name...)
 			w.head = append(w.head, ": "...)
 			start := len(w.head)
@@ -120,11 +125,11 @@ func (w *httpResponse) renderHeader() {
 
 // leavesOut reports whether a field is not one of a CGI response, or not of this one.
 func (w *httpResponse) leavesOut(name string) bool {
-	switch name {
+	switch http.CanonicalHeaderKey(name) {
 	case "Status", "Transfer-Encoding":
 		return true
 	case "Content-Length":
-		return w.length < 0 || !w.hasBody()
+		return w.length < 0 || !w.hasBody() || name != "Content-Length"
 	case "Content-Type":
 		return w.status == http.StatusNotModified
 	}
@@ -195,6 +200,7 @@ func (w *httpResponse) begin(n int, p []byte, s string) (send bool, err error) {
 			return false, err
 		}
 	}
+	w.accepted += int64(n)
 	return !w.isHead, nil
 }
 
@@ -211,8 +217,19 @@ func (w *httpResponse) sendHead(p []byte) error {
 	return err
 }
 
-// finish sends the header if nothing else did.
+// finish sends the header if nothing else did. The error tells of a body that is
+// shorter than its header says.
 func (w *httpResponse) finish() error {
+	if err := w.flushHead(); err != nil {
+		return err
+	}
+	if w.accepted < w.length && !w.isHead && w.hasBody() {
+		return fmt.Errorf("http: handler wrote %d bytes, Content-Length is %d", w.accepted, w.length)
+	}
+	return nil
+}
+
+func (w *httpResponse) flushHead() error {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
@@ -224,7 +241,7 @@ func (w *httpResponse) finish() error {
 
 // FlushError sends what has been written so far, header included.
 func (w *httpResponse) FlushError() error {
-	if err := w.finish(); err != nil {
+	if err := w.flushHead(); err != nil {
 		return err
 	}
 	return w.req.Flush()

@@ -75,8 +75,9 @@ func TestHTTPHeaderFields(t *testing.T) {
 		_, w := serveWeb(t, func(w http.ResponseWriter, r *http.Request) {
 			for name, want := range map[string]string{
 				"X-One": "1", "X-Two": "a, b", "Cookie": "a=1; b=2", "Content-Type": "text/x", "Host": "", "": "",
+				"Content-Length": "", "X-Odd": "a, b, c",
 			} {
-				if got := r.Header.Get(name); got != want {
+				if got := strings.Join(r.Header.Values(name), " and "); got != want {
 					t.Errorf("%s is %q, want %q", name, got, want)
 				}
 			}
@@ -89,7 +90,9 @@ func TestHTTPHeaderFields(t *testing.T) {
 			}
 		})
 		w.send(wiretest.Get(1, true, web("HTTP_X_ONE", "1", "HTTP_X_TWO", "a", "HTTP_X_TWO", "b", "HTTP_COOKIE", "a=1", "HTTP_COOKIE", "b=2",
-			"CONTENT_TYPE", "text/x", "REMOTE_USER", "joe", "HTTP_", "x")...))
+			"CONTENT_TYPE", "text/x", "REMOTE_USER", "joe", "HTTP_", "x",
+			"HTTP_CONTENT_TYPE", "text/x", "CONTENT_LENGTH", "0", "HTTP_CONTENT_LENGTH", "0",
+			"HTTP_X_ODD", "a", "HTTP_X-ODD", "b", "HTTP_x_odd", "c")...))
 		w.want(1, "Status: 200 OK\r\n\r\n", 0)
 	})
 	if fcgi.ParamsFromContext(t.Context()) != nil {
@@ -253,7 +256,15 @@ func TestHTTPResponse(t *testing.T) {
 			if _, err := io.Copy(w, struct{ io.Reader }{strings.NewReader("hello, world")}); err != http.ErrContentLength {
 				t.Errorf("got %v", err)
 			}
-		}, ok + "Content-Length: 5\r\n\r\n"},
+			io.WriteString(w, "hello")
+		}, "Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\n500 Internal Server Error\n"},
+		{"two Content-Lengths", "GET", func(_ *testing.T, w http.ResponseWriter) {
+			w.Header()["Content-Length"] = []string{"1", "2"}
+			w.Header()["content-length"] = []string{"3"}
+			w.Header()["transfer-encoding"] = []string{"chunked"}
+			w.Header()["STATUS"] = []string{"201"}
+			io.WriteString(w, "x")
+		}, ok + "Content-Length: 1\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nx"},
 		{"ReadFrom nothing", "GET", func(_ *testing.T, w http.ResponseWriter) { io.Copy(w, bytes.NewReader(nil)) }, ok + "\r\n"},
 		{"redirect", "GET", func(_ *testing.T, w http.ResponseWriter) {
 			w.Header().Set("Location", "http://example.org/")
@@ -264,8 +275,43 @@ func TestHTTPResponse(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				_, w := serveWeb(t, func(w http.ResponseWriter, _ *http.Request) { tt.h(t, w) })
 				w.send(wiretest.Get(1, true, web("REQUEST_METHOD", tt.method)...))
-				w.want(1, tt.want, 0)
+				w.want(1, tt.want, wantStatus(tt.want))
 			})
+		})
+	}
+}
+
+// wantStatus is the appStatus of an answer.
+func wantStatus(answer string) uint32 {
+	if strings.HasPrefix(answer, "Status: 500 ") {
+		return 500
+	}
+	return 0
+}
+
+// A body that is shorter than its Content-Length fails the request: web servers
+// would take what follows it, or nothing, for the rest.
+func TestHTTPShortBody(t *testing.T) {
+	for _, flush := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			v, w := serveWeb(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Length", "100")
+				w.Header().Set("Content-Type", "text/x")
+				io.WriteString(w, "short")
+				if flush {
+					w.(http.Flusher).Flush()
+				}
+			})
+			w.send(wiretest.Get(1, true, web()...))
+			if flush {
+				w.want(1, "Status: 200 OK\r\nContent-Length: 100\r\nContent-Type: text/x\r\n\r\nshort", 500)
+			} else {
+				w.wantPage(1, 500, 500)
+			}
+			synctest.Wait()
+			if len(v.log.lines("outcome=error", "wrote 5 bytes, Content-Length is 100")) != 1 {
+				t.Errorf("logged %q", v.log.lines())
+			}
 		})
 	}
 }
@@ -288,7 +334,7 @@ func TestHTTPSuperfluousHeader(t *testing.T) {
 }
 
 func TestHTTPInvalidStatusPanics(t *testing.T) {
-	for _, code := range []int{0, 99, 1000, -1} {
+	for _, code := range []int{0, 99, 600, 999, 1000, -1} {
 		synctest.Test(t, func(t *testing.T) {
 			v, w := serveWeb(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })
 			w.send(wiretest.Get(1, true, web()...))

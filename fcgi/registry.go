@@ -95,9 +95,9 @@ func askedName(p Params) string {
 	if asked == "" {
 		asked = p.Get("SCRIPT_NAME")
 	}
-	if strings.HasPrefix(asked, "proxy:balancer://") {
-		// Apache leaves the query string there: it is the client's, and must
-		// not name a function.
+	if strings.HasPrefix(asked, "proxy:") {
+		// Apache leaves the query string behind "proxy:balancer://…": it is the
+		// client's, and must not name a function.
 		asked, _, _ = strings.Cut(asked, "?")
 	}
 	return asked

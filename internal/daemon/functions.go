@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 
@@ -43,9 +45,20 @@ func newFunctions(added *fcgi.Registry) functions {
 	return functions{added}
 }
 
-// names are all of them, in order.
+// names are all of them, in order: those that a pool may name.
 func (f functions) names() []string {
 	names := slices.Collect(maps.Keys(ownFunctions))
+	if f.added != nil {
+		names = append(names, f.added.Names()...)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// unnamed are those of a pool that names none: the program's, and the one of our
+// own that tells nothing of the daemon, the web server and others' requests.
+func (f functions) unnamed() []string {
+	names := []string{reserved + "ping"}
 	if f.added != nil {
 		names = append(names, f.added.Names()...)
 	}
@@ -57,7 +70,7 @@ func (f functions) names() []string {
 func (d *daemon) newFunction(cfg *config.Pool) *function.Runner {
 	names := cfg.Function.Names
 	if len(names) == 0 {
-		names = d.functions.names()
+		names = d.functions.unnamed()
 	}
 	registry := new(fcgi.Registry)
 	for _, name := range names {
@@ -96,8 +109,7 @@ func ping(_ context.Context, req *fcgi.Request) (uint32, error) {
 }
 
 // echo answers with the request's variables, a line each in the order in which
-// they came, and the size and SHA-256 digest of its body. What could be taken for
-// the end of a line is quoted.
+// they came, and the size and SHA-256 digest of its body.
 func echo(_ context.Context, req *fcgi.Request) (uint32, error) {
 	digest := sha256.New()
 	size, err := io.Copy(digest, req.Stdin)
@@ -114,9 +126,11 @@ func echo(_ context.Context, req *fcgi.Request) (uint32, error) {
 	return 0, err
 }
 
+// printable quotes what could be taken for the end of a line, is not seen or turns
+// the text around it, and what is no UTF-8.
 func printable(s string) string {
-	if quoted := strconv.Quote(s); strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return quoted
+	if strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
 	}
 	return s
 }

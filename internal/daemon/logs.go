@@ -179,11 +179,15 @@ func (l *logs) logAccess(pool string, r *server.Result) {
 	if !l.access.isOn() {
 		return
 	}
+	pid := zap.Skip()
+	if r.PID != 0 {
+		pid = zap.Int("pid", r.PID)
+	}
 	l.accessLine.Info("",
 		zap.String("pool", pool), zap.Uint64("request", r.Serial), zap.String("remote", r.Remote),
 		zap.String("client", r.Params.Get("REMOTE_ADDR")),
 		zap.String("method", r.Params.Get("REQUEST_METHOD")), zap.String("uri", r.Params.Get("REQUEST_URI")),
-		zap.String("script", r.Params.Get("SCRIPT_FILENAME")), zap.Int("pid", r.PID),
+		zap.String("script", r.Params.Get("SCRIPT_FILENAME")), pid,
 		zap.String("outcome", string(r.Outcome)), zap.Int("status", r.HTTPStatus), zap.Uint32("app_status", r.End.AppStatus),
 		zap.Duration("queue", r.Queue), zap.Duration("run", r.Run),
 		zap.Int64("received", r.Received), zap.Int64("sent", r.Sent), zap.Error(r.Reason),

@@ -47,7 +47,7 @@ func writeStatusJSON(w io.Writer, status poolStatus) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "Content-Type: application/json\r\nCache-Control: no-store\r\n\r\n%s\n", page)
+	_, err = fmt.Fprintf(w, "Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n%s\n", page)
 	return err
 }
 
@@ -74,12 +74,14 @@ func (s poolStatus) text(started, now time.Time) string {
 	line("max requests", s.Limits.MaxReqs)
 	for _, r := range s.Requests {
 		page.WriteString("\n************************\n")
-		line("pid", r.PID)
+		if r.PID != 0 {
+			line("pid", r.PID)
+		}
 		line("state", r.Stage)
 		line("request duration", time.Duration(r.Age*float64(time.Second)).Microseconds())
-		line("request method", r.Method)
-		line("request URI", r.URI)
-		line("script", r.Script)
+		line("request method", printable(r.Method))
+		line("request URI", printable(r.URI))
+		line("script", printable(r.Script))
 	}
 	return page.String()
 }

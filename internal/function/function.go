@@ -5,7 +5,6 @@ package function
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -61,21 +60,28 @@ func (r *Runner) Run(ctx context.Context, req *protocol.Request) (appStatus uint
 	stop := context.AfterFunc(ctx, c.ended)
 	returned := false
 	defer func() {
+		if !stop() {
+			c.returned()
+		}
+	}()
+	defer func() {
 		if !returned {
 			appStatus, err = 500, c.broken(recover())
 		}
-		if stop() {
-			return
-		}
-		c.returned()
 	}()
 	appStatus, err = r.opt.Call(ctx, req)
 	returned = true
 	return appStatus, err
 }
 
-// errAborted is the reason of a request that its function has broken off.
-var errAborted = errors.New("function aborted its request")
+// The reasons of a request whose function did not return.
+var (
+	errAborted = errors.New("function aborted its request")
+	errGoexit  = errors.New("function ended its goroutine")
+)
+
+// maxPanicText is how many bytes of a panic's value are logged.
+const maxPanicText = 4 << 10
 
 // A call is one function at work.
 type call struct {
@@ -94,15 +100,22 @@ type call struct {
 // Goexit, which goes on whatever is returned here.
 func (c *call) broken(value any) error {
 	log := c.runner.opt.Log
+	reason := errAborted
 	switch value {
 	case nil:
 		log.Error("function ended its goroutine", append(c.fields(), zap.ByteString("stack", debug.Stack()))...)
+		reason = errGoexit
 	case http.ErrAbortHandler:
-		return &protocol.Refusal{HTTPStatus: 500, AppStatus: 500, Reason: errAborted}
 	default:
-		log.Error("function panicked", append(c.fields(), zap.String("panic", fmt.Sprint(value)), zap.ByteString("stack", debug.Stack()))...)
+		stack := debug.Stack()
+		text := Text(value)
+		if len(text) > maxPanicText {
+			text = text[:maxPanicText] + "…"
+		}
+		log.Error("function panicked", append(c.fields(), zap.String("panic", text), zap.ByteString("stack", stack))...)
+		reason = errors.New("function panicked: " + text)
 	}
-	return &protocol.Refusal{HTTPStatus: 500, AppStatus: 500, Reason: fmt.Errorf("function panicked: %v", value)}
+	return &protocol.Refusal{HTTPStatus: 500, AppStatus: 500, Reason: reason}
 }
 
 // ended is called when the context ends before the function has returned.

@@ -36,7 +36,7 @@ type body struct {
 	err        error // instead of io.EOF
 	discarding bool
 
-	taken []byte // what Read has taken and not yet returned; the reader's
+	taken []byte // the rest of a chunk of which Read has returned a part; the reader's
 }
 
 func (b *body) init(dir string, memory, limit int64) {
@@ -169,15 +169,12 @@ func (b *body) Whole() ([]byte, bool) {
 
 // Read returns what has come, in its order, and waits when there is nothing.
 func (b *body) Read(p []byte) (int, error) {
-	if len(b.taken) == 0 {
-		chunk, err := b.take()
-		if err != nil {
-			return 0, err
-		}
-		b.taken = chunk
+	chunk, err := b.take()
+	if err != nil {
+		return 0, err
 	}
-	n := copy(p, b.taken)
-	b.taken = b.taken[n:]
+	n := copy(p, chunk)
+	b.taken = chunk[n:]
 	return n, nil
 }
 
@@ -211,6 +208,10 @@ func (b *body) take() ([]byte, error) {
 			return nil, b.err
 		case b.discarding:
 			return nil, io.EOF
+		case len(b.taken) > 0:
+			chunk := b.taken
+			b.taken = nil
+			return chunk, nil
 		case len(b.mem) > 0:
 			chunk := b.mem
 			b.mem = nil

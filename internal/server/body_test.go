@@ -75,6 +75,36 @@ func TestBodyKeepsOrder(t *testing.T) {
 	}
 }
 
+// What follows a Read can be copied: a chunk of which a part was read has its rest
+// delivered, and a body that broke is broken for both.
+func TestBodyReadThenWriteTo(t *testing.T) {
+	for _, memory := range []int64{1 << 20, 0} {
+		b := newBody(t, memory, 0)
+		data := strings.Repeat("0123456789", 10_000)
+		b.write([]byte(data))
+		b.end()
+		head := make([]byte, 5)
+		if _, err := io.ReadFull(b, head); err != nil {
+			t.Fatal(err)
+		}
+		var rest strings.Builder
+		n, err := io.Copy(&rest, b)
+		if got := string(head) + rest.String(); err != nil || got != data || int(n) != rest.Len() {
+			t.Errorf("memory %d: got %d bytes of %d, %v", memory, len(got), len(data), err)
+		}
+	}
+	b := newBody(t, 1<<20, 0)
+	b.write([]byte("0123456789"))
+	b.Read(make([]byte, 5))
+	b.fail(errBodyTooLarge)
+	if n, err := b.WriteTo(io.Discard); n != 0 || !errors.Is(err, errBodyTooLarge) {
+		t.Errorf("a copy of a broken body gets %d, %v", n, err)
+	}
+	if n, err := b.Read(make([]byte, 5)); n != 0 || !errors.Is(err, errBodyTooLarge) {
+		t.Errorf("a reader of a broken body gets %d, %v", n, err)
+	}
+}
+
 // Memory first, then a file that no folder names, then no more.
 func TestBodyBounds(t *testing.T) {
 	b := newBody(t, 8, 16)

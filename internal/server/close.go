@@ -55,10 +55,13 @@ func (c *conn) closeIfDone() {
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	switch {
 	case c.unread && !c.forced && ok:
-		half.CloseWrite()
+		c.finishLocked(half.CloseWrite)
 		c.stopReadingAt(&c.lingering, lingerTime)
 	case c.draining && !c.forced && (!c.used || c.unhandled.Load() || c.hasInput()):
 		c.stopReadingAt(&c.lastCall, lastCallTime)
+	case c.under != nil:
+		c.stopReadingAt(&c.lingering, lingerTime)
+		c.finishLocked(c.nc.Close)
 	default:
 		c.nc.Close()
 	}

@@ -31,6 +31,7 @@ const (
 type conn struct {
 	server *Server
 	nc     net.Conn
+	under  net.Conn // that nc speaks TLS over, or nil
 	remote string
 	excess bool           // over max_conns; set before serve
 	wg     sync.WaitGroup // all goroutines but the read loop
@@ -73,6 +74,9 @@ func newConn(s *Server, nc net.Conn) *conn {
 		server: s, nc: nc, idle: time.Now(),
 		table: make(map[uint16]*request), live: make(map[*request]struct{}),
 	}
+	if layer, ok := nc.(interface{ NetConn() net.Conn }); ok { // a *tls.Conn
+		c.under = layer.NetConn()
+	}
 	if a := nc.RemoteAddr(); a != nil {
 		c.remote = a.String()
 	}
@@ -89,7 +93,7 @@ func (c *conn) serve() {
 		c.server.opt.Log.Debug("connection broken off", zap.String("remote", c.remote), zap.Error(err))
 	}
 	c.lost.Store(true)
-	c.nc.Close()
+	c.cut()
 	c.server.disconnected(c)
 	c.abandon()
 	c.wg.Wait()
@@ -449,7 +453,7 @@ func (c *conn) writeLocked(r *request, b []byte) error {
 	defer c.writing.Store(nil)
 	for len(b) > 0 {
 		c.setWriteDeadline(r)
-		n, err := c.nc.Write(b)
+		n, err := c.nc.Write(b[:c.piece(r, len(b))])
 		c.server.sent.Add(int64(n))
 		b = b[n:]
 		if err != nil && !r.mayWriteOn(n, err) {
@@ -489,6 +493,6 @@ func (c *conn) hurry(r *request) {
 // lose closes a connection to which nothing can be written.
 func (c *conn) lose(err error) error {
 	c.lost.Store(true)
-	c.nc.Close()
+	c.cut()
 	return fmt.Errorf("%w: %w", ErrClientGone, err)
 }

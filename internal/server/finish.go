@@ -209,8 +209,12 @@ func (s *Server) log(res *Result) {
 	if entry == nil {
 		return
 	}
+	pid := zap.Skip()
+	if res.PID != 0 {
+		pid = zap.Int("pid", res.PID)
+	}
 	entry.Write(
-		zap.String("outcome", string(res.Outcome)), zap.Uint64("request", res.Serial), zap.Int("pid", res.PID), zap.String("remote", res.Remote),
+		zap.String("outcome", string(res.Outcome)), zap.Uint64("request", res.Serial), pid, zap.String("remote", res.Remote),
 		zap.String("script", res.Params.Get("SCRIPT_FILENAME")), zap.String("uri", res.Params.Get("REQUEST_URI")),
 		zap.Int("status", res.HTTPStatus), zap.Uint32("app_status", res.End.AppStatus),
 		zap.Duration("queue", res.Queue), zap.Duration("run", res.Run), zap.Error(res.Reason),

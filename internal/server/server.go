@@ -311,7 +311,7 @@ func (g *group) drain(grace, abandon time.Duration) error {
 	})
 	defer end.Stop()
 	cut := time.AfterFunc(grace+lingerTime, func() {
-		g.each(func(c *conn) { c.nc.Close() })
+		g.each((*conn).cut)
 	})
 	defer cut.Stop()
 	var enough <-chan time.Time
