@@ -127,15 +127,7 @@ func TestServeStopTwice(t *testing.T) {
 		code, _ := get(t, "http://"+r.admin+"/-/ready")
 		return code == 503
 	})
-	await(t, "the daemon to give in", func() bool { // one that follows at once is the same signal
-		r.signal(syscall.SIGTERM)
-		select {
-		case <-r.done:
-			return true
-		default:
-			return false
-		}
-	})
+	r.insist(syscall.SIGTERM)
 	if code := r.exitCode(); code != 1 {
 		t.Errorf("exit status %d", code)
 	}

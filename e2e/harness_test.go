@@ -169,6 +169,21 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
+// insist sends a signal again and again until the program has exited: one that
+// follows another at once counts as the same.
+func (p *process) insist(s syscall.Signal) {
+	p.t.Helper()
+	await(p.t, p.Path+" to give in", func() bool {
+		p.signal(s)
+		select {
+		case <-p.done:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
 // exitCode waits for the program to exit.
 func (p *process) exitCode() int {
 	p.t.Helper()

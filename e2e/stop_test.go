@@ -73,7 +73,7 @@ func TestSecondTermKills(t *testing.T) {
 			t.Errorf("process %d has ended by the first TERM", pid)
 		}
 	}
-	s.signal(syscall.SIGTERM)
+	s.insist(syscall.SIGTERM)
 	if code := s.exitCode(); code != 1 {
 		t.Errorf("exit status %d, want 1", code)
 	}
