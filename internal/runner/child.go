@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/protocol"
 )
 
 // linger is how long output is still taken once the script has exited: a
@@ -21,19 +23,23 @@ const linger = 100 * time.Millisecond
 // waited for through a pidfd, so that waiting takes no thread.
 type child struct {
 	pid    int
-	pidfd  *os.File // nil where the kernel has none
-	stdin  *os.File // nil for /dev/null
-	stdout *os.File // nil for /dev/null
-	stderr *os.File
+	stdin  *os.File       // nil for /dev/null, and for input that it was given at its start
+	stdout *os.File       // nil for /dev/null
 	ask    unix.Signal    // what asks it to end; 0 is TERM
 	pumps  sync.WaitGroup // goroutines that move stdin and stderr, and wait for the exit
 
 	inputErr error // of reading what is to be its stdin; written before pumps are done
 
+	// Until register puts them into the runtime's poller.
+	rawPidfd, rawStderr int // the first is -1 where the kernel has none
+	// From then on.
+	pidfd, stderr *os.File // nil before, and a pidfd that there is none of
+
 	mu           sync.Mutex // guards the fields below
 	terminated   bool
 	kill         *time.Timer // not nil once terminated
 	lingering    bool        // there is a time after which output is waited for no longer
+	until        time.Time   // that time
 	inputDropped bool        // its stdin is not wanted any more
 	reaped       bool        // its pid may belong to somebody else
 }
@@ -48,6 +54,27 @@ func (c *child) hasExited() bool {
 			return err != nil || info.Signo != 0
 		}
 	}
+}
+
+// register lets the child's exit and its STDERR be waited for. It is called once.
+func (c *child) register() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pidfd, c.stderr = ourFile(c.rawPidfd, "pidfd"), ourFile(c.rawStderr, "stderr")
+	if c.lingering {
+		c.stderr.SetReadDeadline(c.until)
+	}
+}
+
+// isOver reports whether the child has exited and left nothing of STDERR to read
+// nor anybody who writes to it. Then that is closed; register must not have been called.
+func (c *child) isOver() bool {
+	fds := [...]unix.PollFd{{Fd: int32(c.rawStderr), Events: unix.POLLIN}, {Fd: int32(c.rawPidfd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(fds[:], 0); err != nil || n < 2 || fds[0].Revents != unix.POLLHUP || fds[1].Revents&unix.POLLIN == 0 {
+		return false
+	}
+	unix.Close(c.rawStderr)
+	return true
 }
 
 // awaitExit returns when the child has exited; it is not reaped.
@@ -65,7 +92,11 @@ func (c *child) awaitExit() {
 
 // exited is called when the child has exited. Output is taken for a short while
 // longer, unless it was asked to end: then its group has its grace.
-func (c *child) exited() {
+func (c *child) exited(req *protocol.Request) {
+	if req.Exited != nil {
+		req.Exited()
+	}
+	c.dropInput(req.Stdin)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.terminated {
@@ -76,12 +107,13 @@ func (c *child) exited() {
 // lingerLocked ends the moving of input and output after d, whoever holds the
 // other ends. What is in the pipes by then is still delivered.
 func (c *child) lingerLocked(d time.Duration) {
-	c.lingering = true
-	until := time.Now().Add(d)
-	c.stdout.SetReadDeadline(until)
-	c.stderr.SetReadDeadline(until)
+	c.lingering, c.until = true, time.Now().Add(d)
+	c.stdout.SetReadDeadline(c.until)
+	if c.stderr != nil {
+		c.stderr.SetReadDeadline(c.until)
+	}
 	if c.stdin != nil {
-		c.stdin.SetWriteDeadline(until)
+		c.stdin.SetWriteDeadline(c.until)
 	}
 }
 
@@ -175,6 +207,9 @@ func (w *pipeWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Pipe is the pipe, for a Stdin that can write to its descriptor.
+func (w *pipeWriter) Pipe() (syscall.RawConn, error) { return w.file.SyscallConn() }
+
 // terminate asks the child's process group to end, and kills it after grace.
 // When the child has exited by itself, what is left of its group was meant to
 // live on: only the waiting for output ends.
@@ -248,7 +283,11 @@ func (c *child) reap() (*exit, error) {
 		}
 	}
 	c.reaped = true
-	c.pidfd.Close()
+	if c.pidfd != nil {
+		c.pidfd.Close()
+	} else {
+		unix.Close(c.rawPidfd)
+	}
 	if err != nil {
 		return e, fmt.Errorf("wait for pid %d: %w", c.pid, err)
 	}

@@ -20,6 +20,7 @@ func TestAwaitExitWithoutPidfd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			c.register()
 			spoil(c)
 			if c.hasExited() {
 				t.Error("it has exited")
@@ -48,6 +49,7 @@ func TestNoSignalAfterReap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.register()
 	c.stdout.Close()
 	c.stderr.Close()
 	c.pumps.Go(c.awaitExit)
@@ -58,6 +60,7 @@ func TestNoSignalAfterReap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	victim.register()
 	c.pid = victim.pid // it was reused
 	c.terminate(0)
 	c.killGroup()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/fcgid/fcgid/internal/protocol"
 )
@@ -47,7 +48,8 @@ func steers(name string) bool {
 // order in which it first came.
 type environ struct {
 	list  []string
-	index map[string]int
+	text  strings.Builder  // what list consists of
+	index map[string]int   // from environIndexes
 	more  map[int][]string // further values of an HTTP header's fields, by place in list
 }
 
@@ -77,12 +79,37 @@ func (e *environ) join() {
 }
 
 func (e *environ) set(name, value string) {
+	pair := e.pair(name, value)
 	if i, known := e.index[name]; known {
-		e.list[i] = name + "=" + value
+		e.list[i] = pair
 		return
 	}
 	e.index[name] = len(e.list)
-	e.list = append(e.list, name+"="+value)
+	e.list = append(e.list, pair)
+}
+
+// pair is name=value. Many share one piece of memory.
+func (e *environ) pair(name, value string) string {
+	if need := len(name) + 1 + len(value); e.text.Cap()-e.text.Len() < need {
+		e.text = strings.Builder{}
+		e.text.Grow(max(need, 2<<10))
+	}
+	start := e.text.Len()
+	e.text.WriteString(name)
+	e.text.WriteByte('=')
+	e.text.WriteString(value)
+	return e.text.String()[start:]
+}
+
+// environIndexes are empty maps, for they take more memory than what they tell of.
+var environIndexes = sync.Pool{New: func() any { return make(map[string]int, 64) }}
+
+// done gives back what the environment was made with. A map that was large stays so.
+func (e *environ) done() {
+	if len(e.index) <= 256 {
+		clear(e.index)
+		environIndexes.Put(e.index)
+	}
 }
 
 func (e *environ) setMissing(name, value string) {
@@ -95,7 +122,8 @@ func (e *environ) setMissing(name, value string) {
 // server, what the pool passes on and what it sets, which wins.
 func (p *Process) environment(params *protocol.Params, s *script) ([]string, error) {
 	size := params.Len() + 8
-	e := environ{list: make([]string, 0, size), index: make(map[string]int, size)}
+	e := environ{list: make([]string, 0, size), index: environIndexes.Get().(map[string]int)}
+	defer e.done()
 	for name, value := range params.All() {
 		if isName(name) && !steers(name) && strings.IndexByte(value, 0) < 0 {
 			e.add(name, value)

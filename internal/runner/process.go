@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
+	"sync"
 	"syscall"
 	"time"
 
@@ -93,8 +95,12 @@ func (p *Process) Run(ctx context.Context, req *protocol.Request) (uint32, error
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
+	input, _ := wholeInput(req)
+	if len(input) > smallInput {
+		input = nil
+	}
 	began := time.Now()
-	c, err := startChild(&command{argv: s.argv, env: env, dir: dir, stdin: req.Stdin != nil})
+	c, err := startChild(&command{argv: s.argv, env: env, dir: dir, stdin: req.Stdin != nil, input: input})
 	if err != nil {
 		return 0, cannotStart(err)
 	}
@@ -121,34 +127,54 @@ func cannotStart(err error) error {
 	return ref
 }
 
+// patience is how long a program may run before somebody waits for its exit and
+// takes its STDERR. For one that is over by then, its STDOUT is all to wait for.
+const patience = 10 * time.Millisecond
+
 // attend moves the child's input and output until it has exited.
 func (p *Process) attend(ctx context.Context, req *protocol.Request, c *child, script string) (uint32, error) {
 	stop := context.AfterFunc(ctx, func() { c.terminate(p.opt.KillGrace) })
 	defer stop()
-	c.pumps.Go(func() {
-		errs := lines{process: p, req: req, script: script, child: c}
-		c.copyStderr(&errs)
-		errs.cutter.flush(errs.log)
-	})
 	if c.stdin != nil {
 		c.pumps.Go(func() { c.feed(req.Stdin, p.opt.KillGrace) })
 	}
-	c.pumps.Go(func() {
-		c.awaitExit()
-		if req.Exited != nil {
-			req.Exited()
-		}
-		c.dropInput(req.Stdin)
-		c.exited()
-	})
+	watch := sync.OnceFunc(func() { p.watch(req, c, script) })
+	later := time.AfterFunc(patience, watch)
 	outErr := c.deliver(req.Stdout)
 	if outErr != nil {
 		outErr = fmt.Errorf("deliver stdout: %w", outErr)
 		c.terminate(p.opt.KillGrace)
+	}
+	if later.Stop() && c.isOver() {
+		c.exited(req)
+	} else {
+		watch()
+		flush(req.Stdout) // the end may be long in coming
 	}
 	e, waitErr := c.reap()
 	if p.opt.Hooks.Exited != nil {
 		p.opt.Hooks.Exited(e.reason(), &e.usage)
 	}
 	return e.appStatus(), errors.Join(outErr, c.inputErr, waitErr)
+}
+
+// flush sends what a ReadFrom took for the last of the answer.
+func flush(stdout io.Writer) {
+	if _, ok := stdout.(protocol.LastWriter); ok {
+		stdout.Write(nil) // after an error there is nothing to be done
+	}
+}
+
+// watch starts who takes the child's STDERR and who waits for its exit.
+func (p *Process) watch(req *protocol.Request, c *child, script string) {
+	c.register()
+	c.pumps.Go(func() {
+		errs := lines{process: p, req: req, script: script, child: c}
+		c.copyStderr(&errs)
+		errs.cutter.flush(errs.log)
+	})
+	c.pumps.Go(func() {
+		c.awaitExit()
+		c.exited(req)
+	})
 }

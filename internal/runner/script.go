@@ -198,7 +198,12 @@ func realFile(name string) (string, error) {
 
 // realPath is the name without symbolic links of what is at name, and its mode.
 func realPath(name string) (real string, mode uint32, err error) {
-	fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	// The usual case: there is no symbolic link in it.
+	fd, err := unix.Openat2(unix.AT_FDCWD, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	plain := err == nil
+	if err != nil && err != unix.ENOENT {
+		fd, err = unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
 	if err != nil {
 		return "", 0, err
 	}
@@ -207,13 +212,19 @@ func realPath(name string) (real string, mode uint32, err error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return "", 0, err
 	}
+	if plain && path.IsAbs(name) && path.Clean(name) == name {
+		return name, st.Mode, nil
+	}
 	real, err = os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 	return real, st.Mode, err
 }
 
 // allowed applies the rules to a file.
 func (s *scriptRules) allowed(f *file) error {
-	inside := func(root string) bool { return isInside(resolve(root), f.real) }
+	inside := func(root string) bool {
+		// f.real has no symbolic link in it: nor has a root that it begins with.
+		return isInside(path.Clean(root), f.real) || isInside(resolve(root), f.real)
+	}
 	matches := func(pattern string) bool {
 		ok, err := filepath.Match(resolvePattern(pattern), f.real)
 		return ok && err == nil

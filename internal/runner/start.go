@@ -17,10 +17,16 @@ type command struct {
 	env   []string
 	dir   string
 	stdin bool // a pipe; else /dev/null
+	// input, if there is any, is all of a STDIN that any pipe holds: smallInput bytes
+	// at most. Then the child has no stdin that could be written to.
+	input []byte
 	// socket, if not 0, is to be descriptor 0: then STDOUT is /dev/null. It stays
 	// the caller's.
 	socket int
 }
+
+// smallInput is what an empty pipe takes in any case (pipe(7): PIPE_BUF).
+const smallInput = 4 << 10
 
 // startChild starts a program with descriptors 0, 1 and 2 and no others,
 // default signal dispositions, and a process group of its own. If this process
@@ -44,14 +50,15 @@ func startChild(cmd *command) (*child, error) {
 		p.closeOurs()
 		return nil, cmd.explain(err)
 	}
-	c := &child{pid: pid, pidfd: ourFile(pidfd, "pidfd")}
-	if cmd.stdin {
+	c := &child{pid: pid, rawPidfd: pidfd, rawStderr: p.ours[2]}
+	if cmd.stdin && len(cmd.input) == 0 {
 		c.stdin = ourFile(p.ours[0], "stdin")
 	}
 	if cmd.socket == 0 {
 		c.stdout = ourFile(p.ours[1], "stdout")
+	} else {
+		c.register() // it is to live long
 	}
-	c.stderr = ourFile(p.ours[2], "stderr")
 	return c, nil
 }
 
@@ -128,7 +135,21 @@ func (p *pipes) open(cmd *command) error {
 			ours, theirs = theirs, ours
 		}
 		p.ours[i], p.theirs[i] = ours, uintptr(theirs)
-		p.kept, p.opened = append(p.kept, ours), append(p.opened, theirs)
+		p.opened = append(p.opened, theirs)
+		if i > 0 || len(cmd.input) == 0 {
+			p.kept = append(p.kept, ours)
+		} else if err := fillPipe(ours, cmd.input); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fillPipe writes all that there is to an empty pipe, and closes it.
+func fillPipe(fd int, input []byte) error {
+	defer unix.Close(fd)
+	if n, err := unix.Write(fd, input); err != nil || n < len(input) {
+		return fmt.Errorf("write %d bytes of input: %d, %v", len(input), n, err)
 	}
 	return nil
 }
