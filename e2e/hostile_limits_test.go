@@ -84,7 +84,10 @@ func spool(t *testing.T, tmp string) {
 			for _, length := range [][]string{nil, {"CONTENT_LENGTH", "2097152"}} {
 				p := connect(t, address)
 				p.send(request(1, params(count, length...), strings.Repeat("x", 2<<20)))
-				if got := p.reply(1); got.status() != 503 || got.end == nil {
+				got := p.reply(1)
+				// A program that keeps pace may get it all without the disk.
+				served := len(length) > 0 && got.body() == "2097152 of 2097152"
+				if got.status() != 503 && !served || got.end == nil {
 					t.Errorf("2 MiB, length %v: got %v, want 503", length, got)
 				}
 				p.send(request(1, params(count), "small"))

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 )
 
 // A Record is one record of the wire without its padding (section 3.3).
@@ -43,43 +42,129 @@ const (
 // had arrived of a record is kept.
 type Reader struct {
 	src        io.Reader
+	lender     Lender // src, or nil
+	lent       bool   // buf is the lender's
 	buf        []byte
-	start, end int         // buf[start:end] is read and not yet returned
-	small      *smallBytes // that buf is, or nil
+	start, end int    // buf[start:end] is read and not yet returned
+	part       Record // that NextPart has returned a part of; its Content is nil
+	left       int    // content of part that is still to come
+	padding    int    // what is to be skipped after it
 }
 
-type smallBytes [smallBuffer]byte
+// A Lender is a stream that has buffers, so that to wait for the first byte of a
+// record takes none.
+type Lender interface {
+	io.Reader
+	// Lend is Read to a buffer that is the caller's until GiveBack. Without a
+	// byte there is no buffer.
+	Lend() (buf []byte, n int, err error)
+	GiveBack(buf []byte)
+}
 
-var smallBuffers = sync.Pool{New: func() any { return new(smallBytes) }}
-
-// NewReader returns a Reader of src. Its buffer grows with the records that come.
-func NewReader(src io.Reader) *Reader { return &Reader{src: src} }
+// NewReader returns a Reader of src, which may be a Lender. Its buffer grows with
+// the records that come.
+func NewReader(src io.Reader) *Reader {
+	lender, _ := src.(Lender)
+	return &Reader{src: src, lender: lender}
+}
 
 // Next returns the next record. It returns io.EOF only between two records,
 // io.ErrUnexpectedEOF inside one, a VersionError as soon as the version byte
 // is wrong, and else the error of the stream.
-func (r *Reader) Next() (Record, error) {
-	if err := r.fill(1); err != nil {
+func (r *Reader) Next() (Record, error) { return r.NextPart(0) }
+
+// NextPart is Next for somebody who can move content to where it belongs without
+// a look at it. Unless large is 0, it reads no further than a header: of a STDIN
+// record with at least large bytes of content it returns the part that is
+// buffered, which may be empty, and Left tells how much is still in the stream. That
+// may be taken from there (Took); what is not is the content that the next call
+// of Next or NextPart returns, in a record of the same id.
+func (r *Reader) NextPart(large int) (Record, error) {
+	most := 0
+	if large > 0 {
+		most = HeaderLen
+	}
+	if r.left > 0 {
+		return r.remainder()
+	}
+	if err := r.skipPadding(most); err != nil {
+		return Record{}, err
+	}
+	if err := r.fill(1, most); err != nil {
 		return Record{}, err
 	}
 	if v := r.buf[r.start]; v != Version {
 		return Record{}, VersionError(v)
 	}
-	if err := r.fill(HeaderLen); err != nil {
+	if err := r.fill(HeaderLen, most); err != nil {
 		return Record{}, err
 	}
 	h := r.buf[r.start : r.start+HeaderLen]
-	length := int(binary.BigEndian.Uint16(h[4:]))
+	length, padding := int(binary.BigEndian.Uint16(h[4:])), int(h[6])
 	rec := Record{Type: Type(h[1]), ID: binary.BigEndian.Uint16(h[2:])}
-	whole := HeaderLen + length + int(h[6])
-	if err := r.fill(whole); err != nil {
+	if large > 0 && length >= large && rec.Type == TypeStdin {
+		r.start += HeaderLen
+		r.part, r.left, r.padding = rec, length, padding
+		rec.Content = r.take(min(length, r.Buffered()))
+		return rec, nil
+	}
+	if err := r.fill(HeaderLen+length+padding, 0); err != nil {
 		return Record{}, err
 	}
 	content := r.start + HeaderLen
 	rec.Content = r.buf[content : content+length : content+length]
-	r.start += whole
+	r.start += HeaderLen + length + padding
 	return rec, nil
 }
+
+// remainder returns what is left of a record.
+func (r *Reader) remainder() (Record, error) {
+	if err := r.fill(r.left+r.padding, 0); err != nil {
+		return Record{}, unexpected(err)
+	}
+	rec := r.part
+	rec.Content = r.take(r.left)
+	return rec, r.skipPadding(0) // it is buffered
+}
+
+// take returns the next n bytes of content, which are buffered.
+func (r *Reader) take(n int) []byte {
+	content := r.buf[r.start : r.start+n : r.start+n]
+	r.start += n
+	r.left -= n
+	return content
+}
+
+// skipPadding passes over what follows the content of a record.
+func (r *Reader) skipPadding(most int) error {
+	if r.padding == 0 {
+		return nil
+	}
+	if most > 0 {
+		most += r.padding
+	}
+	if err := r.fill(r.padding, most); err != nil {
+		return unexpected(err)
+	}
+	r.start += r.padding
+	r.padding = 0
+	return nil
+}
+
+// unexpected is an error inside a record.
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Left is how much content is in the stream of the record that NextPart has
+// returned last. None of it is buffered.
+func (r *Reader) Left() int { return r.left }
+
+// Took tells that n bytes of what is Left were taken from the stream.
+func (r *Reader) Took(n int) { r.left -= n }
 
 // Buffered is the number of bytes that were read and not yet returned.
 func (r *Reader) Buffered() int { return r.end - r.start }
@@ -98,28 +183,34 @@ func (r *Reader) EndsNext() bool {
 	return false
 }
 
+// Pending reports whether a record has begun to come and is not complete, or not
+// returned.
+func (r *Reader) Pending() bool { return r.end > r.start || r.left > 0 || r.padding > 0 }
+
 // Rest returns a Reader that goes on where r is, so that the last record of r may
 // be used meanwhile. Of r nothing else may be used any more.
 func (r *Reader) Rest() *Reader {
-	buf := bytes.Clone(r.buf[r.start:r.end])
-	return &Reader{src: r.src, buf: buf, end: len(buf)}
+	rest := *r
+	rest.buf = bytes.Clone(r.buf[r.start:r.end])
+	rest.lent, rest.start, rest.end = false, 0, len(rest.buf)
+	return &rest
 }
 
 // Release gives up the buffer if it is empty, so that a connection without a
 // request costs little. The content of the last record is no longer valid.
 func (r *Reader) Release() {
 	if r.start == r.end {
-		r.free()
-		r.buf, r.start, r.end = nil, 0, 0
+		r.replace(nil)
+		r.start, r.end = 0, 0
 	}
 }
 
-// free gives the small buffer to others.
-func (r *Reader) free() {
-	if r.small != nil {
-		smallBuffers.Put(r.small)
-		r.small = nil
+// replace takes another buffer.
+func (r *Reader) replace(buf []byte) {
+	if r.lent {
+		r.lender.GiveBack(r.buf)
 	}
+	r.buf, r.lent = buf, false
 }
 
 // Trim gives up the buffer if it is empty and has grown, so that a connection
@@ -131,11 +222,11 @@ func (r *Reader) Trim() {
 	}
 }
 
-// fill reads until n bytes are buffered.
-func (r *Reader) fill(n int) error {
+// fill reads until n bytes are buffered, and at once as much more as there is,
+// but unless most is 0, or it has no buffer yet, never more than most bytes in all.
+func (r *Reader) fill(n, most int) error {
 	for r.end-r.start < n {
-		r.makeRoom(n)
-		k, err := r.src.Read(r.buf[r.end:])
+		k, err := r.read(n, most)
 		r.end += k
 		if err != nil && r.end-r.start < n {
 			if err == io.EOF && r.end > r.start {
@@ -147,6 +238,20 @@ func (r *Reader) fill(n int) error {
 	return nil
 }
 
+func (r *Reader) read(n, most int) (k int, err error) {
+	if r.buf == nil && r.lender != nil {
+		r.buf, k, err = r.lender.Lend()
+		r.lent = r.buf != nil
+		return k, err
+	}
+	r.makeRoom(n)
+	room := r.buf[r.end:]
+	if most > 0 {
+		room = room[:min(len(room), most-(r.end-r.start))]
+	}
+	return r.src.Read(room)
+}
+
 // makeRoom moves what is buffered to the front and sees that n bytes fit. A
 // record over the small buffer is a stream's: the next ones will be like it.
 func (r *Reader) makeRoom(n int) {
@@ -156,21 +261,19 @@ func (r *Reader) makeRoom(n int) {
 	if r.start+n <= len(r.buf) && r.end < len(r.buf) {
 		return
 	}
-	rest := r.buf[r.start:r.end]
-	switch {
-	case n <= len(r.buf):
-		copy(r.buf, rest)
-	case n <= smallBuffer:
-		r.small = smallBuffers.Get().(*smallBytes)
-		r.buf = r.small[:]
-		copy(r.buf, rest)
-	default:
-		large := make([]byte, largeBuffer)
-		copy(large, rest)
-		r.free()
-		r.buf = large
+	dst := r.buf
+	if n > len(dst) {
+		size := smallBuffer
+		if n > size {
+			size = largeBuffer
+		}
+		dst = make([]byte, size)
 	}
-	r.start, r.end = 0, len(rest)
+	r.end = copy(dst, r.buf[r.start:r.end])
+	r.start = 0
+	if n > len(r.buf) {
+		r.replace(dst)
+	}
 }
 
 // PaddingFor is the padding that AppendRecord gives to a record with n bytes of

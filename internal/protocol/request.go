@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"syscall"
 )
 
 // A Request is one FastCGI request as its application sees it: a process
@@ -38,7 +39,8 @@ type Request struct {
 type LastWriter interface {
 	// WriteLast is Write of what is meant to be the last of the stream: it may
 	// be held until the request's end, which is to follow at once, or until
-	// another Write. p is not kept.
+	// another Write, even of nothing. p is not kept. The same holds for the end of
+	// what a ReadFrom reads.
 	WriteLast(p []byte) (int, error)
 }
 
@@ -48,6 +50,14 @@ type WholeReader interface {
 	// Whole returns the stream if all of it is in memory and nothing was read
 	// of it. It reads nothing. The bytes are not to be changed.
 	Whole() ([]byte, bool)
+}
+
+// A PipeWriter is a writer to a pipe whose descriptor does not block. A stream
+// that writes itself to one (io.WriterTo) may use the descriptor in its place
+// until that call returns: the pipe stays open for as long.
+type PipeWriter interface {
+	io.Writer
+	Pipe() (syscall.RawConn, error)
 }
 
 // ErrTimeout is the context's cause, as errors.Is tells, when a request has run

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/protocol"
 )
 
 // errBodyTooLarge tells that STDIN is longer than limits.body.
@@ -19,6 +21,9 @@ const fileChunk = 64 << 10
 // A body is a request's STDIN on its way from the read loop, which must not
 // wait, to a runner, which may be slow. What does not fit into memory goes to an
 // unlinked file, whose room is used again when the runner has caught up.
+//
+// While nothing is held for a program that reads from a pipe, the read loop puts
+// what comes straight into that, as far as there is room.
 type body struct {
 	dir    string
 	memory int   // bytes held in memory
@@ -35,6 +40,8 @@ type body struct {
 	ended      bool
 	err        error // instead of io.EOF
 	discarding bool
+	pipe       *inputPipe // of the program, while WriteTo runs
+	idle       bool       // WriteTo waits, so the read loop may write to the pipe
 
 	taken []byte // the rest of a chunk of which Read has returned a part; the reader's
 }
@@ -56,6 +63,12 @@ func (b *body) write(p []byte) error {
 		return errBodyTooLarge
 	}
 	b.size += int64(len(p))
+	if b.isDirectLocked() {
+		p = p[b.pipe.write(p):]
+	}
+	if len(p) == 0 {
+		return nil
+	}
 	if b.writeAt == 0 && len(b.mem)+len(p) <= b.memory {
 		if b.mem == nil {
 			b.mem, b.spare = b.spare[:0], nil
@@ -179,26 +192,103 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 // WriteTo writes the body to w as it comes, without a copy of what is in memory.
+// It counts what went through its hands, and not what the read loop wrote.
 func (b *body) WriteTo(w io.Writer) (int64, error) {
+	b.attach(w)
 	var total int64
 	for {
 		chunk, err := b.take()
-		if err == io.EOF {
+		n := 0
+		switch {
+		case err == io.EOF:
 			return total, nil
-		}
-		if err != nil {
+		case err != nil:
 			return total, err
+		case chunk == nil:
+			n = b.spliceFile()
+		default:
+			n, err = w.Write(chunk)
+			b.giveBack(chunk)
 		}
-		n, err := w.Write(chunk)
 		total += int64(n)
 		if err != nil {
 			return total, err
 		}
-		b.giveBack(chunk)
 	}
 }
 
-// take waits for bytes and returns them; they are the reader's.
+// attach lets the read loop write to w if that is a pipe.
+func (b *body) attach(w io.Writer) {
+	p, ok := w.(protocol.PipeWriter)
+	if !ok {
+		return
+	}
+	if pipe := newInputPipe(p); pipe != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.pipe = pipe
+	}
+}
+
+// isDirectLocked reports whether the read loop may write to the program's pipe.
+func (b *body) isDirectLocked() bool {
+	return b.idle && len(b.mem) == 0 && b.readAt == b.writeAt && !b.discarding && b.err == nil
+}
+
+// isDirect is that for the read loop: nobody else can make it true meanwhile.
+func (b *body) isDirect() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.isDirectLocked()
+}
+
+// splice moves up to n bytes from the socket to the program's pipe. When it moves
+// none, wait tells whether that is because the socket has none; else they are to
+// be read and written.
+func (b *body) splice(socket, n int) (moved int, wait bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.isDirectLocked() || b.limit > 0 && b.size+int64(n) > b.limit {
+		return 0, false
+	}
+	moved, wait = b.pipe.splice(socket, n)
+	b.size += int64(moved)
+	return moved, wait
+}
+
+// spliceFile moves some of what is in the file to the program's pipe, and waits
+// until that has room. When it cannot, the pipe is written to like any writer from
+// now on, which then tells why.
+func (b *body) spliceFile() int {
+	b.mu.Lock()
+	file, pipe, from, n := b.file, b.pipe, b.readAt, b.writeAt-b.readAt
+	b.mu.Unlock()
+	moved, err := pipe.spliceFile(file, from, int(min(n, pipeSize)))
+	if done := b.spliced(moved, err != nil); done != nil {
+		done.Close()
+	}
+	return moved
+}
+
+// spliced notes that spliceFile has moved n bytes, or that it could not. It returns
+// a file that is not needed any more: its room must not be written to again, since
+// what is in the pipe are its pages.
+func (b *body) spliced(n int, failed bool) (done *os.File) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if failed {
+		b.pipe = nil
+	}
+	b.readAt += int64(n)
+	if b.readAt == b.writeAt {
+		done, b.file = b.file, nil
+		b.readAt, b.writeAt = 0, 0
+	}
+	return done
+}
+
+// take waits for bytes and returns them; they are the reader's. It returns none
+// if they are in the file and spliceFile can move them.
 func (b *body) take() ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -216,12 +306,16 @@ func (b *body) take() ([]byte, error) {
 			chunk := b.mem
 			b.mem = nil
 			return chunk, nil
+		case b.readAt < b.writeAt && b.pipe != nil:
+			return nil, nil
 		case b.readAt < b.writeAt:
 			return b.readFileLocked()
 		case b.ended:
 			return nil, io.EOF
 		}
+		b.idle = b.pipe != nil
 		b.changed.Wait()
+		b.idle = false
 	}
 }
 

@@ -38,11 +38,13 @@ type conn struct {
 
 	// Owned by the read loop.
 	reader      *protocol.Reader
+	socket      *socketReader
 	receiving   []*request // STDIN has not ended
 	paramsBytes int64      // PARAMS held by receiving
 	partial     time.Time  // when the record began to come that is not complete
 	heard       time.Time  // when bytes came last
 	deadline    time.Time  // that is set on nc
+	bulk        *request   // whose the last record was, if that was a large one of STDIN
 
 	mu       sync.Mutex            // guards the fields below
 	table    map[uint16]*request   // by id, until END_REQUEST
@@ -80,6 +82,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	if a := nc.RemoteAddr(); a != nil {
 		c.remote = a.String()
 	}
+	c.socket = newSocketReader(nc)
 	c.reader = protocol.NewReader((*connReader)(c))
 	return c
 }
@@ -87,6 +90,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 // serve reads until the connection is of no use, then ends what it carries. It
 // returns when all goroutines of the connection have.
 func (c *conn) serve() {
+	growReadStack(1)
 	err := c.readRecords()
 	if err != nil && !c.isOver(err) {
 		c.server.protocolError(errorKind(err))
@@ -101,7 +105,7 @@ func (c *conn) serve() {
 
 func (c *conn) readRecords() error {
 	for {
-		rec, err := c.reader.Next()
+		rec, err := c.next()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			if err = c.expire(time.Now()); err == nil {
 				continue
@@ -138,6 +142,7 @@ func (c *conn) isOver(err error) bool {
 }
 
 func (c *conn) dispatch(rec protocol.Record) error {
+	c.bulk = nil
 	if rec.IsManagement() {
 		return c.management(rec)
 	}
@@ -152,12 +157,7 @@ func (c *conn) dispatch(rec protocol.Record) error {
 	case protocol.TypeParams:
 		return c.params(r, rec.Content)
 	case protocol.TypeStdin:
-		if r.consumed.Load() {
-			c.server.protocolError(kindSequence)
-			return nil
-		}
-		r.addStdin(rec.Content)
-		c.progress(r)
+		c.stdin(r, rec.Content)
 	case protocol.TypeAbortRequest:
 		r.consumed.Store(true) // nothing of it follows
 		c.drop(r, ErrAborted)
@@ -229,7 +229,7 @@ func (c *conn) begin(rec protocol.Record) error {
 	}
 	c.receiving = append(c.receiving, r)
 	if c.enter(r) {
-		c.setReadDeadline(c.due(time.Now()))
+		c.setReadDeadline(c.due())
 	}
 	return nil
 }

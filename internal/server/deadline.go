@@ -8,18 +8,37 @@ type connReader conn
 
 // Read reads what there is, until the deadline that is in force.
 func (cr *connReader) Read(p []byte) (int, error) {
+	cr.prepare()
+	n, err := cr.nc.Read(p)
+	cr.noteHeard(n)
+	return n, err
+}
+
+// prepare is for before a read.
+func (cr *connReader) prepare() {
 	c := (*conn)(cr)
-	if d := c.due(time.Now()); !d.Equal(c.deadline) {
+	if d := c.due(); !c.isEarly(d) {
 		c.setReadDeadline(d)
 	}
-	c.unhandled.Store(c.reader.Buffered() > 0)
-	n, err := c.nc.Read(p)
+	c.unhandled.Store(c.reader.Pending())
+}
+
+// noteHeard notes that n bytes came.
+func (cr *connReader) noteHeard(n int) {
 	if n > 0 {
-		c.unhandled.Store(true)
-		c.heard = time.Now()
-		c.server.received.Add(int64(n))
+		cr.unhandled.Store(true)
+		cr.heard = time.Now()
+		cr.server.received.Add(int64(n))
 	}
-	return n, err
+}
+
+// isEarly reports whether the deadline that is set on nc serves for d: one that is
+// earlier does, since expire looks at what is due. To set it at each read costs more.
+func (c *conn) isEarly(d time.Time) bool {
+	if c.deadline.IsZero() || c.deadline.Equal(passed) {
+		return d.Equal(c.deadline)
+	}
+	return d.IsZero() || !d.Before(c.deadline)
 }
 
 // setReadDeadline is for the read loop. Who closes the connection sets a deadline
@@ -36,7 +55,7 @@ func (c *conn) setReadDeadline(d time.Time) {
 
 // due is when the read loop has something to do although nothing came: the
 // zero time for never.
-func (c *conn) due(now time.Time) time.Time {
+func (c *conn) due() time.Time {
 	if until := c.lingering.Load(); until != 0 {
 		return time.Unix(0, until)
 	}
@@ -53,16 +72,16 @@ func (c *conn) due(now time.Time) time.Time {
 		}
 		return first
 	}
-	if t := c.server.settings.Load().Limits.ReadTimeout; t > 0 && c.reader.Buffered() > 0 {
+	if t := c.server.settings.Load().Limits.ReadTimeout; t > 0 && c.reader.Pending() {
 		if c.partial.IsZero() {
-			c.partial = now
+			c.partial = time.Now()
 		}
 		return c.partial.Add(t)
 	}
 	if t := c.idleTimeout(); t > 0 {
 		since, idle := c.idleSince()
 		if !idle {
-			since = now // looked at again before the time can have passed
+			since = time.Now() // looked at again before the time can have passed
 		}
 		return since.Add(t)
 	}
@@ -75,8 +94,10 @@ var passed = time.Unix(0, 1)
 // expire ends what has been silent for too long. An error ends the connection.
 func (c *conn) expire(now time.Time) error {
 	c.deadline = passed
-	if c.lingering.Load() != 0 || c.lastCall.Load() != 0 {
-		return errIdle
+	for _, until := range []int64{c.lingering.Load(), c.lastCall.Load()} {
+		if until != 0 && now.UnixNano() >= until {
+			return errIdle
+		}
 	}
 	c.forgetEnded()
 	if len(c.receiving) > 0 {
@@ -109,7 +130,7 @@ func (c *conn) dueOf(r *request) time.Time {
 		return time.Time{}
 	case !r.paramsOver:
 		return r.begun.Add(t)
-	case c.reader.Buffered() > 0 && c.heard.After(r.heard):
+	case c.reader.Pending() && c.heard.After(r.heard):
 		return c.heard.Add(t)
 	}
 	return r.heard.Add(t)

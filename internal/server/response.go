@@ -246,8 +246,17 @@ func (w *response) readFromConn(rc syscall.RawConn) (total int64, err error) {
 	var splice *splicer
 	for {
 		n, err := nbio.Read(rc, get, put)
+		last := false
+		if err == nil && n < spliceMin {
+			n, last = readMore(rc, buf.content(), n)
+		}
 		total += int64(n)
-		if err == nil {
+		switch {
+		case err == nil && last:
+			_, err = w.WriteLast(buf.content()[:n])
+			buf.free()
+			return total, err
+		case err == nil:
 			err = w.passOn(buf, n)
 		}
 		buf.free()
@@ -266,6 +275,25 @@ func (w *response) readFromConn(rc syscall.RawConn) (total int64, err error) {
 			return total, err
 		}
 	}
+}
+
+// readMore adds what is there by now to the n bytes of p. It waits for nothing. last
+// tells that nothing more will come: then one write may serve for all of the rest.
+func readMore(rc syscall.RawConn, p []byte, n int) (total int, last bool) {
+	err := rc.Control(func(fd uintptr) {
+		for n < len(p) {
+			k, err := syscall.Read(int(fd), p[n:])
+			if err == syscall.EINTR {
+				continue
+			}
+			last = err == nil && k == 0
+			if k <= 0 {
+				return
+			}
+			n += k
+		}
+	})
+	return n, last && err == nil
 }
 
 // passOn sends the n bytes of content that stand in buf behind room for a header.

@@ -14,9 +14,9 @@ const (
 	// spliceMin is how much has to be in a pipe for moving its pages to cost
 	// less than copying what they hold.
 	spliceMin = 32 << 10
-	// splicePipe is what a pipe is made to hold once its program fills it: then
-	// the program writes on while its output is on its way.
-	splicePipe = 1 << 20
+	// pipeSize is what a pipe is made to hold once there is much in it: then its
+	// program goes on while its output, or input, is on its way.
+	pipeSize = 1 << 20
 )
 
 // splicer moves the body of a response from a program's pipe to the socket
@@ -46,7 +46,7 @@ func (s *splicer) waiting() (n int, err error) {
 		n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
 		if n >= spliceMin && !s.enlarged {
 			s.enlarged = true
-			unix.FcntlInt(fd, unix.F_SETPIPE_SZ, splicePipe) // refused: it stays as it is
+			unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) // refused: it stays as it is
 		}
 		return true
 	})

@@ -202,3 +202,37 @@ func TestSpliceOfAPipeThatWasEmptied(t *testing.T) {
 		t.Errorf("moved %d, %v", n, err)
 	}
 }
+
+// The end of a program's output may be held for its exit, but not until then if
+// that does not come: who has waited in vain writes nothing more.
+func TestEndOfOutputIsHeldForTheExit(t *testing.T) {
+	release := make(chan struct{})
+	settings := testSettings(func(_ context.Context, req *protocol.Request) (uint32, error) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return 1, err
+		}
+		defer r.Close()
+		io.WriteString(w, helloAnswer)
+		w.Close()
+		if _, err := req.Stdout.(io.ReaderFrom).ReadFrom(r); err != nil {
+			return 1, err
+		}
+		if _, err := req.Stdout.Write(nil); err != nil {
+			return 1, err
+		}
+		<-release
+		return 0, nil
+	})
+	p := listen(t, "unix", settings).connect()
+	p.send(get(1, true))
+	if rec := p.next(); rec.t != protocol.TypeStdout || string(rec.content) != helloAnswer {
+		t.Errorf("got %v", rec)
+	}
+	close(release)
+	for rec := p.next(); rec.t != protocol.TypeEndRequest; rec = p.next() {
+		if len(rec.content) > 0 {
+			t.Errorf("got %v", rec)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package server
+
+import (
+	"io"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// A readBuffer is what a connection reads to while little comes.
+type readBuffer [4 << 10]byte
+
+var readBuffers = sync.Pool{New: func() any { return new(readBuffer) }}
+
+// A socketReader reads a connection's socket without holding a buffer while there
+// is nothing to read, and without reading at all where STDIN can be moved. It
+// belongs to the read loop.
+type socketReader struct {
+	rc                 syscall.RawConn // nil where there is no descriptor
+	tryRead, trySplice func(fd uintptr) (done bool)
+
+	// What came of tryRead.
+	buf *readBuffer // nil unless n > 0
+	n   int
+	err error
+
+	// What trySplice is to do, and what came of it.
+	body  *body
+	want  int
+	moved int
+}
+
+func newSocketReader(nc net.Conn) *socketReader {
+	s := new(socketReader)
+	s.tryRead, s.trySplice = s.read, s.splice
+	if sc, ok := nc.(syscall.Conn); ok {
+		if rc, err := sc.SyscallConn(); err == nil {
+			s.rc = rc
+		}
+	}
+	return s
+}
+
+func (s *socketReader) read(fd uintptr) (done bool) {
+	buf := readBuffers.Get().(*readBuffer)
+	for {
+		s.n, s.err = syscall.Read(int(fd), buf[:])
+		if s.err != syscall.EINTR {
+			break
+		}
+	}
+	if s.n <= 0 {
+		readBuffers.Put(buf)
+		return s.err != syscall.EAGAIN
+	}
+	s.buf = buf
+	return true
+}
+
+func (s *socketReader) splice(fd uintptr) (done bool) {
+	moved, wait := s.body.splice(int(fd), s.want)
+	s.moved = moved
+	return !wait
+}
+
+// Lend reads what there is, as Read does. See protocol.Lender.
+func (cr *connReader) Lend() (buf []byte, n int, err error) {
+	s := cr.socket
+	if s.rc == nil {
+		buf = make([]byte, len(readBuffer{}))
+		n, err = cr.Read(buf)
+		return buf, n, err
+	}
+	cr.prepare()
+	s.buf, s.n, s.err = nil, 0, nil
+	err = s.rc.Read(s.tryRead)
+	switch {
+	case s.buf != nil:
+		buf, n = s.buf[:], s.n
+		s.buf = nil
+		cr.noteHeard(n)
+	case err == nil && s.err != nil:
+		err = s.err
+	case err == nil:
+		err = io.EOF
+	}
+	return buf, n, err
+}
+
+// GiveBack takes back a buffer.
+func (cr *connReader) GiveBack(buf []byte) {
+	if cr.socket.rc != nil {
+		readBuffers.Put((*readBuffer)(buf))
+	}
+}
+
+// splice moves up to n bytes of STDIN to the program that has b for its body. It
+// waits for the client as Read does; 0 without an error tells that they are to be
+// read, since the program is not ready for them.
+func (cr *connReader) splice(b *body, n int) (moved int, err error) {
+	cr.prepare()
+	s := cr.socket
+	s.body, s.want, s.moved = b, n, 0
+	err = s.rc.Read(s.trySplice)
+	s.body = nil
+	cr.noteHeard(s.moved)
+	return s.moved, err
+}
