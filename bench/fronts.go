@@ -135,6 +135,8 @@ LoadModule mime_module {modules}/mod_mime.so
 LoadModule proxy_module {modules}/mod_proxy.so
 LoadModule proxy_fcgi_module {modules}/mod_proxy_fcgi.so
 LoadModule fcgid_module {modules}/mod_fcgid.so
+LoadModule env_module {modules}/mod_env.so
+SetEnv ap_trust_cgilike_cl yes
 TypesConfig /etc/mime.types
 MaxKeepAliveRequests 0
 KeepAliveTimeout 60
