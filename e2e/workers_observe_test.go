@@ -18,6 +18,7 @@ type slowRecord struct {
 	Request                                uint64
 	Queue, Run                             string
 	PID                                    int
+	Ended                                  bool
 	Processes                              []struct {
 		PID          int
 		Command      string

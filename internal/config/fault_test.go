@@ -71,6 +71,18 @@ var faultTests = []struct {
 		"f:7:3: pools[0].Timeout: unknown key (did you mean timeout?)",
 		"f:8:3: pools[0].timout: unknown key (did you mean timeout?)",
 	}},
+	{"key of the pool in its worker", worker("{command: [/bin/sh], timeout: 5s, env: [A=1]}"), []string{
+		"f:4:32: pools[0].worker.timeout: unknown key: it is one of the pool, not of worker",
+		"f:4:45: pools[0].worker.env: unknown key: it is one of the pool, not of worker",
+	}},
+	{"key of the pool in a listen", pool("listen: [{address: unix:/a, timeout: 5s}]"), []string{
+		"f:3:31: pools[0].listen[0].timeout: unknown key: it is one of the pool, not of listen",
+	}},
+	{"ambiguous sizes", pool("limits: {body: 256M, body_memory: 64k, params: 1.5G}"), []string{
+		`f:5:18: pools[0].limits.body: "256M" could be either of two sizes: write 256MiB or 256MB`,
+		`f:5:37: pools[0].limits.body_memory: "64k" could be either of two sizes: write 64KiB or 64KB`,
+		`f:5:50: pools[0].limits.params: "1.5G" could be either of two sizes: write 1.5GiB or 1.5GB`,
+	}},
 	{"unknown key of a listen", pool("listen: {adress: unix:/a}"), []string{"f:3:12: pools[0].listen.adress: unknown key (did you mean address?)"}},
 	{"unknown key that was meant to be required", "pool: []\n", []string{"f:1:1: pool: unknown key (did you mean pools?)"}},
 	{"unknown key beside the right one", pool("timeout: 5\n  timout: 5"), []string{

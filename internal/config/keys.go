@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -60,6 +61,11 @@ func fallback(t reflect.Type, text string) any {
 	default:
 		return text
 	}
+}
+
+// isKey tells whether a mapping has a key of that name.
+func isKey(t reflect.Type, name string) bool {
+	return slices.ContainsFunc(fields(t), func(f field) bool { return f.name == name })
 }
 
 // defaults is the mapping that has no key of its own.

@@ -74,6 +74,10 @@ func parseSize(text string) (int64, error) {
 	if n, err := strconv.ParseInt(text, 0, 64); err == nil {
 		return n, nil
 	}
+	if number := strings.TrimRight(text, "kKmMgGtTpPeE"); len(number) == len(text)-1 && isNumber(number) {
+		unit := strings.ToUpper(text[len(number):])
+		return 0, fmt.Errorf("%q could be either of two sizes: write %s%siB or %s%sB", text, number, unit, number, unit)
+	}
 	n, err := humanize.ParseBytes(text)
 	_, number := strconv.ParseFloat(text, 64)
 	switch {
@@ -83,6 +87,11 @@ func parseSize(text string) (int64, error) {
 		return 0, fmt.Errorf("%q is not a size, for example 65536, 64KiB or 1MiB", text)
 	}
 	return int64(n), nil
+}
+
+func isNumber(text string) bool {
+	_, err := strconv.ParseFloat(text, 64)
+	return err == nil
 }
 
 func parseInteger(text string, most int64) (int, error) {

@@ -220,11 +220,20 @@ func (t *tree) mapping(n *yaml.Node, typ reflect.Type, at spot) map[string]any {
 func (t *tree) unknown(key *yaml.Node, typ reflect.Type, at spot, beside []entry) {
 	candidate := meant(key.Value, candidates(typ, beside))
 	text := "unknown key" + didYouMean(candidate)
+	if typ != poolType && strings.HasPrefix(at.key, "pools[") && key.Value != "name" && isKey(poolType, key.Value) {
+		candidate, text = "", "unknown key: it is one of the pool, not of "+lastName(at.key)
+	}
 	if typ == includedType {
 		text += ": an included file holds pools only"
 	}
 	t.fault(key, at.field(key.Value), "%s", text)
 	t.explain(at.key + "." + candidate)
+}
+
+// lastName is the name of the mapping at key, without an index.
+func lastName(key string) string {
+	name, _, _ := strings.Cut(key[strings.LastIndexByte(key, '.')+1:], "[")
+	return name
 }
 
 // candidates lists the keys that an unknown one among entries may have meant: in

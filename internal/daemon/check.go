@@ -21,6 +21,7 @@ func newCheckCommand(functions functions) *cobra.Command {
 looks whether the users, folders, scripts and interpreters exist. Each fault is
 a line "file:line:column: path: what is wrong". Exits 78 when there is one.`,
 		Example: "  fcgid check -c /etc/fcgid/fcgid.yaml\n  fcgid check -c fcgid.yaml --dump",
+		Args:    noFile,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.LoadAndCheck(file, cmd.Flags(), functions.names())
 			if err != nil {
@@ -41,6 +42,14 @@ a line "file:line:column: path: what is wrong". Exits 78 when there is one.`,
 	addConfigFlags(cmd.Flags(), &file)
 	cmd.Flags().BoolVar(&dump, "dump", false, "print the effective configuration, with defaults")
 	return cmd
+}
+
+// noFile refuses arguments, of which a file's name is likely one.
+func noFile(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("unexpected argument %q: write -c %s to name the configuration file", args[0], args[0])
 }
 
 func addConfigFlags(flags *pflag.FlagSet, file *string) {

@@ -47,8 +47,8 @@ func Main(functions *fcgi.Registry) {
 func newRootCommand(functions functions) *cobra.Command {
 	root := &cobra.Command{
 		Use:           filepath.Base(os.Args[0]),
-		Short:         "Runs CGI programs and functions behind nginx's fastcgi_pass",
-		Long:          "fcgid is a FastCGI process manager: it runs CGI programs and Go functions for\nnginx, Apache, lighttpd, HAProxy and others, under limits and timeouts, with\nlogs and metrics.",
+		Short:         "Runs CGI programs, workers and functions behind nginx's fastcgi_pass",
+		Long:          "fcgid is a FastCGI process manager: it runs CGI programs, persistent\nworkers (PHP, Perl, C) and Go functions for nginx, Apache, lighttpd, HAProxy and\nothers, under limits and timeouts, with logs and metrics.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,

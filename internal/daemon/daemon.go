@@ -25,7 +25,6 @@ type daemon struct {
 	metrics   *metrics
 	children  runner.Children
 	admin     *adminServer
-	slow      *slowReporter
 	failed    chan error // a listener broke
 
 	retiring sync.WaitGroup
@@ -56,7 +55,6 @@ func newDaemon(file string, functions functions, cfg *config.Config) (*daemon, e
 	}
 	d.metrics.registry.MustRegister(poolCollector{d.list})
 	d.admin = newAdminServer(d)
-	d.slow = newSlowReporter(d.logs)
 	return d, nil
 }
 
@@ -120,7 +118,6 @@ func (d *daemon) stop() {
 		d.retire(p)
 	}
 	d.retiring.Wait()
-	d.slow.close()
 	d.admin.close()
 }
 
@@ -148,6 +145,7 @@ func (d *daemon) retire(p *pool) {
 		if p.workers != nil {
 			p.workers.stop()
 		}
+		p.slow.close()
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.draining = slices.DeleteFunc(d.draining, func(q *pool) bool { return q == p })
@@ -156,6 +154,15 @@ func (d *daemon) retire(p *pool) {
 		}
 		d.logs.Info("pool stopped", zap.String("pool", p.name))
 	})
+}
+
+// forgetWorkers drops the series of workers that a pool has no more.
+func (d *daemon) forgetWorkers(pool string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.ContainsFunc(d.cfg.Pools, func(c config.Pool) bool { return c.Name == pool && c.Worker != nil }) {
+		d.metrics.forgetWorkers(pool)
+	}
 }
 
 // broken is called when a listener has failed for good.

@@ -2,9 +2,7 @@ package daemon
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"sync"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -13,78 +11,6 @@ import (
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/server"
 )
-
-// A logFile is where a log goes: a file, which can be opened anew, or one of the
-// standard streams. With no output it drops what is written.
-type logFile struct {
-	mu     sync.Mutex // guards the fields below
-	output string
-	file   *os.File
-}
-
-// set makes file, which openLog has opened for output, the place.
-func (l *logFile) set(output string, file *os.File) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	closeLog(l.file)
-	l.output, l.file = output, file
-}
-
-// openLog opens where a log goes; "" is nowhere.
-func openLog(output string) (*os.File, error) {
-	switch output {
-	case "":
-		return nil, nil
-	case "stderr":
-		return os.Stderr, nil
-	case "stdout":
-		return os.Stdout, nil
-	}
-	// Not blocking: a FIFO that nobody reads is an error, not a wait.
-	f, err := os.OpenFile(output, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK, 0o640)
-	if err != nil {
-		return nil, fmt.Errorf("open log: %w", err)
-	}
-	return f, nil
-}
-
-func closeLog(f *os.File) {
-	if f != nil && f != os.Stderr && f != os.Stdout {
-		f.Close()
-	}
-}
-
-// reopen opens the file anew, after a rotation has moved the old one away.
-func (l *logFile) reopen() error {
-	l.mu.Lock()
-	output := l.output
-	l.mu.Unlock()
-	file, err := openLog(output)
-	if err != nil {
-		return err
-	}
-	l.set(output, file)
-	return nil
-}
-
-// Write appends p. It satisfies zapcore.WriteSyncer with Sync.
-func (l *logFile) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file == nil {
-		return len(p), nil
-	}
-	return l.file.Write(p)
-}
-
-// Sync does nothing: each line is written at once.
-func (l *logFile) Sync() error { return nil }
-
-func (l *logFile) isOn() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.file != nil
-}
 
 // logs are the daemon's log and the access log. Level and outputs follow a
 // reload; the format stays that of the start.
@@ -99,6 +25,9 @@ type logs struct {
 
 func newLogs(cfg *config.Config) (*logs, error) {
 	l := &logs{level: zap.NewAtomicLevel()}
+	for _, f := range []*logFile{&l.output, &l.access} {
+		f.stuck, f.recovered = l.stuck, l.recovered
+	}
 	commit, _, err := l.prepare(cfg)
 	if err != nil {
 		return nil, err
@@ -110,11 +39,22 @@ func newLogs(cfg *config.Config) (*logs, error) {
 		encoding.EncodeLevel = zapcore.CapitalLevelEncoder
 		encoder = zapcore.NewConsoleEncoder(encoding)
 	}
-	l.Logger = zap.New(zapcore.NewCore(encoder, &l.output, l.level))
+	complaints := zap.ErrorOutput(&logFile{output: "stderr", file: os.Stderr})
+	l.Logger = zap.New(zapcore.NewCore(encoder, &l.output, l.level), complaints)
 	l.accessLine = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{
 		TimeKey: "ts", EncodeTime: zapcore.RFC3339NanoTimeEncoder, EncodeDuration: zapcore.SecondsDurationEncoder,
-	}), &l.access, zapcore.InfoLevel))
+	}), &l.access, zapcore.InfoLevel), complaints)
 	return l, nil
+}
+
+// stuck tells that a log drops records from now on.
+func (l *logs) stuck(output string) {
+	l.Error("a log takes nothing: its records are dropped", zap.String("output", output))
+}
+
+// recovered tells how many it has dropped.
+func (l *logs) recovered(output string, drops int) {
+	l.Warn("a log has dropped records", zap.String("output", output), zap.Int("records", drops))
 }
 
 // encoderConfig is how a record of the log is written.
@@ -148,7 +88,7 @@ func (l *logs) prepare(cfg *config.Config) (commit, undo func(), err error) {
 		return nil, nil, err
 	}
 	commit = func() {
-		l.slow.set(slow)
+		l.setSlowLogs(slow)
 		l.output.set(cfg.Log.Output, output)
 		l.access.set(cfg.AccessLog.Output, access)
 		l.level.SetLevel(level)
@@ -156,7 +96,7 @@ func (l *logs) prepare(cfg *config.Config) (commit, undo func(), err error) {
 	undo = func() {
 		closeLog(output)
 		closeLog(access)
-		slow.close()
+		closeSlowLogs(slow)
 	}
 	return commit, undo, nil
 }
@@ -170,8 +110,16 @@ func isTerminal(f *os.File) bool {
 	if f == nil {
 		return false
 	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
+	conn, err := f.SyscallConn() // Fd would make a FIFO block
+	if err != nil {
+		return false
+	}
+	is := false
+	err = conn.Control(func(fd uintptr) {
+		_, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+		is = err == nil
+	})
+	return err == nil && is
 }
 
 // logAccess writes the line of a request.

@@ -31,6 +31,8 @@ type metrics struct {
 	protocol      *prometheus.CounterVec
 	refused       *prometheus.CounterVec
 	overdue       *prometheus.GaugeVec
+	slow          *prometheus.CounterVec
+	slowDropped   *prometheus.CounterVec
 	worker        workerMetrics
 }
 
@@ -57,16 +59,13 @@ func newMetrics() *metrics {
 		overdue: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fcgid_functions_overdue", Help: "Functions that still run though their requests have ended.",
 		}, []string{"pool"}),
-		worker: newWorkerMetrics(),
+		slow:        counter("fcgid_slow_requests_total", "Requests that have run for longer than slow.after.", "pool"),
+		slowDropped: counter("fcgid_slow_requests_dropped_total", "Slow requests that were not recorded, since too many waited for that.", "pool"),
+		worker:      newWorkerMetrics(),
 	}
-	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "fcgid_build_info", Help: "Always 1.",
-		ConstLabels: prometheus.Labels{"version": version, "commit": builtFrom(), "goversion": runtime.Version()},
-	})
-	info.Set(1)
 	m.registry.MustRegister(
-		info, m.reloadOK, m.reloadTime, m.reloads, m.requests, m.responses, m.duration, m.queueWait, m.starts,
-		m.startDuration, m.exits, m.cpu, m.protocol, m.refused, m.overdue,
+		buildInfo(), m.reloadOK, m.reloadTime, m.reloads, m.requests, m.responses, m.duration, m.queueWait, m.starts,
+		m.startDuration, m.exits, m.cpu, m.protocol, m.refused, m.overdue, m.slow, m.slowDropped,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	m.reloads.WithLabelValues("success")
@@ -75,6 +74,15 @@ func newMetrics() *metrics {
 		m.registry.MustRegister(v)
 	}
 	return m
+}
+
+func buildInfo() prometheus.Gauge {
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "fcgid_build_info", Help: "Always 1.",
+		ConstLabels: prometheus.Labels{"version": version, "commit": builtFrom(), "goversion": runtime.Version()},
+	})
+	info.Set(1)
+	return info
 }
 
 func counter(name, help string, labels ...string) *prometheus.CounterVec {
@@ -115,6 +123,8 @@ type poolMetrics struct {
 	exits     *prometheus.CounterVec
 	protocol  *prometheus.CounterVec
 	refused   prometheus.Counter
+
+	slow, slowDropped prometheus.Counter
 }
 
 func (m *metrics) pool(name string) *poolMetrics {
@@ -129,6 +139,8 @@ func (m *metrics) pool(name string) *poolMetrics {
 		exits:     m.exits.MustCurryWith(by),
 		protocol:  m.protocol.MustCurryWith(by),
 		refused:   m.refused.With(by),
+
+		slow: m.slow.With(by), slowDropped: m.slowDropped.With(by),
 	}
 	for _, o := range []server.Outcome{server.OK, server.Failed, server.TimedOut, server.Aborted, server.Overloaded, server.Rejected} {
 		p.requests[o] = m.requests.WithLabelValues(name, string(o))
@@ -176,8 +188,16 @@ func (m *metrics) forget(pool string) {
 	by := prometheus.Labels{"pool": pool}
 	for _, v := range append(m.worker.vectors(),
 		m.requests, m.responses, m.duration, m.queueWait, m.starts, m.startDuration, m.exits, m.cpu, m.protocol, m.refused, m.overdue,
+		m.slow, m.slowDropped,
 	) {
 		v.DeletePartialMatch(by)
+	}
+}
+
+// forgetWorkers drops the series of the workers of a pool that has none any more.
+func (m *metrics) forgetWorkers(pool string) {
+	for _, v := range m.worker.vectors() {
+		v.DeletePartialMatch(prometheus.Labels{"pool": pool})
 	}
 }
 

@@ -23,6 +23,7 @@ type pool struct {
 	name    string
 	started time.Time
 	server  *server.Server
+	slow    *slowReporter
 
 	mu        sync.Mutex // guards the fields below
 	cfg       config.Pool
@@ -44,12 +45,18 @@ type endpoint struct {
 func (d *daemon) newPool(name string) *pool {
 	p := &pool{name: name, started: time.Now(), endpoints: make(map[string]*endpoint)}
 	m := d.metrics.pool(name)
+	p.slow = newSlowReporter(p, d.logs)
 	p.server = server.New(server.Settings{}, server.Options{
 		Log: d.logs.With(zap.String("pool", name)),
 		Hooks: server.Hooks{
 			ProtocolError: func(kind string) { m.protocol.WithLabelValues(kind).Inc() },
 			Queued:        m.observeQueue,
-			Slow:          func(r server.RequestInfo) { d.slow.report(name, p.slowCommand(), r) },
+			Slow: func(r server.RequestInfo) {
+				m.slow.Inc()
+				if !p.slow.report(r) {
+					m.slowDropped.Inc()
+				}
+			},
 			Done: func(r *server.Result) {
 				m.done(r)
 				d.logs.logAccess(name, r)
@@ -65,7 +72,10 @@ func (d *daemon) configurePool(p *pool, cfg config.Pool, global *config.Config) 
 	p.update(cfg, poolSettings(&cfg, global, run, maxReqs))
 	if old := p.workers; old != nil && cfg.Worker == nil {
 		p.setWorkers(nil)
-		d.retiring.Go(old.stop)
+		d.retiring.Go(func() {
+			old.stop()
+			d.forgetWorkers(p.name)
+		})
 	}
 }
 
@@ -208,6 +218,11 @@ func (p *pool) slowCommand() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cfg.Slow.Command
+}
+
+// isOpen tells whether a request has not ended.
+func (p *pool) isOpen(serial uint64) bool {
+	return slices.ContainsFunc(p.server.Requests(), func(r server.RequestInfo) bool { return r.Serial == serial })
 }
 
 // update takes over a changed configuration.

@@ -22,7 +22,10 @@ type plan struct {
 // that stay. On error nothing has changed.
 func (d *daemon) prepare(ctx context.Context, cfg *config.Config) (*plan, error) {
 	p := &plan{daemon: d, cfg: cfg, opened: make(map[string]map[string]*listen.Listener)}
-	err := p.open(ctx)
+	err := checkRuntimeFolder(cfg)
+	if err == nil {
+		err = p.open(ctx)
+	}
 	if err == nil {
 		err = p.apply()
 	}

@@ -26,6 +26,7 @@ Signals: HUP reads the file again; USR1 opens log files anew; TERM, INT and QUIT
 stop gracefully, a second one at once. Every global key of the file can be set by
 a flag or by an environment variable such as FCGID_LOG_LEVEL.`,
 		Example: "  fcgid serve -c /etc/fcgid/fcgid.yaml\n  FCGID_LOG_LEVEL=debug fcgid serve -c fcgid.yaml",
+		Args:    noFile,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve(file, functions, func() (*config.Config, error) {
 				return config.LoadAndCheck(file, cmd.Flags(), functions.names())

@@ -26,69 +26,83 @@ const (
 	slowCommandOutput = 64 << 10
 )
 
-// A slowReporter looks at requests that run for too long, one after the other,
-// and logs what it sees. The requests go on.
+// A slowReporter looks at requests of a pool that run for too long, one after the
+// other, and logs what it sees. The requests go on.
 type slowReporter struct {
+	pool    *pool
 	logs    *logs
-	reports chan slowReport
+	reports chan server.RequestInfo
 	quit    context.Context
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 }
 
-// A slowReport is a request to look at.
-type slowReport struct {
-	pool    string
-	command []string
-	request server.RequestInfo
-}
-
 // newSlowReporter returns one that reports until close is called.
-func newSlowReporter(l *logs) *slowReporter {
-	s := &slowReporter{logs: l, reports: make(chan slowReport, slowWaiting)}
+func newSlowReporter(p *pool, l *logs) *slowReporter {
+	s := &slowReporter{pool: p, logs: l, reports: make(chan server.RequestInfo, slowWaiting)}
 	s.quit, s.stop = context.WithCancel(context.Background())
 	s.done.Go(func() {
-		for {
+		for s.quit.Err() == nil {
 			select {
 			case r := <-s.reports:
-				r.write(s.quit, s.logs.slowLogger(r.pool))
+				s.write(r)
 			case <-s.quit.Done():
-				return
 			}
 		}
 	})
 	return s
 }
 
+// close ends it. A command that runs is killed, and the requests that wait are
+// not looked at.
 func (s *slowReporter) close() {
 	s.stop()
 	s.done.Wait()
 }
 
-// report hands a slow request over. It does not wait.
-func (s *slowReporter) report(pool string, command []string, r server.RequestInfo) {
+// report hands a slow request over. It does not wait: false tells that it will
+// not be looked at.
+func (s *slowReporter) report(r server.RequestInfo) bool {
 	select {
-	case s.reports <- slowReport{pool, command, r}:
+	case s.reports <- r:
+		return true
 	default:
+		return false
 	}
 }
 
 // write logs what can be seen of the request now.
-func (r slowReport) write(ctx context.Context, log *zap.Logger) {
-	req := describeRequest(r.request)
+func (s *slowReporter) write(r server.RequestInfo) {
+	req := describeRequest(r)
 	fields := []zap.Field{
 		zap.Uint64("request", req.ID), zap.String("remote", req.Remote),
 		zap.String("method", req.Method), zap.String("uri", req.URI), zap.String("script", req.Script),
-		zap.Duration("queue", r.request.Queue), zap.Duration("run", r.request.Run), zap.Int("pid", req.PID),
+		zap.Duration("queue", r.Queue), zap.Duration("run", r.Run), zap.Int("pid", req.PID),
 	}
-	if req.PID != 0 {
-		fields = append(fields, zap.Any("processes", processTree(req.PID)))
+	fields = append(fields, s.look(r)...)
+	// Not before: a reload may have changed where it goes.
+	s.logs.slowLogger(s.pool.name).Warn("slow request", fields...)
+}
+
+// look is what is seen of the request's program. Of one that has ended it is
+// nothing: the program may be another's by now.
+func (s *slowReporter) look(r server.RequestInfo) []zap.Field {
+	var tree []processInfo
+	if r.PID != 0 {
+		tree = processTree(r.PID)
 	}
-	if req.PID != 0 && len(r.command) > 0 {
-		output, err := runSlowCommand(ctx, r.command, req.PID)
+	if !s.pool.isOpen(r.Serial) {
+		return []zap.Field{zap.Bool("ended", true)}
+	}
+	if r.PID == 0 {
+		return nil
+	}
+	fields := []zap.Field{zap.Any("processes", tree)}
+	if command := s.pool.slowCommand(); len(command) > 0 {
+		output, err := runSlowCommand(s.quit, command, r.PID)
 		fields = append(fields, zap.String("output", output), zap.Error(err))
 	}
-	log.Warn("slow request", fields...)
+	return fields
 }
 
 // runSlowCommand runs slow.command and returns what it prints.

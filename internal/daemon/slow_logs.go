@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"os"
 	"sync"
 
 	"go.uber.org/zap"
@@ -10,45 +11,63 @@ import (
 	"github.com/fcgid/fcgid/internal/config"
 )
 
-// slowFiles are the slow logs of pools that have one of their own, by pool.
-type slowFiles map[string]*logFile
-
-// slowLogs are where slow requests are logged.
+// slowLogs are where slow requests are logged: the slow logs of pools that have
+// one of their own.
 type slowLogs struct {
 	mu    sync.Mutex // guards the field below
-	files slowFiles
+	files map[string]*logFile
 }
 
-// openSlowLogs opens those that a configuration names.
-func openSlowLogs(cfg *config.Config) (slowFiles, error) {
-	files := make(slowFiles)
+// A slowFile is a slow log that has been opened, and what it is called.
+type slowFile struct {
+	output string
+	file   *os.File
+}
+
+// openSlowLogs opens those that a configuration names, by pool.
+func openSlowLogs(cfg *config.Config) (map[string]slowFile, error) {
+	files := make(map[string]slowFile)
 	for _, p := range cfg.Pools {
 		if p.Slow.After == 0 || p.Slow.Log == "" {
 			continue
 		}
 		file, err := openLog(p.Slow.Log)
 		if err != nil {
-			files.close()
+			closeSlowLogs(files)
 			return nil, err
 		}
-		files[p.Name] = &logFile{output: p.Slow.Log, file: file}
+		files[p.Name] = slowFile{p.Slow.Log, file}
 	}
 	return files, nil
 }
 
-func (f slowFiles) close() {
-	for _, l := range f {
-		l.set("", nil)
+func closeSlowLogs(files map[string]slowFile) {
+	for _, f := range files {
+		closeLog(f.file)
 	}
 }
 
-// set makes files the ones in use, and closes those that were.
-func (l *slowLogs) set(files slowFiles) {
-	l.mu.Lock()
-	old := l.files
-	l.files = files
-	l.mu.Unlock()
-	old.close()
+// setSlowLogs makes files the ones in use. A pool's log stays the same logFile as
+// long as it has one, so that a record which is on its way gets there.
+func (l *logs) setSlowLogs(files map[string]slowFile) {
+	l.slow.mu.Lock()
+	old := l.slow.files
+	l.slow.files = make(map[string]*logFile)
+	for pool := range files {
+		if l.slow.files[pool] = old[pool]; old[pool] == nil {
+			l.slow.files[pool] = &logFile{stuck: l.stuck, recovered: l.recovered}
+		}
+	}
+	next := l.slow.files
+	l.slow.mu.Unlock()
+	for pool, f := range files {
+		next[pool].set(f.output, f.file)
+	}
+	for pool, f := range old {
+		if next[pool] == nil {
+			f.set("", nil)
+		}
+	}
 }
 
 func (l *slowLogs) reopen() (err error) {
@@ -60,15 +79,16 @@ func (l *slowLogs) reopen() (err error) {
 	return err
 }
 
-// slowLogger is what the slow requests of a pool are logged with: one JSON record
-// each in a file of its own, or in the daemon's log.
+// slowLogger is what the slow requests of a pool are logged with now: one JSON
+// record each in a file of its own, or in the daemon's log.
 func (l *logs) slowLogger(pool string) *zap.Logger {
 	l.slow.mu.Lock()
 	file := l.slow.files[pool]
 	l.slow.mu.Unlock()
 	log := l.Logger
 	if file != nil {
-		log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoderConfig()), file, zapcore.DebugLevel))
+		core := zapcore.NewCore(zapcore.NewJSONEncoder(encoderConfig()), file, zapcore.DebugLevel)
+		log = log.WithOptions(zap.WrapCore(func(zapcore.Core) zapcore.Core { return core }))
 	}
 	return log.With(zap.String("pool", pool))
 }

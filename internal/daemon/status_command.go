@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -75,6 +76,9 @@ func (o *statusOptions) address() (string, error) {
 		return o.admin, nil
 	}
 	cfg, err := config.Load(o.file, nil)
+	if faults, ok := errors.AsType[config.Faults](err); ok {
+		return "", append(faults, config.Fault{Text: "without a configuration that can be read, say --admin ADDRESS"})
+	}
 	if err != nil {
 		return "", err
 	}

@@ -14,8 +14,8 @@ import (
 )
 
 // statusFunction answers with the state of a pool, of its own or of the one that
-// the query names, as php-fpm's status page does: text, or JSON for ?json, and
-// with ?full each open request too.
+// the query names, as php-fpm's status page does: text, or fcgid's own JSON for
+// ?json, and with ?full each worker and each open request too.
 func (d *daemon) statusFunction(pool string) fcgi.HandlerFunc {
 	return func(_ context.Context, req *fcgi.Request) (uint32, error) {
 		query, err := url.ParseQuery(req.Params.Get("QUERY_STRING"))
@@ -33,6 +33,9 @@ func (d *daemon) statusFunction(pool string) fcgi.HandlerFunc {
 		status := p.status()
 		if !query.Has("full") {
 			status.Requests = nil
+			if status.Workers != nil {
+				status.Workers.List = nil
+			}
 		}
 		if query.Has("json") {
 			return 0, writeStatusJSON(req.Stdout, status)
@@ -60,28 +63,88 @@ func (s poolStatus) text(started, now time.Time) string {
 			listenQueue += *l.AcceptQueue
 		}
 	}
-	var page strings.Builder
-	line := func(name string, value any) { fmt.Fprintf(&page, "%-22s%v\n", name+":", value) }
-	line("pool", s.Name)
-	line("process manager", s.Runner)
-	line("start time", started.Format("02/Jan/2006:15:04:05 -0700"))
-	line("start since", int(now.Sub(started).Seconds()))
-	line("accepted conn", s.ConnectionsTotal)
-	line("listen queue", listenQueue)
-	line("active processes", s.Running)
-	line("connections", s.Connections)
-	line("requests queued", s.Queued)
-	line("max requests", s.Limits.MaxReqs)
-	for _, r := range s.Requests {
-		page.WriteString("\n************************\n")
-		if r.PID != 0 {
-			line("pid", r.PID)
+	var page textPage
+	page.line("pool", s.Name)
+	page.line("process manager", s.manager())
+	page.since(started, now)
+	page.line("accepted conn", s.ConnectionsTotal)
+	page.line("listen queue", listenQueue)
+	if w := s.Workers; w != nil {
+		page.line("idle processes", w.States["idle"])
+		page.line("active processes", w.States["busy"])
+		page.line("total processes", w.total())
+		page.line("max children reached", w.AtMax)
+	} else {
+		page.line("active processes", s.Running)
+	}
+	page.line("connections", s.Connections)
+	page.line("requests queued", s.Queued+s.waiting())
+	page.line("max requests", s.Limits.MaxReqs)
+	if s.Workers != nil {
+		for _, w := range s.Workers.List {
+			page.worker(w, now)
 		}
-		line("state", r.Stage)
-		line("request duration", time.Duration(r.Age*float64(time.Second)).Microseconds())
-		line("request method", printable(r.Method))
-		line("request URI", printable(r.URI))
-		line("script", printable(r.Script))
+	}
+	for _, r := range s.Requests {
+		page.request(r)
 	}
 	return page.String()
+}
+
+// manager is what php-fpm calls pm, or what the pool runs.
+func (s poolStatus) manager() string {
+	if s.Workers != nil {
+		return s.Workers.Scale
+	}
+	return s.Runner
+}
+
+// A textPage is a page of names and values.
+type textPage struct{ strings.Builder }
+
+func (p *textPage) line(name string, value any) { fmt.Fprintf(p, "%-22s%v\n", name+":", value) }
+
+func (p *textPage) since(started, now time.Time) {
+	p.line("start time", started.Format("02/Jan/2006:15:04:05 -0700"))
+	p.line("start since", int(now.Sub(started).Seconds()))
+}
+
+// part begins what is told of one worker or one request.
+func (p *textPage) part() { p.WriteString("\n************************\n") }
+
+// worker tells of a worker, with the requests that it has.
+func (p *textPage) worker(w workerStatus, now time.Time) {
+	p.part()
+	p.line("pid", w.PID)
+	p.line("state", w.State)
+	p.since(w.Started, now)
+	p.line("requests", w.Requests)
+	p.line("cpu seconds", fmt.Sprintf("%.2f", w.CPU))
+	p.line("memory", w.RSS)
+	if w.Leaving != "" {
+		p.line("leaving", w.Leaving)
+	}
+	if w.Requests > 0 && !w.LastUsed.IsZero() {
+		p.line("last request since", int(now.Sub(w.LastUsed).Seconds()))
+	}
+	for _, r := range w.Current {
+		p.asked(requestStatus{Age: r.Age, Method: r.Method, URI: r.URI, Script: r.Script})
+	}
+}
+
+func (p *textPage) request(r requestStatus) {
+	p.part()
+	if r.PID != 0 {
+		p.line("pid", r.PID)
+	}
+	p.line("state", r.Stage)
+	p.asked(r)
+}
+
+// asked tells what a request asks for.
+func (p *textPage) asked(r requestStatus) {
+	p.line("request duration", time.Duration(r.Age*float64(time.Second)).Microseconds())
+	p.line("request method", printable(r.Method))
+	p.line("request URI", printable(r.URI))
+	p.line("script", printable(r.Script))
 }

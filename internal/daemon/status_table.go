@@ -13,10 +13,10 @@ import (
 func (p *statusPage) print(w io.Writer, details bool) error {
 	reload := "ok"
 	if !p.Reload.OK {
-		reload = "REFUSED: " + p.Reload.Error
+		reload = "REFUSED: " + printable(p.Reload.Error)
 	}
 	fmt.Fprintf(w, "fcgid %s, pid %d, up %s, configuration %s read %s ago: %s\n\n",
-		p.Version, p.PID, age(time.Since(p.Started)), p.File, age(time.Since(p.Reload.Time)), reload)
+		p.Version, p.PID, age(time.Since(p.Started)), printable(p.File), age(time.Since(p.Reload.Time)), reload)
 	table(w, []string{"POOL", "RUNS", "STATE", "CONNS", "RUNNING", "QUEUED", "WORKERS", "LISTEN"}, func(row func(...any)) {
 		for _, s := range p.Pools {
 			row(s.Name, s.runs(), s.state(), s.Connections, outOf(s.Running, s.Limits.MaxReqs), s.Queued+s.waiting(), s.workers(), s.listeners())
@@ -34,12 +34,12 @@ func (p *statusPage) print(w io.Writer, details bool) error {
 func (s poolStatus) printDetails(w io.Writer) {
 	if s.Workers != nil {
 		if s.Workers.Degraded != "" {
-			fmt.Fprintf(w, "\ndegraded: %s\n", s.Workers.Degraded)
+			fmt.Fprintf(w, "\ndegraded: %s\n", printable(s.Workers.Degraded))
 		}
 		fmt.Fprintln(w)
 		table(w, []string{"PID", "STATE", "REQUESTS", "AGE", "CPU", "RSS", "REQUEST"}, func(row func(...any)) {
 			for _, x := range s.Workers.List {
-				row(x.PID, x.State, x.Requests, age(seconds(x.Age)), seconds(x.CPU).Round(10*time.Millisecond), mebibytes(x.RSS), strings.Join(x.current(), ", "))
+				row(x.PID, x.State, x.Requests, age(seconds(x.Age)), seconds(x.CPU).Round(10*time.Millisecond), mebibytes(x.RSS), x.current())
 			}
 		})
 	}

@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,11 +51,37 @@ func (d *daemon) workerOptions(cfg *config.Pool) runner.WorkerOptions {
 		MaxRequests: c.MaxRequests, MaxMemory: c.MaxMemory,
 		StartTimeout: c.StartTimeout, StopSignal: c.StopSignal, StopGrace: c.StopGrace,
 		Stderr:   c.Stderr,
-		RunDir:   os.Getenv("RUNTIME_DIRECTORY"), // systemd's, see systemd.exec(5)
+		RunDir:   runtimeFolder(),
 		Log:      d.logs.With(zap.String("pool", cfg.Name)),
 		Hooks:    d.metrics.workerHooks(cfg.Name),
 		Children: &d.children,
 	}
+}
+
+// runtimeFolder is where the folders of workers are made: the first of those that
+// systemd names, see systemd.exec(5); "" is os.TempDir.
+func runtimeFolder() string {
+	first, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
+	return first
+}
+
+// checkRuntimeFolder tells whether a folder can be made there, if cfg has a pool
+// of workers.
+func checkRuntimeFolder(cfg *config.Config) error {
+	for _, p := range cfg.Pools {
+		if p.Worker == nil {
+			continue
+		}
+		folder, err := os.MkdirTemp(runtimeFolder(), "fcgid-workers-")
+		if err == nil {
+			err = os.Remove(folder)
+		}
+		if err != nil {
+			return fmt.Errorf("pool %s: folder for the workers' sockets ($RUNTIME_DIRECTORY or $TMPDIR): %w", p.Name, err)
+		}
+		return nil
+	}
+	return nil
 }
 
 // workerStates are the states of a worker, in the order of its life.
@@ -61,6 +89,14 @@ var workerStates = []string{"starting", "idle", "busy", "stopping"}
 
 func workerCounts(s *runner.WorkersSnapshot) map[string]int {
 	return map[string]int{"starting": s.Starting, "idle": s.Idle, "busy": s.Busy, "stopping": s.Stopping}
+}
+
+// total is how many workers there are, in all states.
+func (s *workersStatus) total() (n int) {
+	for _, in := range s.States {
+		n += in
+	}
+	return n
 }
 
 // status is what /status tells of the workers.
@@ -75,8 +111,8 @@ func (w *workerPool) status() *workersStatus {
 	}
 	for _, x := range s.Workers {
 		ws := workerStatus{
-			PID: x.PID, State: x.State, Leaving: x.Leaving, Requests: x.Requests,
-			Age: now.Sub(x.Started).Seconds(), CPU: x.CPU.Seconds(), RSS: x.RSS,
+			PID: x.PID, State: x.State, Leaving: x.Leaving, Requests: x.Requests, LastUsed: x.LastUsed,
+			Started: x.Started, Age: now.Sub(x.Started).Seconds(), CPU: x.CPU.Seconds(), RSS: x.RSS,
 		}
 		for _, r := range x.Current {
 			ws.Current = append(ws.Current, currentRequest{r.Serial, r.Method, r.URI, r.Script, now.Sub(r.Since).Seconds()})
@@ -98,7 +134,7 @@ type (
 		Exits        map[string]uint64 `json:"exits_total"` // by reason
 		AtMax        uint64            `json:"at_max_total"`
 		AtMaxSeconds float64           `json:"at_max_seconds_total"`
-		List         []workerStatus    `json:"list"`
+		List         []workerStatus    `json:"list,omitzero"`
 	}
 	workerStatus struct {
 		PID      int              `json:"pid"`
@@ -109,6 +145,8 @@ type (
 		CPU      float64          `json:"cpu_seconds"`
 		RSS      int64            `json:"rss_bytes"`
 		Current  []currentRequest `json:"current,omitempty"`
+
+		Started, LastUsed time.Time `json:"-"`
 	}
 	currentRequest struct {
 		ID     uint64  `json:"id"`
@@ -119,11 +157,15 @@ type (
 	}
 )
 
-// current are the requests that the worker has, for a person.
-func (w workerStatus) current() []string {
-	var requests []string
-	for _, r := range w.Current {
-		requests = append(requests, r.Method+" "+r.URI)
+// current are the requests that the worker has, for a person: the first, and how
+// many more.
+func (w workerStatus) current() string {
+	if len(w.Current) == 0 {
+		return ""
 	}
-	return requests
+	first := w.Current[0].Method + " " + w.Current[0].URI
+	if more := len(w.Current) - 1; more > 0 {
+		return fmt.Sprintf("%s and %d more", first, more)
+	}
+	return first
 }
