@@ -147,6 +147,28 @@ func (p *Params) Set(name, value string) {
 	p.pairs, p.raw = kept, ""
 }
 
+// FitRecords reports whether each pair fits into one record. Some applications,
+// php-cgi among them, read each PARAMS record on its own.
+func (p *Params) FitRecords() bool {
+	if p.raw != "" && len(p.raw) <= MaxContent {
+		return true
+	}
+	for _, x := range p.pairs {
+		if encodedLen(x.name)+encodedLen(x.value) > MaxContent {
+			return false
+		}
+	}
+	return true
+}
+
+// encodedLen is the length of a name or value with that of its length.
+func encodedLen(s string) int {
+	if len(s) <= 127 {
+		return 1 + len(s)
+	}
+	return 4 + len(s)
+}
+
 // Append appends the encoded pairs: the bytes that came, if nothing was changed.
 func (p *Params) Append(dst []byte) []byte {
 	if p.raw != "" {

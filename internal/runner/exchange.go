@@ -33,11 +33,14 @@ type exchange struct {
 	pool    *Workers
 	seat    *seat
 	req     *protocol.Request
-	careful bool // see that the worker takes notice before params are sent
+	careful bool   // see that the worker takes notice before params are sent
+	id      uint16 // of the request on its connection, which has one at a time
 
 	fate      fate
 	begun     bool // the worker may have seen the params
 	delivered bool // some of the answer was passed on
+	answered  bool // some of STDOUT has come
+	stray     bool // it ended with a record of another request
 	keep      bool // the connection can be used again
 	ended     bool // END_REQUEST has come
 	end       protocol.End
@@ -46,9 +49,6 @@ type exchange struct {
 	input  *inputSender // nil without a stream to send
 	stderr *requestStderr
 }
-
-// requestID is the id of the one request that a connection has at a time.
-const requestID = 1
 
 // run does the request. Afterwards neither the request nor the connection is
 // used by it.
@@ -64,6 +64,7 @@ func (x *exchange) run(ctx context.Context) {
 	if x.req.Started != nil {
 		x.req.Started(x.seat.worker.process.pid(), x.req.Params.Get("SCRIPT_FILENAME"))
 	}
+	x.id = x.seat.nextID()
 	conn := x.seat.conn
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	x.talk(ctx)
@@ -110,11 +111,11 @@ func (x *exchange) talk(ctx context.Context) {
 		return
 	}
 	x.fate, x.end, x.ended = fateFit, end, true
-	if x.seat.reader.Buffered() > 0 {
+	if x.seat.reader.Buffered() > 0 { // else open sees it, before the next request
 		x.fate, x.err = fateGarbage, errSpoke
 		return
 	}
-	x.keep = x.input == nil || x.input.whole
+	x.keep = x.answered && (x.input == nil || x.input.whole)
 	if x.req.HasInput() && x.keep {
 		x.keep = !x.seat.isUnread()
 		x.seat.conn.SetWriteDeadline(time.Time{}) // the input's stop may have set one
@@ -125,30 +126,35 @@ func (x *exchange) talk(ctx context.Context) {
 func (x *exchange) send(ctx context.Context) error {
 	out := headBuffers.Get().(*headBuffer)
 	defer out.free()
-	head := protocol.AppendBegin(out.b[:0], requestID, protocol.Begin{Role: x.req.Role, Keep: true})
+	head := protocol.AppendBegin(out.b[:0], x.id, protocol.Begin{Role: x.req.Role, Keep: true})
 	if x.careful {
 		if _, err := x.seat.conn.Write(head); err != nil {
 			return errClosed
 		}
-		if err := x.seat.awaitNotice(ctx); err != nil {
+		x.seat.claim()
+		noticed, err := x.seat.awaitNotice(ctx)
+		if err != nil {
 			return err
+		}
+		if noticed && x.seat.untried {
+			x.seat.worker.ask()
 		}
 		head = head[:0]
 	}
-	head = x.pool.appendParams(head, &x.req.Params)
-	whole, inline := wholeInput(x.req)
-	inline = inline && len(whole) <= maxInline
-	if inline || !x.req.HasInput() {
-		head = appendInput(head, whole)
+	head = x.pool.appendParams(head, x.id, &x.req.Params)
+	whole, inline := inlineInput(x.req)
+	if inline {
+		head = appendInput(head, x.id, whole)
 	}
 	out.b = head
 	n, err := x.seat.conn.Write(head)
 	x.begun = n > 0
+	x.seat.claim()
 	if err != nil {
 		return fmt.Errorf("write request: %w", err)
 	}
-	if !inline && x.req.HasInput() {
-		x.input = startInput(x.seat.conn, x.req)
+	if !inline {
+		x.input = startInput(x.seat.conn, x.id, x.req)
 	}
 	return nil
 }
@@ -165,11 +171,13 @@ func (x *exchange) receive(to *protocol.Request) (protocol.End, error) {
 			}
 			return protocol.End{}, err
 		}
-		if rec.ID != requestID {
-			return protocol.End{}, brokenAnswer{fmt.Errorf("%v for request %d", rec.Type, rec.ID)}
+		if rec.ID != x.id {
+			x.stray = true
+			return protocol.End{}, brokenAnswer{fmt.Errorf("%v for request %d, not %d", rec.Type, rec.ID, x.id)}
 		}
 		switch rec.Type {
 		case protocol.TypeStdout:
+			x.answered = x.answered || len(rec.Content) > 0
 			err = x.deliver(to.Stdout, rec.Content)
 		case protocol.TypeStderr:
 			x.complain(rec.Content)
@@ -265,7 +273,7 @@ func (x *exchange) abort() bool {
 		// The end of ctx may set a deadline at any moment, once.
 		conn.SetDeadline(until)
 		if !told {
-			_, err := conn.Write(protocol.AppendRecord(nil, protocol.TypeAbortRequest, requestID, nil))
+			_, err := conn.Write(protocol.AppendRecord(nil, protocol.TypeAbortRequest, x.id, nil))
 			told = err == nil
 		}
 		_, err := x.receive(&nowhere)

@@ -28,21 +28,21 @@ func (h *headBuffer) free() {
 }
 
 // appendInput appends a STDIN stream with its end.
-func appendInput(dst, stdin []byte) []byte {
+func appendInput(dst []byte, id uint16, stdin []byte) []byte {
 	for len(stdin) > 0 {
 		n := min(len(stdin), protocol.MaxContent)
-		dst = protocol.AppendRecord(dst, protocol.TypeStdin, requestID, stdin[:n])
+		dst = protocol.AppendRecord(dst, protocol.TypeStdin, id, stdin[:n])
 		stdin = stdin[n:]
 	}
-	return protocol.AppendRecord(dst, protocol.TypeStdin, requestID, nil)
+	return protocol.AppendRecord(dst, protocol.TypeStdin, id, nil)
 }
 
 // appendParams appends the PARAMS stream that a worker is sent: the bytes that
 // came, but for what would steer a program that it starts, what Apache writes
 // before a path, and what RFC 3875, section 4.1, demands and is missing.
-func (p *Workers) appendParams(dst []byte, params *protocol.Params) []byte {
+func (p *Workers) appendParams(dst []byte, id uint16, params *protocol.Params) []byte {
 	if !p.mustChange(params) {
-		return protocol.AppendParams(dst, requestID, params)
+		return protocol.AppendParams(dst, id, params)
 	}
 	var changed protocol.Params
 	for name, value := range params.All() {
@@ -60,7 +60,7 @@ func (p *Workers) appendParams(dst []byte, params *protocol.Params) []byte {
 	if _, ok := changed.Lookup("SERVER_SOFTWARE"); !ok && p.software != "" {
 		changed.Add("SERVER_SOFTWARE", p.software)
 	}
-	return protocol.AppendParams(dst, requestID, &changed)
+	return protocol.AppendParams(dst, id, &changed)
 }
 
 func (p *Workers) mustChange(params *protocol.Params) bool {
@@ -93,12 +93,12 @@ type inputError struct{ error }
 
 func (e inputError) Unwrap() error { return e.error }
 
-func startInput(conn net.Conn, req *protocol.Request) *inputSender {
+func startInput(conn net.Conn, id uint16, req *protocol.Request) *inputSender {
 	s := &inputSender{done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		out := rememberingWriter{w: conn}
-		err := protocol.WriteInput(&out, requestID, req)
+		err := protocol.WriteInput(&out, id, req)
 		s.whole, s.torn = err == nil, out.torn
 		if err != nil && !out.broken {
 			s.err = inputError{fmt.Errorf("read stdin: %w", err)}

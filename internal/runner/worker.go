@@ -43,6 +43,7 @@ type worker struct {
 	inFlight int
 	taken    int    // requests that were given to it
 	answered bool   // it has answered one, or its warm-up
+	asked    bool   // it has read the head of a request, before it had answered one
 	heir     bool   // it is ready and has not taken the place of another one yet
 	leaving  string // why it is to be replaced when another one is ready; "" is not
 	reason   string // why it is asked to end; "" is not
@@ -205,6 +206,25 @@ func (w *worker) stop() {
 
 // serves reports whether the worker is one of those that count against Max.
 func (w *worker) serves() bool { return w.state < workerStopping }
+
+// hasUnaccepted reports whether a request waits on a connection from which nothing
+// was read: so many connections may be more than the program takes at once.
+func (w *worker) hasUnaccepted() bool {
+	for _, s := range w.seats {
+		if s.fresh && s.isUnread() {
+			return true
+		}
+	}
+	return false
+}
+
+// ask is called, without the pool's mu, when it is about to get the first of a
+// request: if it dies of that, it had started.
+func (w *worker) ask() {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	w.asked = true
+}
 
 // isFree reports whether the worker takes one more request.
 func (w *worker) isFree() bool {

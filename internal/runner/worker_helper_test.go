@@ -25,7 +25,7 @@ import (
 )
 
 // beWorker is a FastCGI program on descriptor 0. Variables of its environment
-// say how it behaves as a process: BROKEN names a file with which it does not
+// say how it behaves as a process: ACCEPTS is how many connections it has at once, BROKEN names a file with which it does not
 // start, EXIT_AFTER is how many requests it answers, DEAF ignores TERM. The param
 // DO says what it does with a request.
 func beWorker() int {
@@ -42,12 +42,20 @@ func beWorker() int {
 		return 1
 	}
 	os.Stdin.Close()
+	room := make(chan struct{}, 1000)
+	if n, err := strconv.Atoi(os.Getenv("ACCEPTS")); err == nil {
+		room = make(chan struct{}, n)
+	}
 	for {
+		room <- struct{}{}
 		conn, err := l.Accept()
 		if err != nil {
 			return 1
 		}
-		go serveConn(conn)
+		go func() {
+			serveConn(conn)
+			<-room
+		}()
 	}
 }
 
@@ -58,10 +66,11 @@ func digest(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(
 func serveConn(conn net.Conn) {
 	defer conn.Close()
 	r := protocol.NewReader(conn)
+	late := &lateness{}
 	if os.Getenv("DEAF") == "idle" { // hears TERM only between two connections, like php-cgi
 		defer os.Exit(0)
 	}
-	for serveOne(conn, r) {
+	for serveOne(conn, r, late) {
 		limit, err := strconv.Atoi(os.Getenv("EXIT_AFTER"))
 		if n := answered.Add(1); err == nil && int(n) >= limit {
 			conn.Close() // as php-cgi does, a moment after its last answer
@@ -72,12 +81,17 @@ func serveConn(conn net.Conn) {
 
 // A helperRequest is what the helper has read of a request.
 type helperRequest struct {
+	id     uint16
+	late   *lateness
 	params protocol.Params
 	stdin  []byte
 }
 
-func serveOne(conn net.Conn, r *protocol.Reader) bool {
-	var req helperRequest
+// A lateness is what a request has left to write, once the next one has come.
+type lateness struct{ records []byte }
+
+func serveOne(conn net.Conn, r *protocol.Reader, late *lateness) bool {
+	req := helperRequest{late: late}
 	var params []byte
 	begun := false
 	for {
@@ -85,7 +99,9 @@ func serveOne(conn net.Conn, r *protocol.Reader) bool {
 		if err != nil {
 			return false
 		}
-		begun = begun || rec.Type == protocol.TypeBeginRequest
+		if rec.Type == protocol.TypeBeginRequest {
+			begun, req.id = true, rec.ID
+		}
 		switch {
 		case !begun: // what was not read of the last one
 		case rec.Type == protocol.TypeParams && len(rec.Content) > 0:
@@ -93,20 +109,22 @@ func serveOne(conn net.Conn, r *protocol.Reader) bool {
 		case rec.Type == protocol.TypeParams:
 			req.params, _ = protocol.ParseParams(params)
 			if req.params.Get("DO") == "early" { // answers without STDIN
-				return reply(conn, "early")
+				return req.reply(conn, "early")
 			}
 		case rec.Type == protocol.TypeStdin && len(rec.Content) > 0:
 			req.stdin = append(req.stdin, rec.Content...)
 		case rec.Type == protocol.TypeStdin:
+			conn.Write(late.records)
+			late.records = nil
 			return req.serve(conn, r)
 		}
 	}
 }
 
-func reply(conn net.Conn, text string) bool {
-	out := protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("Content-Type: text/plain\r\n\r\n"+text))
-	out = protocol.AppendRecord(out, protocol.TypeStdout, 1, nil)
-	_, err := conn.Write(protocol.AppendEnd(out, 1, protocol.End{}))
+func (q *helperRequest) reply(conn net.Conn, text string) bool {
+	out := protocol.AppendRecord(nil, protocol.TypeStdout, q.id, []byte("Content-Type: text/plain\r\n\r\n"+text))
+	out = protocol.AppendRecord(out, protocol.TypeStdout, q.id, nil)
+	_, err := conn.Write(protocol.AppendEnd(out, q.id, protocol.End{}))
 	return err == nil
 }
 
@@ -115,41 +133,58 @@ var ballast []byte
 func (q *helperRequest) serve(conn net.Conn, r *protocol.Reader) bool {
 	what, arg, _ := strings.Cut(q.params.Get("DO"), " ")
 	raw := func(b []byte) bool { conn.Write(b); io.Copy(io.Discard, conn); return false }
-	end := func(e protocol.End) bool { _, err := conn.Write(protocol.AppendEnd(nil, 1, e)); return err == nil }
+	end := func(e protocol.End) bool { _, err := conn.Write(protocol.AppendEnd(nil, q.id, e)); return err == nil }
 	switch what {
+	case "late":
+		q.late.records = protocol.AppendRecord(nil, protocol.TypeStdout, q.id, []byte("Content-Type: text/plain\r\n\r\nlate"))
+		q.late.records = protocol.AppendEnd(q.late.records, q.id, protocol.End{})
+		return q.reply(conn, "parent")
+	case "lone": // an answer without STDOUT, which comes too late
+		q.late.records = protocol.AppendRecord(nil, protocol.TypeStdout, q.id, []byte("Content-Type: text/plain\r\n\r\nlate"))
+		return end(protocol.End{})
+	case "speak": // when it is idle and a file is there
+		sent := q.reply(conn, "soon")
+		for {
+			if os.Remove(arg) == nil {
+				conn.Write([]byte("x"))
+				os.WriteFile(arg+".done", nil, 0o600)
+				return sent
+			}
+			time.Sleep(time.Millisecond)
+		}
 	case "pid":
-		return reply(conn, strconv.Itoa(os.Getpid()))
+		return q.reply(conn, strconv.Itoa(os.Getpid()))
 	case "env":
-		return reply(conn, os.Getenv(arg))
+		return q.reply(conn, os.Getenv(arg))
 	case "param":
 		v, ok := q.params.Lookup(arg)
-		return reply(conn, fmt.Sprintf("%s %v", v, ok))
+		return q.reply(conn, fmt.Sprintf("%s %v", v, ok))
 	case "digest":
-		return reply(conn, fmt.Sprintf("%d %s", len(q.stdin), digest(string(q.stdin))))
+		return q.reply(conn, fmt.Sprintf("%d %s", len(q.stdin), digest(string(q.stdin))))
 	case "sleep":
 		d, _ := time.ParseDuration(arg)
 		time.Sleep(d)
-		return reply(conn, "slept")
+		return q.reply(conn, "slept")
 	case "wait": // until somebody has a fifo open for writing
 		if f, err := os.Open(arg); err == nil {
 			f.Close()
 		}
-		return reply(conn, "waited")
+		return q.reply(conn, "waited")
 	case "grow":
 		ballast = bytes.Repeat([]byte{1}, 200<<20)
-		return reply(conn, fmt.Sprint(len(ballast)))
+		return q.reply(conn, fmt.Sprint(len(ballast)))
 	case "long":
-		return reply(conn, strings.Repeat("x", 60_000))
+		return q.reply(conn, strings.Repeat("x", 60_000))
 	case "status":
 		n, _ := strconv.ParseUint(arg, 10, 8)
 		return end(protocol.End{AppStatus: 7, Status: protocol.Status(n)})
 	case "fail":
-		out := protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("Status: 500 No\r\n\r\n"))
-		_, err := conn.Write(protocol.AppendEnd(out, 1, protocol.End{}))
+		out := protocol.AppendRecord(nil, protocol.TypeStdout, q.id, []byte("Status: 500 No\r\n\r\n"))
+		_, err := conn.Write(protocol.AppendEnd(out, q.id, protocol.End{}))
 		return err == nil
 	case "stderr":
-		conn.Write(protocol.AppendRecord(nil, protocol.TypeStderr, 1, []byte("one\ntwo\n")))
-		return reply(conn, "said")
+		conn.Write(protocol.AppendRecord(nil, protocol.TypeStderr, q.id, []byte("one\ntwo\n")))
+		return q.reply(conn, "said")
 	case "exit":
 		n, _ := strconv.Atoi(arg)
 		os.Exit(n)
@@ -157,17 +192,17 @@ func (q *helperRequest) serve(conn net.Conn, r *protocol.Reader) bool {
 		if os.Remove(arg) == nil {
 			os.Exit(1)
 		}
-		return reply(conn, "survived")
+		return q.reply(conn, "survived")
 	case "hangup":
 		return false
 	case "half":
-		conn.Write(protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("Content-Type: text/plain\r\n\r\nhalf")))
+		conn.Write(protocol.AppendRecord(nil, protocol.TypeStdout, q.id, []byte("Content-Type: text/plain\r\n\r\nhalf")))
 		return false
 	case "hang":
-		conn.Write(protocol.AppendRecord(nil, protocol.TypeStderr, 1, []byte("waiting")))
+		conn.Write(protocol.AppendRecord(nil, protocol.TypeStderr, q.id, []byte("waiting")))
 		io.Copy(io.Discard, conn)
 	case "obey": // ABORT_REQUEST
-		conn.Write(protocol.AppendRecord(nil, protocol.TypeStderr, 1, []byte("waiting")))
+		conn.Write(protocol.AppendRecord(nil, protocol.TypeStderr, q.id, []byte("waiting")))
 		for {
 			rec, err := r.Next()
 			if err != nil {
@@ -180,17 +215,17 @@ func (q *helperRequest) serve(conn net.Conn, r *protocol.Reader) bool {
 	case "junk":
 		return raw([]byte("HTTP/1.1 200 OK\r\n\r\n"))
 	case "id":
-		return raw(protocol.AppendEnd(nil, 2, protocol.End{}))
+		return raw(protocol.AppendEnd(nil, q.id+1, protocol.End{}))
 	case "length":
-		return raw(protocol.AppendRecord(nil, protocol.TypeEndRequest, 1, []byte("x")))
+		return raw(protocol.AppendRecord(nil, protocol.TypeEndRequest, q.id, []byte("x")))
 	case "type":
-		return raw(protocol.AppendRecord(nil, protocol.TypeStdin, 1, []byte("x")))
+		return raw(protocol.AppendRecord(nil, protocol.TypeStdin, q.id, []byte("x")))
 	case "twice":
-		once := protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("Content-Type: text/plain\r\n\r\nonce"))
-		once = protocol.AppendEnd(once, 1, protocol.End{})
+		once := protocol.AppendRecord(nil, protocol.TypeStdout, q.id, []byte("Content-Type: text/plain\r\n\r\nonce"))
+		once = protocol.AppendEnd(once, q.id, protocol.End{})
 		return raw(append(once, once...))
 	}
-	return reply(conn, "ok")
+	return q.reply(conn, "ok")
 }
 
 // A pool is Workers that are supervised until the test ends.

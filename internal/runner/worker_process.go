@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -27,7 +28,7 @@ type workerProcess struct {
 // launchProgram starts the program and returns when it has been executed.
 func (p *Workers) launchProgram(program *workerProgram, id int) (process, error) {
 	p.mu.Lock()
-	signal, log, folder := p.opt.StopSignal, p.opt.Log, p.folder
+	signal, log := p.opt.StopSignal, p.opt.Log
 	p.mu.Unlock()
 	if len(program.argv) == 0 {
 		return nil, fmt.Errorf("start a worker: no command")
@@ -40,12 +41,12 @@ func (p *Workers) launchProgram(program *workerProgram, id int) (process, error)
 	if err == nil {
 		argv[0] = path
 	}
-	w := &workerProcess{path: filepath.Join(folder, strconv.Itoa(id)), children: p.children}
-	socket, err := listenUnix(w.path)
+	path, socket, err := p.listen(strconv.Itoa(id))
 	if err != nil {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
 	defer unix.Close(socket)
+	w := &workerProcess{path: path, children: p.children}
 	w.child, err = startChild(&command{argv: argv, env: program.env, dir: program.dir, socket: socket})
 	if err != nil {
 		os.Remove(w.path)
@@ -59,6 +60,55 @@ func (p *Workers) launchProgram(program *workerProgram, id int) (process, error)
 		w.stderr.flush()
 	})
 	return w, nil
+}
+
+// listen makes a listening socket of that name in the folder of sockets.
+func (p *Workers) listen(name string) (path string, fd int, err error) {
+	p.mu.Lock()
+	folder := p.folder
+	p.mu.Unlock()
+	path = filepath.Join(folder, name)
+	fd, err = listenUnix(path)
+	if !errors.Is(err, unix.ENOENT) {
+		return path, fd, err
+	}
+	if folder, err = p.renewFolder(folder); err != nil {
+		return "", -1, err
+	}
+	path = filepath.Join(folder, name)
+	fd, err = listenUnix(path)
+	return path, fd, err
+}
+
+// renewFolder makes another folder of sockets in place of one that has vanished,
+// of another name, since anybody may have taken the old one meanwhile.
+func (p *Workers) renewFolder(old string) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.folder != old {
+		return p.folder, nil
+	}
+	if p.runDir != "" {
+		if err := os.MkdirAll(p.runDir, 0o700); err != nil {
+			return "", fmt.Errorf("make a folder for workers' sockets: %w", err)
+		}
+	}
+	folder, err := makeFolder(p.runDir)
+	if err != nil {
+		return "", err
+	}
+	p.opt.Log.Warn("the folder of workers' sockets has vanished", zap.String("folder", old), zap.String("new", folder))
+	p.folder = folder
+	return folder, nil
+}
+
+// makeFolder makes a folder for workers' sockets which nobody else can enter.
+func makeFolder(in string) (string, error) {
+	folder, err := os.MkdirTemp(in, "fcgid-workers-")
+	if err != nil {
+		return "", fmt.Errorf("make a folder for workers' sockets: %w", err)
+	}
+	return folder, nil
 }
 
 // listenUnix makes a listening socket, which blocks as programs expect, with the

@@ -23,11 +23,25 @@ type seat struct {
 	since     time.Time         // when req got it
 	maxMemory int64             // of WorkerOptions, then
 	untried   bool              // the worker had not answered any request, then
+	shared    bool              // it might have others besides, then
+	fresh     bool              // conn is new, and the worker need not have accepted it
 
 	// Written with Workers.mu held by who has the place, who may read them without.
 	conn   net.Conn        // nil: none
 	raw    syscall.RawConn // of conn; nil where it is no socket
 	reader *protocol.Reader
+
+	lastID uint16 // of the requests on conn; used by who has the place
+}
+
+// nextID returns another id than the requests before it on the connection had, so
+// that what a worker writes late is not taken for a part of the next answer.
+func (s *seat) nextID() uint16 {
+	s.lastID++
+	if s.lastID == 0 { // that is for management records (section 3.3)
+		s.lastID = 1
+	}
+	return s.lastID
 }
 
 // connect makes a connection to the worker.
@@ -46,7 +60,7 @@ func (s *seat) connect(ctx context.Context) error {
 		conn.Close()
 		return errWorkerGone
 	}
-	s.conn, s.raw, s.reader = conn, nil, protocol.NewReader(conn)
+	s.conn, s.raw, s.reader, s.fresh = conn, nil, protocol.NewReader(conn), true
 	if sc, ok := conn.(syscall.Conn); ok {
 		s.raw, _ = sc.SyscallConn()
 	}
@@ -126,17 +140,17 @@ func peek(fd int) error {
 // sent the rest whatever may become of it.
 const noticeTime = time.Second
 
-// awaitNotice returns nil when the worker has read all that was written so far,
-// or does not for a while, or where the kernel cannot tell; and errClosed when
-// it has closed the connection. The kernel reports each piece of what we have
+// awaitNotice waits until the worker has read all that was written so far, for
+// noticeTime at most, and reports whether it has, as far as the kernel can tell.
+// The error is errClosed when it has closed the connection. The kernel reports each piece of what we have
 // written that was read as room for more, which wakes who waits for room.
-func (s *seat) awaitNotice(ctx context.Context) error {
+func (s *seat) awaitNotice(ctx context.Context) (noticed bool, err error) {
 	if s.raw == nil {
-		return nil
+		return true, nil
 	}
 	s.conn.SetWriteDeadline(time.Now().Add(noticeTime))
 	state := error(nil)
-	err := s.raw.Write(func(fd uintptr) bool {
+	err = s.raw.Write(func(fd uintptr) bool {
 		if state = peek(int(fd)); state != nil {
 			return true
 		}
@@ -145,13 +159,33 @@ func (s *seat) awaitNotice(ctx context.Context) error {
 	s.conn.SetWriteDeadline(time.Time{})
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
-		return errClosed
+		return false, errClosed
 	case state == nil && err == nil:
 		s.raw.Control(func(fd uintptr) { state = peek(int(fd)) }) // closing reads everything too
 	}
-	return state
+	return err == nil, state
+}
+
+// claim is called when something was written to a connection. If the worker need
+// not have accepted it, its processes may all wait for more on connections on which
+// nothing is to come: these are closed.
+func (s *seat) claim() {
+	if !s.fresh {
+		return
+	}
+	w := s.worker
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	if !s.isUnread() {
+		return
+	}
+	for _, other := range w.seats {
+		if other.req == nil {
+			other.close()
+		}
+	}
 }
 
 // isUnread reports whether some of what was written was not read by the worker.

@@ -402,7 +402,7 @@ func TestIdleTimeout(t *testing.T) {
 		defer stop()
 		var seats []*seat
 		for range 6 {
-			s, err := p.acquire(t.Context(), &protocol.Request{})
+			s, err := p.acquire(t.Context(), &protocol.Request{}, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -410,7 +410,7 @@ func TestIdleTimeout(t *testing.T) {
 		}
 		for _, s := range seats {
 			time.Sleep(time.Second)
-			p.release(s, &exchange{req: &protocol.Request{}, fate: fateFit})
+			p.release(s, &exchange{seat: s, req: &protocol.Request{}, fate: fateFit})
 		}
 		time.Sleep(50 * time.Second)
 		synctest.Wait()
@@ -444,22 +444,22 @@ func TestDeafWorkers(t *testing.T) {
 		})
 		for range 3 {
 			synctest.Wait()
-			s, err := p.acquire(t.Context(), &protocol.Request{})
+			s, err := p.acquire(t.Context(), &protocol.Request{}, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.release(s, &exchange{req: &protocol.Request{}, fate: fateHung})
+			p.release(s, &exchange{seat: s, req: &protocol.Request{}, fate: fateHung})
 		}
 		synctest.Wait()
 		if s := p.snapshot(); s.Stopping != 3 || s.Idle != 2 || s.Starts != 5 {
 			t.Errorf("snapshot is %+v", s)
 		}
 		for range 2 {
-			s, err := p.acquire(t.Context(), &protocol.Request{})
+			s, err := p.acquire(t.Context(), &protocol.Request{}, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.release(s, &exchange{req: &protocol.Request{}, fate: fateHung})
+			p.release(s, &exchange{seat: s, req: &protocol.Request{}, fate: fateHung})
 		}
 		synctest.Wait()
 		if s := p.snapshot(); s.Stopping != 5 || s.Idle != 0 || s.Starts != 5 {

@@ -55,7 +55,7 @@ type WorkerOptions struct {
 	SpawnRate   int    // starts a second, and at once after a quiet second
 	Dispatch    string // DispatchLIFO (also when empty) or DispatchFIFO
 
-	// QueueTimeout is how long a request waits for a worker.
+	// QueueTimeout is how long a request waits for workers, in all.
 	QueueTimeout time.Duration
 	IdleTimeout  time.Duration // an idle worker above Min and MinSpare ends
 	MaxLifetime  time.Duration // replaced then; ±10 %
@@ -110,7 +110,7 @@ const (
 	exitStop        = "stop"     // the end of Supervise
 	exitCrash       = "crash"    // a signal that was not ours, or an exit status that is not 0
 	exitSelf        = "exit"     // by itself, with exit status 0; or it hung up on a request
-	exitStart       = "start"    // not executed, not ready in time, or dead without an answer
+	exitStart       = "start"    // not executed, not ready in time, or dead before it read a request
 	exitTimeout     = "timeout"  // a request ran longer than its timeout
 	exitAbort       = "abort"    // a request that nobody wants did not end
 	exitProtocol    = "protocol" // it wrote what is not FastCGI
@@ -236,7 +236,7 @@ func (p *Workers) Supervise(ctx context.Context) error {
 	p.finish()
 	p.wg.Wait()
 	timer.Stop()
-	if err := os.Remove(p.folder); err != nil {
+	if err := os.Remove(p.folder); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove the folder of workers' sockets: %w", err)
 	}
 	return nil
@@ -249,10 +249,10 @@ func (p *Workers) begin() (*time.Timer, error) {
 		return nil, errors.New("supervise workers: called twice")
 	}
 	p.phase = workersEnding
-	folder, err := os.MkdirTemp(p.runDir, "fcgid-workers-")
+	folder, err := makeFolder(p.runDir)
 	if err != nil {
 		p.refuseWaitingLocked()
-		return nil, fmt.Errorf("make a folder for workers' sockets: %w", err)
+		return nil, err
 	}
 	p.phase, p.folder = workersRunning, folder
 	p.timer = time.NewTimer(0)

@@ -70,7 +70,7 @@ func (p *Workers) warmUp(w *worker) error {
 	x.run(ctx)
 	_, err := x.result(ctx)
 	p.mu.Lock()
-	s.req = nil
+	s.req, s.fresh = nil, false
 	if !x.keep || !w.serves() {
 		s.close()
 	}
@@ -142,7 +142,7 @@ func (p *Workers) exited(w *worker, e *workerExit) {
 		p.hooks.Exited(reason, e.usage())
 	}
 	switch {
-	case reason == exitStart, reason == exitProtocol && !w.answered:
+	case reason == exitStart, reason == exitProtocol && !w.answered && !w.asked:
 		if p.phase == workersRunning {
 			p.health.fail(p, w, w.describe(e), now)
 		}
@@ -162,7 +162,7 @@ func (w *worker) exitReason(e *workerExit, early bool) string {
 		return exitStart
 	case asked:
 		return w.reason
-	case early && !w.answered:
+	case early && !w.answered && !w.asked:
 		return exitStart
 	case e.status.Signaled() && (w.reason == "" || e.status.Signal() != w.pool.opt.StopSignal),
 		e.status.Exited() && e.status.ExitStatus() != 0:

@@ -109,11 +109,25 @@ func (p *Workers) probesLocked(now time.Time) int {
 		return 0
 	}
 	for _, w := range p.all {
-		if w.program.isSame(p.program) && w.born.After(p.health.last) && !p.isProven(w, now) {
+		if w.isProbe() && w.program.isSame(p.program) && w.born.After(p.health.last) && !p.isProven(w, now) {
 			return 0
 		}
 	}
 	return 1
+}
+
+// isProbe reports whether the worker's end, if that comes early, counts as a start
+// that failed, unless it has shown that it can be used. One that is ending for
+// another reason, however long that takes, shows nothing any more.
+func (w *worker) isProbe() bool {
+	if w.serves() {
+		return true
+	}
+	switch w.reason {
+	case exitSelf, exitStart, exitProtocol:
+		return w.state == workerStopping && !w.asked
+	}
+	return false
 }
 
 // fail is called when a worker has ended that has not shown that it can start.

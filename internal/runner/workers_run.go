@@ -19,34 +19,40 @@ const maxAttempts = 10
 
 // Run gives the request to a worker and returns when it has been answered, with
 // the appStatus of the answer. It waits for a worker until ctx ends, and for
-// QueueTimeout: then the error is a *protocol.Refusal with status 503.
+// QueueTimeout in all: then the error is a *protocol.Refusal with status 503. It
+// is one with status 431 if a param is longer than a record, which programs do
+// not read.
 //
-// If the worker dies, the request is given to another one as long as the first
-// cannot have seen its params. Else it is given to another one once, if nothing
-// of its answer was delivered, its method is GET, HEAD or OPTIONS, and it has no
-// body or that is a protocol.WholeReader which is whole.
+// If the worker dies, or writes what is no answer, the request is given to another
+// one as long as the first cannot have seen its params. Else it is given to another
+// one once, if the worker died or what it wrote belongs to another request, nothing
+// of the answer was delivered, the method is GET, HEAD or OPTIONS, and there is no
+// body or it is a protocol.WholeReader which is whole and not over 64 KiB.
 //
 // When ctx ends with a cause that is protocol.ErrTimeout, or with its deadline,
 // the worker counts as hung: it is replaced, and Run returns at once. With any
 // other cause the worker is sent ABORT_REQUEST and has a second to end the
 // request; if it does not, it is replaced.
 func (p *Workers) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
-	began := time.Now()
-	safe := isSafe(req)
+	if !req.Params.FitRecords() {
+		return 0, errParamTooLong
+	}
+	var waited time.Duration
 	repeated := false
 	for attempt := 1; ; attempt++ {
-		s, err := p.acquire(ctx, req)
+		began := time.Now()
+		s, err := p.acquire(ctx, req, waited)
 		if err != nil {
 			return 0, err
 		}
+		waited += time.Since(began)
 		if attempt == 1 && p.hooks.Waited != nil {
-			p.hooks.Waited(time.Since(began))
+			p.hooks.Waited(waited)
 		}
-		x := exchange{pool: p, seat: s, req: req, careful: !safe || attempt > 1 || s.untried}
+		x := exchange{pool: p, seat: s, req: req, careful: attempt > 1 || s.untried || !isSafe(req)}
 		x.run(ctx)
 		p.release(s, &x)
-		again := x.fate == fateLost && !x.delivered && ctx.Err() == nil && attempt < maxAttempts
-		if !again || x.begun && (!safe || repeated) {
+		if ctx.Err() != nil || attempt == maxAttempts || !x.mayRepeat() || x.begun && repeated {
 			return x.result(ctx)
 		}
 		repeated = repeated || x.begun
@@ -56,17 +62,37 @@ func (p *Workers) Run(ctx context.Context, req *protocol.Request) (uint32, error
 	}
 }
 
+// mayRepeat reports whether the request may be given to another worker: this one
+// failed, and has not seen it, or it may be done twice.
+func (x *exchange) mayRepeat() bool {
+	switch {
+	case x.fate != fateLost && x.fate != fateGarbage, x.delivered, x.ended:
+		return false
+	case !x.begun:
+		return true
+	}
+	return (x.fate == fateLost || x.stray) && isSafe(x.req)
+}
+
 // isSafe reports whether a request may be done twice: it changes nothing (RFC
-// 9110, section 9.2.1), and can be sent twice.
+// 9110, section 9.2.1), and can be sent twice, which is so no more when its body
+// was read.
 func isSafe(req *protocol.Request) bool {
 	if !slices.Contains([]string{"GET", "HEAD", "OPTIONS"}, req.Params.Get("REQUEST_METHOD")) {
 		return false
 	}
+	_, inline := inlineInput(req)
+	return inline
+}
+
+// inlineInput is the request's STDIN if it need not be read and is short enough to
+// be sent with the params.
+func inlineInput(req *protocol.Request) ([]byte, bool) {
 	if !req.HasInput() {
-		return true
+		return nil, true
 	}
-	_, whole := wholeInput(req)
-	return whole
+	whole, ok := wholeInput(req)
+	return whole, ok && len(whole) <= maxInline
 }
 
 // wholeInput is the request's STDIN if it need not be read.
@@ -84,8 +110,8 @@ type waiter struct {
 }
 
 // acquire waits for a place for the request. The first that waits gets the first
-// that is free.
-func (p *Workers) acquire(ctx context.Context, req *protocol.Request) (*seat, error) {
+// that is free. What the request has waited before counts against QueueTimeout.
+func (p *Workers) acquire(ctx context.Context, req *protocol.Request, waited time.Duration) (*seat, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -98,7 +124,7 @@ func (p *Workers) acquire(ctx context.Context, req *protocol.Request) (*seat, er
 	}
 	var expired <-chan time.Time
 	if limit > 0 {
-		timer := time.NewTimer(limit)
+		timer := time.NewTimer(limit - waited)
 		defer timer.Stop()
 		expired = timer.C
 	}
@@ -222,7 +248,7 @@ func (p *Workers) takeLocked(w *worker, req *protocol.Request) *seat {
 	p.tireLocked(w)
 	s := w.seat()
 	s.req, s.since, s.maxMemory = req, time.Now(), p.opt.MaxMemory
-	s.untried = !w.answered
+	s.untried, s.shared = !w.answered, p.opt.Concurrency > 1
 	return s
 }
 
@@ -235,8 +261,8 @@ func (p *Workers) release(s *seat, x *exchange) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.req = nil
-	if !x.keep || !w.serves() {
+	s.req, s.fresh = nil, false
+	if !x.keep || !w.serves() || w.hasUnaccepted() {
 		s.close()
 	}
 	w.done()
@@ -247,18 +273,23 @@ func (p *Workers) release(s *seat, x *exchange) {
 	p.adjustLocked()
 }
 
-// judgeLocked says what an exchange means for the worker. One that serves several
-// requests at once keeps the others when one of them hangs: it gets no more, and
-// ends when they have ended. If it hung up on one, some process of it has died,
-// which is its own affair, as long as another one still listens.
+// judgeLocked says what an exchange that has ended means for the worker. One that
+// has other requests keeps them when one of them hangs: it gets no more, and ends
+// when they have ended. If it may serve several at once and hung up on one, some
+// process of it has died, which is its own affair, as long as another one still
+// listens.
 func (p *Workers) judgeLocked(w *worker, x *exchange) {
-	shared := p.opt.Concurrency > 1
 	reason := ""
 	switch x.fate {
 	case fateFit:
 		w.answered = true
 	case fateLost:
-		if !shared || isRefused(x.err) {
+		if x.begun {
+			p.opt.Log.Warn("worker gave up a request", zap.Uint64("request", x.req.Serial), zap.Int("pid", w.process.pid()),
+				zap.String("method", x.req.Params.Get("REQUEST_METHOD")),
+				zap.String("script", x.req.Params.Get("SCRIPT_FILENAME")), zap.Error(x.err))
+		}
+		if !x.seat.shared && w.inFlight == 0 || isRefused(x.err) {
 			w.end(exitSelf)
 		}
 	case fateHung:
@@ -276,9 +307,11 @@ func (p *Workers) judgeLocked(w *worker, x *exchange) {
 		p.opt.Log.Warn("worker is replaced", zap.String("reason", reason), zap.Int("pid", w.process.pid()),
 			zap.Uint64("request", x.req.Serial), zap.Error(x.err))
 	}
-	if shared {
+	if w.inFlight > 0 {
 		w.retire(reason)
 	} else {
 		w.end(reason)
 	}
 }
+
+var errParamTooLong = &protocol.Refusal{HTTPStatus: 431, AppStatus: 431, Reason: errors.New("a param is longer than a FastCGI record")}
