@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -64,16 +65,15 @@ func (s *signals) release() {
 	}
 }
 
-// ballast is counted as live by the garbage collector and never touched, so it
-// takes no memory. The daemon's own live heap is so small that the collector
-// would run dozens of times a second under load, for a tenth of the CPU time.
-var ballast []byte
-
+// ballastSize is how much memory the daemon holds and never touches, so that it is
+// none to the kernel, but counts as live for the garbage collector. The live heap is
+// so small without it that the collector would run dozens of times a second under
+// load, for a tenth of the CPU time.
 const ballastSize = 16 << 20
 
 // serve runs the daemon until a signal stops it.
 func serve(file string, functions functions, load func() (*config.Config, error)) error {
-	ballast = make([]byte, ballastSize)
+	defer runtime.KeepAlive(make([]byte, ballastSize))
 	signals := catchSignals()
 	defer signals.release()
 
