@@ -1,12 +1,9 @@
 package protocol_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 
@@ -161,107 +158,5 @@ func TestWriteRequestBrokenConnection(t *testing.T) {
 	for calls := range 5 {
 		req := &protocol.Request{Role: protocol.RoleFilter, Stdin: strings.NewReader("a"), Data: strings.NewReader("b")}
 		wantEqual(t, "error", protocol.WriteRequest(&writes{left: calls, err: broken}, 1, req, true), broken)
-	}
-}
-
-const (
-	endOf42 = "01 03 0102 0008 00 00  0000002a 00 000000"
-	outRec  = "01 06 0102 0003 00 00 6f7574"
-	errRec  = "01 07 0102 0003 01 00 657272 00"
-)
-
-var responseTable = []struct {
-	section, name  string
-	wire           []byte
-	stdout, stderr string
-	want           protocol.End
-	err            error
-}{
-	{"5.5", "END alone", h(endOf42), "", "", protocol.End{AppStatus: 42}, nil},
-	{"5.3", "STDOUT", h(outRec, endOf42), "out", "", protocol.End{AppStatus: 42}, nil},
-	{"5.3", "both, with their ends", h(outRec, errRec, outRec, "01 06 0102 0000 00 00", errRec, "01 07 0102 0000 00 00", endOf42),
-		"outout", "errerr", protocol.End{AppStatus: 42}, nil},
-	{"5.5", "refused", h("01 03 0102 0008 00 00  00000000 02 000000"), "", "", protocol.End{Status: protocol.StatusOverloaded}, nil},
-	{"3.3", "other ids are passed over", h("01 06 0001 0001 00 00 78", "01 03 0001 0008 00 00 0000000000000000", outRec, endOf42),
-		"out", "", protocol.End{AppStatus: 42}, nil},
-	{"3.3", "management records are passed over", h("01 0a 0000 0002 00 00 0000", "01 0b 0000 0008 00 00 ff00000000000000", outRec, endOf42),
-		"out", "", protocol.End{AppStatus: 42}, nil},
-	{"3.3", "also STDOUT and END with the id 0", h("01 06 0000 0001 00 00 78", "01 03 0000 0008 00 00 0000000000000000", outRec, endOf42),
-		"out", "", protocol.End{AppStatus: 42}, nil},
-	{"3.3", "other types are passed over", h("01 05 0102 0001 00 00 78", "01 63 0102 0001 00 00 78", outRec, endOf42),
-		"out", "", protocol.End{AppStatus: 42}, nil},
-	{"5.5", "what follows END is the next request's", h(outRec, endOf42, outRec), "out", "", protocol.End{AppStatus: 42}, nil},
-	{"5.5", "closed at once", nil, "", "", protocol.End{}, protocol.ErrNoEnd},
-	{"5.5", "closed before END", h(outRec), "out", "", protocol.End{}, protocol.ErrNoEnd},
-	{"5.5", "closed inside END", h(outRec, endOf42)[:20], "out", "", protocol.End{}, io.ErrUnexpectedEOF},
-	{"5.5", "short END", h("01 03 0102 0007 00 00 0000002a 00 0000"), "", "", protocol.End{}, protocol.ErrBodyLength},
-	{"5.5", "END without content", h("01 03 0102 0000 00 00"), "", "", protocol.End{}, protocol.ErrBodyLength},
-	{"3.3", "not FastCGI", []byte("HTTP/1.1 400 Bad Request"), "", "", protocol.End{}, protocol.VersionError('H')},
-}
-
-func TestReadResponse(t *testing.T) {
-	for _, row := range responseTable {
-		for _, feed := range feeds {
-			if strings.HasPrefix(feed.name, "a timeout") {
-				continue // see TestReadResponseTimeout
-			}
-			t.Run(row.section+" "+row.name+"/"+feed.name, func(t *testing.T) {
-				var stdout, stderr bytes.Buffer
-				req := &protocol.Request{Stdout: &stdout, Stderr: &stderr}
-				got, err := protocol.ReadResponse(protocol.NewReader(feed.wrap(bytes.NewReader(row.wire))), 258, req)
-				wantEqual(t, "error", err, row.err)
-				wantEqual(t, "end", got, row.want)
-				wantEqual(t, "output", []string{stdout.String(), stderr.String()}, []string{row.stdout, row.stderr})
-			})
-		}
-	}
-}
-
-// A timeout goes to the caller, who may call again and loses nothing.
-func TestReadResponseTimeout(t *testing.T) {
-	wire := concat(appendRecord(protocol.TypeStdout, 1, "output"), protocol.AppendEnd(nil, 1, protocol.End{AppStatus: 3}))
-	r := protocol.NewReader(&slowReader{src: bytes.NewReader(wire), err: os.ErrDeadlineExceeded})
-	var stdout strings.Builder
-	for timeouts := 0; ; timeouts++ {
-		end, err := protocol.ReadResponse(r, 1, &protocol.Request{Stdout: &stdout})
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			continue
-		}
-		if err != nil || end.AppStatus != 3 || stdout.String() != "output" || timeouts != len(wire) {
-			t.Errorf("%+v, %v, %q after %d timeouts", end, err, stdout.String(), timeouts)
-		}
-		return
-	}
-}
-
-// After END the connection is at the next record, and can be used again.
-func TestReadResponseTwice(t *testing.T) {
-	one := concat(appendRecord(protocol.TypeStdout, 1, "one"), protocol.AppendEnd(nil, 1, protocol.End{}))
-	two := concat(appendRecord(protocol.TypeStdout, 1, "two"), protocol.AppendEnd(nil, 1, protocol.End{AppStatus: 2}))
-	r := protocol.NewReader(bytes.NewReader(concat(one, two)))
-	for i, want := range []string{"one", "two"} {
-		var stdout strings.Builder
-		end, err := protocol.ReadResponse(r, 1, &protocol.Request{Stdout: &stdout})
-		if err != nil || stdout.String() != want || end.AppStatus != uint32(2*i) {
-			t.Errorf("%q, %+v, %v", stdout.String(), end, err)
-		}
-	}
-	wantEqual(t, "buffered", r.Buffered(), 0)
-}
-
-func TestReadResponseErrors(t *testing.T) {
-	broken := errors.New("broken")
-	wire := concat(appendRecord(protocol.TypeStdout, 1, "out"), appendRecord(protocol.TypeStderr, 1, "err"), protocol.AppendEnd(nil, 1, protocol.End{AppStatus: 1}))
-	src := func() *protocol.Reader { return protocol.NewReader(bytes.NewReader(wire)) }
-	_, err := protocol.ReadResponse(src(), 1, &protocol.Request{Stdout: &writes{err: broken}})
-	wantEqual(t, "message", err.Error(), "deliver STDOUT: broken")
-	wantEqual(t, "error", err, broken)
-	_, err = protocol.ReadResponse(src(), 1, &protocol.Request{Stderr: &writes{err: broken}})
-	wantEqual(t, "message", err.Error(), "deliver STDERR: broken")
-	_, err = protocol.ReadResponse(protocol.NewReader(&script{t: t, steps: []step{{err: broken}}}), 1, &protocol.Request{})
-	wantEqual(t, "message", err.Error(), "read response: broken")
-	end, err := protocol.ReadResponse(src(), 1, &protocol.Request{}) // nil writers discard
-	if err != nil || end.AppStatus != 1 {
-		t.Errorf("%+v, %v", end, err)
 	}
 }
