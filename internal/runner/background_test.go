@@ -30,9 +30,7 @@ func TestBackground(t *testing.T) {
 			c.start(t, p)
 			pid := c.out.await(t, "\n")
 			killLater(t, pid)
-			for !l.isHeld(t) {
-				time.Sleep(time.Millisecond)
-			}
+			poll(t, "the background process to hold its file", func() bool { return l.isHeld(t) })
 			write(t, l.path+".go", "", 0o600)
 			exited := time.Now()
 			c.wait(t).want(t, 0, pid)
@@ -62,9 +60,7 @@ func TestCancelWhileLingering(t *testing.T) {
 		done <- status
 	}()
 	killLater(t, c.out.await(t, "\n"))
-	for !l.isHeld(t) {
-		time.Sleep(time.Millisecond)
-	}
+	poll(t, "the background process to hold its file", func() bool { return l.isHeld(t) })
 	write(t, l.path+".go", "", 0o600)
 	<-in.closed // so it has exited
 	cancel()

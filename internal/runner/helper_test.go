@@ -284,3 +284,13 @@ func mustDo(t testing.TB, err error) {
 
 // background is what a test gives to Run when nothing ends it.
 var background = context.Background()
+
+// poll waits until what is wanted is there, for half a minute at most.
+func poll(t testing.TB, what string, there func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !there(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}

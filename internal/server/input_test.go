@@ -220,8 +220,10 @@ func TestBodyGoesStraightToThePipe(t *testing.T) {
 		w.Close()
 		done <- err
 	}()
-	for !b.isDirect() {
-		time.Sleep(time.Millisecond)
+	for deadline := time.Now().Add(30 * time.Second); !b.isDirect(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("WriteTo does not wait for more")
+		}
 	}
 	text := bytes.Repeat([]byte("x"), 40<<10)
 	if err := b.write(text); err != nil || b.mem != nil || b.file != nil {
