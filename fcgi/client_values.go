@@ -114,7 +114,7 @@ func (c *Client) answerQuery(rec protocol.Record) (more bool) {
 }
 
 func parseValues(content []byte) (map[string]string, error) {
-	params, err := protocol.ParseParams(content)
+	params, err := protocol.ParseParams(string(content))
 	if err != nil {
 		return nil, fmt.Errorf("read GET_VALUES_RESULT: %w", err)
 	}

@@ -93,7 +93,7 @@ func (p *peer) head() (protocol.Begin, protocol.Params) {
 		}
 		raw = append(raw, rec.Content...)
 	}
-	params, err := protocol.ParseParams(raw)
+	params, err := protocol.ParseParams(string(raw))
 	if err != nil {
 		p.t.Errorf("peer: params: %v", err)
 	}

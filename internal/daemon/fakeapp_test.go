@@ -64,7 +64,7 @@ func serveFake(t *testing.T, conn net.Conn, handle func(*fakeRequest)) {
 		case rec.Type == protocol.TypeParams && len(rec.Content) > 0:
 			raw = append(raw, rec.Content...)
 		case rec.Type == protocol.TypeParams:
-			if f.params, err = protocol.ParseParams(raw); err != nil {
+			if f.params, err = protocol.ParseParams(string(raw)); err != nil {
 				t.Errorf("fake application: %v", err)
 			}
 			handle(f)

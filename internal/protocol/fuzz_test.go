@@ -71,7 +71,7 @@ func FuzzParams(f *testing.F) {
 	f.Add(h("ffffffff ffffffff"), "", "")
 	f.Add(h("01 01 61 31 01 01 61 32"), "a", "3")
 	f.Fuzz(func(t *testing.T, raw []byte, name, value string) {
-		p, err := protocol.ParseParams(raw)
+		p, err := protocol.ParseParams(string(raw))
 		if err != nil && !errors.Is(err, protocol.ErrTruncatedPair) {
 			t.Fatalf("error %v", err)
 		}
@@ -88,7 +88,7 @@ func FuzzParams(f *testing.F) {
 
 func checkParams(t *testing.T, raw []byte, want []pair) {
 	t.Helper()
-	p, err := protocol.ParseParams(raw)
+	p, err := protocol.ParseParams(string(raw))
 	if err != nil || !slices.Equal(pairsOf(&p), want) {
 		t.Errorf("% x parses to %d pairs, want %d, error %v", raw, p.Len(), len(want), err)
 	}
@@ -123,7 +123,7 @@ func FuzzRequest(f *testing.F) {
 			t.Skip("belongs to no request")
 		}
 		const most = 300000
-		p, _ := protocol.ParseParams(bytes.Repeat(raw, min(int(times), most/(len(raw)+1))))
+		p, _ := protocol.ParseParams(string(bytes.Repeat(raw, min(int(times), most/(len(raw)+1)))))
 		stdin = bytes.Repeat(stdin, min(int(times), most/(len(stdin)+1)))
 		req := &protocol.Request{Role: protocol.Role(role), Params: p, Stdin: bytes.NewReader(stdin), Data: bytes.NewReader(data)}
 		checkRequest(t, id, req, requestStreams(req.Role, p, stdin, data))

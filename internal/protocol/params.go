@@ -22,11 +22,10 @@ type Params struct {
 type pair struct{ name, value string }
 
 // ParseParams reads the content of a whole PARAMS stream: name-value pairs
-// with lengths of one or four bytes (section 3.4). It copies b. On error it
-// returns the pairs before the broken one.
-func ParseParams(b []byte) (Params, error) {
-	p := Params{raw: string(b)}
-	p.pairs = make([]pair, 0, min(32, len(b)/2))
+// with lengths of one or four bytes (section 3.4). On error it returns the pairs
+// before the broken one.
+func ParseParams(stream string) (Params, error) {
+	p := Params{raw: stream, pairs: make([]pair, 0, countPairs(stream))}
 	for rest := p.raw; rest != ""; {
 		name, value, after, err := cutPair(rest)
 		if err != nil {
@@ -37,6 +36,19 @@ func ParseParams(b []byte) (Params, error) {
 		rest = after
 	}
 	return p, nil
+}
+
+// countPairs is the number of whole pairs that a stream begins with.
+func countPairs(stream string) (n int) {
+	for stream != "" {
+		_, _, rest, err := cutPair(stream)
+		if err != nil {
+			break
+		}
+		stream = rest
+		n++
+	}
+	return n
 }
 
 func cutPair(s string) (name, value, rest string, err error) {
@@ -200,7 +212,7 @@ func AppendGetValues(dst []byte, names ...string) []byte {
 // query, the content of a GET_VALUES record: each asked name that value knows,
 // once, in the order asked (section 4.1). Names after a broken pair are not answered.
 func AppendGetValuesResult(dst, query []byte, value func(name string) (string, bool)) []byte {
-	asked, _ := ParseParams(query)
+	asked, _ := ParseParams(string(query))
 	var content []byte
 	answered := make(map[string]bool, 3)
 	for name := range asked.All() {

@@ -46,7 +46,7 @@ var pairTable = []struct {
 func TestParams(t *testing.T) {
 	for _, row := range pairTable {
 		t.Run(row.section+" "+row.name, func(t *testing.T) {
-			got, err := protocol.ParseParams(row.wire)
+			got, err := protocol.ParseParams(string(row.wire))
 			wantEqual(t, "error", err, nil)
 			wantEqual(t, "pairs", pairsOf(&got), row.want)
 			wantEqual(t, "length", got.Len(), len(row.want))
@@ -86,7 +86,7 @@ func TestTruncatedPairs(t *testing.T) {
 // checkTruncated wants the pairs of wire, which are whole until the byte end.
 func checkTruncated(t *testing.T, wire []byte, want []pair, end int) {
 	t.Helper()
-	got, err := protocol.ParseParams(wire)
+	got, err := protocol.ParseParams(string(wire))
 	if errors.Is(err, protocol.ErrTruncatedPair) != (end < len(wire)) {
 		t.Fatalf("%d bytes, whole until %d: error %v", len(wire), end, err)
 	}
@@ -114,13 +114,13 @@ func TestHostileLengths(t *testing.T) {
 		{"3.4", "three of four length bytes", h("00 800000"), 0},
 	} {
 		t.Run(row.section+" "+row.name, func(t *testing.T) {
-			got, err := protocol.ParseParams(row.wire)
+			got, err := protocol.ParseParams(string(row.wire))
 			wantEqual(t, "error", err, protocol.ErrTruncatedPair)
 			wantEqual(t, "pairs", got.Len(), row.pairs)
 			wantEqual(t, "raw is whole pairs", len(got.Append(nil)), 4*row.pairs)
 		})
 	}
-	_, err := protocol.ParseParams(h("01 01 6e 76 7f"))
+	_, err := protocol.ParseParams(string(h("01 01 6e 76 7f")))
 	wantEqual(t, "message", err.Error(), "byte 4: name-value pair is longer than what follows")
 }
 
@@ -136,7 +136,7 @@ func TestParamsStraddleRecords(t *testing.T) {
 			}
 		}
 		wire = protocol.AppendRecord(wire, protocol.TypeParams, 1, nil)
-		got, err := protocol.ParseParams([]byte(streams(mustRead(t, wire))[protocol.TypeParams]))
+		got, err := protocol.ParseParams(string(streams(mustRead(t, wire))[protocol.TypeParams]))
 		if err != nil {
 			t.Fatalf("cut at %d: %v", cut, err)
 		}
@@ -147,7 +147,7 @@ func TestParamsStraddleRecords(t *testing.T) {
 // ParseParams copies: its input is the Reader's, and gone with the next record.
 func TestParseParamsCopies(t *testing.T) {
 	wire := h("01 01 6e 76")
-	p, err := protocol.ParseParams(wire)
+	p, err := protocol.ParseParams(string(wire))
 	wantEqual(t, "error", err, nil)
 	clear(wire)
 	wantEqual(t, "pairs", pairsOf(&p), []pair{{"n", "v"}})
@@ -190,7 +190,7 @@ func TestParamsSet(t *testing.T) {
 		{"to nothing", "c", "", []pair{{"a", "1"}, {"b", "2"}, {"a", "3"}, {"c", ""}}},
 	} {
 		t.Run(row.what, func(t *testing.T) {
-			p, err := protocol.ParseParams(newParams(before...).Append(nil))
+			p, err := protocol.ParseParams(string(newParams(before...).Append(nil)))
 			wantEqual(t, "error", err, nil)
 			p.Set(row.name, row.value)
 			wantEqual(t, "pairs", pairsOf(&p), row.want)
@@ -203,7 +203,7 @@ func TestParamsSet(t *testing.T) {
 
 // The bytes as they came are gone with the first change.
 func TestParamsAppendAfterChange(t *testing.T) {
-	p, err := protocol.ParseParams(h("80000001 80000001 6e 76"))
+	p, err := protocol.ParseParams(string(h("80000001 80000001 6e 76")))
 	wantEqual(t, "error", err, nil)
 	wantBytes(t, "unchanged", p.Append([]byte("x")), h("78 80000001 80000001 6e 76"))
 	p.Add("m", "w")
@@ -213,9 +213,9 @@ func TestParamsAppendAfterChange(t *testing.T) {
 // Params are passed by value: to change one copy must not change another.
 func TestParamsCopies(t *testing.T) {
 	want := []pair{{"a", "1"}, {"b", "2"}, {"a", "3"}}
-	parsed, err := protocol.ParseParams(newParams(want...).Append(nil))
+	parsed, err := protocol.ParseParams(string(newParams(want...).Append(nil)))
 	wantEqual(t, "error", err, nil)
-	empty, err := protocol.ParseParams(nil)
+	empty, err := protocol.ParseParams("")
 	wantEqual(t, "error", err, nil)
 	for _, p := range []protocol.Params{parsed, empty, *newParams(want...)} {
 		before := pairsOf(&p)

@@ -57,7 +57,7 @@ func checkParamsRecords(t testing.TB, wire []byte, p *protocol.Params) {
 		}
 		raw += rec.Content
 		whole += rec.Content
-		parsed, err := protocol.ParseParams([]byte(whole))
+		parsed, err := protocol.ParseParams(whole)
 		switch {
 		case err == nil:
 			whole = ""
@@ -90,7 +90,7 @@ func TestAppendParamsKeepsRaw(t *testing.T) {
 	for len(raw) < 100000 {
 		raw = append(raw, raw...)
 	}
-	p, err := protocol.ParseParams(raw)
+	p, err := protocol.ParseParams(string(raw))
 	wantEqual(t, "error", err, nil)
 	checkParamsRecords(t, protocol.AppendParams(nil, 1, &p), &p)
 }

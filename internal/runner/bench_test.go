@@ -114,12 +114,12 @@ func BenchmarkHello(b *testing.B) {
 // BenchmarkWorkers asks persistent workers, which answer as soon as they can.
 func BenchmarkWorkers(b *testing.B) {
 	pairs := nginxParams("/srv/hello.php")
-	get, err := protocol.ParseParams(pairs.Append(nil)) // as they come
+	get, err := protocol.ParseParams(string(pairs.Append(nil))) // as they come
 	if err != nil {
 		b.Fatal(err)
 	}
 	pairs.Set("REQUEST_METHOD", "POST")
-	post, err := protocol.ParseParams(pairs.Append(nil))
+	post, err := protocol.ParseParams(string(pairs.Append(nil)))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func serveOne(conn net.Conn, r *protocol.Reader, late *lateness) bool {
 		case rec.Type == protocol.TypeParams && len(rec.Content) > 0:
 			params = append(params, rec.Content...)
 		case rec.Type == protocol.TypeParams:
-			req.params, _ = protocol.ParseParams(params)
+			req.params, _ = protocol.ParseParams(string(params))
 			if req.params.Get("DO") == "early" { // answers without STDIN
 				return req.reply(conn, "early")
 			}

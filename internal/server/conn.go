@@ -175,9 +175,9 @@ func (c *conn) params(r *request, content []byte) error {
 	if r.ctx.Err() != nil {
 		return nil // it is being ended without them
 	}
-	before := len(r.params)
+	before := r.params.Len()
 	r.addParams(content)
-	c.paramsBytes += int64(len(r.params) - before)
+	c.paramsBytes += int64(r.params.Len() - before)
 	if limit := r.settings.Limits.Params; limit > 0 && c.paramsBytes > 4*limit {
 		return fmt.Errorf("PARAMS of %d unfinished requests: %w", len(c.receiving), errFlood)
 	}
@@ -316,7 +316,7 @@ func (c *conn) progress(r *request) {
 func (c *conn) forget(r *request) {
 	if i := slices.Index(c.receiving, r); i >= 0 {
 		c.receiving = slices.Delete(c.receiving, i, i+1)
-		c.paramsBytes -= int64(len(r.params))
+		c.paramsBytes -= int64(r.params.Len())
 	}
 }
 

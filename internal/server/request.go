@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,7 +43,7 @@ type request struct {
 	finished      chan struct{} // closed when finish has done its work
 
 	// Owned by the read loop.
-	params      []byte
+	params      strings.Builder
 	paramsOver  bool
 	hasLength   bool // CONTENT_LENGTH is a number
 	stdinIsOver bool
@@ -108,23 +109,23 @@ func (r *request) addParams(content []byte) {
 	case len(content) == 0:
 		r.endParams()
 	case r.refusal != nil:
-	case limit > 0 && int64(len(r.params)+len(content)) > limit:
-		r.params = nil
+	case limit > 0 && int64(r.params.Len()+len(content)) > limit:
+		r.params.Reset()
 		r.refusal = refuse(431, errors.New("PARAMS are larger than limits.params"))
 	default:
-		r.params = append(r.params, content...)
+		r.params.Write(content)
 	}
 }
 
 func (r *request) endParams() {
 	r.paramsOver = true
 	var err error
-	if r.req.Params, err = protocol.ParseParams(r.params); err != nil && r.refusal == nil {
+	if r.req.Params, err = protocol.ParseParams(r.params.String()); err != nil && r.refusal == nil {
 		r.conn.server.protocolError(kindParams)
 		r.refusal = refuse(400, fmt.Errorf("PARAMS: %w", err))
 	}
-	r.holdParams(len(r.params))
-	r.params = nil
+	r.holdParams(r.params.Len())
+	r.params.Reset()
 	known := r.req.Params
 	r.known.Store(&known)
 	r.isHead = r.req.Params.Get("REQUEST_METHOD") == "HEAD"
