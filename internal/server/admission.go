@@ -24,38 +24,39 @@ type admission struct {
 	waiting list.List // of chan struct{}, closed when admitted
 }
 
-// acquire returns nil when the request may run; release must follow. A request
-// whose ctx ends leaves the queue at once, with the cause, and one whose ctx has
-// ended is never let in. A timeout of 0 is none.
-func (a *admission) acquire(ctx context.Context, timeout time.Duration) error {
+// acquire returns without an error when the request may run, with the time that it
+// has waited; release must follow. A request whose ctx ends leaves the queue at
+// once, with the cause, and one whose ctx has ended is never let in. A timeout of 0
+// is none.
+func (a *admission) acquire(ctx context.Context, timeout time.Duration) (waited time.Duration, err error) {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
 	a.mu.Lock()
 	if a.max == 0 || a.running < a.max {
 		a.running++
 		a.mu.Unlock()
-		return nil
+		return 0, nil
 	}
 	if a.waiting.Len() >= a.limit {
 		a.mu.Unlock()
-		return errQueueFull
+		return 0, errQueueFull
 	}
 	turn := make(chan struct{})
 	place := a.waiting.PushBack(turn)
 	a.mu.Unlock()
 
+	began := time.Now()
 	var expired <-chan time.Time
 	if timeout > 0 {
 		timer := time.NewTimer(timeout)
 		defer timer.Stop()
 		expired = timer.C
 	}
-	var err error
 	select {
 	case <-turn:
 		if ctx.Err() == nil {
-			return nil
+			return time.Since(began), nil
 		}
 		err = context.Cause(ctx)
 	case <-ctx.Done():
@@ -71,7 +72,7 @@ func (a *admission) acquire(ctx context.Context, timeout time.Duration) error {
 	default:
 		a.waiting.Remove(place)
 	}
-	return err
+	return 0, err
 }
 
 // release ends what acquire began.

@@ -258,12 +258,12 @@ func TestAdmittedWhenItLeaves(t *testing.T) {
 	var a admission
 	a.setLimits(1, 100)
 	for range 2000 {
-		if err := a.acquire(context.Background(), 0); err != nil {
+		if _, err := a.acquire(context.Background(), 0); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancelCause(context.Background())
 		got := make(chan error)
-		go func() { got <- a.acquire(ctx, 0) }()
+		go func() { _, err := a.acquire(ctx, 0); got <- err }()
 		go cancel(ErrAborted)
 		a.release()
 		if err := <-got; err == nil {
@@ -283,7 +283,7 @@ func TestEndedIsNotAdmitted(t *testing.T) {
 	var a admission
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(ErrAborted)
-	if err := a.acquire(ctx, 0); err != ErrAborted {
+	if _, err := a.acquire(ctx, 0); err != ErrAborted {
 		t.Errorf("acquire: %v", err)
 	}
 	if running, _ := a.numbers(); running != 0 {

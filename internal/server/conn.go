@@ -46,19 +46,19 @@ type conn struct {
 	deadline    time.Time  // that is set on nc
 	bulk        *request   // whose the last record was, if that was a large one of STDIN
 
-	mu       sync.Mutex            // guards the fields below
-	table    map[uint16]*request   // by id, until END_REQUEST
-	live     map[*request]struct{} // until they are finished and their goroutines have returned
-	ending   int                   // requests off the table whose END_REQUEST is being written
-	control  []byte                // records that answer no open request, not yet written
-	refused  []*Result             // of the requests that control answers
-	flushing bool                  // somebody writes control
-	used     bool                  // a request was begun
-	closing  bool                  // closed once all is answered
-	draining bool                  // closing, but a request that is on its way is still taken
-	forced   bool                  // closed without lingering
-	unread   bool                  // the client may still send what nobody wants
-	idle     time.Time             // when the last request ended
+	mu       sync.Mutex          // guards the fields below
+	table    map[uint16]*request // by id, until END_REQUEST
+	live     requestSet          // until they are finished and their goroutines have returned
+	ending   int                 // requests off the table whose END_REQUEST is being written
+	control  []byte              // records that answer no open request, not yet written
+	refused  []*Result           // of the requests that control answers
+	flushing bool                // somebody writes control
+	used     bool                // a request was begun
+	closing  bool                // closed once all is answered
+	draining bool                // closing, but a request that is on its way is still taken
+	forced   bool                // closed without lingering
+	unread   bool                // the client may still send what nobody wants
+	idle     time.Time           // when the last request ended
 
 	lingering atomic.Int64 // when to stop reading what nobody wants, Unix nanoseconds; 0 is not
 	lastCall  atomic.Int64 // when to stop waiting for a request while draining, Unix nanoseconds; 0 is not
@@ -68,13 +68,14 @@ type conn struct {
 	paramsHeld atomic.Int64 // bytes of the PARAMS of live requests, as parsed
 
 	wmu     sync.Mutex              // held while writing to nc
+	output  socketWriter            // guarded by wmu
 	writing atomic.Pointer[request] // whose records are being written
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{
 		server: s, nc: nc, idle: time.Now(),
-		table: make(map[uint16]*request), live: make(map[*request]struct{}),
+		table: make(map[uint16]*request),
 	}
 	if layer, ok := nc.(interface{ NetConn() net.Conn }); ok { // a *tls.Conn
 		c.under = layer.NetConn()
@@ -205,7 +206,7 @@ func (c *conn) begin(rec protocol.Record) error {
 		return err
 	}
 	c.mu.Lock()
-	active, open, closing := len(c.table), len(c.live), c.closing
+	active, open, closing := len(c.table), c.live.size, c.closing
 	known := c.table[rec.ID] != nil
 	c.mu.Unlock()
 	settings := c.server.settings.Load()
@@ -241,7 +242,7 @@ func (c *conn) enter(r *request) (lastCall bool) {
 	defer c.mu.Unlock()
 	c.used = true
 	c.table[r.id] = r
-	c.live[r] = struct{}{}
+	c.live.add(r)
 	return c.lastCall.Swap(0) != 0
 }
 
@@ -361,7 +362,7 @@ func (c *conn) find(id uint16) *request {
 func (c *conn) cancel(r *request, cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.live[r]; ok {
+	if r.inSet {
 		c.cancelLocked(r, cause)
 	}
 }
@@ -394,7 +395,7 @@ func (c *conn) cancelLocked(r *request, cause error) {
 func (c *conn) cancelAll(cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for r := range c.live {
+	for r := range c.live.all {
 		c.cancelLocked(r, cause)
 	}
 }
@@ -403,7 +404,7 @@ func (c *conn) cancelAll(cause error) {
 func (c *conn) leave(r *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.live, r)
+	c.live.remove(r)
 	c.paramsHeld.Add(-r.held.Swap(0))
 }
 
@@ -416,9 +417,9 @@ func (c *conn) abandon() {
 	c.receiving = nil
 }
 
-// end frees r's id and then writes the records that end it: the peer may use
-// the id again as soon as it has seen them.
-func (c *conn) end(r *request, records []byte) {
+// end frees r's id and then writes the records that end it, since the peer may use
+// the id again as soon as it has seen them. It returns when that was.
+func (c *conn) end(r *request, records []byte) time.Time {
 	c.mu.Lock()
 	delete(c.table, r.id)
 	r.ended.Store(true)
@@ -429,11 +430,13 @@ func (c *conn) end(r *request, records []byte) {
 
 	c.write(r, records) // a connection that cannot be written to is closed
 
+	now := time.Now()
 	c.mu.Lock()
 	c.ending--
-	c.idle = time.Now()
+	c.idle = now
 	c.mu.Unlock()
 	c.closeIfDone()
+	return now
 }
 
 // write sends whole records of r, or of no request. It waits for the client for as
@@ -448,6 +451,11 @@ func (c *conn) write(r *request, b []byte) error {
 func (c *conn) writeLocked(r *request, b []byte) error {
 	if c.lost.Load() {
 		return ErrClientGone
+	}
+	n := c.output.write(c.socket.rc, b)
+	c.server.sent.Add(int64(n))
+	if b = b[n:]; len(b) == 0 {
+		return nil
 	}
 	c.writing.Store(r)
 	defer c.writing.Store(nil)

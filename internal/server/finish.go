@@ -50,11 +50,11 @@ func (r *request) finish(appStatus uint32, err error) {
 	if !r.finishing.CompareAndSwap(false, true) {
 		return
 	}
-	defer close(r.finished)
+	defer r.finished.fire()
 	r.stage.Store(int32(stageEnding))
 	begun, left := r.response.close()
 	if !left && !r.settings.Limits.EarlyResponse {
-		<-r.stdinOver // the answer waits for the end of STDIN, also one of our own
+		<-r.stdinOver.wait() // the answer waits for the end of STDIN, also one of our own
 	}
 	if cause := context.Cause(r.ctx); cause != nil {
 		err = cause
@@ -70,9 +70,13 @@ func (r *request) finish(appStatus uint32, err error) {
 	// No pooled buffer: many may wait for a client that does not read.
 	out := r.appendEnd(nil, &v, params, left)
 	out = protocol.AppendEnd(out, r.id, end)
-	r.conn.end(r, out)
-	r.report(v, end, params)
+	now := r.conn.end(r, out)
+	r.report(now, v, end, params)
 }
+
+// maxEnd is the length of what follows the rest of a usual answer: padding, the end
+// of STDOUT, END_REQUEST.
+const maxEnd = 2*protocol.HeaderLen + 7 + protocol.HeaderLen + 8
 
 // appendEnd appends what comes before END_REQUEST: the rest of the answer, or
 // one of our own, and the ends of the streams.
@@ -80,7 +84,7 @@ func (r *request) appendEnd(dst []byte, v *refusal, params *protocol.Params, lef
 	w := &r.response
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	dst = slices.Grow(dst, len(w.held)+len(w.heldErr)+256)
+	dst = slices.Grow(dst, len(w.held)+len(w.heldErr)+maxEnd)
 	switch {
 	case v.outcome == Aborted:
 	case v.httpStatus != 0 && !left:
@@ -169,9 +173,8 @@ func ownAnswer(status int, isHead bool) []byte {
 	return []byte(answer)
 }
 
-func (r *request) report(v refusal, end protocol.End, params *protocol.Params) {
+func (r *request) report(now time.Time, v refusal, end protocol.End, params *protocol.Params) {
 	s := r.conn.server
-	now := time.Now()
 	res := &Result{
 		Outcome: v.outcome, HTTPStatus: r.response.status, End: end, Reason: v.reason,
 		Serial: r.req.Serial, Remote: r.conn.remote, Params: params, PID: int(r.pid.Load()),

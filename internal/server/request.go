@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,10 +36,6 @@ type request struct {
 	begun    time.Time
 	ctx      context.Context
 	cancelFn context.CancelCauseFunc
-	// stdinOver is closed when the answer need not wait for STDIN (any longer).
-	stdinOver     chan struct{}
-	stdinOverOnce sync.Once
-	finished      chan struct{} // closed when finish has done its work
 
 	// Owned by the read loop.
 	params      strings.Builder
@@ -55,9 +50,14 @@ type request struct {
 	isHead  bool
 	req     protocol.Request
 
-	started  bool // guarded by conn.mu: run was called
-	body     body
-	response response
+	// Guarded by conn.mu.
+	neighbors      // in conn.live
+	started   bool // run was called
+
+	stdinOver event // the answer need not wait for STDIN (any longer)
+	finished  event // finish has done its work
+	body      body
+	response  response
 
 	stage     atomic.Int32                    // a stage
 	known     atomic.Pointer[protocol.Params] // as they came, once they have
@@ -92,8 +92,7 @@ func newRequest(c *conn, id uint16, b protocol.Begin) *request {
 	settings := c.server.settings.Load()
 	r := &request{
 		conn: c, id: id, keep: b.Keep, settings: settings,
-		begun:     time.Now(),
-		stdinOver: make(chan struct{}), finished: make(chan struct{}),
+		begun: c.heard,
 	}
 	r.ctx, r.cancelFn = context.WithCancelCause(context.Background())
 	r.body.init(settings.SpoolDir, settings.Limits.BodyMemory, settings.Limits.Body)
@@ -216,7 +215,7 @@ func (r *request) stopStdin() {
 
 // awaitNoStdin lets the answer go.
 func (r *request) awaitNoStdin() {
-	r.stdinOverOnce.Do(func() { close(r.stdinOver) })
+	r.stdinOver.fire()
 }
 
 // ready reports whether the request can start. A body that is not complete must
@@ -290,7 +289,7 @@ func (r *request) run() {
 		defer r.conn.leave(r)
 		r.body.Close()
 		r.finish(appStatus, err)
-		<-r.finished // by another goroutine, perhaps, which waits for the client
+		<-r.finished.wait() // by another goroutine, perhaps, which waits for the client
 		r.cancelFn(nil)
 	}()
 	appStatus, err = r.work()
@@ -311,8 +310,8 @@ func (r *request) work() (appStatus uint32, err error) {
 		return 0, &refusedError{r.refusal}
 	}
 	s := r.conn.server
-	queued := time.Now()
-	if err := s.admission.acquire(r.ctx, r.settings.Limits.QueueTimeout); err != nil {
+	waited, err := s.admission.acquire(r.ctx, r.settings.Limits.QueueTimeout)
+	if err != nil {
 		if r.ctx.Err() == nil {
 			err = &refusedError{overload(err)}
 		}
@@ -320,11 +319,10 @@ func (r *request) work() (appStatus uint32, err error) {
 	}
 	defer r.leavePlace()
 	r.req.Exited = r.leavePlace
-	now := time.Now()
 	if s.opt.Hooks.Queued != nil {
-		s.opt.Hooks.Queued(now.Sub(queued))
+		s.opt.Hooks.Queued(waited)
 	}
-	r.running.Store(now.UnixNano())
+	r.running.Store(time.Now().UnixNano())
 	r.stage.Store(int32(stageRunning))
 	if r.settings.Timeout > 0 {
 		timer := time.AfterFunc(r.settings.Timeout, func() { r.conn.cancel(r, ErrTimeout) })

@@ -118,12 +118,7 @@ func (w *response) mayAnswer() bool {
 	if w.req.settings.Limits.EarlyResponse {
 		return true
 	}
-	select {
-	case <-w.req.stdinOver:
-		return true
-	default:
-		return false
-	}
+	return w.req.stdinOver.happened.Load()
 }
 
 // awaitStdinLocked waits until the answer may leave. The lock is not held meanwhile.
@@ -131,7 +126,7 @@ func (w *response) awaitStdinLocked() error {
 	if !w.mayAnswer() {
 		w.mu.Unlock()
 		select {
-		case <-w.req.stdinOver:
+		case <-w.req.stdinOver.wait():
 		case <-w.req.ctx.Done():
 		}
 		w.mu.Lock()

@@ -55,7 +55,7 @@ func (s *Server) Requests() []RequestInfo {
 	now := time.Now()
 	for _, c := range conns {
 		c.mu.Lock()
-		for r := range c.live {
+		for r := range c.live.all {
 			all = append(all, r.info(now))
 		}
 		c.mu.Unlock()
@@ -83,7 +83,7 @@ func (c *conn) running() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := 0
-	for r := range c.live {
+	for r := range c.live.all {
 		if r.running.Load() != 0 {
 			n++
 		}
