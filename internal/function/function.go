@@ -57,7 +57,7 @@ func (r *Runner) Overdue() int { return int(r.overdue.Load()) }
 func (r *Runner) Run(ctx context.Context, req *protocol.Request) (appStatus uint32, err error) {
 	c := &call{runner: r, req: req}
 	c.watchers.Add(1)
-	stop := context.AfterFunc(ctx, c.ended)
+	stop := req.AfterCancel(ctx, c.ended)
 	returned := false
 	defer func() {
 		if !stop() {

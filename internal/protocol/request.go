@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,24 @@ type Request struct {
 	// Exited, if not nil, is to be called when that process has exited, though
 	// its output may still be on its way.
 	Exited func()
+	// Canceler, if not nil, ends the context that the request runs with.
+	Canceler Canceler
+}
+
+// A Canceler ends the context of a request.
+type Canceler interface {
+	// AfterCancel is context.AfterFunc for that context, but remembers one f only:
+	// before another call the stop of the one before is to be called.
+	AfterCancel(f func()) (stop func() bool)
+}
+
+// AfterCancel is context.AfterFunc for ctx, with which the request runs, and costs
+// less where there is a Canceler. One f at a time is remembered.
+func (r *Request) AfterCancel(ctx context.Context, f func()) (stop func() bool) {
+	if r.Canceler == nil {
+		return context.AfterFunc(ctx, f)
+	}
+	return r.Canceler.AfterCancel(f)
 }
 
 // A LastWriter is a Stdout that saves a small answer a packet of its own.

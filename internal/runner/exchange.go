@@ -66,7 +66,7 @@ func (x *exchange) run(ctx context.Context) {
 	}
 	x.id = x.seat.nextID()
 	conn := x.seat.conn
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	stop := x.req.AfterCancel(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	x.talk(ctx)
 	if x.stderr != nil {
 		x.stderr.flush()

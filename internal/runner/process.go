@@ -133,7 +133,7 @@ const patience = 10 * time.Millisecond
 
 // attend moves the child's input and output until it has exited.
 func (p *Process) attend(ctx context.Context, req *protocol.Request, c *child, script string) (uint32, error) {
-	stop := context.AfterFunc(ctx, func() { c.terminate(p.opt.KillGrace) })
+	stop := req.AfterCancel(ctx, func() { c.terminate(p.opt.KillGrace) })
 	defer stop()
 	if c.stdin != nil {
 		c.pumps.Go(func() { c.feed(req.Stdin, p.opt.KillGrace) })

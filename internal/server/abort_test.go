@@ -260,3 +260,52 @@ func TestIgnoreAbortInTheBody(t *testing.T) {
 		}
 	})
 }
+
+// What a Runner has asked for when its request is cancelled is done once, then, and
+// not after it has said that it is not wanted any more.
+func TestAfterCancel(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		called := make(chan string, 3)
+		settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			if !req.AfterCancel(ctx, func() { called <- "forgotten" })() {
+				t.Error("a call before the end has prevented nothing")
+			}
+			stop := req.AfterCancel(ctx, func() { called <- "asked for" })
+			<-ctx.Done()
+			synctest.Wait()
+			if stop() {
+				t.Error("a call after the end has prevented something")
+			}
+			if req.AfterCancel(ctx, func() { called <- "asked for too late" })() {
+				t.Error("a call after the end has prevented something")
+			}
+			return 0, context.Cause(ctx)
+		})
+		ts := serve(t, settings)
+		p := ts.dial()
+		p.send(get(1, true))
+		synctest.Wait()
+		if len(called) > 0 {
+			t.Errorf("called before the end: %s", <-called)
+		}
+		p.send(abort(1))
+		p.wantAnswer(1, "", 0)
+		if got := []string{<-called, <-called}; len(called) > 0 || got[0] != "asked for" || got[1] != "asked for too late" {
+			t.Errorf("called %q and %d more", got, len(called))
+		}
+	})
+}
+
+// A request that ends by itself calls nothing.
+func TestAfterCancelOfWhatEnds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ts := serve(t, testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			stop := req.AfterCancel(ctx, func() { t.Error("called") })
+			defer stop()
+			return hello(ctx, req)
+		}))
+		p := ts.dial()
+		p.send(get(1, true))
+		p.wantAnswer(1, helloAnswer, 0)
+	})
+}

@@ -379,6 +379,10 @@ func (c *conn) cancelLocked(r *request, cause error) {
 		return // it is being ended already
 	}
 	r.cancelFn(cause)
+	if r.afterCancel != nil {
+		c.wg.Go(r.afterCancel)
+		r.afterCancel = nil
+	}
 	r.body.fail(cause)
 	c.hurry(r)
 	started := r.started

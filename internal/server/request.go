@@ -46,13 +46,15 @@ type request struct {
 	heard       time.Time // when the last part of PARAMS or STDIN came
 
 	// Owned by the read loop, then, once it has started, by run.
-	refusal *refusal // why it is not to run
+	came    protocol.Params // as they came; not changed once it is known
+	refusal *refusal        // why it is not to run
 	isHead  bool
 	req     protocol.Request
 
 	// Guarded by conn.mu.
-	neighbors      // in conn.live
-	started   bool // run was called
+	neighbors          // in conn.live
+	started     bool   // run was called
+	afterCancel func() // called when ctx ends while it runs
 
 	stdinOver event // the answer need not wait for STDIN (any longer)
 	finished  event // finish has done its work
@@ -60,7 +62,7 @@ type request struct {
 	response  response
 
 	stage     atomic.Int32                    // a stage
-	known     atomic.Pointer[protocol.Params] // as they came, once they have
+	known     atomic.Pointer[protocol.Params] // came, once they have
 	consumed  atomic.Bool                     // the client has sent the end of STDIN
 	finishing atomic.Bool                     // finish was called
 	ended     atomic.Bool                     // its id is free again
@@ -99,6 +101,7 @@ func newRequest(c *conn, id uint16, b protocol.Begin) *request {
 	r.response.req = r
 	r.req.Role = b.Role
 	r.req.Serial = c.server.serial.Add(1)
+	r.req.Canceler = r
 	return r
 }
 
@@ -125,8 +128,8 @@ func (r *request) endParams() {
 	}
 	r.holdParams(r.params.Len())
 	r.params.Reset()
-	known := r.req.Params
-	r.known.Store(&known)
+	r.came = r.req.Params
+	r.known.Store(&r.came)
 	r.isHead = r.req.Params.Get("REQUEST_METHOD") == "HEAD"
 	var length uint64
 	if text := r.req.Params.Get("CONTENT_LENGTH"); text != "" { // an error of ParseUint costs memory, and most have none
@@ -271,6 +274,27 @@ func (r *request) checkLength(size int64) {
 // mayOutlive reports whether the request goes on without its client.
 func (r *request) mayOutlive() bool {
 	return r.settings.IgnoreAbort && r.running.Load() != 0 && r.body.isWhole()
+}
+
+// AfterCancel has f called once ctx has ended; see protocol.Canceler.
+func (r *request) AfterCancel(f func()) (stop func() bool) {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	if r.ctx.Err() != nil {
+		r.conn.wg.Go(f)
+		return func() bool { return false }
+	}
+	r.afterCancel = f
+	return r.forgetAfterCancel
+}
+
+// forgetAfterCancel reports whether that has kept the function from being called.
+func (r *request) forgetAfterCancel() bool {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	forgotten := r.afterCancel != nil
+	r.afterCancel = nil
+	return forgotten
 }
 
 // errGoexit is what a Runner comes to that ends its goroutine.
