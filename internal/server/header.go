@@ -16,6 +16,10 @@ var (
 	errHeaderTooLarge   = errors.New("response header is larger than 64 KiB")
 )
 
+// roomInHeader is what a header may grow by when it is brought into its form: lines
+// that ended with LF alone, values without a space before them, a Status.
+const roomInHeader = 64
+
 // header is a checked CGI response header (RFC 3875, section 6.3).
 type header struct {
 	block  []byte // as it is sent: CRLF, with the blank line
@@ -44,7 +48,7 @@ func headerEnd(p []byte, from int) (end, next int) {
 // header response becomes Status, and a Location that sends the client
 // elsewhere gets the 302 that RFC 3875, section 6.2.3, means by it.
 func parseHeader(raw []byte) (header, error) {
-	h := header{status: 200, block: make([]byte, 0, len(raw)+64)}
+	h := header{status: 200, block: make([]byte, 0, len(raw)+roomInHeader)}
 	var location []byte
 	lines, hasStatus := 0, false
 	for rest := raw; len(rest) > 0; lines++ {
@@ -130,10 +134,17 @@ func appendField(dst, name, value []byte) []byte {
 	return append(dst, '\r', '\n')
 }
 
-// isToken reports whether s is a token of RFC 9110, section 5.6.2.
+// inToken tells the characters of a token (RFC 9110, section 5.6.2).
+var inToken = func() (in [256]bool) {
+	for c := byte(' ') + 1; c < 0x7f; c++ {
+		in[c] = bytes.IndexByte([]byte(`"(),/:;<=>?@[\]{}`), c) < 0
+	}
+	return in
+}()
+
 func isToken(s []byte) bool {
 	for _, c := range s {
-		if c <= ' ' || c >= 0x7f || bytes.IndexByte([]byte(`"(),/:;<=>?@[\]{}`), c) >= 0 {
+		if !inToken[c] {
 			return false
 		}
 	}
