@@ -60,7 +60,7 @@ func TestAllocations(t *testing.T) {
 	for name, tt := range map[string]struct {
 		h   fcgi.HandlerFunc
 		max float64
-	}{"function": {hello, 18}, "http": {fcgi.Handler(http.HandlerFunc(httpHello)), 37}} {
+	}{"function": {hello, 15}, "http": {fcgi.Handler(http.HandlerFunc(httpHello)), 34}} {
 		c := wiretest.Dial(t, ours(t, tt.h))
 		c.Get(t)
 		if got := testing.AllocsPerRun(500, func() { c.Get(t) }); got > tt.max {

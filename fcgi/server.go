@@ -146,7 +146,7 @@ func (s *Server) init() {
 	}
 	log := zap.New(&slogCore{handler.Handler()})
 	s.inner = server.New(server.Settings{
-		Runner: function.New(function.Options{Call: s.Handler.Run, Log: log}),
+		Runner: function.New(function.Options{Call: s.Handler.Run, Log: log}), InPlace: true,
 		Limits: server.Limits{
 			MaxConns: orDefault(s.MaxConns, defaultMaxConns), MaxReqs: orDefault(s.MaxReqs, defaultMaxReqs), Multiplex: !s.NoMultiplex,
 			Queue: orDefault(s.MaxQueue, defaultQueue), QueueTimeout: orDefault(s.QueueTimeout, defaultQueueTimeout),

@@ -204,9 +204,9 @@ func TestMaxReqsAndQueue(t *testing.T) {
 		synctest.Wait()
 		b.send(wiretest.Get(1, true))
 		synctest.Wait()
+		began := time.Now()
 		a.send(wiretest.Get(2, true))
 		a.wantPage(2, 503, 503)
-		began := time.Now()
 		b.wantPage(1, 503, 503)
 		if took := time.Since(began); took != time.Second {
 			t.Errorf("waited %v", took)

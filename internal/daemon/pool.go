@@ -100,6 +100,7 @@ func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner, ma
 		},
 		Timeout:     cfg.Timeout,
 		SlowAfter:   cfg.Slow.After,
+		InPlace:     cfg.Function != nil,
 		WholeBody:   cfg.Worker != nil, // a slow upload is not to hold a worker
 		IgnoreAbort: cfg.OnClientAbort == "ignore",
 		Grace:       global.ShutdownTimeout,

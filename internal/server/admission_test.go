@@ -156,7 +156,7 @@ func TestQueueIsLeft(t *testing.T) {
 		p.send(abort(2))
 		p.wantAnswer(2, "", 0)
 		gone.nc.Close()
-		synctest.Wait()
+		settle()
 		if got := s.Snapshot(); got.Queued != 0 {
 			t.Errorf("snapshot is %+v", got)
 		}

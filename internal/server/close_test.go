@@ -12,7 +12,7 @@ func TestDrainLooksForARequestThatHasArrived(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		for _, arrived := range []bool{false, true} {
 			client, accepted := connected(t, network)
-			c := newConn(New(testSettings(hello), Options{}), accepted)
+			c := newConn(New(testSettings(hello), Options{}), accepted, nil)
 			c.used = true
 			if arrived {
 				if _, err := client.Write(begin(1, true)); err != nil {

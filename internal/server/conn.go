@@ -33,18 +33,23 @@ type conn struct {
 	nc     net.Conn
 	under  net.Conn // that nc speaks TLS over, or nil
 	remote string
-	excess bool           // over max_conns; set before serve
-	wg     sync.WaitGroup // all goroutines but the read loop
+	excess bool // over max_conns; set before serve
+	group  *group
+	wg     sync.WaitGroup // all goroutines but the read loop's
 
-	// Owned by the read loop.
+	// Owned by the read loop, whichever goroutine that is.
 	reader      *protocol.Reader
 	socket      *socketReader
-	receiving   []*request // STDIN has not ended
-	paramsBytes int64      // PARAMS held by receiving
-	partial     time.Time  // when the record began to come that is not complete
-	heard       time.Time  // when bytes came last
-	deadline    time.Time  // that is set on nc
-	bulk        *request   // whose the last record was, if that was a large one of STDIN
+	receiving   []*request  // STDIN has not ended
+	paramsBytes int64       // PARAMS held by receiving
+	partial     time.Time   // when the record began to come that is not complete
+	heard       time.Time   // when bytes came last
+	deadline    time.Time   // that is set on nc
+	bulk        *request    // whose the last record was, if that was a large one of STDIN
+	inPlace     *request    // that is to be run in place
+	multiplexed bool        // there were several requests at once
+	deep        bool        // this goroutine has run a request
+	readAgain   *time.Timer // of runInPlace
 
 	mu       sync.Mutex          // guards the fields below
 	table    map[uint16]*request // by id, until END_REQUEST
@@ -72,9 +77,9 @@ type conn struct {
 	writing atomic.Pointer[request] // whose records are being written
 }
 
-func newConn(s *Server, nc net.Conn) *conn {
+func newConn(s *Server, nc net.Conn, g *group) *conn {
 	c := &conn{
-		server: s, nc: nc, idle: time.Now(),
+		server: s, nc: nc, group: g, idle: time.Now(),
 		table: make(map[uint16]*request),
 	}
 	if layer, ok := nc.(interface{ NetConn() net.Conn }); ok { // a *tls.Conn
@@ -88,11 +93,15 @@ func newConn(s *Server, nc net.Conn) *conn {
 	return c
 }
 
-// serve reads until the connection is of no use, then ends what it carries. It
-// returns when all goroutines of the connection have.
+// serve is the read loop. It reads until the connection is of no use, then ends
+// what it carries, and takes it off the table when all its goroutines have
+// returned; or it returns since another goroutine has become the read loop.
 func (c *conn) serve() {
 	growReadStack(1)
 	err := c.readRecords()
+	if err == errRest {
+		return
+	}
 	if err != nil && !c.isOver(err) {
 		c.server.protocolError(errorKind(err))
 		c.server.opt.Log.Debug("connection broken off", zap.String("remote", c.remote), zap.Error(err))
@@ -102,6 +111,8 @@ func (c *conn) serve() {
 	c.server.disconnected(c)
 	c.abandon()
 	c.wg.Wait()
+	c.server.unregister(c)
+	c.group.remove(c)
 }
 
 func (c *conn) readRecords() error {
@@ -111,6 +122,10 @@ func (c *conn) readRecords() error {
 			if err = c.expire(time.Now()); err == nil {
 				continue
 			}
+		}
+		if err == errRest {
+			go c.readOn()
+			return err
 		}
 		if err == io.EOF && c.halfClosed() {
 			err = c.awaitHangup()
@@ -127,6 +142,12 @@ func (c *conn) readRecords() error {
 		}
 		if len(c.receiving) == 0 {
 			c.reader.Release()
+		}
+		if r := c.inPlace; r != nil {
+			c.inPlace = nil
+			if !c.runInPlace(r) {
+				return errRest
+			}
 		}
 	}
 }
@@ -222,6 +243,7 @@ func (c *conn) begin(rec protocol.Record) error {
 		return c.refuseBegin(rec.ID, b, *overload(errors.New("too many open requests on one connection")))
 	}
 	r := newRequest(c, rec.ID, b)
+	c.multiplexed = c.multiplexed || active > 0
 	if c.excess {
 		r.keep = false
 		r.refusal = overload(errors.New("max_conns connections are open"))
@@ -338,7 +360,7 @@ func (c *conn) drop(r *request, cause error) {
 	c.forget(r)
 }
 
-// launch starts the request's goroutine, unless the request has ended.
+// launch has the request run, unless it has ended.
 func (c *conn) launch(r *request) {
 	r.prepare()
 	c.mu.Lock()
@@ -348,7 +370,14 @@ func (c *conn) launch(r *request) {
 	}
 	r.started = true
 	r.stage.Store(int32(stageQueued))
-	c.wg.Go(r.run)
+	if c.mayRunInPlace(r) {
+		c.inPlace = r
+	} else {
+		c.wg.Go(func() {
+			growStack(1)
+			r.run()
+		})
+	}
 }
 
 func (c *conn) find(id uint16) *request {

@@ -32,6 +32,14 @@ func (cr *connReader) noteHeard(n int) {
 	}
 }
 
+// sooner is the earlier one of two times, of which the zero time is never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // isEarly reports whether the deadline that is set on nc serves for d: one that is
 // earlier does, since expire looks at what is due. To set it at each read costs more.
 func (c *conn) isEarly(d time.Time) bool {
@@ -66,9 +74,7 @@ func (c *conn) due() time.Time {
 	if len(c.receiving) > 0 {
 		var first time.Time
 		for _, r := range c.receiving {
-			if d := c.dueOf(r); !d.IsZero() && (first.IsZero() || d.Before(first)) {
-				first = d
-			}
+			first = sooner(first, c.dueOf(r))
 		}
 		return first
 	}
@@ -78,14 +84,15 @@ func (c *conn) due() time.Time {
 		}
 		return c.partial.Add(t)
 	}
+	d := c.restTime()
 	if t := c.idleTimeout(); t > 0 {
 		since, idle := c.idleSince()
 		if !idle {
 			since = time.Now() // looked at again before the time can have passed
 		}
-		return since.Add(t)
+		d = sooner(d, since.Add(t))
 	}
-	return time.Time{}
+	return d
 }
 
 // passed is a deadline that is not the next one, whatever that is.
@@ -116,6 +123,9 @@ func (c *conn) expire(now time.Time) error {
 		if since, idle := c.idleSince(); idle && now.Sub(since) >= t {
 			return errIdle
 		}
+	}
+	if d := c.restTime(); !d.IsZero() && !now.Before(d) {
+		return errRest
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -67,10 +68,23 @@ func writes(status uint32, parts ...string) runnerFunc {
 	}
 }
 
+// inPlace has all tests of the package run with Settings.InPlace.
+var inPlace = flag.Bool("inplace", false, "run requests in place")
+
+// settle waits until nothing goes on any more. What a connection's client has sent
+// while a request runs has been read by then.
+func settle() {
+	synctest.Wait()
+	if *inPlace {
+		time.Sleep(readAgainAfter)
+		synctest.Wait()
+	}
+}
+
 // testSettings are settings as a pool has them, smaller.
 func testSettings(run runnerFunc) Settings {
 	return Settings{
-		Runner: run,
+		Runner: run, InPlace: *inPlace,
 		Limits: Limits{
 			Multiplex: true, MaxReqs: 8, Queue: 8, QueueTimeout: 10 * time.Second,
 			Params: 16 << 10, Body: 1 << 20, BodyMemory: 4 << 10,

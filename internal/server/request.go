@@ -303,7 +303,6 @@ var errGoexit = &protocol.Refusal{HTTPStatus: 500, AppStatus: 500, Reason: error
 // run does the request, from the queue to its end. Goexit passes through it, and
 // so does a panic, which nothing here is to delay.
 func (r *request) run() {
-	growStack(1)
 	var appStatus uint32
 	var err error = errGoexit
 	defer func() {

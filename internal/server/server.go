@@ -67,6 +67,7 @@ type Settings struct {
 	IgnoreAbort bool          // a request whose client is gone runs to its end
 	SlowAfter   time.Duration // Hooks.Slow is called for a request that runs longer; 0 is never
 	WholeBody   bool          // a request runs only once all of STDIN has come
+	InPlace     bool          // Runner is quick as a rule: a goroutine of its own is not worth it
 	SpoolDir    string        // where bodies that leave memory go; "" is os.TempDir
 	Grace       time.Duration // how long requests may go on once Serve's context has ended
 	// Abandon is how long after the last moment, when the requests have been
@@ -186,18 +187,14 @@ func (s *Server) accept(ctx context.Context, l net.Listener, g *group) error {
 
 func (s *Server) start(nc net.Conn, g *group) {
 	s.connsTotal.Add(1)
-	c := newConn(s, nc)
+	c := newConn(s, nc, g)
 	if !s.register(c) {
 		nc.Close()
 		s.protocolError(kindConnections)
 		return
 	}
 	g.add(c)
-	go func() {
-		defer g.remove(c)
-		defer s.unregister(c)
-		c.serve()
-	}()
+	go c.serve()
 }
 
 // maxExcess is how many connections beyond max_conns are kept to be told so.
