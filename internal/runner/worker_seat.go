@@ -31,7 +31,10 @@ type seat struct {
 	raw    syscall.RawConn // of conn; nil where it is no socket
 	reader *protocol.Reader
 
-	lastID uint16 // of the requests on conn; used by who has the place
+	// Used by who has the place.
+	lastID uint16           // of the requests on conn
+	look   func(fd uintptr) // peeks at conn; made once for it, since it takes memory
+	looked error            // what look has found
 }
 
 // nextID returns another id than the requests before it on the connection had, so
@@ -61,6 +64,7 @@ func (s *seat) connect(ctx context.Context) error {
 		return errWorkerGone
 	}
 	s.conn, s.raw, s.reader, s.fresh = conn, nil, protocol.NewReader(conn), true
+	s.look = func(fd uintptr) { s.looked = peek(int(fd)) }
 	if sc, ok := conn.(syscall.Conn); ok {
 		s.raw, _ = sc.SyscallConn()
 	}
@@ -115,16 +119,20 @@ var (
 )
 
 // check returns nil if the connection can be used for a request.
-func (s *seat) check() (err error) {
-	if s.raw == nil {
-		return nil
+func (s *seat) check() error {
+	s.looked = nil
+	if s.raw != nil {
+		s.raw.Control(s.look)
 	}
-	s.raw.Control(func(fd uintptr) { err = peek(int(fd)) })
-	return err
+	return s.looked
 }
 
 // peek looks whether there is something to read.
 func peek(fd int) error {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(p, 0); n == 0 || err != nil {
+		return nil
+	}
 	var b [1]byte
 	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	switch {
@@ -163,7 +171,7 @@ func (s *seat) awaitNotice(ctx context.Context) (noticed bool, err error) {
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		return false, errClosed
 	case state == nil && err == nil:
-		s.raw.Control(func(fd uintptr) { state = peek(int(fd)) }) // closing reads everything too
+		state = s.check() // closing reads everything too
 	}
 	return err == nil, state
 }

@@ -16,7 +16,8 @@ var readBuffers = sync.Pool{New: func() any { return new(readBuffer) }}
 // is nothing to read, and without reading at all where STDIN can be moved. It
 // belongs to the read loop.
 type socketReader struct {
-	rc                 syscall.RawConn // nil where there is no descriptor
+	rc syscall.RawConn // nil where there is no descriptor
+	// What is done with the descriptor, made once, since it takes memory.
 	tryRead, trySplice func(fd uintptr) (done bool)
 
 	// What came of tryRead.
@@ -32,7 +33,7 @@ type socketReader struct {
 
 func newSocketReader(nc net.Conn) *socketReader {
 	s := new(socketReader)
-	s.tryRead, s.trySplice = s.read, s.splice
+	s.tryRead = s.read
 	if sc, ok := nc.(syscall.Conn); ok {
 		if rc, err := sc.SyscallConn(); err == nil {
 			s.rc = rc
@@ -100,6 +101,9 @@ func (cr *connReader) GiveBack(buf []byte) {
 func (cr *connReader) splice(b *body, n int) (moved int, err error) {
 	cr.prepare()
 	s := cr.socket
+	if s.trySplice == nil {
+		s.trySplice = s.splice
+	}
 	s.body, s.want, s.moved = b, n, 0
 	err = s.rc.Read(s.trySplice)
 	s.body = nil
