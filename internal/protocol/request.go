@@ -40,13 +40,15 @@ type Request struct {
 
 // A Canceler ends the context of a request.
 type Canceler interface {
-	// AfterCancel is context.AfterFunc for that context, but remembers one f only:
-	// before another call the stop of the one before is to be called.
+	// AfterCancel is context.AfterFunc for that context, and for none that is derived
+	// from it. It remembers one f only: before another call, and before the request's
+	// runner returns, the stop of the one before is to be called. Nothing is called
+	// when the context ends since all is over.
 	AfterCancel(f func()) (stop func() bool)
 }
 
-// AfterCancel is context.AfterFunc for ctx, with which the request runs, and costs
-// less where there is a Canceler. One f at a time is remembered.
+// AfterCancel is context.AfterFunc for ctx, the very one with which the request runs,
+// and costs less where there is a Canceler, whose terms hold.
 func (r *Request) AfterCancel(ctx context.Context, f func()) (stop func() bool) {
 	if r.Canceler == nil {
 		return context.AfterFunc(ctx, f)

@@ -2,7 +2,6 @@ package server
 
 import (
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -76,15 +75,10 @@ func (c *conn) stopReadingAt(when *atomic.Int64, d time.Duration) {
 
 // hasInput reports whether the client has sent something that was not read.
 func (c *conn) hasInput() bool {
-	sc, ok := c.nc.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
+	if c.socket.rc == nil {
 		return false
 	}
 	n := 0
-	raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	c.socket.rc.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
 	return n > 0
 }

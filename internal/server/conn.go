@@ -26,8 +26,9 @@ const (
 	maxOpen = 1024
 )
 
-// A conn is one transport connection. Its read loop never writes to the
-// socket and never waits for a request.
+// A conn is one transport connection. Its read loop never writes to the socket and
+// never waits for a request, but for a moment where requests run in place: then its
+// goroutine is the request's, and leaves the loop to another one if that takes long.
 type conn struct {
 	server *Server
 	nc     net.Conn
@@ -118,7 +119,7 @@ func (c *conn) serve() {
 func (c *conn) readRecords() error {
 	for {
 		rec, err := c.next()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		if c.isTimeout(err) {
 			if err = c.expire(time.Now()); err == nil {
 				continue
 			}
@@ -150,6 +151,16 @@ func (c *conn) readRecords() error {
 			}
 		}
 	}
+}
+
+// isTimeout reports whether err is that of a deadline. Not every net.Conn has
+// os.ErrDeadlineExceeded for it; of a socket other errors are timeouts too.
+func (c *conn) isTimeout(err error) bool {
+	if c.socket.rc != nil {
+		return errors.Is(err, os.ErrDeadlineExceeded)
+	}
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // isOver reports whether err is an ordinary end of a connection.
@@ -497,7 +508,7 @@ func (c *conn) writeLocked(r *request, b []byte) error {
 		n, err := c.nc.Write(b[:c.piece(r, len(b))])
 		c.server.sent.Add(int64(n))
 		b = b[n:]
-		if err != nil && !r.mayWriteOn(n, err) {
+		if err != nil && !c.mayWriteOn(r, n, err) {
 			return c.lose(err)
 		}
 	}
@@ -506,14 +517,15 @@ func (c *conn) writeLocked(r *request, b []byte) error {
 
 // mayWriteOn reports whether a write that took n bytes until its deadline is to
 // go on.
-func (r *request) mayWriteOn(n int, err error) bool {
-	return n > 0 && errors.Is(err, os.ErrDeadlineExceeded) && (r == nil || r.ctx.Err() == nil)
+func (c *conn) mayWriteOn(r *request, n int, err error) bool {
+	return n > 0 && c.isTimeout(err) && (r == nil || r.ctx.Err() == nil)
 }
 
 // setWriteDeadline gives the client write_timeout to take something.
 func (c *conn) setWriteDeadline(r *request) {
 	t := c.server.settings.Load().Limits.WriteTimeout
-	if r != nil && r.ctx.Err() != nil && (t == 0 || t > lingerTime) {
+	cancelled := r != nil && r.ctx.Err() != nil
+	if cancelled && (t == 0 || t > lingerTime) {
 		t = lingerTime
 	}
 	var deadline time.Time // none; an earlier one may have been set
@@ -521,6 +533,9 @@ func (c *conn) setWriteDeadline(r *request) {
 		deadline = time.Now().Add(t)
 	}
 	c.nc.SetWriteDeadline(deadline)
+	if r != nil && !cancelled && r.ctx.Err() != nil {
+		c.setWriteDeadline(r) // hurry came in between
+	}
 }
 
 // hurry shortens the wait for a client that does not take what is being written

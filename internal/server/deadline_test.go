@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"errors"
+	"net"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -222,5 +225,43 @@ func TestWriteTimeoutIsTurnedOff(t *testing.T) {
 		time.Sleep(time.Hour)
 		p.send(get(1, true))
 		p.wantAnswer(1, helloAnswer, 0)
+	})
+}
+
+// A strangeConn has an error of its own for a deadline, as multiplexers of streams do.
+type strangeConn struct{ net.Conn }
+
+type strangeTimeout struct{}
+
+func (strangeTimeout) Error() string   { return "i/o deadline reached" }
+func (strangeTimeout) Timeout() bool   { return true }
+func (strangeTimeout) Temporary() bool { return true }
+
+func (c strangeConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = strangeTimeout{}
+	}
+	return n, err
+}
+
+// A deadline that has passed is no end of a connection, whatever it is called.
+func TestStrangeTimeout(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := inPlaceSettings(hello)
+		settings.Limits.IdleTimeout = time.Minute
+		s := serve(t, settings)
+		near, far := net.Pipe()
+		s.l.(*pipeListener).conns <- strangeConn{far}
+		p := newPeer(t, near)
+		for range 3 {
+			p.send(get(1, true))
+			p.wantAnswer(1, helloAnswer, 0)
+			time.Sleep(settings.Limits.IdleTimeout - time.Second)
+		}
+		began := time.Now()
+		p.wantClosed()
+		took(t, began, time.Second)
+		s.wantErrors()
 	})
 }

@@ -31,8 +31,8 @@ func (c *conn) runInPlace(r *request) (reads bool) {
 		c.deep = true
 		growStack(1)
 	}
-	c.unhandled.Store(false)
-	c.wg.Add(1) // for who may read on, and wait for this one
+	c.unhandled.Store(c.socket.rc == nil) // nothing is, or nobody can tell
+	c.wg.Add(1)                           // for who may read on, and wait for this one
 	if c.readAgain == nil {
 		c.readAgain = time.AfterFunc(time.Hour, c.readOn)
 	}

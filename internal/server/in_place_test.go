@@ -43,6 +43,18 @@ func TestNeighbourOfARequestInPlace(t *testing.T) {
 	})
 }
 
+// What has come together with a request is read before that is run.
+func TestRequestsThatComeTogether(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := serve(t, inPlaceSettings(slowOrHello)).dial()
+		began := time.Now()
+		p.send(append(get(1, true, "SLOW", "1m"), get(2, true)...))
+		p.wantAnswer(2, helloAnswer, 0)
+		took(t, began, 0)
+		p.wantAnswer(1, helloAnswer, 0)
+	})
+}
+
 // The end of its client reaches a request in place.
 func TestAbortOfARequestInPlace(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -66,17 +78,26 @@ func TestRequestsInPlaceThatTakeJustAsLong(t *testing.T) {
 			p.send(get(1, true, "SLOW", readAgainAfter.String()))
 			p.wantAnswer(1, helloAnswer, 0)
 			synctest.Wait()
-			if n := strings.Count(stacks(), ").readRecords("); n != 1 {
-				t.Fatalf("%d read loops", n)
-			}
+			readLoop(t)
 		}
 	})
 }
 
-// stacks are those of all goroutines.
-func stacks() string {
+// readLoop names the goroutine that is the read loop of the only connection.
+func readLoop(t *testing.T) string {
+	t.Helper()
 	b := make([]byte, 1<<20)
-	return string(b[:runtime.Stack(b, true)])
+	var loops []string
+	for stack := range strings.SplitSeq(string(b[:runtime.Stack(b, true)]), "\n\n") {
+		if strings.Contains(stack, ").readRecords(") {
+			name, _, _ := strings.Cut(stack, " [")
+			loops = append(loops, name)
+		}
+	}
+	if len(loops) != 1 {
+		t.Fatalf("read loops: %q", loops)
+	}
+	return loops[0]
 }
 
 // A Runner that ends its goroutine does not end the connection's reading with it.
@@ -103,21 +124,99 @@ func TestGoexitInPlace(t *testing.T) {
 // An idle connection does not keep the stack that its last request needed: a fresh
 // goroutine takes it over, and it can be used as before.
 func TestRestAfterARequestInPlace(t *testing.T) {
+	certificate()
 	bubble(t, func(t *testing.T) {
-		p := serve(t, inPlaceSettings(hello)).dial()
-		for range 3 {
+		for _, tls := range []bool{false, true} {
+			s := serve(t, inPlaceSettings(hello))
+			dial := s.dial
+			if tls {
+				dial = func() *peer { return newPeer(t, s.dialTLS()) }
+			}
+			p := dial()
+			for range 3 {
+				p.send(get(1, true))
+				p.wantAnswer(1, helloAnswer, 0)
+				synctest.Wait()
+				before := readLoop(t)
+				time.Sleep(restAfter + time.Millisecond)
+				synctest.Wait()
+				if readLoop(t) == before {
+					t.Error("no other goroutine has taken the connection over")
+				}
+			}
+			p.nc.Close()
+			synctest.Wait()
+		}
+	})
+}
+
+// Half a record does not get lost when another goroutine reads the rest, and is
+// still to be completed in time.
+func TestRestInARecord(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t, inPlaceSettings(hello))
+		p := s.dial()
+		half := func() {
+			t.Helper()
 			p.send(get(1, true))
 			p.wantAnswer(1, helloAnswer, 0)
+			p.send(begin(1, true)[:5])
 			synctest.Wait()
+			before := readLoop(t)
 			time.Sleep(restAfter + time.Millisecond)
 			synctest.Wait()
-			if !strings.Contains(stacks(), ").readOn(") {
+			if readLoop(t) == before {
 				t.Error("no other goroutine has taken the connection over")
 			}
-			p.send(begin(1, true)[:5]) // half a record does not get lost either
-			time.Sleep(restAfter)
-			p.send(begin(1, true)[5:], params(1), part(1, ""))
-			p.wantAnswer(1, helloAnswer, 0)
 		}
+		half()
+		p.send(begin(1, true)[5:], params(1), part(1, ""))
+		p.wantAnswer(1, helloAnswer, 0)
+		half()
+		began := time.Now()
+		p.wantClosed()
+		took(t, began, s.settings.Load().Limits.ReadTimeout-restAfter-time.Millisecond)
+		s.wantErrors(kindStalled)
+	})
+}
+
+// A connection that another goroutine has taken over is idle since its last request.
+func TestIdleTimeoutAfterARest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := inPlaceSettings(hello)
+		settings.Limits.IdleTimeout = 10 * time.Second
+		s := serve(t, settings)
+		p := s.dial()
+		for range 2 {
+			p.send(get(1, true))
+			p.wantAnswer(1, helloAnswer, 0)
+			time.Sleep(5 * time.Second)
+		}
+		began := time.Now()
+		p.wantClosed()
+		took(t, began, 5*time.Second)
+		s.wantErrors()
+	})
+}
+
+// A request that was sent while its neighbour ran in place is on its way, also where
+// the socket cannot be asked.
+func TestShutdownTakesTheNeighbourOfARequestInPlace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t, inPlaceSettings(slowOrHello))
+		p := s.dial()
+		p.send(get(1, true, "SLOW", (readAgainAfter / 2).String()))
+		synctest.Wait()
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			p.nc.Write(get(2, true))
+		}()
+		synctest.Wait()
+		s.stop()
+		p.wantAnswer(1, helloAnswer, 0)
+		p.wantAnswer(2, helloAnswer, 0)
+		p.wantClosed()
+		<-sent
 	})
 }

@@ -67,7 +67,7 @@ type Settings struct {
 	IgnoreAbort bool          // a request whose client is gone runs to its end
 	SlowAfter   time.Duration // Hooks.Slow is called for a request that runs longer; 0 is never
 	WholeBody   bool          // a request runs only once all of STDIN has come
-	InPlace     bool          // Runner is quick as a rule: a goroutine of its own is not worth it
+	InPlace     bool          // Runner is quick as a rule: it runs where the request is read, and is waited for a moment
 	SpoolDir    string        // where bodies that leave memory go; "" is os.TempDir
 	Grace       time.Duration // how long requests may go on once Serve's context has ended
 	// Abandon is how long after the last moment, when the requests have been

@@ -16,7 +16,7 @@ var readBuffers = sync.Pool{New: func() any { return new(readBuffer) }}
 // is nothing to read, and without reading at all where STDIN can be moved. It
 // belongs to the read loop.
 type socketReader struct {
-	rc syscall.RawConn // nil where there is no descriptor
+	rc syscall.RawConn // nil where there is no descriptor; immutable
 	// What is done with the descriptor, made once, since it takes memory.
 	tryRead, trySplice func(fd uintptr) (done bool)
 
@@ -34,12 +34,21 @@ type socketReader struct {
 func newSocketReader(nc net.Conn) *socketReader {
 	s := new(socketReader)
 	s.tryRead = s.read
-	if sc, ok := nc.(syscall.Conn); ok {
-		if rc, err := sc.SyscallConn(); err == nil {
-			s.rc = rc
+	s.rc = descriptor(nc)
+	return s
+}
+
+// descriptor is that of a connection which is a socket and nothing more: one that
+// embeds a socket may have a Read and a Write of its own.
+func descriptor(nc net.Conn) syscall.RawConn {
+	switch nc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		rc, err := nc.(syscall.Conn).SyscallConn()
+		if err == nil {
+			return rc
 		}
 	}
-	return s
+	return nil
 }
 
 func (s *socketReader) read(fd uintptr) (done bool) {

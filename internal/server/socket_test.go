@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -259,4 +260,54 @@ func dialRaw(t testing.TB, s *testServer) net.Conn {
 	}
 	t.Cleanup(func() { nc.Close() })
 	return nc
+}
+
+// A maskedListener's connections are sockets whose bytes are not what they carry.
+type maskedListener struct{ net.Listener }
+
+func (l maskedListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return maskedConn{nc.(*net.UnixConn)}, nil
+}
+
+type maskedConn struct{ *net.UnixConn }
+
+func (c maskedConn) Read(p []byte) (int, error) {
+	n, err := c.UnixConn.Read(p)
+	mask(p[:n])
+	return n, err
+}
+
+func (c maskedConn) Write(p []byte) (int, error) {
+	p = bytes.Clone(p)
+	mask(p)
+	return c.UnixConn.Write(p)
+}
+
+func mask(p []byte) {
+	for i := range p {
+		p[i] ^= 0x55
+	}
+}
+
+// A connection that has a descriptor and methods of its own is read and written by
+// these.
+func TestConnThatIsNotItsSocket(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, maskedListener{l}, testSettings(echo))
+	nc, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPeer(t, maskedConn{nc.(*net.UnixConn)})
+	body := strings.Repeat("x", 100<<10)
+	p.send(post(1, true, body))
+	p.wantAnswer(1, plainHeader+body, 0)
+	s.wantErrors()
 }

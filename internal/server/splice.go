@@ -28,12 +28,8 @@ type splicer struct {
 
 // newSplicer returns nil where the kernel cannot splice.
 func newSplicer(w *response, pipe syscall.RawConn) *splicer {
-	sc, ok := w.req.conn.nc.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	socket, err := sc.SyscallConn()
-	if err != nil {
+	socket := w.req.conn.socket.rc
+	if socket == nil {
 		return nil
 	}
 	return &splicer{pipe: pipe, socket: socket}
@@ -98,7 +94,7 @@ func (c *conn) spliceRecord(s *splicer, r *request, n int) error {
 		moved, err := s.move(n)
 		n -= moved
 		c.server.sent.Add(int64(moved))
-		if err != nil && !r.mayWriteOn(moved, err) {
+		if err != nil && !c.mayWriteOn(r, moved, err) {
 			return c.lose(err)
 		}
 	}
