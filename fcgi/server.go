@@ -31,12 +31,10 @@ const (
 // abandonAfter is how long Serve waits, at last, for handlers that do not return.
 const abandonAfter = time.Second
 
-// A Server answers FastCGI requests with a [HandlerFunc], several at once on one
-// connection if the web server likes. A goroutine may answer one request after the
-// other, so a handler that locks it to its thread has to unlock it. It takes
-// bodies as fast as they come and holds what a handler has not read yet, first in
-// memory, then in an unlinked temporary file, so that no request waits for
-// another.
+// A Server answers FastCGI requests with a [HandlerFunc], several at once, on one
+// connection too if the web server likes. It takes bodies as fast as they come and
+// holds what a handler has not read yet, first in memory, then in an unlinked
+// temporary file, so that no request waits for another.
 //
 // Only Handler has to be set. Of the other fields, 0 is the default that is
 // named, and a negative value is no limit at all, if nothing else is said. They

@@ -119,7 +119,7 @@ func (c *conn) expire(now time.Time) error {
 	if t := c.server.settings.Load().Limits.ReadTimeout; t > 0 && !c.partial.IsZero() && now.Sub(c.partial) >= t {
 		return errStalled
 	}
-	if t := c.idleTimeout(); t > 0 {
+	if t := c.idleTimeout(); t > 0 && (c.partial.IsZero() || c.excess) { // a record that comes may begin a request
 		if since, idle := c.idleSince(); idle && now.Sub(since) >= t {
 			return errIdle
 		}

@@ -182,6 +182,33 @@ func TestIdleTimeout(t *testing.T) {
 	})
 }
 
+// A connection is not idle while a record comes: it may be the beginning of a request.
+func TestNotIdleInARecord(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(hello)
+		settings.Limits.IdleTimeout = 10 * time.Second
+		s := serve(t, settings)
+		p := s.dial()
+		p.send(get(1, true))
+		p.wantAnswer(1, helloAnswer, 0)
+		time.Sleep(9 * time.Second)
+		p.send(begin(1, true)[:3])
+		time.Sleep(2 * time.Second)
+		p.send(begin(1, true)[3:], params(1), part(1, ""))
+		p.wantAnswer(1, helloAnswer, 0)
+		began := time.Now()
+		p.wantClosed()
+		took(t, began, 10*time.Second)
+
+		p = s.dial()
+		began = time.Now()
+		p.send(begin(1, true)[:3])
+		p.wantClosed()
+		took(t, began, settings.Limits.ReadTimeout)
+		s.wantErrors("stalled")
+	})
+}
+
 // GET_VALUES is no request: it keeps no connection.
 func TestValuesDoNotKeepAConnection(t *testing.T) {
 	bubble(t, func(t *testing.T) {
