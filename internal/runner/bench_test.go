@@ -111,41 +111,67 @@ func BenchmarkHello(b *testing.B) {
 	})
 }
 
+// helloGet and helloPost are params as they come from nginx.
+var helloGet, helloPost = receivedParams("GET"), receivedParams("POST")
+
+func receivedParams(method string) protocol.Params {
+	pairs := nginxParams("/srv/hello.php")
+	pairs.Set("REQUEST_METHOD", method)
+	received, err := protocol.ParseParams(string(pairs.Append(nil)))
+	if err != nil {
+		panic(err)
+	}
+	return received
+}
+
+// askHello asks for a page as nginx does, of a pool that answers as soon as it can.
+func askHello(tb testing.TB, p *pool, stdin io.Reader) {
+	out := counting{}
+	req := protocol.Request{Role: protocol.RoleResponder, Params: helloGet, Stdin: stdin, Stdout: &out}
+	if stdin != nil {
+		req.Params = helloPost
+	}
+	if status, err := p.Run(background, &req); status != 0 || err != nil || out.n == 0 {
+		tb.Errorf("Run returned %d, %v; %d bytes", status, err, out.n)
+	}
+}
+
+// The steady state of a worker's request stays as lean as it is.
+func TestAllocationsOfAWorker(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates too")
+	}
+	p := workers(t, func(o *runner.WorkerOptions) { o.Max = 1 })
+	askHello(t, p, nil)
+	for body, most := range map[string]float64{"": 6, "a=b": 13} {
+		got := testing.AllocsPerRun(100, func() {
+			if body == "" {
+				askHello(t, p, nil)
+			} else {
+				askHello(t, p, whole(body))
+			}
+		})
+		if got > most {
+			t.Errorf("body %q: %v allocations, want %v at most", body, got, most)
+		}
+	}
+}
+
 // BenchmarkWorkers asks persistent workers, which answer as soon as they can.
 func BenchmarkWorkers(b *testing.B) {
-	pairs := nginxParams("/srv/hello.php")
-	get, err := protocol.ParseParams(string(pairs.Append(nil))) // as they come
-	if err != nil {
-		b.Fatal(err)
-	}
-	pairs.Set("REQUEST_METHOD", "POST")
-	post, err := protocol.ParseParams(string(pairs.Append(nil)))
-	if err != nil {
-		b.Fatal(err)
-	}
-	ask := func(b *testing.B, p *pool, stdin io.Reader) {
-		out := counting{}
-		req := protocol.Request{Role: protocol.RoleResponder, Params: get, Stdin: stdin, Stdout: &out}
-		if stdin != nil {
-			req.Params = post
-		}
-		if status, err := p.Run(background, &req); status != 0 || err != nil || out.n == 0 {
-			b.Errorf("Run returned %d, %v; %d bytes", status, err, out.n)
-		}
-	}
 	some := func(o *runner.WorkerOptions) { o.Max = 4 }
 	b.Run("get", func(b *testing.B) {
 		p := workers(b, some)
 		b.ReportAllocs()
 		for b.Loop() {
-			ask(b, p, nil)
+			askHello(b, p, nil)
 		}
 	})
 	b.Run("post", func(b *testing.B) {
 		p := workers(b, some)
 		b.ReportAllocs()
 		for b.Loop() {
-			ask(b, p, whole("a=b"))
+			askHello(b, p, whole("a=b"))
 		}
 	})
 	b.Run("upload", func(b *testing.B) {
@@ -153,7 +179,7 @@ func BenchmarkWorkers(b *testing.B) {
 		text := strings.Repeat("x", 1<<20)
 		b.SetBytes(int64(len(text)))
 		for b.Loop() {
-			ask(b, p, strings.NewReader(text))
+			askHello(b, p, strings.NewReader(text))
 		}
 	})
 	b.Run("parallel", func(b *testing.B) {
@@ -161,7 +187,7 @@ func BenchmarkWorkers(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				ask(b, p, nil)
+				askHello(b, p, nil)
 			}
 		})
 	})
@@ -170,7 +196,7 @@ func BenchmarkWorkers(b *testing.B) {
 		p.await("all idle", func(s runner.WorkersSnapshot) bool { return s.Idle == 200 })
 		b.ReportAllocs()
 		for b.Loop() {
-			ask(b, p, nil)
+			askHello(b, p, nil)
 		}
 	})
 }
