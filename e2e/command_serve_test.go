@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -353,5 +354,27 @@ func TestServeAdminUnix(t *testing.T) {
 	}
 	if _, err := os.Lstat(dir + "/admin"); err == nil {
 		t.Error("the admin socket is left")
+	}
+}
+
+// The kernel has room for the daemon's descriptors before they are needed.
+func TestDescriptorsAreReserved(t *testing.T) {
+	d := serve(t, folder(t), "  - {name: f, listen: \"tcp:127.0.0.1:0\", function: {}}\n")
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.process.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(status), "FDSize:")
+	line, _, _ := strings.Cut(after, "\n")
+	size, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if want := min(16<<10, limit.Max); uint64(size) < want {
+		t.Errorf("there is room for %d descriptors, want %d", size, want)
 	}
 }

@@ -71,9 +71,33 @@ func (s *signals) release() {
 // load, for a tenth of the CPU time.
 const ballastSize = 16 << 20
 
+// descriptors is how many the kernel is to have room for from the start.
+const descriptors = 16 << 10
+
+// reserveDescriptors enlarges the kernel's table of this process's descriptors, which
+// never shrinks. It grows by doubling, and when there are threads everybody who opens
+// something waits each time for all CPUs (synchronize_rcu): a few dozen milliseconds,
+// a thread for each who waits. Without it all works as well.
+func reserveDescriptors() {
+	highest := descriptors - 1
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur <= uint64(highest) {
+		highest = int(limit.Cur) - 1
+	}
+	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(null)
+	if fd, err := unix.FcntlInt(uintptr(null), unix.F_DUPFD_CLOEXEC, highest); err == nil {
+		unix.Close(fd)
+	}
+}
+
 // serve runs the daemon until a signal stops it.
 func serve(file string, functions functions, load func() (*config.Config, error)) error {
 	defer runtime.KeepAlive(make([]byte, ballastSize))
+	reserveDescriptors()
 	signals := catchSignals()
 	defer signals.release()
 
