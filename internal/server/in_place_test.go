@@ -100,6 +100,18 @@ func readLoop(t *testing.T) string {
 	return loops[0]
 }
 
+// wantRest lets the time pass after which another goroutine is the read loop.
+func wantRest(t *testing.T) {
+	t.Helper()
+	synctest.Wait()
+	before := readLoop(t)
+	time.Sleep(restAfter + time.Millisecond)
+	synctest.Wait()
+	if readLoop(t) == before {
+		t.Error("no other goroutine has taken the connection over")
+	}
+}
+
 // A Runner that ends its goroutine does not end the connection's reading with it.
 func TestGoexitInPlace(t *testing.T) {
 	for _, slow := range []time.Duration{0, time.Minute} {
@@ -136,13 +148,7 @@ func TestRestAfterARequestInPlace(t *testing.T) {
 			for range 3 {
 				p.send(get(1, true))
 				p.wantAnswer(1, helloAnswer, 0)
-				synctest.Wait()
-				before := readLoop(t)
-				time.Sleep(restAfter + time.Millisecond)
-				synctest.Wait()
-				if readLoop(t) == before {
-					t.Error("no other goroutine has taken the connection over")
-				}
+				wantRest(t)
 			}
 			p.nc.Close()
 			synctest.Wait()
@@ -161,13 +167,7 @@ func TestRestInARecord(t *testing.T) {
 			p.send(get(1, true))
 			p.wantAnswer(1, helloAnswer, 0)
 			p.send(begin(1, true)[:5])
-			synctest.Wait()
-			before := readLoop(t)
-			time.Sleep(restAfter + time.Millisecond)
-			synctest.Wait()
-			if readLoop(t) == before {
-				t.Error("no other goroutine has taken the connection over")
-			}
+			wantRest(t)
 		}
 		half()
 		p.send(begin(1, true)[5:], params(1), part(1, ""))
