@@ -43,6 +43,7 @@ func TestShutdownOfIdleConnections(t *testing.T) {
 		never, kept := s.dial(), s.dial()
 		kept.send(get(1, true))
 		kept.wantAnswer(1, helloAnswer, 0)
+		synctest.Wait() // the client has its answer before the connection is idle
 		s.stop()
 		kept.wantClosed()
 		s.wantServed(lastCallTime)
