@@ -112,6 +112,7 @@ func TestClientGoneInEachStage(t *testing.T) {
 					t.Errorf("result is %+v", r)
 				}
 				s.wantErrors()
+				synctest.Wait() // a request is reported before it is taken off
 				if n := len(s.Requests()); n != 0 && st.name != "queued" {
 					t.Errorf("%d requests are open", n)
 				}
