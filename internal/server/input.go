@@ -96,14 +96,13 @@ func (p *inputPipe) spliceFile(file *os.File, from int64, n int) (moved int, err
 	var serr error
 	err = p.rc.Write(func(to uintptr) bool {
 		cerr := frc.Control(func(file uintptr) {
-			var k int64
 			for {
-				k, serr = unix.Splice(int(file), &from, int(to), nil, n, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-				if serr != unix.EINTR {
-					break
+				k, err := unix.Splice(int(file), &from, int(to), nil, n, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+				if err != unix.EINTR {
+					moved, serr = int(max(0, k)), err
+					return
 				}
 			}
-			moved = int(max(0, k))
 		})
 		if cerr != nil {
 			serr = cerr

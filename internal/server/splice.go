@@ -107,14 +107,14 @@ func (s *splicer) move(n int) (moved int, err error) {
 	err = s.socket.Write(func(to uintptr) bool {
 		s.pipe.Control(func(from uintptr) {
 			for moved < n && serr == nil {
-				var k int64
-				k, serr = unix.Splice(int(from), nil, int(to), nil, n-moved, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+				k, err := unix.Splice(int(from), nil, int(to), nil, n-moved, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
 				switch {
-				case serr == unix.EINTR:
-					serr = nil
-				case serr == nil && k == 0:
+				case err == unix.EINTR:
+				case err != nil:
+					serr = err
+				case k == 0:
 					serr = io.ErrUnexpectedEOF // somebody else reads the pipe
-				case serr == nil:
+				default:
 					moved += int(k)
 				}
 			}
