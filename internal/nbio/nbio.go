@@ -1,5 +1,6 @@
-// Package nbio reads from descriptors in the runtime's poller without holding a
-// buffer while there is nothing to read, so that waiting costs no memory.
+// Package nbio reads from and writes to descriptors in the runtime's poller at less
+// cost than package net: waiting takes no memory, and what returns at once is no
+// system call to the runtime's scheduler.
 package nbio
 
 import (
@@ -17,12 +18,7 @@ func Read(rc syscall.RawConn, get func() []byte, put func()) (n int, err error) 
 	err = rc.Read(func(fd uintptr) bool {
 		p := get()
 		got = true
-		for {
-			n, rerr = syscall.Read(int(fd), p)
-			if rerr != syscall.EINTR {
-				break
-			}
-		}
+		n, rerr = TryRead(fd, p)
 		if rerr == syscall.EAGAIN {
 			put()
 			got = false

@@ -128,7 +128,7 @@ func (x *exchange) send(ctx context.Context) error {
 	defer out.free()
 	head := protocol.AppendBegin(out.b[:0], x.id, protocol.Begin{Role: x.req.Role, Keep: true})
 	if x.careful {
-		if _, err := x.seat.conn.Write(head); err != nil {
+		if _, err := x.seat.write(head); err != nil {
 			return errClosed
 		}
 		x.seat.claim()
@@ -147,7 +147,7 @@ func (x *exchange) send(ctx context.Context) error {
 		head = appendInput(head, x.id, whole)
 	}
 	out.b = head
-	n, err := x.seat.conn.Write(head)
+	n, err := x.seat.write(head)
 	x.begun = n > 0
 	x.seat.claim()
 	if err != nil {

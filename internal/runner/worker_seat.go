@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fcgid/fcgid/internal/nbio"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -32,7 +33,8 @@ type seat struct {
 	reader *protocol.Reader
 
 	// Used by who has the place.
-	lastID uint16           // of the requests on conn
+	lastID uint16 // of the requests on conn
+	writer nbio.Writer
 	look   func(fd uintptr) // peeks at conn; made once for it, since it takes memory
 	looked error            // what look has found
 }
@@ -64,9 +66,11 @@ func (s *seat) connect(ctx context.Context) error {
 		return errWorkerGone
 	}
 	s.conn, s.raw, s.reader, s.fresh = conn, nil, protocol.NewReader(conn), true
-	s.look = func(fd uintptr) { s.looked = peek(int(fd)) }
+	s.look = func(fd uintptr) { s.looked = peek(fd) }
 	if sc, ok := conn.(syscall.Conn); ok {
-		s.raw, _ = sc.SyscallConn()
+		if raw, err := sc.SyscallConn(); err == nil {
+			s.raw, s.reader = raw, protocol.NewReader(nbio.NewReader(raw))
+		}
 	}
 	return nil
 }
@@ -82,6 +86,16 @@ func isRefused(err error) bool {
 type unreachableError struct{ error }
 
 var errWorkerGone = errors.New("the worker has exited")
+
+// write writes to the connection.
+func (s *seat) write(b []byte) (int, error) {
+	n := s.writer.Write(s.raw, b)
+	if n == len(b) {
+		return n, nil
+	}
+	m, err := s.conn.Write(b[n:])
+	return n + m, err
+}
 
 // disconnect closes the connection, for who has the place.
 func (s *seat) disconnect() {
@@ -128,15 +142,11 @@ func (s *seat) check() error {
 }
 
 // peek looks whether there is something to read.
-func peek(fd int) error {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	if n, err := unix.Poll(p, 0); n == 0 || err != nil {
-		return nil
-	}
+func peek(fd uintptr) error {
 	var b [1]byte
-	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	n, err := nbio.TryPeek(fd, b[:])
 	switch {
-	case err == unix.EAGAIN || err == unix.EINTR:
+	case err == unix.EAGAIN:
 		return nil
 	case err != nil || n == 0:
 		return errClosed
@@ -159,7 +169,7 @@ func (s *seat) awaitNotice(ctx context.Context) (noticed bool, err error) {
 	s.conn.SetWriteDeadline(time.Now().Add(noticeTime))
 	state := error(nil)
 	err = s.raw.Write(func(fd uintptr) bool {
-		if state = peek(int(fd)); state != nil {
+		if state = peek(fd); state != nil {
 			return true
 		}
 		return !hasQueued(int(fd))

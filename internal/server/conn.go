@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/fcgid/fcgid/internal/nbio"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -74,7 +75,7 @@ type conn struct {
 	paramsHeld atomic.Int64 // bytes of the PARAMS of live requests, as parsed
 
 	wmu     sync.Mutex              // held while writing to nc
-	output  socketWriter            // guarded by wmu
+	output  nbio.Writer             // guarded by wmu
 	writing atomic.Pointer[request] // whose records are being written
 }
 
@@ -496,7 +497,7 @@ func (c *conn) writeLocked(r *request, b []byte) error {
 	if c.lost.Load() {
 		return ErrClientGone
 	}
-	n := c.output.write(c.socket.rc, b)
+	n := c.output.Write(c.socket.rc, b)
 	c.server.sent.Add(int64(n))
 	if b = b[n:]; len(b) == 0 {
 		return nil

@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"syscall"
+
+	"github.com/fcgid/fcgid/internal/nbio"
 )
 
 // A readBuffer is what a connection reads to while little comes.
@@ -53,13 +55,8 @@ func descriptor(nc net.Conn) syscall.RawConn {
 
 func (s *socketReader) read(fd uintptr) (done bool) {
 	buf := readBuffers.Get().(*readBuffer)
-	for {
-		s.n, s.err = syscall.Read(int(fd), buf[:])
-		if s.err != syscall.EINTR {
-			break
-		}
-	}
-	if s.n <= 0 {
+	s.n, s.err = nbio.TryRead(fd, buf[:])
+	if s.n == 0 {
 		readBuffers.Put(buf)
 		return s.err != syscall.EAGAIN
 	}
@@ -118,32 +115,4 @@ func (cr *connReader) splice(b *body, n int) (moved int, err error) {
 	s.body = nil
 	cr.noteHeard(s.moved)
 	return s.moved, err
-}
-
-// A socketWriter writes what a socket takes at once: then no deadline need be set,
-// which costs more than a small write.
-type socketWriter struct {
-	try func(fd uintptr) // of rc.Control; made once, since it takes memory
-	b   []byte           // what try is to write
-	n   int              // bytes of it that try has written
-}
-
-// write returns how much of b was written, and of errors nothing: who writes the
-// rest finds out. It writes nothing where rc is nil.
-func (w *socketWriter) write(rc syscall.RawConn, b []byte) int {
-	if rc == nil || len(b) == 0 {
-		return 0
-	}
-	if w.try == nil {
-		w.try = w.tryWrite
-	}
-	w.b, w.n = b, 0
-	rc.Control(w.try)
-	w.b = nil
-	return w.n
-}
-
-func (w *socketWriter) tryWrite(fd uintptr) {
-	n, _ := syscall.Write(int(fd), w.b)
-	w.n = max(n, 0)
 }

@@ -1,0 +1,5 @@
+//go:build race
+
+package nbio_test
+
+const raceEnabled = true
