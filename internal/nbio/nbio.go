@@ -1,6 +1,6 @@
 // Package nbio reads from and writes to descriptors in the runtime's poller at less
-// cost than package net: waiting takes no memory, and what returns at once is no
-// system call to the runtime's scheduler.
+// cost than package net: waiting takes no memory, and what returns at once from a
+// socket is no system call to the runtime's scheduler.
 package nbio
 
 import (
@@ -18,7 +18,7 @@ func Read(rc syscall.RawConn, get func() []byte, put func()) (n int, err error) 
 	err = rc.Read(func(fd uintptr) bool {
 		p := get()
 		got = true
-		n, rerr = TryRead(fd, p)
+		n, rerr = ReadPipe(fd, p)
 		if rerr == syscall.EAGAIN {
 			put()
 			got = false
@@ -38,4 +38,16 @@ func Read(rc syscall.RawConn, get func() []byte, put func()) (n int, err error) 
 		return 0, io.EOF
 	}
 	return n, nil
+}
+
+// ReadPipe is TryRead of a pipe, of which the scheduler is told: it may take long,
+// and for ever if the program wants that. The kernel locks a pipe for who writes to
+// it until it has copied what is written, and that may first have to be fetched from
+// a disk, or by a process (userfaultfd(2)).
+func ReadPipe(fd uintptr, p []byte) (n int, err error) {
+	for {
+		if n, err = syscall.Read(int(fd), p); err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
 }

@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// A Reader reads from a descriptor in the runtime's poller with TryRead. It serves
+// A Reader reads from a socket in the runtime's poller with TryRead. It serves
 // one goroutine at a time.
 type Reader struct {
 	rc  syscall.RawConn
@@ -39,7 +39,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return r.n, r.err
 }
 
-// A Writer writes what a descriptor takes at once: then no deadline need be set,
+// A Writer writes what a socket takes at once: then no deadline need be set,
 // which costs more than a small write. The zero value is ready for use, by one
 // goroutine at a time.
 type Writer struct {

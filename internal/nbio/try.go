@@ -2,8 +2,9 @@ package nbio
 
 import "syscall"
 
-// TryRead reads what there is from a descriptor that does not block. It returns 0
-// without an error at the end, and EAGAIN when there is nothing yet.
+// TryRead reads what there is from a socket that does not block. It returns 0
+// without an error at the end, and EAGAIN when there is nothing yet. It is not for a
+// pipe: see ReadPipe.
 //
 // The runtime's scheduler is not told of the system call. It takes the processor
 // away from a thread that is in one for 20 µs, which on a busy machine is so
@@ -27,7 +28,7 @@ func TryWrite(fd uintptr, p []byte) (n int, err error) {
 	}
 }
 
-// TryPeek is TryRead of a socket that leaves in it what is read.
+// TryPeek is TryRead that leaves in the socket what is read.
 func TryPeek(fd uintptr, p []byte) (n int, err error) {
 	for {
 		if n, err = peek(fd, p); err != syscall.EINTR {

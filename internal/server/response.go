@@ -277,7 +277,7 @@ func (w *response) readFromConn(rc syscall.RawConn) (total int64, err error) {
 func readMore(rc syscall.RawConn, p []byte, n int) (total int, last bool) {
 	err := rc.Control(func(fd uintptr) {
 		for n < len(p) {
-			k, err := nbio.TryRead(fd, p[n:])
+			k, err := nbio.ReadPipe(fd, p[n:])
 			last = err == nil && k == 0
 			if k == 0 {
 				return

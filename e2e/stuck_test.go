@@ -1,0 +1,61 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Programs that hold a lock of the kernel's, of their pipe, hold up nobody but who
+// reads that pipe, and them only until they are killed. The daemon is built as users
+// build it: the race detector's build makes other system calls.
+func TestStuckPrograms(t *testing.T) {
+	t.Parallel()
+	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
+	if errno != 0 {
+		t.Skipf("userfaultfd: %v", errno)
+	}
+	unix.Close(int(fd))
+	s := &site{t: t, dir: folder(t), network: "unix"}
+	stock := filepath.Join(s.dir, "fcgid")
+	run(t, exec.Command("go", "build", "-o", stock, "../cmd/fcgid"))
+	stuck := filepath.Join(s.dir, "stuck")
+	run(t, exec.Command("go", "build", "-o", stuck, "./testdata/stuck"))
+
+	s.address = s.dir + "/functions"
+	pools := s.pool("functions", "function: {}")
+	s.address = s.dir + "/s"
+	pools += s.pool("cgi", "timeout: 2s, process: {root: [DIR], kill_grace: 1s}")
+	s.daemon = serveProgram(t, stock, s.dir, pools)
+
+	const programs = 4 // more than threads of the runtime's that run Go, on two CPUs
+	var answers []<-chan answer
+	for range programs {
+		answers = append(answers, s.askLater(t.Context(), stuck))
+	}
+	await(t, "the programs to have written", func() bool {
+		return s.metric(t, `fcgid_process_starts_total{pool="cgi"}`) == "4"
+	})
+	for _, c := range answers {
+		for waiting := true; waiting; {
+			began := time.Now()
+			res, body := ask(t, "unix", s.dir+"/functions", function("fcgid.ping"))
+			if took := time.Since(began); res.AppStatus != 0 || took > 10*time.Second {
+				t.Fatalf("a function has answered %q after %v", body, took)
+			}
+			select {
+			case a := <-c:
+				waiting = false
+				if a.AppStatus != 408 || a.err != nil {
+					t.Errorf("a stuck program's answer is %+v", a)
+				}
+			default:
+			}
+		}
+	}
+}
