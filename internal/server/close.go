@@ -2,6 +2,7 @@ package server
 
 import (
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -75,10 +76,15 @@ func (c *conn) stopReadingAt(when *atomic.Int64, d time.Duration) {
 
 // hasInput reports whether the client has sent something that was not read.
 func (c *conn) hasInput() bool {
-	if c.socket.rc == nil {
+	sc, ok := c.nc.(syscall.Conn) // also one that embeds a socket
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
 		return false
 	}
 	n := 0
-	c.socket.rc.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
 	return n > 0
 }

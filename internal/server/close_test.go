@@ -9,7 +9,7 @@ import (
 // A kept connection is closed by a drain, but not when its next request has
 // arrived and was not read: its client cannot know that it has to go elsewhere.
 func TestDrainLooksForARequestThatHasArrived(t *testing.T) {
-	for _, network := range []string{"unix", "tcp"} {
+	for _, network := range []string{"unix", "tcp", "embedded"} {
 		for _, arrived := range []bool{false, true} {
 			client, accepted := connected(t, network)
 			c := newConn(New(testSettings(hello), Options{}), accepted, nil)
@@ -30,24 +30,30 @@ func TestDrainLooksForARequestThatHasArrived(t *testing.T) {
 	}
 }
 
+// An embedding has a socket's methods, but is another type.
+type embedding struct{ *net.TCPConn }
+
 // connected is a connection from both sides.
 func connected(t *testing.T, network string) (client, accepted net.Conn) {
 	t.Helper()
-	address := "127.0.0.1:0"
+	transport, address := "tcp", "127.0.0.1:0"
 	if network == "unix" {
-		address = filepath.Join(t.TempDir(), "s")
+		transport, address = network, filepath.Join(t.TempDir(), "s")
 	}
-	l, err := net.Listen(network, address)
+	l, err := net.Listen(transport, address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if client, err = net.Dial(network, l.Addr().String()); err != nil {
+	if client, err = net.Dial(transport, l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	if accepted, err = l.Accept(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close(); accepted.Close() })
+	if network == "embedded" {
+		accepted = embedding{accepted.(*net.TCPConn)}
+	}
 	return client, accepted
 }
