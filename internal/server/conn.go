@@ -120,7 +120,7 @@ func (c *conn) serve() {
 func (c *conn) readRecords() error {
 	for {
 		rec, err := c.next()
-		if c.isTimeout(err) {
+		if c.isTimeout(err) && c.isLate() {
 			if err = c.expire(time.Now()); err == nil {
 				continue
 			}

@@ -95,6 +95,16 @@ func (c *conn) due() time.Time {
 	return d
 }
 
+// isLate reports whether a deadline that was set on nc may be over. If not, a timeout
+// is one of the connection's own, and its end: TCP's keepalive has such.
+func (c *conn) isLate() bool {
+	switch {
+	case c.lastCall.Load() != 0, c.lingering.Load() != 0: // it ends soon in any case
+		return true
+	}
+	return !c.deadline.IsZero() && !time.Now().Before(c.deadline)
+}
+
 // passed is a deadline that is not the next one, whatever that is.
 var passed = time.Unix(0, 1)
 

@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -291,4 +293,35 @@ func TestStrangeTimeout(t *testing.T) {
 		took(t, began, time.Second)
 		s.wantErrors()
 	})
+}
+
+// A deadConn is one that TCP's keepalive has given up: so says each read from now on.
+type deadConn struct{ net.Conn }
+
+func (deadConn) Read([]byte) (int, error) {
+	return 0, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ETIMEDOUT)}
+}
+
+// A timeout of the connection's own is its end.
+func TestTimeoutOfTheConnection(t *testing.T) {
+	certificate()
+	for name, wrap := range map[string]func(net.Conn) net.Conn{
+		"plain": func(nc net.Conn) net.Conn { return deadConn{nc} },
+		"TLS": func(nc net.Conn) net.Conn {
+			return tls.Server(deadConn{nc}, &tls.Config{Certificates: []tls.Certificate{certificate()}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := serve(t, testSettings(hello))
+				near, far := net.Pipe()
+				defer near.Close()
+				s.l.(*pipeListener).conns <- wrap(far)
+				synctest.Wait()
+				if got := s.Snapshot().Connections; got != 0 {
+					t.Errorf("%d connections are left", got)
+				}
+			})
+		})
+	}
 }
