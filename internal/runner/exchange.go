@@ -141,6 +141,9 @@ func (x *exchange) send(ctx context.Context) error {
 		}
 		head = head[:0]
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	head = x.pool.appendParams(head, x.id, &x.req.Params)
 	whole, inline := inlineInput(x.req)
 	if inline {

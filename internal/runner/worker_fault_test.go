@@ -100,15 +100,13 @@ func testKilledWorkers(t *testing.T, concurrency int) {
 	p := workers(t, func(o *workerOptions) {
 		o.Scale, o.Max, o.MinSpare, o.Concurrency = runner.ScaleDynamic, 6, 2, concurrency
 	})
-	end := make(chan struct{})
+	// Nobody is killed later: a pool that has only one worker left, since those that
+	// it started have died, would not get any further.
+	until := time.Now().Add(2 * time.Second)
 	var killer sync.WaitGroup
 	killer.Go(func() {
-		for {
-			select {
-			case <-end:
-				return
-			case <-time.After(50 * time.Millisecond):
-			}
+		for time.Now().Before(until) {
+			<-time.After(50 * time.Millisecond)
 			if all := p.Snapshot().Workers; len(all) > 0 {
 				if w := all[rand.Intn(len(all))]; w.PID != 0 && w.State != "stopping" {
 					syscall.Kill(w.PID, syscall.SIGKILL)
@@ -117,7 +115,6 @@ func testKilledWorkers(t *testing.T, concurrency int) {
 		}
 	})
 	var lost atomic.Int64
-	until := time.Now().Add(2 * time.Second)
 	p.load(1_000_000, func(i int) {
 		if time.Now().After(until) {
 			return
@@ -138,7 +135,6 @@ func testKilledWorkers(t *testing.T, concurrency int) {
 			t.Errorf("request %d was not repeated: %v", i, err)
 		}
 	})
-	close(end)
 	killer.Wait()
 	if p.exitsOf("crash") == 0 {
 		t.Error("nobody was killed")
@@ -339,6 +335,19 @@ func TestLostAnswers(t *testing.T) {
 		t.Errorf("error is %v after %d starts", err, started)
 	}
 	p.await("two idle", func(s snapshot) bool { return s.Idle == 2 && s.Starts == before+2 })
+}
+
+// A request that nobody wants any more, just before it is sent, is not sent: the
+// worker would have to be replaced if it could not end it.
+func TestCanceledBeforeItIsSent(t *testing.T) {
+	p := workers(t)
+	pid, _ := p.ask(background, "pid")
+	ctx, cancel := context.WithCancel(background)
+	_, err := p.ask(ctx, "exit 1", func(r *protocol.Request) { r.Started = func(int, string) { cancel() } })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v", err)
+	}
+	p.want("pid", pid)
 }
 
 // What may be repeated: nothing was delivered, the method is safe, and the body

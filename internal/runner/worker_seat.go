@@ -35,7 +35,7 @@ type seat struct {
 	// Used by who has the place.
 	lastID uint16 // of the requests on conn
 	writer nbio.Writer
-	look   func(fd uintptr) // peeks at conn; made once for it, since it takes memory
+	look   func(fd uintptr) // peeks at conn; made once, since it takes memory
 	looked error            // what look has found
 }
 
@@ -66,7 +66,9 @@ func (s *seat) connect(ctx context.Context) error {
 		return errWorkerGone
 	}
 	s.conn, s.raw, s.reader, s.fresh = conn, nil, protocol.NewReader(conn), true
-	s.look = func(fd uintptr) { s.looked = peek(fd) }
+	if s.look == nil {
+		s.look = func(fd uintptr) { s.looked = peek(fd) }
+	}
 	if sc, ok := conn.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			s.raw, s.reader = raw, protocol.NewReader(nbio.NewReader(raw))
