@@ -36,8 +36,9 @@ var (
 // req.Stdin and writes a CGI response to req.Stdout, a header such as
 // "Content-Type: text/plain", a blank line and a body. It is called from many
 // goroutines at once, and uses nothing of req once it has returned. Its goroutine
-// may go on to other requests: what belongs to a thread (runtime.LockOSThread) is
-// changed in a goroutine that the handler starts, or put back.
+// may go on to other requests: what belongs to a goroutine or its thread
+// (runtime.LockOSThread, pprof.SetGoroutineLabels) is changed in one that the handler
+// starts, or put back.
 //
 // The appStatus is what a program's exit status is, 0 when all went well. Web
 // servers look at the answer alone. An error is logged, and if nothing has left

@@ -144,16 +144,6 @@ func TestParamsStraddleRecords(t *testing.T) {
 	}
 }
 
-// ParseParams copies: its input is the Reader's, and gone with the next record.
-func TestParseParamsCopies(t *testing.T) {
-	wire := h("01 01 6e 76")
-	p, err := protocol.ParseParams(string(wire))
-	wantEqual(t, "error", err, nil)
-	clear(wire)
-	wantEqual(t, "pairs", pairsOf(&p), []pair{{"n", "v"}})
-	wantBytes(t, "raw", p.Append(nil), h("01 01 6e 76"))
-}
-
 func TestParamsZero(t *testing.T) {
 	var p protocol.Params
 	wantEqual(t, "length", p.Len(), 0)

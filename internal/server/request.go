@@ -126,7 +126,7 @@ func (r *request) endParams() {
 		r.conn.server.protocolError(kindParams)
 		r.refusal = refuse(400, fmt.Errorf("PARAMS: %w", err))
 	}
-	r.holdParams(r.params.Len())
+	r.holdParams(r.params.Cap())
 	r.params.Reset()
 	r.came = r.req.Params
 	r.known.Store(&r.came)
