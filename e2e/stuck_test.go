@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -38,8 +39,8 @@ func TestStuckPrograms(t *testing.T) {
 	for range programs {
 		answers = append(answers, s.askLater(t.Context(), stuck))
 	}
-	await(t, "the programs to have written", func() bool {
-		return s.metric(t, `fcgid_process_starts_total{pool="cgi"}`) == "4"
+	await(t, "the programs to start", func() bool {
+		return s.metric(t, `fcgid_process_starts_total{pool="cgi"}`) == fmt.Sprint(programs)
 	})
 	for _, c := range answers {
 		for waiting := true; waiting; {

@@ -98,9 +98,8 @@ func (c *conn) due() time.Time {
 // isLate reports whether a deadline that was set on nc may be over. If not, a timeout
 // is one of the connection's own, and its end: TCP's keepalive has such.
 func (c *conn) isLate() bool {
-	switch {
-	case c.lastCall.Load() != 0, c.lingering.Load() != 0: // it ends soon in any case
-		return true
+	if c.lastCall.Load() != 0 || c.lingering.Load() != 0 {
+		return true // it ends soon in any case
 	}
 	return !c.deadline.IsZero() && !time.Now().Before(c.deadline)
 }
