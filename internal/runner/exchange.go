@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -144,7 +145,7 @@ func (x *exchange) send(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	head = x.pool.appendParams(head, x.id, &x.req.Params)
+	head = protocol.AppendParams(head, x.id, cgi.WorkerParams(&x.req.Params, x.pool.software))
 	whole, inline := inlineInput(x.req)
 	if inline {
 		head = appendInput(head, x.id, whole)
@@ -323,7 +324,7 @@ type requestStderr struct {
 	x      *exchange
 	to     string
 	log    *zap.Logger
-	cutter lineCutter
+	cutter cgi.LineCutter
 }
 
 func (p *Workers) newRequestStderr(x *exchange) *requestStderr {
@@ -338,7 +339,7 @@ func (r *requestStderr) write(b []byte) {
 		r.x.req.Stderr.Write(b)
 	}
 	if r.to != StderrClient {
-		r.cutter.add(b, r.emit)
+		r.cutter.Add(b, r.emit)
 	}
 }
 
@@ -347,4 +348,4 @@ func (r *requestStderr) emit(line string) {
 		zap.String("script", r.x.req.Params.Get("SCRIPT_FILENAME")), zap.Int("pid", r.x.seat.worker.process.pid()))
 }
 
-func (r *requestStderr) flush() { r.cutter.flush(r.emit) }
+func (r *requestStderr) flush() { r.cutter.Flush(r.emit) }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -35,47 +34,6 @@ func appendInput(dst []byte, id uint16, stdin []byte) []byte {
 		stdin = stdin[n:]
 	}
 	return protocol.AppendRecord(dst, protocol.TypeStdin, id, nil)
-}
-
-// appendParams appends the PARAMS stream that a worker is sent: the bytes that
-// came, but for what would steer a program that it starts, what Apache writes
-// before a path, and what RFC 3875, section 4.1, demands and is missing.
-func (p *Workers) appendParams(dst []byte, id uint16, params *protocol.Params) []byte {
-	if !p.mustChange(params) {
-		return protocol.AppendParams(dst, id, params)
-	}
-	var changed protocol.Params
-	for name, value := range params.All() {
-		if steers(name) {
-			continue
-		}
-		if name == "SCRIPT_FILENAME" {
-			value, _ = cutProxy(value)
-		}
-		changed.Add(name, value)
-	}
-	if _, ok := changed.Lookup("GATEWAY_INTERFACE"); !ok {
-		changed.Add("GATEWAY_INTERFACE", "CGI/1.1")
-	}
-	if _, ok := changed.Lookup("SERVER_SOFTWARE"); !ok && p.software != "" {
-		changed.Add("SERVER_SOFTWARE", p.software)
-	}
-	return protocol.AppendParams(dst, id, &changed)
-}
-
-func (p *Workers) mustChange(params *protocol.Params) bool {
-	interfaceSet, softwareSet := false, p.software == ""
-	for name, value := range params.All() {
-		switch {
-		case name == "GATEWAY_INTERFACE":
-			interfaceSet = true
-		case name == "SERVER_SOFTWARE":
-			softwareSet = true
-		case name == "SCRIPT_FILENAME" && strings.HasPrefix(value, "proxy:"), steers(name):
-			return true
-		}
-	}
-	return !interfaceSet || !softwareSet
 }
 
 // An inputSender sends a request's STDIN, and DATA, while its answer is read.

@@ -105,7 +105,7 @@ func TestCannotStart(t *testing.T) {
 func TestWithoutPermission(t *testing.T) {
 	if os.Getuid() != 0 {
 		dir := tempDir(t)
-		write(t, filepath.Join(dir, "closed/a.cgi"), printPaths, 0o755)
+		write(t, filepath.Join(dir, "closed/a.cgi"), "", 0o755)
 		mustDo(t, os.Chmod(filepath.Join(dir, "closed"), 0))
 		defer os.Chmod(filepath.Join(dir, "closed"), 0o700)
 		p := &program{runner.NewProcess(options{}), filepath.Join(dir, "closed/a.cgi")}

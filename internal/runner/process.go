@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -52,8 +53,8 @@ type Hooks struct {
 // server.Runner and is used by many goroutines at once.
 type Process struct {
 	opt   ProcessOptions
-	rules scriptRules
-	fixed []string // of every environment
+	rules cgi.Rules
+	env   cgi.Environment
 }
 
 // NewProcess returns a Process. It starts nothing.
@@ -66,8 +67,8 @@ func NewProcess(opt ProcessOptions) *Process {
 	}
 	return &Process{
 		opt:   opt,
-		rules: scriptRules{opt.Roots, opt.Scripts, opt.Extensions, opt.Interpreters},
-		fixed: fixedEnv(opt.PassEnv, opt.Env),
+		rules: cgi.Rules{Roots: opt.Roots, Scripts: opt.Scripts, Extensions: opt.Extensions, Interpreters: opt.Interpreters},
+		env:   cgi.Environment{Software: opt.Software, Fixed: cgi.FixedEnv(opt.PassEnv, opt.Env)},
 	}
 }
 
@@ -80,17 +81,17 @@ func NewProcess(opt ProcessOptions) *Process {
 // What a script leaves behind in the background lives on, but holds Run no
 // longer than a moment, even if it has the script's stdout.
 func (p *Process) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
-	s, err := p.rules.find(&req.Params)
+	s, err := p.rules.Find(&req.Params)
 	if err != nil {
 		return 0, err
 	}
-	env, err := p.environment(&req.Params, &s)
+	env, err := p.env.Of(&req.Params, &s)
 	if err != nil {
 		return 0, err
 	}
 	dir := p.opt.Dir
 	if dir == "" {
-		dir = path.Dir(s.path)
+		dir = path.Dir(s.Path)
 	}
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
@@ -100,7 +101,7 @@ func (p *Process) Run(ctx context.Context, req *protocol.Request) (uint32, error
 		input = nil
 	}
 	began := time.Now()
-	c, err := startChild(&command{argv: s.argv, env: env, dir: dir, stdin: req.Stdin != nil, input: input})
+	c, err := startChild(&command{argv: s.Argv, env: env, dir: dir, stdin: req.Stdin != nil, input: input})
 	if err != nil {
 		return 0, cannotStart(err)
 	}
@@ -110,9 +111,9 @@ func (p *Process) Run(ctx context.Context, req *protocol.Request) (uint32, error
 		p.opt.Hooks.Started(time.Since(began))
 	}
 	if req.Started != nil {
-		req.Started(c.pid, s.path)
+		req.Started(c.pid, s.Path)
 	}
-	return p.attend(ctx, req, c, s.path)
+	return p.attend(ctx, req, c, s.Path)
 }
 
 // cannotStart is the answer to a program that was not started.
@@ -126,6 +127,9 @@ func cannotStart(err error) error {
 	}
 	return ref
 }
+
+// errTooLarge tells that all strings together are more than execve(2) takes.
+var errTooLarge = errors.New("the environment is larger than the kernel takes")
 
 // patience is how long a program may run before somebody waits for its exit and
 // takes its STDERR. For one that is over by then, its STDOUT is all to wait for.
@@ -171,7 +175,7 @@ func (p *Process) watch(req *protocol.Request, c *child, script string) {
 	c.pumps.Go(func() {
 		errs := lines{process: p, req: req, script: script, child: c}
 		c.copyStderr(&errs)
-		errs.cutter.flush(errs.log)
+		errs.cutter.Flush(errs.log)
 	})
 	c.pumps.Go(func() {
 		c.awaitExit()

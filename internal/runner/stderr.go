@@ -1,19 +1,16 @@
 package runner
 
 import (
-	"bytes"
 	"io"
 	"sync"
 	"syscall"
 
 	"go.uber.org/zap"
 
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/nbio"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
-
-// maxLine is the longest line of a script's STDERR that is logged as one.
-const maxLine = 16 << 10
 
 // lines takes a script's STDERR to the log, line by line, and to the web server.
 type lines struct {
@@ -22,7 +19,7 @@ type lines struct {
 	script  string
 	child   *child
 
-	cutter lineCutter
+	cutter cgi.LineCutter
 }
 
 var stderrBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
@@ -60,7 +57,7 @@ func (l *lines) Write(p []byte) (int, error) {
 		l.req.Stderr.Write(p)
 	}
 	if l.process.opt.Stderr != StderrClient {
-		l.cutter.add(p, l.log)
+		l.cutter.Add(p, l.log)
 	}
 	return len(p), nil
 }
@@ -68,40 +65,4 @@ func (l *lines) Write(p []byte) (int, error) {
 func (l *lines) log(line string) {
 	l.process.opt.Log.Info("script stderr", zap.String("line", line),
 		zap.Uint64("request", l.req.Serial), zap.String("script", l.script), zap.Int("pid", l.child.pid))
-}
-
-// A lineCutter cuts text into lines of at most maxLine bytes.
-type lineCutter struct {
-	partial []byte // a line that has not ended
-}
-
-// add takes a part of the text and calls emit with each line that has ended.
-func (l *lineCutter) add(p []byte, emit func(line string)) {
-	for len(p) > 0 {
-		n := bytes.IndexByte(p, '\n')
-		ended := n >= 0
-		if !ended {
-			n = len(p)
-		}
-		if room := maxLine - len(l.partial); n > room {
-			n, ended = room, false
-		}
-		l.partial = append(l.partial, p[:n]...)
-		p = p[n:]
-		if ended {
-			p = p[1:]
-		}
-		if ended || len(l.partial) == maxLine {
-			l.flush(emit)
-		}
-	}
-}
-
-// flush calls emit with the line that has come. An empty one says nothing.
-func (l *lineCutter) flush(emit func(line string)) {
-	line := bytes.TrimSuffix(l.partial, []byte{'\r'})
-	if len(line) > 0 {
-		emit(string(line))
-	}
-	l.partial = l.partial[:0]
 }

@@ -14,6 +14,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/cgi"
 )
 
 // A workerProcess is a FastCGI program that runs, with the socket that it
@@ -152,7 +154,7 @@ func (w *workerProcess) wait() *workerExit {
 type workerStderr struct {
 	log    *zap.Logger
 	pid    int
-	cutter lineCutter // the pump's
+	cutter cgi.LineCutter // the pump's
 
 	mu   sync.Mutex // guards the field below
 	line string
@@ -160,11 +162,11 @@ type workerStderr struct {
 
 // Write takes a part of STDERR.
 func (s *workerStderr) Write(p []byte) (int, error) {
-	s.cutter.add(p, s.emit)
+	s.cutter.Add(p, s.emit)
 	return len(p), nil
 }
 
-func (s *workerStderr) flush() { s.cutter.flush(s.emit) }
+func (s *workerStderr) flush() { s.cutter.Flush(s.emit) }
 
 func (s *workerStderr) emit(line string) {
 	s.log.Info("worker stderr", zap.String("line", line), zap.Int("pid", s.pid))

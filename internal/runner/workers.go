@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -174,16 +174,9 @@ func NewWorkers(o WorkerOptions) *Workers {
 }
 
 func newWorkerProgram(o *WorkerOptions) *workerProgram {
-	fixed := fixedEnv(o.PassEnv, o.Env)
-	env := environ{index: make(map[string]int, len(fixed)+2)}
-	for _, kv := range fixed {
-		name, value, _ := strings.Cut(kv, "=")
-		env.set(name, value)
-	}
-	env.setMissing("PATH", defaultPath)
 	// php-cgi would end after 500 requests: here MaxRequests says when.
-	env.setMissing("PHP_FCGI_MAX_REQUESTS", "0")
-	return &workerProgram{argv: o.Command, dir: o.Dir, env: env.list, warmUp: o.WarmUp}
+	fixed := append([]string{"PHP_FCGI_MAX_REQUESTS=0"}, cgi.FixedEnv(o.PassEnv, o.Env)...)
+	return &workerProgram{argv: o.Command, dir: o.Dir, env: cgi.WorkerEnvironment(fixed...), warmUp: o.WarmUp}
 }
 
 // isSame reports whether two programs do the same.

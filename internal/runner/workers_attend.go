@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -105,7 +106,7 @@ type warmUpAnswer struct{ start []byte }
 
 // Write takes a part of the response.
 func (a *warmUpAnswer) Write(p []byte) (int, error) {
-	a.start = append(a.start, p[:min(len(p), maxLine-len(a.start))]...)
+	a.start = append(a.start, p[:min(len(p), cgi.MaxLine-len(a.start))]...)
 	return len(p), nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -120,9 +121,9 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 		return v
 	}
 	if err == nil {
-		err = errNoHeader
+		err = cgi.ErrNoHeader
 		if len(r.response.pending) > 0 {
-			err = errHeaderUnfinished
+			err = cgi.ErrHeaderUnfinished
 		}
 	}
 	if appStatus == 0 {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/nbio"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
@@ -65,25 +66,25 @@ func (w *response) writeLocked(p []byte, last bool) (int, error) {
 		w.pending = append(w.pending, p...)
 		all = w.pending
 	}
-	end, next := headerEnd(all, w.scanned)
+	end, next := cgi.HeaderEnd(all, w.scanned)
 	w.scanned = next
 	if end == 0 {
 		if len(w.pending) == 0 {
 			w.pending = append(w.pending, p...)
 		}
-		if len(all) >= maxHeader {
-			return 0, w.failLocked(errHeaderTooLarge)
+		if len(all) >= cgi.MaxHeader {
+			return 0, w.failLocked(cgi.ErrHeaderTooLarge)
 		}
 		return len(p), nil
 	}
-	h, err := parseHeader(all[:end])
+	h, err := cgi.ParseHeader(all[:end])
 	if err != nil {
 		w.pending = slices.Clone(all) // what follows is no header either
 		return 0, w.failLocked(err)
 	}
 	rest := all[end:]
-	w.begun, w.status, w.pending = true, h.status, nil
-	w.held, w.headLen = h.block, len(h.block)
+	w.begun, w.status, w.pending = true, h.Status, nil
+	w.held, w.headLen = h.Block, len(h.Block)
 	return len(p), w.putLocked(rest, last)
 }
 

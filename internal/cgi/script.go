@@ -1,4 +1,4 @@
-package runner
+package cgi
 
 import (
 	"cmp"
@@ -17,39 +17,39 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-// A script is the program that a request names, and what its name says to it.
-type script struct {
-	path     string // as named, without what follows it
-	pathInfo string // what followed it; "" when nothing did
-	argv     []string
+// A Script is the program that a request names, and what its name says to it.
+type Script struct {
+	Path     string   // as named, without what follows it
+	PathInfo string   // what followed it; "" when nothing did
+	Argv     []string // what is to be executed: the file itself, or its interpreter and the file
 }
 
-// scriptRules say which files may run. Symbolic links in roots and scripts are
+// Rules say which files may run. Symbolic links in Roots and Scripts are
 // resolved for each request: one may be turned to another release while we run.
-type scriptRules struct {
-	roots        []string // folders
-	scripts      []string // files; filepath.Match patterns
-	extensions   []string
-	interpreters map[string]string // by extension
+type Rules struct {
+	Roots        []string          // folders that scripts must lie in; empty: anywhere
+	Scripts      []string          // filepath.Match patterns of the files that may run; empty: any
+	Extensions   []string          // that scripts must have; empty: any
+	Interpreters map[string]string // programs that run scripts with an extension, such as ".php"
 }
 
-// find names the script of a request. The error is a *protocol.Refusal.
-func (s *scriptRules) find(params *protocol.Params) (script, error) {
+// Find names the script of a request. The error is a *protocol.Refusal.
+func (s *Rules) Find(params *protocol.Params) (Script, error) {
 	f, pathInfo, err := locate(params)
 	if err != nil {
-		return script{}, err
+		return Script{}, err
 	}
 	if err := s.allowed(&f); err != nil {
-		return script{}, err
+		return Script{}, err
 	}
-	found := script{path: f.name, pathInfo: pathInfo, argv: []string{f.name}}
+	found := Script{Path: f.name, PathInfo: pathInfo, Argv: []string{f.name}}
 	mode := uint32(unix.X_OK)
-	if interpreter := s.interpreters[path.Ext(f.name)]; interpreter != "" {
-		found.argv = []string{interpreter, f.name}
+	if interpreter := s.Interpreters[path.Ext(f.name)]; interpreter != "" {
+		found.Argv = []string{interpreter, f.name}
 		mode = unix.R_OK
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, f.name, mode, unix.AT_EACCESS); err != nil {
-		return script{}, forbidden("%s is not executable: %w", f.name, err)
+		return Script{}, forbidden("%s is not executable: %w", f.name, err)
 	}
 	return found, nil
 }
@@ -60,6 +60,15 @@ func notFound(format string, args ...any) error {
 
 func forbidden(format string, args ...any) error {
 	return &protocol.Refusal{HTTPStatus: 403, AppStatus: 403, Reason: fmt.Errorf(format, args...)}
+}
+
+// unreachable is the answer to a script that may be there.
+func unreachable(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	if errors.Is(err, unix.EACCES) {
+		return &protocol.Refusal{HTTPStatus: 403, AppStatus: 403, Reason: err}
+	}
+	return &protocol.Refusal{HTTPStatus: 502, AppStatus: 500, Reason: err}
 }
 
 // locate finds the file that a request names and the path info that follows it:
@@ -73,7 +82,7 @@ func locate(params *protocol.Params) (f file, pathInfo string, err error) {
 		}
 		return existing(root + "/" + name)
 	}
-	name, isURL := cutProxy(given)
+	name, isURL := CutProxy(given)
 	f, pathInfo, err = existing(name)
 	if isURL && errors.Is(err, unix.ENOENT) {
 		if decoded, encErr := url.PathUnescape(name); encErr == nil {
@@ -89,9 +98,9 @@ func locate(params *protocol.Params) (f file, pathInfo string, err error) {
 	return f, pathInfo, checkName(pathInfo)
 }
 
-// cutProxy takes off what Apache's mod_proxy_fcgi writes before a path, and the
+// CutProxy takes off what Apache's mod_proxy_fcgi writes before a path, and the
 // query string that it leaves behind a balancer's. What is left is %-encoded.
-func cutProxy(name string) (rest string, isURL bool) {
+func CutProxy(name string) (rest string, isURL bool) {
 	_, rest, isURL = strings.Cut(name, "://")
 	i := strings.IndexByte(rest, '/')
 	if !isURL || i < 0 || !strings.HasPrefix(name, "proxy:") {
@@ -170,7 +179,7 @@ func existing(name string) (f file, extra string, err error) {
 		case errors.Is(err, errNotRegular), errors.Is(err, unix.ELOOP):
 			return file{}, "", forbidden("script %.200q: %w", f.name, err)
 		default:
-			return file{}, "", cannotStart(fmt.Errorf("script %.200q: %w", f.name, err))
+			return file{}, "", unreachable("script %.200q: %w", f.name, err)
 		}
 	}
 	return file{}, "", notFound("script %.200q: %w", name, unix.ENOENT)
@@ -220,7 +229,7 @@ func realPath(name string) (real string, mode uint32, err error) {
 }
 
 // allowed applies the rules to a file.
-func (s *scriptRules) allowed(f *file) error {
+func (s *Rules) allowed(f *file) error {
 	inside := func(root string) bool {
 		// f.real has no symbolic link in it: nor has a root that it begins with.
 		return isInside(path.Clean(root), f.real) || isInside(resolve(root), f.real)
@@ -230,11 +239,11 @@ func (s *scriptRules) allowed(f *file) error {
 		return ok && err == nil
 	}
 	switch {
-	case len(s.roots) > 0 && !slices.ContainsFunc(s.roots, inside):
+	case len(s.Roots) > 0 && !slices.ContainsFunc(s.Roots, inside):
 		return forbidden("script %s is outside root", f.real)
-	case len(s.scripts) > 0 && !slices.ContainsFunc(s.scripts, matches):
+	case len(s.Scripts) > 0 && !slices.ContainsFunc(s.Scripts, matches):
 		return forbidden("script %s is none of scripts", f.real)
-	case len(s.extensions) > 0 && !slices.Contains(s.extensions, path.Ext(f.name)):
+	case len(s.Extensions) > 0 && !slices.Contains(s.Extensions, path.Ext(f.name)):
 		return forbidden("script %s has none of the allowed extensions", f.name)
 	}
 	return nil

@@ -1,7 +1,6 @@
-package runner
+package cgi
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -39,7 +38,8 @@ var steering = map[string]bool{
 // web server would set.
 var steeringPrefixes = []string{"LD_", "DYLD_", "MALLOC_", "BASH_FUNC_", "PYTHON", "PERL5", "LUA_", "JULIA_"}
 
-func steers(name string) bool {
+// Steers reports whether a param of that name is kept from programs.
+func Steers(name string) bool {
 	return steering[name] ||
 		slices.ContainsFunc(steeringPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
@@ -118,29 +118,35 @@ func (e *environ) setMissing(name, value string) {
 	}
 }
 
-// environment is what a script gets: the params, what RFC 3875 demands of a
-// server, what the pool passes on and what it sets, which wins.
-func (p *Process) environment(params *protocol.Params, s *script) ([]string, error) {
+// An Environment is what the scripts of a pool get beside the params.
+type Environment struct {
+	Software string   // SERVER_SOFTWARE when the web server sent none
+	Fixed    []string // NAME=value: what the pool passes on and sets, from FixedEnv
+}
+
+// Of is the environment of a script: the params, what RFC 3875 demands of a
+// server, and what is fixed, which wins. An error is a *protocol.Refusal.
+func (p *Environment) Of(params *protocol.Params, s *Script) ([]string, error) {
 	size := params.Len() + 8
 	e := environ{list: make([]string, 0, size), index: environIndexes.Get().(map[string]int)}
 	defer e.done()
 	for name, value := range params.All() {
-		if isName(name) && !steers(name) && strings.IndexByte(value, 0) < 0 {
+		if isName(name) && !Steers(name) && strings.IndexByte(value, 0) < 0 {
 			e.add(name, value)
 		}
 	}
 	e.join()
-	e.set("SCRIPT_FILENAME", s.path)
-	if s.pathInfo != "" {
-		setPathInfo(&e, params, s.pathInfo)
+	e.set("SCRIPT_FILENAME", s.Path)
+	if s.PathInfo != "" {
+		setPathInfo(&e, params, s.PathInfo)
 	}
 	e.setMissing("GATEWAY_INTERFACE", "CGI/1.1")
-	e.setMissing("SERVER_SOFTWARE", p.opt.Software)
+	e.setMissing("SERVER_SOFTWARE", p.Software)
 	e.setMissing("QUERY_STRING", "")
-	if len(s.argv) > 1 {
+	if len(s.Argv) > 1 {
 		e.setMissing("REDIRECT_STATUS", "200") // php-cgi's cgi.force_redirect
 	}
-	for _, kv := range p.fixed {
+	for _, kv := range p.Fixed {
 		name, value, _ := strings.Cut(kv, "=")
 		e.set(name, value)
 	}
@@ -187,9 +193,21 @@ func isName(s string) bool {
 	return s != ""
 }
 
-// fixedEnv is what a pool adds to every environment: names of pass that are
+// WorkerEnvironment is the environment of a worker: what is fixed, and PATH. Of a
+// repeated name the last wins.
+func WorkerEnvironment(fixed ...string) []string {
+	e := environ{index: make(map[string]int, len(fixed)+1)}
+	for _, kv := range fixed {
+		name, value, _ := strings.Cut(kv, "=")
+		e.set(name, value)
+	}
+	e.setMissing("PATH", defaultPath)
+	return e.list
+}
+
+// FixedEnv is what a pool adds to every environment: names of pass that are
 // set in the daemon's own, then env.
-func fixedEnv(pass, env []string) []string {
+func FixedEnv(pass, env []string) []string {
 	var all []string
 	for _, name := range pass {
 		if v, ok := os.LookupEnv(name); ok {
@@ -198,6 +216,3 @@ func fixedEnv(pass, env []string) []string {
 	}
 	return append(all, env...)
 }
-
-// errTooLarge tells that all strings together are more than execve(2) takes.
-var errTooLarge = errors.New("the environment is larger than the kernel takes")

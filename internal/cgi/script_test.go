@@ -1,4 +1,4 @@
-package runner_test
+package cgi
 
 import (
 	"errors"
@@ -12,12 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/protocol"
-	"github.com/fcgid/fcgid/internal/runner"
 )
-
-const printPaths = `#!/bin/sh
-printf '%s|%s|%s|%s' "$SCRIPT_FILENAME" "${SCRIPT_NAME-unset}" "${PATH_INFO-unset}" "${PATH_TRANSLATED-unset}"
-`
 
 // scriptTree makes the files that the tests of this file name: $R is the root,
 // $O a folder outside of it.
@@ -26,13 +21,13 @@ func scriptTree(t *testing.T) *strings.Replacer {
 	top := tempDir(t)
 	root, outside := filepath.Join(top, "root"), filepath.Join(top, "outside")
 	for _, name := range []string{"a.cgi", "dir/b.cgi", "a b.cgi", "a+b.cgi", "100%25.cgi", "upload/y.jpg", "noext", "r2/a.cgi"} {
-		write(t, filepath.Join(root, name), printPaths, 0o755)
+		write(t, filepath.Join(root, name), "", 0o755)
 	}
 	for _, name := range []string{"plain.txt", "upload/x.jpg", "s.sh"} {
-		write(t, filepath.Join(root, name), printPaths, 0o644)
+		write(t, filepath.Join(root, name), "", 0o644)
 	}
-	write(t, filepath.Join(outside, "x.cgi"), printPaths, 0o755)
-	write(t, filepath.Join(top, "root-not/x.cgi"), printPaths, 0o755)
+	write(t, filepath.Join(outside, "x.cgi"), "", 0o755)
+	write(t, filepath.Join(top, "root-not/x.cgi"), "", 0o755)
 	for link, target := range map[string]string{
 		"in.cgi": "a.cgi", "linkdir": "dir", "out.cgi": "../outside/x.cgi", "outdir": "../outside",
 		"loop": "loop", "dangling": "nothing", "null": "/dev/null",
@@ -49,20 +44,29 @@ func scriptTree(t *testing.T) *strings.Replacer {
 	return strings.NewReplacer("$R", root, "$O", outside, "$TOP", top)
 }
 
-// answer is what a script printed, or the status of the refusal.
-func answer(t *testing.T, p *runner.Process, req *protocol.Request) string {
-	t.Helper()
-	var out output
-	req.Stdout, req.Stderr = &out, &out
-	status, err := p.Run(background, req)
+// found is what a script is told of itself, or the status of the refusal.
+func found(rules *Rules, params *protocol.Params) string {
+	s, err := rules.Find(params)
 	var ref *protocol.Refusal
-	switch {
-	case errors.As(err, &ref) && ref.HTTPStatus == int(ref.AppStatus):
+	if errors.As(err, &ref) && ref.HTTPStatus == int(ref.AppStatus) {
 		return fmt.Sprint(ref.HTTPStatus)
-	case err != nil || status != 0:
-		return fmt.Sprintf("%d %v", status, err)
 	}
-	return out.String()
+	if err != nil {
+		return err.Error()
+	}
+	env, err := new(Environment).Of(params, &s)
+	if err != nil {
+		return err.Error()
+	}
+	value := func(name string) string {
+		for _, kv := range env {
+			if v, ok := strings.CutPrefix(kv, name+"="); ok {
+				return v
+			}
+		}
+		return "unset"
+	}
+	return value("SCRIPT_FILENAME") + "|" + value("SCRIPT_NAME") + "|" + value("PATH_INFO") + "|" + value("PATH_TRANSLATED")
 }
 
 type scriptTest struct {
@@ -71,23 +75,22 @@ type scriptTest struct {
 	want   string // SCRIPT_FILENAME|SCRIPT_NAME|PATH_INFO|PATH_TRANSLATED or the status of a refusal
 }
 
-func runScriptTests(t *testing.T, tests []scriptTest, change func(*options, *strings.Replacer)) {
+func runScriptTests(t *testing.T, tests []scriptTest, change func(*Rules, *strings.Replacer)) {
 	t.Helper()
 	tree := scriptTree(t)
-	opt := options{Roots: []string{tree.Replace("$R")}}
+	rules := Rules{Roots: []string{tree.Replace("$R")}}
 	if change != nil {
-		change(&opt, tree)
+		change(&rules, tree)
 	}
-	p := runner.NewProcess(opt)
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			var req protocol.Request
+			var params protocol.Params
 			for line := range strings.SplitSeq(test.params, "\n") {
 				name, value, _ := strings.Cut(line, "=")
-				req.Params.Add(name, tree.Replace(strings.NewReplacer(`\n`, "\n", `\0`, "\x00").Replace(value)))
+				params.Add(name, tree.Replace(strings.NewReplacer(`\n`, "\n", `\0`, "\x00").Replace(value)))
 			}
 			want := tree.Replace(strings.ReplaceAll(test.want, `\n`, "\n"))
-			if got := answer(t, p, &req); got != want {
+			if got := found(&rules, &params); got != want {
 				t.Errorf("got  %.300q\nwant %.300q", got, want)
 			}
 		})

@@ -1,4 +1,4 @@
-package server
+package cgi
 
 import (
 	"bytes"
@@ -6,30 +6,30 @@ import (
 	"fmt"
 )
 
-// maxHeader is the longest header of a CGI response.
-const maxHeader = 64 << 10
+// MaxHeader is the longest header of a CGI response.
+const MaxHeader = 64 << 10
 
 // The ways in which a CGI response can be none (RFC 3875, section 6.2).
 var (
-	errNoHeader         = errors.New("response has no header")
-	errHeaderUnfinished = errors.New("response ended inside its header")
-	errHeaderTooLarge   = errors.New("response header is larger than 64 KiB")
+	ErrNoHeader         = errors.New("response has no header")
+	ErrHeaderUnfinished = errors.New("response ended inside its header")
+	ErrHeaderTooLarge   = errors.New("response header is larger than 64 KiB")
 )
 
 // roomInHeader is what a header may grow by when it is brought into its form: lines
 // that ended with LF alone, values without a space before them, a Status.
 const roomInHeader = 64
 
-// header is a checked CGI response header (RFC 3875, section 6.3).
-type header struct {
-	block  []byte // as it is sent: CRLF, with the blank line
-	status int
+// A Header is a checked CGI response header (RFC 3875, section 6.3).
+type Header struct {
+	Block  []byte // as it is sent: CRLF, with the blank line
+	Status int
 }
 
-// headerEnd is where the body begins in p, the start of a response, or 0 when
+// HeaderEnd is where the body begins in p, the start of a response, or 0 when
 // the blank line has not come. Lines before from are known not to be blank, and
 // next is what from may be when more has come.
-func headerEnd(p []byte, from int) (end, next int) {
+func HeaderEnd(p []byte, from int) (end, next int) {
 	for {
 		i := bytes.IndexByte(p[from:], '\n')
 		if i < 0 {
@@ -43,12 +43,12 @@ func headerEnd(p []byte, from int) (end, next int) {
 	}
 }
 
-// parseHeader checks the header of a CGI response, blank line included, and
+// ParseHeader checks the header of a CGI response, blank line included, and
 // brings it into one form: lines end with CRLF, the status line of a non-parsed
 // header response becomes Status, and a Location that sends the client
 // elsewhere gets the 302 that RFC 3875, section 6.2.3, means by it.
-func parseHeader(raw []byte) (header, error) {
-	h := header{status: 200, block: make([]byte, 0, len(raw)+roomInHeader)}
+func ParseHeader(raw []byte) (Header, error) {
+	h := Header{Status: 200, Block: make([]byte, 0, len(raw)+roomInHeader)}
 	var location []byte
 	lines, hasStatus := 0, false
 	for rest := raw; len(rest) > 0; lines++ {
@@ -60,7 +60,7 @@ func parseHeader(raw []byte) (header, error) {
 		}
 		name, value, err := cutField(line, lines == 0)
 		if err != nil {
-			return header{}, err
+			return Header{}, err
 		}
 		switch {
 		case equalFold(name, "Status"):
@@ -68,24 +68,24 @@ func parseHeader(raw []byte) (header, error) {
 				continue
 			}
 			hasStatus = true
-			if h.status, err = parseStatus(value); err != nil {
-				return header{}, err
+			if h.Status, err = parseStatus(value); err != nil {
+				return Header{}, err
 			}
 		case equalFold(name, "Location"):
 			location = value
 		}
-		h.block = appendField(h.block, name, value)
+		h.Block = appendField(h.Block, name, value)
 	}
 	if lines == 0 {
-		return header{}, errNoHeader
+		return Header{}, ErrNoHeader
 	}
 	if !hasStatus && isAbsoluteURL(location) {
-		h.status = 302
-		h.block = appendField(h.block, []byte("Status"), []byte("302 Found"))
+		h.Status = 302
+		h.Block = appendField(h.Block, []byte("Status"), []byte("302 Found"))
 	}
-	h.block = append(h.block, '\r', '\n')
-	if len(h.block) > maxHeader-1 {
-		return header{}, errHeaderTooLarge
+	h.Block = append(h.Block, '\r', '\n')
+	if len(h.Block) > MaxHeader-1 {
+		return Header{}, ErrHeaderTooLarge
 	}
 	return h, nil
 }

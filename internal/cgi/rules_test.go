@@ -1,4 +1,4 @@
-package runner_test
+package cgi
 
 import (
 	"os"
@@ -6,9 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/fcgid/fcgid/internal/protocol"
-	"github.com/fcgid/fcgid/internal/runner"
 )
 
 func TestExtensions(t *testing.T) {
@@ -19,7 +16,7 @@ func TestExtensions(t *testing.T) {
 		{"an upload is not walked past", "SCRIPT_FILENAME=$R/upload/x.jpg/a.cgi", "403"},
 		{"nor one that may be executed", "SCRIPT_FILENAME=$R/upload/y.jpg/a.cgi", "403"},
 		{"of the file, not of the path info", "SCRIPT_FILENAME=$R/a.cgi/y.jpg", "$R/a.cgi|unset|/y.jpg|unset"},
-	}, func(o *options, _ *strings.Replacer) { o.Extensions = []string{".cgi", ".php"} })
+	}, func(o *Rules, _ *strings.Replacer) { o.Extensions = []string{".cgi", ".php"} })
 }
 
 func TestInterpreters(t *testing.T) {
@@ -30,21 +27,24 @@ func TestInterpreters(t *testing.T) {
 		{"others are to be executable", "SCRIPT_FILENAME=$R/upload/x.jpg/a.sh", "403"},
 		{"a fifo would never end", "SCRIPT_FILENAME=$R/fifo.sh", "403"},
 		{"also inside root only", "SCRIPT_FILENAME=$O/x.cgi", "403"},
-	}, func(o *options, _ *strings.Replacer) { o.Interpreters = map[string]string{".sh": "/bin/sh"} })
+	}, func(o *Rules, _ *strings.Replacer) { o.Interpreters = map[string]string{".sh": "/bin/sh"} })
 }
 
 // An interpreter gets the script as its one argument, whatever the query says
-// (CVE-2012-1823), and what php-cgi wants to see.
+// (CVE-2012-1823).
 func TestArguments(t *testing.T) {
-	p := shell(t, `printf '%s,' "$0" "$@"; printf '%s' "$REDIRECT_STATUS"`)
-	p.call("QUERY_STRING", "-s+-d+x").run(t, p).want(t, 0, p.path+",200")
-	p.call("REDIRECT_STATUS", "404").run(t, p).want(t, 0, p.path+",404")
-
 	tree := scriptTree(t)
-	script := write(t, tree.Replace("$R/args"), "#!/bin/sh\nprintf '%s,' \"$0\" \"$@\" \"${REDIRECT_STATUS-unset}\"", 0o755)
-	req := protocol.Request{Params: params("SCRIPT_FILENAME", script+"/x", "QUERY_STRING", "-s+x")}
-	if got := answer(t, runner.NewProcess(options{}), &req); got != script+",unset," {
-		t.Errorf("arguments are %q", got)
+	rules := Rules{Interpreters: map[string]string{".sh": "/bin/sh"}}
+	for name, want := range map[string][]string{
+		"$R/s.sh":    {"/bin/sh", "$R/s.sh"},
+		"$R/s.sh/x":  {"/bin/sh", "$R/s.sh"},
+		"$R/a.cgi/x": {"$R/a.cgi"},
+	} {
+		params := paramsOf("SCRIPT_FILENAME", tree.Replace(name), "QUERY_STRING", "-s+-d+x")
+		s, err := rules.Find(&params)
+		if got := strings.Join(s.Argv, " "); err != nil || got != tree.Replace(strings.Join(want, " ")) {
+			t.Errorf("%s: arguments are %s, %v", name, got, err)
+		}
 	}
 }
 
@@ -66,7 +66,7 @@ func TestScripts(t *testing.T) {
 		"not clean":       {"$R//./a.cgi", "$R/dir//*.cgi", "*", "", "[", "$R/["},
 	} {
 		t.Run(name, func(t *testing.T) {
-			runScriptTests(t, tests, func(o *options, tree *strings.Replacer) {
+			runScriptTests(t, tests, func(o *Rules, tree *strings.Replacer) {
 				o.Roots = nil
 				for _, s := range scripts {
 					o.Scripts = append(o.Scripts, tree.Replace(s))
@@ -85,14 +85,14 @@ func TestRoots(t *testing.T) {
 	}
 	for _, root := range []string{"$R", "$R/", "$TOP/current", "$TOP/current/linkdir/", "$R/./dir"} {
 		t.Run(root, func(t *testing.T) {
-			runScriptTests(t, tests, func(o *options, tree *strings.Replacer) {
+			runScriptTests(t, tests, func(o *Rules, tree *strings.Replacer) {
 				o.Roots = []string{"/nothing", tree.Replace(root)}
 			})
 		})
 	}
 	t.Run("all", func(t *testing.T) {
 		runScriptTests(t, []scriptTest{{"any", "SCRIPT_FILENAME=$O/x.cgi", "$O/x.cgi|unset|unset|unset"}},
-			func(o *options, _ *strings.Replacer) { o.Roots = []string{"/"} })
+			func(o *Rules, _ *strings.Replacer) { o.Roots = []string{"/"} })
 	})
 }
 
@@ -100,25 +100,25 @@ func TestRoots(t *testing.T) {
 func TestReleaseSwitch(t *testing.T) {
 	dir := tempDir(t)
 	for _, release := range []string{"1", "2"} {
-		write(t, filepath.Join(dir, release, "a.cgi"), "#!/bin/sh\nprintf "+release, 0o755)
+		write(t, filepath.Join(dir, release, "a.cgi"), "", 0o755)
 	}
 	current := filepath.Join(dir, "current")
 	mustDo(t, os.Symlink("1", current))
-	for name, opt := range map[string]options{
+	for name, rules := range map[string]Rules{
 		"root":    {Roots: []string{current}},
 		"scripts": {Scripts: []string{current + "/*.cgi"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := runner.NewProcess(opt)
 			for _, release := range []string{"1", "2", "1", "2"} {
 				mustDo(t, os.Symlink(release, current+".new"))
 				mustDo(t, os.Rename(current+".new", current))
-				if got := answer(t, p, &protocol.Request{Params: params("SCRIPT_FILENAME", current+"/a.cgi")}); got != release {
-					t.Errorf("in release %s: got %s", release, got)
+				params := paramsOf("SCRIPT_FILENAME", current+"/a.cgi")
+				if s, err := rules.Find(&params); err != nil || s.Path != current+"/a.cgi" {
+					t.Errorf("in release %s: got %v, %v", release, s, err)
 				}
-				other := map[string]string{"1": "2", "2": "1"}[release]
-				if got := answer(t, p, &protocol.Request{Params: params("SCRIPT_FILENAME", dir+"/"+other+"/a.cgi")}); got != "403" {
-					t.Errorf("in release %s, the other one: got %s", release, got)
+				params = paramsOf("SCRIPT_FILENAME", dir+"/"+map[string]string{"1": "2", "2": "1"}[release]+"/a.cgi")
+				if s, err := rules.Find(&params); err == nil {
+					t.Errorf("in release %s, the other one: got %v", release, s)
 				}
 			}
 		})
@@ -127,9 +127,11 @@ func TestReleaseSwitch(t *testing.T) {
 
 // A name of many parts costs no time worth having.
 func TestNameOfManyParts(t *testing.T) {
-	p := shell(t, "")
+	params := paramsOf("SCRIPT_FILENAME", strings.Repeat("/a", 1<<17))
 	began := time.Now()
-	p.call("SCRIPT_FILENAME", strings.Repeat("/a", 1<<17)).run(t, p).wantRefusal(t, 404, 404, "no such file")
+	if _, err := new(Rules).Find(&params); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("got %v", err)
+	}
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("it took %v", took)
 	}
