@@ -95,9 +95,7 @@ func TestMetrics(t *testing.T) {
 		`fcgid_config_last_reload_successful`:                           "1",
 		`fcgid_accept_queue{listener="unix:` + r.unix + `",pool="cgi"}`: "0",
 	} {
-		if got := r.metric(t, series); got != want {
-			t.Errorf("%s is %q, want %s", series, got, want)
-		}
+		r.awaitMetric(t, series, want)
 	}
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
 	if err != nil {

@@ -70,9 +70,7 @@ func TestHungProgram(t *testing.T) {
 	}
 	awaitGone(t, g.pids())
 	s.slotIsFree(hello)
-	if got := s.metric(t, `fcgid_requests_total{outcome="timeout",pool="cgi"}`); got != "3" {
-		t.Errorf("timeouts counted: %s, want 3", got)
-	}
+	s.awaitMetric(t, `fcgid_requests_total{outcome="timeout",pool="cgi"}`, "3")
 }
 
 // slotIsFree runs a program in a pool that can run one.

@@ -23,18 +23,16 @@ import (
 func buildProgram(t testing.TB, source string) string {
 	t.Helper()
 	program := filepath.Join(folder(t), "program")
-	run(t, exec.Command("go", "build", "-race", "-o", program, source))
+	if err := build(underRace(), program, source); err != nil {
+		t.Fatal(err)
+	}
 	return program
 }
 
 // misbehaving is a daemon whose functions misbehave, built once.
 var misbehaving = sync.OnceValues(func() (string, error) {
 	program := filepath.Join(filepath.Dir(binary), "misbehaving")
-	out, err := exec.Command("go", "build", "-race", "-o", program, "./testdata/functions").CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, out)
-	}
-	return program, err
+	return program, build(underRace(), program, "./testdata/functions")
 })
 
 // function is a request for a function.
@@ -65,9 +63,7 @@ func TestOwnFunctions(t *testing.T) {
 			echo.Stdin = strings.NewReader(body)
 			wantAnswer(t, s, echo, 0, fmt.Sprintf("\nbody: %d bytes, sha256 %x\n", len(body), sha256.Sum256([]byte(body))))
 			wantAnswer(t, s, function("fcgid.echo", "HTTP_X_ODD", "two\nlines"), 0, "\nHTTP_X_ODD=\"two\\nlines\"\n")
-			if got := s.metric(t, `fcgid_requests_total{outcome="rejected",pool="cgi"}`); got != "1" {
-				t.Errorf("rejected requests: got %s, want 1", got)
-			}
+			s.awaitMetric(t, `fcgid_requests_total{outcome="rejected",pool="cgi"}`, "1")
 		})
 	}
 }
@@ -170,9 +166,7 @@ func TestExampleFunctions(t *testing.T) {
 	}
 	res.Body.Close() // and so the function ends
 	await(t, "the clock to stop", func() bool { return len(s.status(t).Pools[0].Requests) == 0 })
-	if got := s.metric(t, `fcgid_requests_total{outcome="aborted",pool="functions"}`); got != "1" {
-		t.Errorf("aborted requests: got %s, want 1", got)
-	}
+	s.awaitMetric(t, `fcgid_requests_total{outcome="aborted",pool="functions"}`, "1")
 }
 
 // exampleFile is a file of the example with the test's socket in it, and without
@@ -220,9 +214,7 @@ func TestFunctionPanics(t *testing.T) {
 	if !strings.Contains(log, "out of cheese") || !strings.Contains(log, "testdata/functions/main.go:") {
 		t.Errorf("the log lacks the panic or its stack:\n%s", log)
 	}
-	if got := s.metric(t, `fcgid_responses_total{code="5xx",pool="cgi"}`); got != "1" {
-		t.Errorf("5xx: got %s, want 1", got)
-	}
+	s.awaitMetric(t, `fcgid_responses_total{code="5xx",pool="cgi"}`, "1")
 }
 
 // At the timeout the client gets 408 and the place is free, also when the function
@@ -238,9 +230,7 @@ func TestFunctionTimeout(t *testing.T) {
 			await(t, "the function to be overdue", func() bool { return overdue() == "1" })
 			write(t, s.dir+"/go", "")
 			await(t, "the function to return", func() bool { return overdue() == "0" })
-			if got := s.metric(t, `fcgid_requests_total{outcome="timeout",pool="cgi"}`); got != "2" {
-				t.Errorf("timeouts: got %s, want 2", got)
-			}
+			s.awaitMetric(t, `fcgid_requests_total{outcome="timeout",pool="cgi"}`, "2")
 		})
 	}
 }

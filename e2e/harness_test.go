@@ -2,6 +2,9 @@
 
 // Package e2e runs the real daemon behind real web servers. Its tests need the
 // Debian packages that `make test` installs, and fail when one is missing.
+//
+// The daemon is built as the tests are: `go test -race` has one with the race
+// detector, `go test` the one that users get. They make other system calls.
 package e2e
 
 import (
@@ -15,6 +18,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,7 +29,7 @@ import (
 	"github.com/fcgid/fcgid/fcgi"
 )
 
-// binary is the daemon that TestMain has built, with the race detector.
+// binary is the daemon that TestMain has built.
 var binary string
 
 func TestMain(m *testing.M) {
@@ -37,15 +42,34 @@ func TestMain(m *testing.M) {
 		defer os.RemoveAll(dir)
 		// Programs run as the user who runs the tests, web servers as others.
 		os.Chmod(dir, 0o755)
+		// What a daemon leaves behind is looked for, and others may run daemons too.
+		os.Setenv("TMPDIR", dir)
 		binary = filepath.Join(dir, "fcgid")
-		build := exec.Command("go", "build", "-race", "-o", binary, "../cmd/fcgid")
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			fmt.Fprintln(os.Stderr, "build the daemon:", err)
+		if err := build(underRace(), binary, "../cmd/fcgid"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		return m.Run()
 	}())
+}
+
+// underRace reports whether the tests were built with the race detector.
+func underRace() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// build builds a program with the race detector, or as `make` builds the daemon.
+func build(race bool, program, source string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, source)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if race {
+		cmd = exec.Command("go", "build", "-race", "-o", program, source)
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
+	}
+	return nil
 }
 
 // need is the path of a program that a test cannot do without.
@@ -81,18 +105,34 @@ func script(t testing.TB, path, text string) string {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+	if err := create(path, text, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
+// write writes a file.
 func write(t testing.TB, path, text string) string {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+	if err := create(path, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// create puts a file in its place when it is whole: a daemon may be reading the one
+// that was there. No process is forked meanwhile, since that would hold the file open
+// for writing until it executes something, and what is open for writing cannot be
+// executed (ETXTBSY).
+func create(path, text string, mode os.FileMode) error {
+	part := path + ".part"
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(part, []byte(text), mode)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return err
+	}
+	return os.Rename(part, path)
 }
 
 // A process is a program that a test has started and that ends with it.
@@ -238,7 +278,7 @@ func serveProgram(t testing.TB, program, dir, pools string) *daemon {
 // configure writes the daemon's file.
 func (d *daemon) configure(pools string) {
 	text := "log: {level: debug}\nadmin: {listen: \"tcp:" + d.admin + "\"}\nshutdown_timeout: 10s\npools:\n" + pools
-	if err := os.WriteFile(d.file, []byte(text), 0o644); err != nil {
+	if err := create(d.file, text, 0o644); err != nil {
 		panic(err)
 	}
 }

@@ -132,7 +132,9 @@ func TestHostileQueue(t *testing.T) {
 			t.Errorf("waited for queue_timeout: got %v, want 503 and OVERLOADED", got)
 		}
 	}
-	write(t, gate, "go\n")
+	if err := os.WriteFile(gate, []byte("go\n"), 0); err != nil {
+		t.Fatal(err)
+	}
 	if got := peers[0].reply(1); got.body() != "waited" {
 		t.Errorf("the one that ran: %v", got)
 	}

@@ -314,6 +314,18 @@ func (d *daemon) memory(t testing.TB) int64 {
 // one counts only after its last record was sent.
 func (d *daemon) awaitOutcome(t testing.TB, outcome string, n int) {
 	t.Helper()
-	series := fmt.Sprintf("fcgid_requests_total{outcome=%q,pool=\"cgi\"}", outcome)
-	await(t, fmt.Sprint(n, " requests that are ", outcome), func() bool { return d.metric(t, series) == strconv.Itoa(n) })
+	d.awaitMetric(t, fmt.Sprintf("fcgid_requests_total{outcome=%q,pool=\"cgi\"}", outcome), strconv.Itoa(n))
+}
+
+// awaitMetric waits until a series has this value: what is counted at the end of a
+// request is counted after its client has its answer.
+func (d *daemon) awaitMetric(t testing.TB, series, want string) {
+	t.Helper()
+	var got string
+	t.Cleanup(func() {
+		if t.Failed() && got != want {
+			t.Logf("%s is %q", series, got)
+		}
+	})
+	await(t, series+" to be "+want, func() bool { got = d.metric(t, series); return got == want })
 }

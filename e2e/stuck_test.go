@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -13,8 +12,8 @@ import (
 )
 
 // Programs that hold a lock of the kernel's, of their pipe, hold up nobody but who
-// reads that pipe, and them only until they are killed. The daemon is built as users
-// build it: the race detector's build makes other system calls.
+// reads that pipe, and them only until they are killed. The daemon is the one that users get:
+// the race detector's makes other system calls.
 func TestStuckPrograms(t *testing.T) {
 	t.Parallel()
 	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
@@ -23,10 +22,12 @@ func TestStuckPrograms(t *testing.T) {
 	}
 	unix.Close(int(fd))
 	s := &site{t: t, dir: folder(t), network: "unix"}
-	stock := filepath.Join(s.dir, "fcgid")
-	run(t, exec.Command("go", "build", "-o", stock, "../cmd/fcgid"))
-	stuck := filepath.Join(s.dir, "stuck")
-	run(t, exec.Command("go", "build", "-o", stuck, "./testdata/stuck"))
+	stock, stuck := filepath.Join(s.dir, "fcgid"), filepath.Join(s.dir, "stuck")
+	for program, source := range map[string]string{stock: "../cmd/fcgid", stuck: "./testdata/stuck"} {
+		if err := build(false, program, source); err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	s.address = s.dir + "/functions"
 	pools := s.pool("functions", "function: {}")

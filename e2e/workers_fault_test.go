@@ -185,9 +185,7 @@ func TestWorkerReplaced(t *testing.T) {
 				s.awaitWorkers("one worker", func(w workersStatus) bool { return len(w.List) == 1 && w.Exits[test.reason] == n })
 			}
 			series := fmt.Sprintf(`fcgid_worker_exits_total{pool="cgi",reason=%q}`, test.reason)
-			if got := s.metric(t, series); got != "2" {
-				t.Errorf("%s is %s", series, got)
-			}
+			s.awaitMetric(t, series, "2")
 		})
 	}
 }

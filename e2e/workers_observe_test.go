@@ -189,9 +189,7 @@ func TestWorkerMetrics(t *testing.T) {
 	want := func(series map[string]string) {
 		t.Helper()
 		for name, value := range series {
-			if got := s.metric(t, name); got != value {
-				t.Errorf("%s is %q, want %s", name, got, value)
-			}
+			s.awaitMetric(t, name, value)
 		}
 	}
 	want(map[string]string{
