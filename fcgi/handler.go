@@ -9,8 +9,8 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/fcgid/fcgid/internal/function"
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner/function"
 	"github.com/fcgid/fcgid/internal/server"
 )
 

@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/fcgid/fcgid/internal/function"
+	"github.com/fcgid/fcgid/internal/runner/function"
 	"github.com/fcgid/fcgid/internal/server"
 )
 
@@ -139,11 +139,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 }
 
 func (s *Server) init() {
-	handler := s.Log
-	if handler == nil {
-		handler = slog.Default()
+	log := s.Log
+	if log == nil {
+		log = slog.Default()
 	}
-	log := zap.New(&slogCore{handler.Handler()})
 	s.inner = server.New(server.Settings{
 		Runner: function.New(function.Options{Call: s.Handler.Run, Log: log}), InPlace: true,
 		Limits: server.Limits{
@@ -156,7 +155,7 @@ func (s *Server) init() {
 		},
 		Timeout: orDefault(s.Timeout, 0), IgnoreAbort: s.IgnoreAbort,
 		Grace: orDefault(s.ShutdownTimeout, defaultShutdownTimeout), Abandon: abandonAfter,
-	}, server.Options{Log: log})
+	}, server.Options{Log: zap.New(&slogCore{log.Handler()})})
 }
 
 // orDefault is a limit as the server has it, where 0 is none.

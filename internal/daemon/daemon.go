@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fcgid/fcgid/internal/config"
-	"github.com/fcgid/fcgid/internal/runner"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // A daemon is all that `fcgid serve` keeps: the pools, the logs, the metrics
@@ -23,7 +23,7 @@ type daemon struct {
 	started   time.Time
 	logs      *logs
 	metrics   *metrics
-	children  runner.Children
+	programs  spawn.Local
 	admin     *adminServer
 	failed    chan error // a listener broke
 
@@ -131,7 +131,7 @@ func (d *daemon) kill() {
 			w.end()
 		}
 	}
-	d.children.Kill()
+	d.programs.Kill()
 }
 
 // retire stops a pool; its requests end in the background.

@@ -16,8 +16,8 @@ import (
 
 	"github.com/fcgid/fcgid/fcgi"
 	"github.com/fcgid/fcgid/internal/config"
-	"github.com/fcgid/fcgid/internal/function"
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner/function"
 )
 
 // reserved begins the names of the functions that every fcgid has.
@@ -86,7 +86,7 @@ func (d *daemon) newFunction(cfg *config.Pool) *function.Runner {
 			req.Stderr = &stderr
 			return call(ctx, req)
 		},
-		Log:     log,
+		Log:     d.logs.ofPool(cfg.Name),
 		Overdue: func(delta int) { overdue.Add(float64(delta)) },
 	})
 }

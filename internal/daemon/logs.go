@@ -2,9 +2,12 @@ package daemon
 
 import (
 	"errors"
+	"log/slog"
+	"math"
 	"os"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/exp/zapslog"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
 
@@ -55,6 +58,12 @@ func (l *logs) stuck(output string) {
 // recovered tells how many it has dropped.
 func (l *logs) recovered(output string, drops int) {
 	l.Warn("a log has dropped records", zap.String("output", output), zap.Int("records", drops))
+}
+
+// ofPool is the log for what knows nothing of zap, with the name of a pool.
+func (l *logs) ofPool(name string) *slog.Logger {
+	handler := zapslog.NewHandler(l.Core(), zapslog.AddStacktraceAt(math.MaxInt)) // a stack is a field where it is of use
+	return slog.New(handler).With("pool", name)
 }
 
 // encoderConfig is how a record of the log is written.

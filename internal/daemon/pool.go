@@ -147,9 +147,9 @@ func (d *daemon) newProcess(cfg *config.Pool) *runner.Process {
 		PassEnv: cfg.PassEnv, Env: cfg.Env,
 		KillGrace: cfg.Process.KillGrace, Stderr: cfg.Process.Stderr,
 		Software: "fcgid/" + version,
-		Log:      d.logs.With(zap.String("pool", cfg.Name)),
+		Log:      d.logs.ofPool(cfg.Name),
 		Hooks:    runner.Hooks{Started: m.started, Exited: m.exited},
-		Children: &d.children,
+		Spawner:  &d.programs,
 	})
 }
 

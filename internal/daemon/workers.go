@@ -50,11 +50,11 @@ func (d *daemon) workerOptions(cfg *config.Pool) runner.WorkerOptions {
 		QueueTimeout: cfg.Limits.QueueTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
 		MaxRequests: c.MaxRequests, MaxMemory: c.MaxMemory,
 		StartTimeout: c.StartTimeout, StopSignal: c.StopSignal, StopGrace: c.StopGrace,
-		Stderr:   c.Stderr,
-		RunDir:   runtimeFolder(),
-		Log:      d.logs.With(zap.String("pool", cfg.Name)),
-		Hooks:    d.metrics.workerHooks(cfg.Name),
-		Children: &d.children,
+		Stderr:  c.Stderr,
+		RunDir:  runtimeFolder(),
+		Log:     d.logs.ofPool(cfg.Name),
+		Hooks:   d.metrics.workerHooks(cfg.Name),
+		Spawner: &d.programs,
 	}
 }
 

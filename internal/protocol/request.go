@@ -126,6 +126,14 @@ func (r *Request) HasInput() bool {
 	return r.Stdin != nil && r.Role != RoleAuthorizer || r.Role == RoleFilter
 }
 
+// WholeInput is STDIN if it need not be read, and is all that the request has.
+func (r *Request) WholeInput() ([]byte, bool) {
+	if whole, ok := r.Stdin.(WholeReader); ok && r.Role != RoleFilter {
+		return whole.Whole()
+	}
+	return nil, false
+}
+
 // WriteInput sends the part of a request that follows PARAMS: STDIN, and DATA for
 // a Filter, each with its end.
 func WriteInput(w io.Writer, id uint16, req *Request) error {

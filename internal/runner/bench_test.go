@@ -13,6 +13,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 const helloC = `
@@ -88,7 +89,7 @@ func runHello(b *testing.B, p *runner.Process, script, body string) {
 
 func BenchmarkHello(b *testing.B) {
 	script := hello(b)
-	p := runner.NewProcess(options{Roots: []string{filepath.Dir(script)}, Children: new(runner.Children), PassEnv: []string{"PATH"}})
+	p := runner.NewProcess(options{Roots: []string{filepath.Dir(script)}, Spawner: new(spawn.Local), PassEnv: []string{"PATH"}})
 	b.Run("get", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -323,7 +322,7 @@ func (x *exchange) statusError() error {
 type requestStderr struct {
 	x      *exchange
 	to     string
-	log    *zap.Logger
+	log    *slog.Logger
 	cutter cgi.LineCutter
 }
 
@@ -344,8 +343,8 @@ func (r *requestStderr) write(b []byte) {
 }
 
 func (r *requestStderr) emit(line string) {
-	r.log.Info("request stderr", zap.String("line", line), zap.Uint64("request", r.x.req.Serial),
-		zap.String("script", r.x.req.Params.Get("SCRIPT_FILENAME")), zap.Int("pid", r.x.seat.worker.process.pid()))
+	r.log.Info("request stderr", "line", line, "request", r.x.req.Serial,
+		"script", r.x.req.Params.Get("SCRIPT_FILENAME"), "pid", r.x.seat.worker.process.pid())
 }
 
 func (r *requestStderr) flush() { r.cutter.Flush(r.emit) }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/runner"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 func TestExitStatus(t *testing.T) {
@@ -85,8 +86,8 @@ func TestCannotStart(t *testing.T) {
 		"folder that is none": {"/bin/true", options{Dir: secret}, 502, 500, "working directory " + secret + ": not a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var children runner.Children
-			test.opt.Children = &children
+			var programs spawn.Local
+			test.opt.Spawner = &programs
 			test.opt.Hooks.Started = func(time.Duration) { t.Error("Started was called") }
 			p := &program{runner.NewProcess(test.opt), test.script}
 			c := p.call()
@@ -94,8 +95,8 @@ func TestCannotStart(t *testing.T) {
 			defer w.Close()
 			c.Stdin = r
 			c.run(t, p).wantRefusal(t, test.http, test.app, test.text)
-			if n := children.Len(); n != 0 {
-				t.Errorf("%d children", n)
+			if n := programs.Len(); n != 0 {
+				t.Errorf("%d programs", n)
 			}
 		})
 	}
@@ -125,41 +126,41 @@ func TestCancelledBeforeStart(t *testing.T) {
 	}
 }
 
-func TestChildren(t *testing.T) {
-	var children runner.Children
+func TestKill(t *testing.T) {
+	var programs spawn.Local
 	lives := []*life{newLife(t), newLife(t), newLife(t)}
 	var calls []*call
 	for i, l := range lives {
-		p := shell(t, "exec 9>$LIFE; trap '' TERM; sleep 1000 & printf ok; wait; wait; wait", func(o *options) { o.Children = &children })
+		p := shell(t, "exec 9>$LIFE; trap '' TERM; sleep 1000 & printf ok; wait; wait; wait", func(o *options) { o.Spawner = &programs })
 		c := p.call("LIFE", l.path).start(t, p)
 		c.out.await(t, "ok")
-		if n := children.Len(); n != i+1 {
-			t.Errorf("%d children, want %d", n, i+1)
+		if n := programs.Len(); n != i+1 {
+			t.Errorf("%d programs, want %d", n, i+1)
 		}
 		calls = append(calls, c)
 	}
 	calls[0].cancel() // it ignores that
-	children.Kill()
+	programs.Kill()
 	for i, c := range calls {
 		c.wait(t).want(t, 137, "ok")
 		lives[i].awaitEnd(t)
 	}
-	if n := children.Len(); n != 0 {
-		t.Errorf("%d children are left", n)
+	if n := programs.Len(); n != 0 {
+		t.Errorf("%d programs are left", n)
 	}
 	// One that is being started meanwhile does not escape.
-	p := shell(t, "exec sleep 1000", func(o *options) { o.Children = &children })
+	p := shell(t, "exec sleep 1000", func(o *options) { o.Spawner = &programs })
 	p.call().run(t, p).want(t, 137, "")
-	children.Kill()
+	programs.Kill()
 }
 
 // Kill does not wait for those that a program has left outside of its group.
-func TestChildrenKillWithOutsider(t *testing.T) {
-	var children runner.Children
-	p := shell(t, "setsid sh -c 'echo $$; exec sleep 1000' & wait", func(o *options) { o.Children = &children })
+func TestKillWithOutsider(t *testing.T) {
+	var programs spawn.Local
+	p := shell(t, "setsid sh -c 'echo $$; exec sleep 1000' & wait", func(o *options) { o.Spawner = &programs })
 	c := p.call().start(t, p)
 	killLater(t, c.out.await(t, "\n"))
-	children.Kill()
+	programs.Kill()
 	if c.wait(t); c.err != nil || c.status != 137 {
 		t.Errorf("Run returned %d, %v", c.status, c.err)
 	}

@@ -3,18 +3,16 @@ package runner
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
+	"log/slog"
 	"path"
-	"sync"
 	"syscall"
 	"time"
 
-	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // Where a script's STDERR goes.
@@ -36,8 +34,8 @@ type ProcessOptions struct {
 	KillGrace    time.Duration     // from TERM to KILL
 	Stderr       string            // StderrLog (also when empty), StderrClient or StderrBoth
 	Software     string            // SERVER_SOFTWARE when the web server sent none
-	Log          *zap.Logger       // nil logs nothing
-	Children     *Children         // where programs are registered while they run; nil: nowhere
+	Log          *slog.Logger      // nil logs nothing
+	Spawner      spawn.Spawner     // what starts them; nil: a spawn.Local of its own
 	Hooks        Hooks
 }
 
@@ -60,7 +58,10 @@ type Process struct {
 // NewProcess returns a Process. It starts nothing.
 func NewProcess(opt ProcessOptions) *Process {
 	if opt.Log == nil {
-		opt.Log = zap.NewNop()
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Spawner == nil {
+		opt.Spawner = new(spawn.Local)
 	}
 	if opt.Stderr == "" {
 		opt.Stderr = StderrLog
@@ -96,24 +97,26 @@ func (p *Process) Run(ctx context.Context, req *protocol.Request) (uint32, error
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
-	input, _ := wholeInput(req)
-	if len(input) > smallInput {
+	input, _ := req.WholeInput()
+	if len(input) > spawn.MaxInput {
 		input = nil
 	}
 	began := time.Now()
-	c, err := startChild(&command{argv: s.Argv, env: env, dir: dir, stdin: req.Stdin != nil, input: input})
+	proc, err := p.opt.Spawner.Start(ctx, &spawn.Command{Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input})
+	if ctx.Err() != nil && proc == nil {
+		return 0, context.Cause(ctx)
+	}
 	if err != nil {
 		return 0, cannotStart(err)
 	}
-	p.opt.Children.add(c)
-	defer p.opt.Children.remove(c)
 	if p.opt.Hooks.Started != nil {
 		p.opt.Hooks.Started(time.Since(began))
 	}
 	if req.Started != nil {
-		req.Started(c.pid, s.Path)
+		req.Started(proc.PID, s.Path)
 	}
-	return p.attend(ctx, req, c, s.Path)
+	r := &run{Process: proc, pool: p, req: req, script: s.Path}
+	return r.attend(ctx)
 }
 
 // cannotStart is the answer to a program that was not started.
@@ -130,55 +133,3 @@ func cannotStart(err error) error {
 
 // errTooLarge tells that all strings together are more than execve(2) takes.
 var errTooLarge = errors.New("the environment is larger than the kernel takes")
-
-// patience is how long a program may run before somebody waits for its exit and
-// takes its STDERR. For one that is over by then, its STDOUT is all to wait for.
-const patience = 10 * time.Millisecond
-
-// attend moves the child's input and output until it has exited.
-func (p *Process) attend(ctx context.Context, req *protocol.Request, c *child, script string) (uint32, error) {
-	stop := req.AfterCancel(ctx, func() { c.terminate(p.opt.KillGrace) })
-	defer stop()
-	if c.stdin != nil {
-		c.pumps.Go(func() { c.feed(req.Stdin, p.opt.KillGrace) })
-	}
-	watch := sync.OnceFunc(func() { p.watch(req, c, script) })
-	later := time.AfterFunc(patience, watch)
-	outErr := c.deliver(req.Stdout)
-	if outErr != nil {
-		outErr = fmt.Errorf("deliver stdout: %w", outErr)
-		c.terminate(p.opt.KillGrace)
-	}
-	if later.Stop() && c.isOver() {
-		c.exited(req)
-	} else {
-		watch()
-		flush(req.Stdout) // the end may be long in coming
-	}
-	e, waitErr := c.reap()
-	if p.opt.Hooks.Exited != nil {
-		p.opt.Hooks.Exited(e.reason(), &e.usage)
-	}
-	return e.appStatus(), errors.Join(outErr, c.inputErr, waitErr)
-}
-
-// flush sends what a ReadFrom took for the last of the answer.
-func flush(stdout io.Writer) {
-	if _, ok := stdout.(protocol.LastWriter); ok {
-		stdout.Write(nil) // after an error there is nothing to be done
-	}
-}
-
-// watch starts who takes the child's STDERR and who waits for its exit.
-func (p *Process) watch(req *protocol.Request, c *child, script string) {
-	c.register()
-	c.pumps.Go(func() {
-		errs := lines{process: p, req: req, script: script, child: c}
-		c.copyStderr(&errs)
-		errs.cutter.Flush(errs.log)
-	})
-	c.pumps.Go(func() {
-		c.awaitExit()
-		c.exited(req)
-	})
-}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // Input that is at hand reaches the program, however much it is and whether it is
@@ -64,7 +65,7 @@ func TestAllocationsOfARun(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates too")
 	}
-	p := runner.NewProcess(options{Roots: []string{"/"}, Children: new(runner.Children), PassEnv: []string{"PATH"}})
+	p := runner.NewProcess(options{Roots: []string{"/"}, Spawner: new(spawn.Local), PassEnv: []string{"PATH"}})
 	parsed := nginxParams("/bin/true")
 	const most = 54 // 38 for a program that is over within patience
 	for _, body := range []string{"", "a=b"} {

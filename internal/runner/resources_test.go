@@ -18,6 +18,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 func countEntries(t testing.TB, folder string) int {
@@ -35,8 +36,8 @@ func hasChildren() bool {
 
 // Whatever becomes of requests, they leave nothing behind.
 func TestNothingIsLeft(t *testing.T) {
-	var children runner.Children
-	with := func(o *options) { o.Children, o.KillGrace = &children, time.Millisecond }
+	var programs spawn.Local
+	with := func(o *options) { o.Spawner, o.KillGrace = &programs, time.Millisecond }
 	hello, cat, deaf := shell(t, "echo hello; echo >&2", with), shell(t, "exec cat", with), shell(t, "trap '' TERM; echo; while :; do sleep 1; done", with)
 	missing := &program{runner.NewProcess(options{}), "/no/such"}
 	noInterpreter := shell(t, "", with, func(o *options) { o.Interpreters[".sh"] = "/no/such" })
@@ -75,8 +76,8 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Fatalf("%d goroutines, before %d", runtime.NumGoroutine(), goroutines)
 		}
 	}
-	if hasChildren() || children.Len() != 0 {
-		t.Errorf("there are children; %d are registered", children.Len())
+	if hasChildren() || programs.Len() != 0 {
+		t.Errorf("there are children; %d are registered", programs.Len())
 	}
 }
 

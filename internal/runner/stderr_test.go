@@ -7,20 +7,18 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest/observer"
+	"github.com/fcgid/fcgid/internal/logtest"
 )
 
 // logged is an option that keeps the log.
-func logged(mode string) (func(*options), *observer.ObservedLogs) {
-	core, logs := observer.New(zapcore.DebugLevel)
-	return func(o *options) { o.Log, o.Stderr = zap.New(core), mode }, logs
+func logged(mode string) (func(*options), *logtest.Entries) {
+	log, logs := logtest.New()
+	return func(o *options) { o.Log, o.Stderr = log, mode }, logs
 }
 
-func logLines(logs *observer.ObservedLogs) (lines []string) {
+func logLines(logs *logtest.Entries) (lines []string) {
 	for _, entry := range logs.All() {
-		lines = append(lines, entry.ContextMap()["line"].(string))
+		lines = append(lines, entry.Fields["line"].(string))
 	}
 	return lines
 }
@@ -69,8 +67,8 @@ func TestStderrFields(t *testing.T) {
 	c.Started = func(n int, _ string) { pid = n }
 	c.run(t, p).want(t, 0, "")
 	entry := logs.All()[0]
-	got := fmt.Sprint(entry.Level, " ", entry.Message, " ", entry.ContextMap())
-	want := fmt.Sprintf("info script stderr map[line:oops pid:%d request:42 script:%s]", pid, p.path)
+	got := fmt.Sprint(entry.Level, " ", entry.Message, " ", entry.Fields)
+	want := fmt.Sprintf("INFO script stderr map[line:oops pid:%d request:42 script:%s]", pid, p.path)
 	if got != want {
 		t.Errorf("logged %s, want %s", got, want)
 	}

@@ -163,7 +163,7 @@ func TestCrashLoop(t *testing.T) {
 	if took := time.Since(began); s.Starts > 8+uint64(took/(100*time.Millisecond))+1 {
 		t.Errorf("%d starts in %v", s.Starts, took)
 	}
-	if n := p.logs.FilterMessage("workers cannot be started").Len(); n < 2 {
+	if n := len(p.logs.Of("workers cannot be started")); n < 2 {
 		t.Errorf("%d lines in the log", n)
 	}
 	mustDo(t, os.Remove(broken))
@@ -303,7 +303,7 @@ func TestGarbage(t *testing.T) {
 		}
 		p.want("", "ok")
 		p.await("replaced", func(s snapshot) bool { return s.Exits["protocol"] == uint64(replaced) && len(s.Workers) == 1 })
-		if p.logs.FilterMessage("worker is replaced").Len() != replaced {
+		if len(p.logs.Of("worker is replaced")) != replaced {
 			t.Errorf("%s: log is %v", do, p.logs.All())
 		}
 		p.stop()

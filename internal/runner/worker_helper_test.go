@@ -17,11 +17,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
-
+	"github.com/fcgid/fcgid/internal/logtest"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // beWorker is a FastCGI program on descriptor 0. Variables of its environment
@@ -233,11 +232,11 @@ type pool struct {
 	*runner.Workers
 	opt  runner.WorkerOptions
 	dir  string
-	logs *observer.ObservedLogs
+	logs *logtest.Entries
 	stop func() // ends Supervise and waits for that
 	test testing.TB
 
-	children runner.Children
+	spawner spawn.Local
 
 	mu      sync.Mutex // guards the fields below
 	exits   map[string]int
@@ -250,14 +249,14 @@ func workers(t testing.TB, change ...func(*runner.WorkerOptions)) *pool {
 	t.Helper()
 	self, err := os.Executable()
 	mustDo(t, err)
-	core, logs := observer.New(zap.DebugLevel)
+	log, logs := logtest.New()
 	p := &pool{dir: tempDir(t), logs: logs, test: t, exits: map[string]int{}, changed: make(chan struct{})}
 	p.opt = runner.WorkerOptions{
 		Command: []string{self}, Env: []string{"HELPER=worker", "GORACE=atexit_sleep_ms=0"},
 		Scale: runner.ScaleStatic, Max: 1, SpawnRate: 1000, StopGrace: patience, RunDir: p.dir,
-		QueueTimeout: patience, StartTimeout: patience, Log: zap.New(core),
+		QueueTimeout: patience, StartTimeout: patience, Log: log,
 	}
-	p.opt.Hooks, p.opt.Children = p.hooks(), &p.children
+	p.opt.Hooks, p.opt.Spawner = p.hooks(), &p.spawner
 	for _, f := range change {
 		f(&p.opt)
 	}
@@ -278,7 +277,7 @@ func workers(t testing.TB, change ...func(*runner.WorkerOptions)) *pool {
 		if n := countEntries(t, p.dir); n != 0 {
 			t.Errorf("%d files are left", n)
 		}
-		if n := p.children.Len(); n != 0 {
+		if n := p.spawner.Len(); n != 0 {
 			t.Errorf("%d programs are left", n)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -12,19 +13,19 @@ import (
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // A workerProcess is a FastCGI program that runs, with the socket that it
 // accepts connections on as its descriptor 0.
 type workerProcess struct {
-	child    *child
-	path     string // of the socket
-	children *Children
-	stderr   *workerStderr
+	*spawn.Process
+	path   string // of the socket
+	stderr *workerStderr
+	pump   sync.WaitGroup // a goroutine that takes STDERR
 }
 
 // launchProgram starts the program and returns when it has been executed.
@@ -48,17 +49,17 @@ func (p *Workers) launchProgram(program *workerProgram, id int) (process, error)
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
 	defer unix.Close(socket)
-	w := &workerProcess{path: path, children: p.children}
-	w.child, err = startChild(&command{argv: argv, env: program.env, dir: program.dir, socket: socket})
+	w := &workerProcess{path: path}
+	w.Process, err = p.spawner.Start(context.Background(), &spawn.Command{
+		Argv: argv, Env: program.env, Dir: program.dir, Socket: socket, StopSignal: signal,
+	})
 	if err != nil {
 		os.Remove(w.path)
 		return nil, err
 	}
-	w.child.ask = signal
-	w.children.add(w.child)
-	w.stderr = &workerStderr{log: log, pid: w.child.pid}
-	w.child.pumps.Go(func() {
-		w.child.copyStderr(w.stderr)
+	w.stderr = &workerStderr{log: log, pid: w.PID}
+	w.pump.Go(func() {
+		w.CopyStderr(w.stderr)
 		w.stderr.flush()
 	})
 	return w, nil
@@ -99,7 +100,7 @@ func (p *Workers) renewFolder(old string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p.opt.Log.Warn("the folder of workers' sockets has vanished", zap.String("folder", old), zap.String("new", folder))
+	p.opt.Log.Warn("the folder of workers' sockets has vanished", "folder", old, "new", folder)
 	p.folder = folder
 	return folder, nil
 }
@@ -130,9 +131,9 @@ func listenUnix(path string) (fd int, err error) {
 	return -1, fmt.Errorf("listen on %s: %w", path, err)
 }
 
-func (w *workerProcess) pid() int { return w.child.pid }
+func (w *workerProcess) pid() int { return w.PID }
 
-func (w *workerProcess) end(grace time.Duration) { w.child.terminate(grace) }
+func (w *workerProcess) end(grace time.Duration) { w.Terminate(grace) }
 
 // connect makes a connection, which the program need not have accepted.
 func (w *workerProcess) connect(ctx context.Context) (net.Conn, error) {
@@ -142,17 +143,17 @@ func (w *workerProcess) connect(ctx context.Context) (net.Conn, error) {
 
 // wait waits for the program's exit and ends what is left of its process group.
 func (w *workerProcess) wait() *workerExit {
-	w.child.awaitExit()
-	w.child.killRest()
-	e, err := w.child.reap()
-	w.children.remove(w.child)
+	w.AwaitExit()
+	w.Kill()
+	w.pump.Wait()
+	e, err := w.Wait()
 	os.Remove(w.path)
-	return &workerExit{exit: *e, err: err, lastLine: w.stderr.last()}
+	return &workerExit{Exit: *e, err: err, lastLine: w.stderr.last()}
 }
 
 // workerStderr takes the program's STDERR to the log and keeps its last line.
 type workerStderr struct {
-	log    *zap.Logger
+	log    *slog.Logger
 	pid    int
 	cutter cgi.LineCutter // the pump's
 
@@ -169,7 +170,7 @@ func (s *workerStderr) Write(p []byte) (int, error) {
 func (s *workerStderr) flush() { s.cutter.Flush(s.emit) }
 
 func (s *workerStderr) emit(line string) {
-	s.log.Info("worker stderr", zap.String("line", line), zap.Int("pid", s.pid))
+	s.log.Info("worker stderr", "line", line, "pid", s.pid)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.line = line

@@ -56,10 +56,10 @@ func TestWorldOfWorkers(t *testing.T) {
 		o.Command, o.Dir = []string{"sh", "-c", script}, dir
 		o.Env, o.PassEnv = []string{"SET=1"}, []string{"PASSED", "UNSET"}
 	})
-	p.await("said all", func(snapshot) bool { return p.logs.FilterMessage("worker stderr").Len() == 5 })
+	p.await("said all", func(snapshot) bool { return len(p.logs.Of("worker stderr")) == 5 })
 	var said []string
-	for _, e := range p.logs.FilterMessage("worker stderr").All() {
-		said = append(said, e.ContextMap()["line"].(string))
+	for _, e := range p.logs.Of("worker stderr") {
+		said = append(said, e.Fields["line"].(string))
 	}
 	pid := p.Snapshot().Workers[0].PID
 	want := fmt.Sprintf("on 1  %s %d %d", dir, pid, pid)
@@ -91,7 +91,7 @@ func TestStderrOfRequests(t *testing.T) {
 		p := workers(t, func(o *workerOptions) { o.Stderr = to })
 		var errs output
 		p.want("stderr", "said", func(r *protocol.Request) { r.Stderr = &errs })
-		logged := p.logs.FilterMessage("request stderr").Len()
+		logged := len(p.logs.Of("request stderr"))
 		if (errs.String() == "one\ntwo\n") != (to != runner.StderrLog) || (logged == 2) != (to != runner.StderrClient) {
 			t.Errorf("%s: client got %q, %d lines are logged", to, errs.String(), logged)
 		}

@@ -12,9 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
-
+	"github.com/fcgid/fcgid/internal/logtest"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -240,11 +238,11 @@ func numbers(p *Workers) (idle, all int) {
 // The pauses between attempts grow from 100 ms to 30 s.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		core, logs := observer.New(zap.WarnLevel)
+		log, logs := logtest.New()
 		begin := time.Now()
 		var mu sync.Mutex
 		var at []time.Duration
-		p, stop := fakeWorkers(t, WorkerOptions{Scale: ScaleStatic, Max: 3, SpawnRate: 100, Log: zap.New(core)}, func(int) (process, error) {
+		p, stop := fakeWorkers(t, WorkerOptions{Scale: ScaleStatic, Max: 3, SpawnRate: 100, Log: log}, func(int) (process, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			at = append(at, time.Since(begin))

@@ -82,10 +82,10 @@ func TestPoison(t *testing.T) {
 	if s.Degraded || s.Exits["start"] > 0 || s.Exits["crash"] == 0 || s.Exits["exit"] == 0 {
 		t.Errorf("degraded is %v, exits are %v", s.Degraded, s.Exits)
 	}
-	if n := p.logs.FilterMessage("worker gave up a request").Len(); n != 5 {
+	if n := len(p.logs.Of("worker gave up a request")); n != 5 {
 		t.Errorf("%d requests are named in the log", n)
 	}
-	if n := p.logs.FilterMessage("workers cannot be started").Len(); n != 0 {
+	if n := len(p.logs.Of("workers cannot be started")); n != 0 {
 		t.Errorf("%d starts failed", n)
 	}
 }

@@ -6,16 +6,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // How the number of workers follows demand.
@@ -65,11 +65,11 @@ type WorkerOptions struct {
 	StopSignal   syscall.Signal
 	StopGrace    time.Duration // from StopSignal, 0 is TERM, to KILL
 
-	Stderr   string      // where FCGI_STDERR of requests goes: StderrLog (also when empty), StderrClient or StderrBoth
-	RunDir   string      // where a folder for the workers' sockets is made; "" is os.TempDir
-	Log      *zap.Logger // nil logs nothing
-	Hooks    WorkerHooks
-	Children *Children // where programs are registered while they run; nil: nowhere
+	Stderr  string       // where FCGI_STDERR of requests goes: StderrLog (also when empty), StderrClient or StderrBoth
+	RunDir  string       // where a folder for the workers' sockets is made; "" is os.TempDir
+	Log     *slog.Logger // nil logs nothing
+	Hooks   WorkerHooks
+	Spawner spawn.Spawner // what starts them; nil: a spawn.Local of its own
 }
 
 // WorkerHooks report what happens. Each may be nil; all are called from many
@@ -122,7 +122,7 @@ type Workers struct {
 	// Immutable.
 	launch   func(program *workerProgram, id int) (process, error)
 	hooks    WorkerHooks
-	children *Children
+	spawner  spawn.Spawner
 	runDir   string
 	software string
 
@@ -166,7 +166,10 @@ type workerProgram struct {
 
 // NewWorkers returns Workers that have not started any: Supervise does.
 func NewWorkers(o WorkerOptions) *Workers {
-	p := &Workers{hooks: o.Hooks, children: o.Children, runDir: o.RunDir, software: o.Software, exits: make(map[string]uint64)}
+	p := &Workers{hooks: o.Hooks, spawner: o.Spawner, runDir: o.RunDir, software: o.Software, exits: make(map[string]uint64)}
+	if p.spawner == nil {
+		p.spawner = new(spawn.Local)
+	}
 	p.launch = p.launchProgram
 	p.setOptions(o)
 	p.program = newWorkerProgram(&p.opt)
@@ -188,7 +191,7 @@ func (p *workerProgram) isSame(other *workerProgram) bool {
 // setOptions takes options with what is missing filled in.
 func (p *Workers) setOptions(o WorkerOptions) {
 	if o.Log == nil {
-		o.Log = zap.NewNop()
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Max, o.Concurrency = max(o.Max, 1), max(o.Concurrency, 1)
 	o.StartTimeout = cmp.Or(o.StartTimeout, 10*time.Second)
@@ -269,7 +272,7 @@ func (p *Workers) finish() {
 // Update changes the options for what is to come. Other Command, Dir, Env, PassEnv
 // or WarmUp replace the workers: each stays until another one is ready, and so
 // stays for good where the new program cannot be started. RunDir, Software, Hooks
-// and Children are not changed.
+// and Spawner are not changed.
 func (p *Workers) Update(o WorkerOptions) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -9,10 +9,9 @@ import (
 	"syscall"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // attend sees a worker through its life, from its start to its end.
@@ -148,8 +147,8 @@ func (p *Workers) exited(w *worker, e *workerExit) {
 			p.health.fail(p, w, w.describe(e), now)
 		}
 	case reason == exitCrash:
-		p.opt.Log.Warn("worker has crashed", zap.Int("pid", w.process.pid()), zap.String("exit", e.describe()),
-			zap.Int("requests", w.taken))
+		p.opt.Log.Warn("worker has crashed", "pid", w.process.pid(), "exit", e.describe(),
+			"requests", w.taken)
 	}
 	p.adjustLocked()
 }
@@ -165,8 +164,8 @@ func (w *worker) exitReason(e *workerExit, early bool) string {
 		return w.reason
 	case early && !w.answered && !w.asked:
 		return exitStart
-	case e.status.Signaled() && (w.reason == "" || e.status.Signal() != w.pool.opt.StopSignal),
-		e.status.Exited() && e.status.ExitStatus() != 0:
+	case e.Status.Signaled() && (w.reason == "" || e.Status.Signal() != w.pool.opt.StopSignal),
+		e.Status.Exited() && e.Status.ExitStatus() != 0:
 		return exitCrash
 	}
 	return exitSelf
@@ -185,7 +184,7 @@ func (w *worker) describe(e *workerExit) string {
 
 // A workerExit is how a worker has ended.
 type workerExit struct {
-	exit
+	spawn.Exit
 	err      error  // why there was no program
 	lastLine string // of STDERR
 }
@@ -194,7 +193,7 @@ func (e *workerExit) usage() *syscall.Rusage {
 	if e.err != nil {
 		return nil
 	}
-	return &e.exit.usage
+	return &e.Usage
 }
 
 // describe says how it ended, with the last that it said.
@@ -203,10 +202,10 @@ func (e *workerExit) describe() string {
 	switch {
 	case e.err != nil:
 		return e.err.Error()
-	case e.status.Signaled():
-		text = fmt.Sprintf("signal %d (%v)", e.status.Signal(), e.status.Signal())
+	case e.Status.Signaled():
+		text = fmt.Sprintf("signal %d (%v)", e.Status.Signal(), e.Status.Signal())
 	default:
-		text = fmt.Sprintf("exit status %d", e.status.ExitStatus())
+		text = fmt.Sprintf("exit status %d", e.Status.ExitStatus())
 	}
 	if e.lastLine != "" {
 		text += ": " + e.lastLine

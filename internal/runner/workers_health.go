@@ -3,8 +3,6 @@ package runner
 import (
 	"slices"
 	"time"
-
-	"go.uber.org/zap"
 )
 
 // ranks count the workers of a pool, and order those that are idle.
@@ -139,8 +137,8 @@ func (h *workerHealth) fail(p *Workers, w *worker, why string, now time.Time) {
 	pause := min(shortestBackoff<<min(h.failures, 20), longestBackoff)
 	h.failures++
 	h.last, h.retry, h.why = now, now.Add(pause), why
-	p.opt.Log.Warn("workers cannot be started", zap.Strings("command", w.program.argv),
-		zap.String("reason", h.why), zap.Int("failures", h.failures), zap.Duration("retry_in", pause))
+	p.opt.Log.Warn("workers cannot be started", "command", w.program.argv,
+		"reason", h.why, "failures", h.failures, "retry_in", pause)
 	if h.failures == 1 && p.hooks.Degraded != nil {
 		p.hooks.Degraded(true)
 	}
@@ -155,7 +153,7 @@ func (h *workerHealth) prove(p *Workers, now time.Time) {
 	quiet := p.wantedLocked() <= 0 && now.Sub(h.last) >= p.opt.StartTimeout
 	for _, w := range p.all {
 		if w.program.isSame(p.program) && w.serves() && (quiet || w.born.After(h.last)) && p.isProven(w, now) {
-			p.opt.Log.Info("workers can be started again", zap.Strings("command", w.program.argv), zap.Int("failures", h.failures))
+			p.opt.Log.Info("workers can be started again", "command", w.program.argv, "failures", h.failures)
 			*h = workerHealth{}
 			if p.hooks.Degraded != nil {
 				p.hooks.Degraded(false)

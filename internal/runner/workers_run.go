@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -91,16 +89,8 @@ func inlineInput(req *protocol.Request) ([]byte, bool) {
 	if !req.HasInput() {
 		return nil, true
 	}
-	whole, ok := wholeInput(req)
+	whole, ok := req.WholeInput()
 	return whole, ok && len(whole) <= maxInline
-}
-
-// wholeInput is the request's STDIN if it need not be read.
-func wholeInput(req *protocol.Request) ([]byte, bool) {
-	if r, ok := req.Stdin.(protocol.WholeReader); ok && req.Role != protocol.RoleFilter {
-		return r.Whole()
-	}
-	return nil, false
 }
 
 // A waiter is a request without a worker.
@@ -285,9 +275,9 @@ func (p *Workers) judgeLocked(w *worker, x *exchange) {
 		w.answered = true
 	case fateLost:
 		if x.begun {
-			p.opt.Log.Warn("worker gave up a request", zap.Uint64("request", x.req.Serial), zap.Int("pid", w.process.pid()),
-				zap.String("method", x.req.Params.Get("REQUEST_METHOD")),
-				zap.String("script", x.req.Params.Get("SCRIPT_FILENAME")), zap.Error(x.err))
+			p.opt.Log.Warn("worker gave up a request", "request", x.req.Serial, "pid", w.process.pid(),
+				"method", x.req.Params.Get("REQUEST_METHOD"),
+				"script", x.req.Params.Get("SCRIPT_FILENAME"), "error", x.err)
 		}
 		if !x.seat.shared && w.inFlight == 0 || isRefused(x.err) {
 			w.end(exitSelf)
@@ -304,8 +294,8 @@ func (p *Workers) judgeLocked(w *worker, x *exchange) {
 	}
 	if w.serves() {
 		w.failure = x.err
-		p.opt.Log.Warn("worker is replaced", zap.String("reason", reason), zap.Int("pid", w.process.pid()),
-			zap.Uint64("request", x.req.Serial), zap.Error(x.err))
+		p.opt.Log.Warn("worker is replaced", "reason", reason, "pid", w.process.pid(),
+			"request", x.req.Serial, "error", x.err)
 	}
 	if w.inFlight > 0 {
 		w.retire(reason)

@@ -5,13 +5,12 @@ package function
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/fcgid/fcgid/internal/protocol"
 )
@@ -26,7 +25,7 @@ type Options struct {
 	// once. It ends its work when ctx ends; nothing can make it.
 	Call func(ctx context.Context, req *protocol.Request) (appStatus uint32, err error)
 	// Log takes panics and what is overdue; nil logs nothing.
-	Log *zap.Logger
+	Log *slog.Logger
 	// Overdue, if not nil, is called with 1 when a function has not returned
 	// though its request has ended a second ago, and with -1 when it does.
 	Overdue func(delta int)
@@ -42,7 +41,7 @@ type Runner struct {
 // New returns a Runner. It starts nothing.
 func New(o Options) *Runner {
 	if o.Log == nil {
-		o.Log = zap.NewNop()
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Runner{opt: o}
 }
@@ -103,7 +102,7 @@ func (c *call) broken(value any) error {
 	reason := errAborted
 	switch value {
 	case nil:
-		log.Error("function ended its goroutine", append(c.fields(), zap.ByteString("stack", debug.Stack()))...)
+		log.Error("function ended its goroutine", append(c.fields(), "stack", string(debug.Stack()))...)
 		reason = errGoexit
 	case http.ErrAbortHandler:
 	default:
@@ -112,7 +111,7 @@ func (c *call) broken(value any) error {
 		if len(text) > maxPanicText {
 			text = text[:maxPanicText] + "…"
 		}
-		log.Error("function panicked", append(c.fields(), zap.String("panic", text), zap.ByteString("stack", stack))...)
+		log.Error("function panicked", append(c.fields(), "panic", text, "stack", string(stack))...)
 		reason = errors.New("function panicked: " + text)
 	}
 	return &protocol.Refusal{HTTPStatus: 500, AppStatus: 500, Reason: reason}
@@ -157,7 +156,7 @@ func (c *call) returned() {
 	if c.overdue {
 		c.runner.count(-1)
 		c.runner.opt.Log.Info("function that was overdue has returned",
-			append(c.fields(), zap.Duration("late", time.Since(c.since)))...)
+			append(c.fields(), "late", time.Since(c.since))...)
 	}
 	c.mu.Unlock()
 	c.watchers.Wait()
@@ -171,12 +170,12 @@ func (r *Runner) count(delta int) {
 }
 
 // fields tell which call it is.
-func (c *call) fields() []zap.Field {
+func (c *call) fields() []any {
 	script := c.req.Params.Get("SCRIPT_FILENAME")
 	if script == "" {
 		script = c.req.Params.Get("SCRIPT_NAME")
 	}
-	return []zap.Field{
-		zap.Uint64("request", c.req.Serial), zap.String("script", script), zap.String("uri", c.req.Params.Get("REQUEST_URI")),
+	return []any{
+		"request", c.req.Serial, "script", script, "uri", c.req.Params.Get("REQUEST_URI"),
 	}
 }

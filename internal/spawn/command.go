@@ -1,7 +1,10 @@
-package runner
+// Package spawn is the one place that forks: it starts programs, signals what they
+// have started, and waits for them. It knows nothing of requests.
+package spawn
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -11,55 +14,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A command is what a child is started with.
-type command struct {
-	argv  []string
-	env   []string
-	dir   string
-	stdin bool // a pipe; else /dev/null
-	// input, if there is any, is all of a STDIN that any pipe holds: smallInput bytes
-	// at most. Then the child has no stdin that could be written to.
-	input []byte
-	// socket, if not 0, is to be descriptor 0: then STDOUT is /dev/null. It stays
+// A Command is what a program is started with.
+type Command struct {
+	Argv  []string // the first is the path of what is executed
+	Env   []string // all of it: nothing is taken from ours
+	Dir   string   // "" is ours
+	Stdin bool     // a pipe; else /dev/null
+	// Input, if there is any, is all of a STDIN that any pipe holds: MaxInput bytes
+	// at most. Then the process has no Stdin that could be written to.
+	Input []byte
+	// Socket, if not 0, is to be descriptor 0: then STDOUT is /dev/null. It stays
 	// the caller's.
-	socket int
+	Socket int
+	// StopSignal is what asks the program to end; 0 is TERM.
+	StopSignal syscall.Signal
 }
 
-// smallInput is what an empty pipe takes in any case (pipe(7): PIPE_BUF).
-const smallInput = 4 << 10
+// MaxInput is what an empty pipe takes in any case (pipe(7): PIPE_BUF).
+const MaxInput = 4 << 10
 
-// startChild starts a program with descriptors 0, 1 and 2 and no others,
-// default signal dispositions, and a process group of its own. If this process
-// dies, the child is killed; so it is if the thread dies that started it, hence
-// no goroutine may end while it is locked to one.
-func startChild(cmd *command) (*child, error) {
-	var p pipes
-	defer p.closeTheirs()
-	if err := p.open(cmd); err != nil {
-		p.closeOurs()
-		return nil, fmt.Errorf("start %s: %w", cmd.argv[0], err)
+// start starts the program: see Local.
+func (c *Command) start() (*Process, error) {
+	var fds pipes
+	defer fds.closeTheirs()
+	if err := fds.open(c); err != nil {
+		fds.closeOurs()
+		return nil, fmt.Errorf("start %s: %w", c.Argv[0], err)
 	}
 	pidfd := -1
-	pid, err := syscall.ForkExec(cmd.argv[0], cmd.argv, &syscall.ProcAttr{
-		Dir:   cmd.dir,
-		Env:   cmd.env,
-		Files: p.theirs[:],
+	pid, err := syscall.ForkExec(c.Argv[0], c.Argv, &syscall.ProcAttr{
+		Dir:   c.Dir,
+		Env:   c.Env,
+		Files: fds.theirs[:],
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &pidfd},
 	})
 	if err != nil {
-		p.closeOurs()
-		return nil, cmd.explain(err)
+		fds.closeOurs()
+		return nil, c.explain(err)
 	}
-	c := &child{pid: pid, rawPidfd: pidfd, rawStderr: p.ours[2]}
-	if cmd.stdin && len(cmd.input) == 0 {
-		c.stdin = ourFile(p.ours[0], "stdin")
+	p := &Process{PID: pid, ask: cmp.Or(c.StopSignal, syscall.SIGTERM), rawPidfd: pidfd, rawStderr: fds.ours[2]}
+	if c.Stdin && len(c.Input) == 0 {
+		p.Stdin = ourFile(fds.ours[0], "stdin")
 	}
-	if cmd.socket == 0 {
-		c.stdout = ourFile(p.ours[1], "stdout")
+	if c.Socket == 0 {
+		p.stdout = ourFile(fds.ours[1], "stdout")
 	} else {
-		c.register() // it is to live long
+		p.Watch() // it is to live long
 	}
-	return c, nil
+	return p, nil
 }
 
 // ourFile is a descriptor in the runtime's poller. A new one has no other flags
@@ -71,10 +73,10 @@ func ourFile(fd int, name string) *os.File {
 
 // explain says what could not be started: the kernel has one ENOENT for a
 // program, the interpreter that its first line names, and the folder.
-func (c *command) explain(err error) error {
-	name := c.argv[0]
-	if folderErr := unix.Faccessat(unix.AT_FDCWD, c.dir+"/", unix.X_OK, unix.AT_EACCESS); folderErr != nil {
-		return fmt.Errorf("start %s: working directory %s: %v", name, c.dir, folderErr)
+func (c *Command) explain(err error) error {
+	name := c.Argv[0]
+	if folderErr := unix.Faccessat(unix.AT_FDCWD, c.Dir+"/", unix.X_OK, unix.AT_EACCESS); folderErr != nil {
+		return fmt.Errorf("start %s: working directory %s: %v", name, c.Dir, folderErr)
 	}
 	switch {
 	case errors.Is(err, unix.ENOENT) && unix.Access(name, unix.F_OK) == nil:
@@ -103,22 +105,22 @@ func interpreterOf(name string) string {
 	return strconv.Quote(string(bytes.TrimLeft(line, " \t")))
 }
 
-// pipes are the two ends of a child's descriptors 0, 1 and 2.
+// pipes are the two ends of a program's descriptors 0, 1 and 2.
 type pipes struct {
 	ours   [3]int
 	theirs [3]uintptr
 	opened []int // theirs, to be closed
-	kept   []int // ours, to be closed if there is no child
+	kept   []int // ours, to be closed if there is no process
 }
 
-// open opens what a child needs. After an error some are open.
-func (p *pipes) open(cmd *command) error {
+// open opens what a program needs. After an error some are open.
+func (p *pipes) open(cmd *Command) error {
 	for i := range 3 {
 		switch {
-		case i == 0 && cmd.socket != 0:
-			p.theirs[0] = uintptr(cmd.socket)
+		case i == 0 && cmd.Socket != 0:
+			p.theirs[0] = uintptr(cmd.Socket)
 			continue
-		case i == 0 && !cmd.stdin, i == 1 && cmd.socket != 0:
+		case i == 0 && !cmd.Stdin, i == 1 && cmd.Socket != 0:
 			null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 			if err != nil {
 				return fmt.Errorf("open %s: %w", os.DevNull, err)
@@ -136,9 +138,9 @@ func (p *pipes) open(cmd *command) error {
 		}
 		p.ours[i], p.theirs[i] = ours, uintptr(theirs)
 		p.opened = append(p.opened, theirs)
-		if i > 0 || len(cmd.input) == 0 {
+		if i > 0 || len(cmd.Input) == 0 {
 			p.kept = append(p.kept, ours)
-		} else if err := fillPipe(ours, cmd.input); err != nil {
+		} else if err := fillPipe(ours, cmd.Input); err != nil {
 			return err
 		}
 	}

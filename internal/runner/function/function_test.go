@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"runtime"
 	"slices"
@@ -14,17 +15,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest/observer"
-
+	"github.com/fcgid/fcgid/internal/logtest"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
 // A world is a Runner and all that it tells.
 type world struct {
 	*Runner
-	logs *observer.ObservedLogs
+	logs *logtest.Entries
 
 	mu    sync.Mutex // guards the field below
 	hooks []int
@@ -38,9 +36,9 @@ func (w *world) deltas() []int {
 }
 
 func newWorld(call func(ctx context.Context, req *protocol.Request) (uint32, error)) *world {
-	core, logs := observer.New(zap.DebugLevel)
+	log, logs := logtest.New()
 	w := &world{logs: logs}
-	w.Runner = New(Options{Call: call, Log: zap.New(core), Overdue: func(delta int) {
+	w.Runner = New(Options{Call: call, Log: log, Overdue: func(delta int) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.hooks = append(w.hooks, delta)
@@ -56,13 +54,13 @@ func testRequest() *protocol.Request {
 }
 
 // wantLog checks the only entry of the log, and that it says which request it is about.
-func (w *world) wantLog(t *testing.T, level zapcore.Level, message string) map[string]any {
+func (w *world) wantLog(t *testing.T, level slog.Level, message string) map[string]any {
 	t.Helper()
-	all := w.logs.TakeAll()
+	all := w.logs.Take()
 	if len(all) != 1 || all[0].Level != level || !strings.Contains(all[0].Message, message) {
 		t.Fatalf("logged %+v, want one %v %q", all, level, message)
 	}
-	fields := all[0].ContextMap()
+	fields := all[0].Fields
 	if fields["request"] != uint64(7) || fields["script"] != "/srv/hello" || fields["uri"] != "/hello?a=b" {
 		t.Errorf("logged %v", fields)
 	}
@@ -101,7 +99,7 @@ func TestPanic(t *testing.T) {
 		w := newWorld(func(context.Context, *protocol.Request) (uint32, error) { return panicsHere(value) })
 		status, err := w.Run(t.Context(), testRequest())
 		wantRefusal(t, status, err)
-		fields := w.wantLog(t, zap.ErrorLevel, "panicked")
+		fields := w.wantLog(t, slog.LevelError, "panicked")
 		if stack, _ := fields["stack"].(string); !strings.Contains(stack, "panicsHere") || fields["panic"] == "" {
 			t.Errorf("logged %v", fields)
 		}
@@ -128,7 +126,7 @@ func TestGoexit(t *testing.T) {
 		t.Error("Run returned")
 	}()
 	<-over
-	if fields := w.wantLog(t, zap.ErrorLevel, "ended its goroutine"); fields["stack"] == "" {
+	if fields := w.wantLog(t, slog.LevelError, "ended its goroutine"); fields["stack"] == "" {
 		t.Errorf("logged %v", fields)
 	}
 }
@@ -190,15 +188,15 @@ func TestOverdue(t *testing.T) {
 				if w.Overdue() != 1 || !slices.Equal(w.deltas(), []int{1}) {
 					t.Errorf("%d are overdue, hook %v", w.Overdue(), w.deltas())
 				}
-				w.wantLog(t, zap.WarnLevel, "does not return")
+				w.wantLog(t, slog.LevelWarn, "does not return")
 				<-over
 				if w.Overdue() != 0 || !slices.Equal(w.deltas(), []int{1, -1}) {
 					t.Errorf("%d are overdue, hook %v", w.Overdue(), w.deltas())
 				}
 				if end == "goexit" {
-					w.logs = w.logs.FilterMessageSnippet("overdue")
+					w.logs = w.logs.Containing("overdue")
 				}
-				if late := w.wantLog(t, zap.InfoLevel, "has returned")["late"]; late != time.Minute {
+				if late := w.wantLog(t, slog.LevelInfo, "has returned")["late"]; late != time.Minute {
 					t.Errorf("late by %v", late)
 				}
 			})

@@ -3,10 +3,9 @@ package function
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
-
-	"go.uber.org/zap"
 
 	"github.com/fcgid/fcgid/internal/protocol"
 )
@@ -61,7 +60,7 @@ func TestPanicWithOddValue(t *testing.T) {
 		w := newWorld(func(context.Context, *protocol.Request) (uint32, error) { return panicsHere(value) })
 		status, err := w.Run(t.Context(), testRequest())
 		wantRefusal(t, status, err)
-		fields := w.wantLog(t, zap.ErrorLevel, "panicked")
+		fields := w.wantLog(t, slog.LevelError, "panicked")
 		if text, _ := fields["panic"].(string); text == "" || len(text) > maxPanicText+10 || len(err.Error()) > maxPanicText+100 {
 			t.Errorf("logged %d bytes, error has %d", len(text), len(err.Error()))
 		}

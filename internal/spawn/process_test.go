@@ -1,0 +1,79 @@
+package spawn
+
+import (
+	"io"
+	"os"
+	"testing"
+)
+
+func start(t *testing.T, l *Local, cmd *Command) *Process {
+	t.Helper()
+	cmd.Dir = "/"
+	p, err := l.Start(t.Context(), cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// end takes what is left of the output and waits.
+func (p *Process) end() (*Exit, error) {
+	p.CopyStdout(io.Discard)
+	p.CopyStderr(io.Discard)
+	p.AwaitExit()
+	return p.Wait()
+}
+
+// Without a pidfd that can be waited for, an exit is waited for all the same.
+func TestAwaitExitWithoutPidfd(t *testing.T) {
+	for name, spoil := range map[string]func(p *Process){
+		"none": func(p *Process) { p.pidfd.Close(); p.pidfd = nil },
+		"not pollable": func(p *Process) {
+			p.pidfd.Close()
+			p.pidfd, _ = os.Open("/dev/null")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, new(Local), &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 3"}, Stdin: true})
+			p.Watch()
+			spoil(p)
+			if p.HasExited() {
+				t.Error("it has exited")
+			}
+			waited := make(chan struct{})
+			go func() { p.AwaitExit(); close(waited) }()
+			p.Stdin.Close()
+			<-waited
+			if !p.HasExited() {
+				t.Error("it has not exited")
+			}
+			if e, err := p.end(); err != nil || e.Code() != 3 {
+				t.Errorf("Wait returned %+v, %v", e, err)
+			}
+		})
+	}
+}
+
+// Nothing is signalled any more once the pid may be that of another program.
+func TestNoSignalAfterWait(t *testing.T) {
+	var l Local
+	p := start(t, &l, &Command{Argv: []string{"/bin/true"}})
+	p.Watch()
+	if _, err := p.end(); err != nil {
+		t.Fatal(err)
+	}
+	if n := l.Len(); n != 0 {
+		t.Errorf("%d programs are left", n)
+	}
+	victim := start(t, new(Local), &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 4"}, Stdin: true})
+	victim.Watch()
+	p.PID = victim.PID // it was reused
+	p.Terminate(0)
+	p.Kill()
+	l.add(p)
+	l.Kill()
+	victim.Stdin.Close()
+	if e, err := victim.end(); err != nil || e.Code() != 4 {
+		t.Errorf("Wait returned %+v, %v", e, err)
+	}
+}
