@@ -23,9 +23,11 @@ var rules = []struct {
 	{"internal/config", nil, []string{"github.com/prometheus/"}},
 	{"internal/cgi", []string{"internal/protocol"}, []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
 	{"internal/server", []string{"internal/protocol", "internal/cgi", "internal/nbio"}, []string{"github.com/spf13/", "github.com/prometheus/", "os/exec"}},
-	{"internal/runner", []string{"internal/protocol", "internal/cgi", "internal/nbio"}, []string{"github.com/spf13/", "github.com/prometheus/"}},
-	{"internal/function", []string{"internal/protocol"}, []string{"github.com/spf13/", "github.com/prometheus/", "os/exec", "golang.org/"}},
-	{"fcgi", []string{"internal/protocol", "internal/cgi", "internal/server", "internal/function", "internal/nbio"}, []string{"github.com/spf13/", "github.com/prometheus/"}},
+	{"internal/spawn", []string{"internal/nbio"}, []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
+	{"internal/runner/process", []string{"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn"}, []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
+	{"internal/runner/worker", []string{"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn"}, []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/"}},
+	{"internal/runner/function", []string{"internal/protocol"}, []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec", "golang.org/"}},
+	{"fcgi", []string{"internal/protocol", "internal/cgi", "internal/server", "internal/runner/function", "internal/nbio"}, []string{"github.com/spf13/", "github.com/prometheus/"}},
 }
 
 // Imports point one way only, and heavy libraries stay where they belong.

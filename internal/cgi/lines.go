@@ -2,6 +2,13 @@ package cgi
 
 import "bytes"
 
+// Where a program's STDERR goes.
+const (
+	StderrLog    = "log"
+	StderrClient = "client"
+	StderrBoth   = "both"
+)
+
 // MaxLine is the longest line of a program's STDERR that is logged as one.
 const MaxLine = 16 << 10
 

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/fcgid/fcgid/internal/runner"
+	"github.com/fcgid/fcgid/internal/runner/process"
 	"github.com/fcgid/fcgid/internal/server"
 )
 
@@ -152,7 +152,7 @@ func (m *metrics) pool(name string) *poolMetrics {
 	for _, kind := range server.ProtocolErrorKinds {
 		p.protocol.WithLabelValues(kind)
 	}
-	for _, reason := range runner.ExitReasons {
+	for _, reason := range process.ExitReasons {
 		p.exits.WithLabelValues(reason)
 	}
 	return p

@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fcgid/fcgid/internal/runner"
+	"github.com/fcgid/fcgid/internal/runner/worker"
 )
 
 // workerMetrics are those of worker pools that count what happens. What is, and
@@ -40,14 +40,14 @@ func (m *workerMetrics) vectors() []vector {
 }
 
 // workerHooks count what happens to the workers of a pool.
-func (m *metrics) workerHooks(pool string) runner.WorkerHooks {
+func (m *metrics) workerHooks(pool string) worker.Hooks {
 	starts, duration := m.worker.starts.WithLabelValues(pool), m.worker.startDuration.WithLabelValues(pool)
 	exits, cpu := m.worker.exits.MustCurryWith(prometheus.Labels{"pool": pool}), m.cpu.WithLabelValues(pool)
-	for _, reason := range runner.WorkerExitReasons {
+	for _, reason := range worker.ExitReasons {
 		exits.WithLabelValues(reason) // a series that is there from the start shows its first increase
 	}
 	wait := m.worker.wait.WithLabelValues(pool)
-	return runner.WorkerHooks{
+	return worker.Hooks{
 		Started: func(took time.Duration) {
 			starts.Inc()
 			duration.Observe(took.Seconds())

@@ -14,7 +14,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
-	"github.com/fcgid/fcgid/internal/runner"
+	"github.com/fcgid/fcgid/internal/runner/process"
 	"github.com/fcgid/fcgid/internal/server"
 )
 
@@ -135,20 +135,20 @@ func runnerKind(cfg *config.Pool) string {
 	return "process"
 }
 
-func (d *daemon) newProcess(cfg *config.Pool) *runner.Process {
+func (d *daemon) newProcess(cfg *config.Pool) *process.Runner {
 	m := d.metrics.pool(cfg.Name)
 	interpreters := make(map[string]string)
 	for _, i := range cfg.Process.Interpreters {
 		interpreters[i.Extension] = i.Path
 	}
-	return runner.NewProcess(runner.ProcessOptions{
+	return process.New(process.Options{
 		Roots: cfg.Process.Root, Scripts: cfg.Process.Scripts, Extensions: cfg.Process.Extensions,
 		Interpreters: interpreters, Dir: cfg.Process.Dir,
 		PassEnv: cfg.PassEnv, Env: cfg.Env,
 		KillGrace: cfg.Process.KillGrace, Stderr: cfg.Process.Stderr,
 		Software: "fcgid/" + version,
 		Log:      d.logs.ofPool(cfg.Name),
-		Hooks:    runner.Hooks{Started: m.started, Exited: m.exited},
+		Hooks:    process.Hooks{Started: m.started, Exited: m.exited},
 		Spawner:  &d.programs,
 	})
 }

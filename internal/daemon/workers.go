@@ -11,12 +11,12 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fcgid/fcgid/internal/config"
-	"github.com/fcgid/fcgid/internal/runner"
+	"github.com/fcgid/fcgid/internal/runner/worker"
 )
 
-// A workerPool is the Workers of a pool while they are supervised, until stop.
+// A workerPool is the workers of a pool while they are supervised, until stop.
 type workerPool struct {
-	*runner.Workers
+	*worker.Pool
 	end        context.CancelFunc
 	supervised sync.WaitGroup
 }
@@ -24,7 +24,7 @@ type workerPool struct {
 // startWorkers starts the workers of a pool.
 func (d *daemon) startWorkers(cfg *config.Pool) *workerPool {
 	ctx, end := context.WithCancel(context.Background())
-	w := &workerPool{Workers: runner.NewWorkers(d.workerOptions(cfg)), end: end}
+	w := &workerPool{Pool: worker.New(d.workerOptions(cfg)), end: end}
 	log := d.logs.With(zap.String("pool", cfg.Name))
 	w.supervised.Go(func() {
 		if err := w.Supervise(ctx); err != nil {
@@ -40,9 +40,9 @@ func (w *workerPool) stop() {
 	w.supervised.Wait()
 }
 
-func (d *daemon) workerOptions(cfg *config.Pool) runner.WorkerOptions {
+func (d *daemon) workerOptions(cfg *config.Pool) worker.Options {
 	c := cfg.Worker
-	return runner.WorkerOptions{
+	return worker.Options{
 		Command: c.Command, Dir: c.Dir, Env: cfg.Env, PassEnv: cfg.PassEnv, WarmUp: c.WarmUp,
 		Software: "fcgid/" + version,
 		Scale:    c.Scale, Max: c.Max, Min: c.Min, MinSpare: c.MinSpare, MaxSpare: c.MaxSpare,
@@ -87,7 +87,7 @@ func checkRuntimeFolder(cfg *config.Config) error {
 // workerStates are the states of a worker, in the order of its life.
 var workerStates = []string{"starting", "idle", "busy", "stopping"}
 
-func workerCounts(s *runner.WorkersSnapshot) map[string]int {
+func workerCounts(s *worker.Snapshot) map[string]int {
 	return map[string]int{"starting": s.Starting, "idle": s.Idle, "busy": s.Busy, "stopping": s.Stopping}
 }
 

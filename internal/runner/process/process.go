@@ -1,0 +1,131 @@
+// Package process runs a CGI program for each request (RFC 3875): it finds the
+// script, builds its environment, starts it, moves its input and output, and sees
+// to it that it ends. It knows a request, never the connection that it came from.
+package process
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// Options say which programs run, and how.
+type Options struct {
+	Roots        []string          // folders that scripts must lie in; empty: anywhere
+	Scripts      []string          // filepath.Match patterns of the files that may run; empty: any
+	Extensions   []string          // that scripts must have; empty: any
+	Interpreters map[string]string // programs that run scripts with an extension, such as ".php"
+	Dir          string            // working directory; "" is the script's folder
+	PassEnv      []string          // variables of the daemon's environment that programs get
+	Env          []string          // NAME=value that programs get
+	KillGrace    time.Duration     // from TERM to KILL
+	Stderr       string            // cgi.StderrLog (also when empty), cgi.StderrClient or cgi.StderrBoth
+	Software     string            // SERVER_SOFTWARE when the web server sent none
+	Log          *slog.Logger      // nil logs nothing
+	Spawner      spawn.Spawner     // what starts them; nil: a spawn.Local of its own
+	Hooks        Hooks
+}
+
+// Hooks report what happens. Each may be nil; all are called from many goroutines.
+type Hooks struct {
+	// Started is called for each program that was started, with the time it took.
+	Started func(time.Duration)
+	// Exited is called for each program that was waited for, with one of ExitReasons.
+	Exited func(reason string, usage *syscall.Rusage)
+}
+
+// A Runner runs a CGI program for each request (RFC 3875). It satisfies
+// server.Runner and is used by many goroutines at once.
+type Runner struct {
+	opt   Options
+	rules cgi.Rules
+	env   cgi.Environment
+}
+
+// New returns a Runner. It starts nothing.
+func New(opt Options) *Runner {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Spawner == nil {
+		opt.Spawner = new(spawn.Local)
+	}
+	if opt.Stderr == "" {
+		opt.Stderr = cgi.StderrLog
+	}
+	return &Runner{
+		opt:   opt,
+		rules: cgi.Rules{Roots: opt.Roots, Scripts: opt.Scripts, Extensions: opt.Extensions, Interpreters: opt.Interpreters},
+		env:   cgi.Environment{Software: opt.Software, Fixed: cgi.FixedEnv(opt.PassEnv, opt.Env)},
+	}
+}
+
+// Run starts the script that req names and returns when it has exited and its
+// output is delivered, with its exit status, or 128 + signal. When ctx ends the
+// script's process group gets TERM, and KILL after KillGrace. A script that has
+// not been started is a *protocol.Refusal, unless ctx had ended. The error is
+// else that of Stdout, or of a Stdin that broke; it ends the script like ctx does.
+//
+// What a script leaves behind in the background lives on, but holds Run no
+// longer than a moment, even if it has the script's stdout.
+func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
+	s, err := p.rules.Find(&req.Params)
+	if err != nil {
+		return 0, err
+	}
+	env, err := p.env.Of(&req.Params, &s)
+	if err != nil {
+		return 0, err
+	}
+	dir := p.opt.Dir
+	if dir == "" {
+		dir = path.Dir(s.Path)
+	}
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	input, _ := req.WholeInput()
+	if len(input) > spawn.MaxInput {
+		input = nil
+	}
+	began := time.Now()
+	proc, err := p.opt.Spawner.Start(ctx, &spawn.Command{Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input})
+	if ctx.Err() != nil && proc == nil {
+		return 0, context.Cause(ctx)
+	}
+	if err != nil {
+		return 0, cannotStart(err)
+	}
+	if p.opt.Hooks.Started != nil {
+		p.opt.Hooks.Started(time.Since(began))
+	}
+	if req.Started != nil {
+		req.Started(proc.PID, s.Path)
+	}
+	r := &run{Process: proc, runner: p, req: req, script: s.Path}
+	return r.attend(ctx)
+}
+
+// cannotStart is the answer to a program that was not started.
+func cannotStart(err error) error {
+	ref := &protocol.Refusal{HTTPStatus: 502, AppStatus: 500, Reason: err}
+	switch {
+	case errors.Is(err, unix.E2BIG):
+		ref.HTTPStatus, ref.AppStatus, ref.Reason = 431, 431, errTooLarge
+	case errors.Is(err, unix.EACCES):
+		ref.HTTPStatus, ref.AppStatus = 403, 403
+	}
+	return ref
+}
+
+// errTooLarge tells that all strings together are more than execve(2) takes.
+var errTooLarge = errors.New("the environment is larger than the kernel takes")

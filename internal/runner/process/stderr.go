@@ -1,0 +1,26 @@
+package process
+
+import "github.com/fcgid/fcgid/internal/cgi"
+
+// lines takes a script's STDERR to the log, line by line, and to the web server.
+type lines struct {
+	run    *run
+	cutter cgi.LineCutter
+}
+
+// Write takes a part of STDERR. That the web server does not take it is no
+// error: the script is not to notice.
+func (l *lines) Write(p []byte) (int, error) {
+	if l.run.runner.opt.Stderr != cgi.StderrLog {
+		l.run.req.Stderr.Write(p)
+	}
+	if l.run.runner.opt.Stderr != cgi.StderrClient {
+		l.cutter.Add(p, l.log)
+	}
+	return len(p), nil
+}
+
+func (l *lines) log(line string) {
+	l.run.runner.opt.Log.Info("script stderr", "line", line,
+		"request", l.run.req.Serial, "script", l.run.script, "pid", l.run.PID)
+}

@@ -1,0 +1,135 @@
+package process_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/logtest"
+)
+
+// logged is an option that keeps the log.
+func logged(mode string) (func(*options), *logtest.Entries) {
+	log, logs := logtest.New()
+	return func(o *options) { o.Log, o.Stderr = log, mode }, logs
+}
+
+func logLines(logs *logtest.Entries) (lines []string) {
+	for _, entry := range logs.All() {
+		lines = append(lines, entry.Fields["line"].(string))
+	}
+	return lines
+}
+
+func TestStderrLines(t *testing.T) {
+	long := strings.Repeat("0123456789abcdef", 1024) // 16 KiB
+	for name, test := range map[string]struct {
+		printf string
+		want   []string
+	}{
+		"lines":                     {`a\nb c\n`, []string{"a", "b c"}},
+		"CR LF":                     {`a\r\nb\r\n`, []string{"a", "b"}},
+		"no final newline":          {`a\nb`, []string{"a", "b"}},
+		"no final newline, with CR": {`a\r`, []string{"a"}},
+		"CR inside":                 {`a\rb\n`, []string{"a\rb"}},
+		"empty lines say nothing":   {`\n\na\n\r\n\nb\n\n`, []string{"a", "b"}},
+		"nothing":                   {``, nil},
+		"not UTF-8":                 {`a\377b\n`, []string{"a\xffb"}},
+		"as long as can be":         {long + `\nb\n`, []string{long, "b"}},
+		"no newline":                {long, []string{long}},
+		"one more":                  {long + `x\nb\n`, []string{long, "x", "b"}},
+		"much longer":               {long + long + long + `x`, []string{long, long, long, "x"}},
+		"shorter, then longer":      {`a\n` + long + `b\nc\n`, []string{"a", long, "b", "c"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			change, logs := logged("log")
+			p := shell(t, "printf '"+test.printf+"' >&2; printf out", change)
+			c := p.call().run(t, p)
+			c.want(t, 0, "out")
+			if got := logLines(logs); !slices.Equal(got, test.want) {
+				t.Errorf("logged %.200q, want %.200q", got, test.want)
+			}
+			if got := c.errs.String(); got != "" {
+				t.Errorf("the client got %.200q", got)
+			}
+		})
+	}
+}
+
+func TestStderrFields(t *testing.T) {
+	change, logs := logged("")
+	p := shell(t, "echo oops >&2", change)
+	c := p.call("SCRIPT_FILENAME", p.path+"/x")
+	c.Serial = 42
+	var pid int
+	c.Started = func(n int, _ string) { pid = n }
+	c.run(t, p).want(t, 0, "")
+	entry := logs.All()[0]
+	got := fmt.Sprint(entry.Level, " ", entry.Message, " ", entry.Fields)
+	want := fmt.Sprintf("INFO script stderr map[line:oops pid:%d request:42 script:%s]", pid, p.path)
+	if got != want {
+		t.Errorf("logged %s, want %s", got, want)
+	}
+}
+
+func TestStderrModes(t *testing.T) {
+	for mode, want := range map[string]struct {
+		lines  []string
+		client string
+	}{
+		"":       {[]string{"a", "b"}, ""},
+		"log":    {[]string{"a", "b"}, ""},
+		"client": {nil, "a\r\n\nb"},
+		"both":   {[]string{"a", "b"}, "a\r\n\nb"},
+	} {
+		change, logs := logged(mode)
+		p := shell(t, `printf 'a\r\n\nb' >&2`, change)
+		c := p.call().run(t, p)
+		if got := logLines(logs); !slices.Equal(got, want.lines) || c.errs.String() != want.client {
+			t.Errorf("mode %q: logged %q, to the client %q; want %+v", mode, got, c.errs.String(), want)
+		}
+	}
+}
+
+// Much of both, in turn and at once, and nobody waits for the other.
+func TestStderrAndStdout(t *testing.T) {
+	p := shell(t, `
+		for i in 1 2 3 4 5; do head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2; done
+		head -c 300000 /dev/zero >&2 & head -c 300000 /dev/zero; wait`, func(o *options) { o.Stderr = "client" })
+	c := p.call().run(t, p)
+	if c.err != nil || len(c.out.String()) != 1_800_000 || len(c.errs.String()) != 1_800_000 {
+		t.Errorf("%v: %d bytes of stdout, %d of stderr", c.err, len(c.out.String()), len(c.errs.String()))
+	}
+}
+
+// A client that takes no STDERR is no reason to end the script.
+func TestStderrIsNotTaken(t *testing.T) {
+	change, logs := logged("both")
+	p := shell(t, "echo a >&2; echo b >&2; printf ok", change)
+	c := p.call()
+	c.Stderr = failing{Err: fmt.Errorf("refused")}
+	c.run(t, p).want(t, 0, "ok")
+	if got := logLines(logs); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("logged %q", got)
+	}
+}
+
+// What was written before the exit is not lost when it is taken slowly and
+// somebody holds the pipe.
+func TestStderrOfBackground(t *testing.T) {
+	p := shell(t, "sleep 1000 & echo $!; head -c 60000 /dev/zero >&2; printf end >&2", func(o *options) { o.Stderr = "client" })
+	c := p.call()
+	c.Stderr = writerFunc(func(b []byte) (int, error) {
+		if c.errs.String() == "" {
+			time.Sleep(300 * time.Millisecond) // longer than lingering
+		}
+		return c.errs.Write(b)
+	})
+	c.run(t, p)
+	killLater(t, c.out.String())
+	if got := c.errs.String(); len(got) != 60003 || !strings.HasSuffix(got, "end") {
+		t.Errorf("%d bytes of stderr, the end %.20q", len(got), got[max(0, len(got)-20):])
+	}
+}

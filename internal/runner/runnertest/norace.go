@@ -1,0 +1,6 @@
+//go:build !race
+
+package runnertest
+
+// Race tells whether the race detector is at work, which allocates too.
+const Race = false

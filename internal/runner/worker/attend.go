@@ -1,0 +1,214 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// attend sees a worker through its life, from its start to its end.
+func (p *Pool) attend(w *worker) {
+	proc, err := p.launch(w.program, w.id)
+	if err != nil {
+		p.exited(w, &exit{err: err})
+		return
+	}
+	p.mu.Lock()
+	w.started(proc)
+	p.mu.Unlock()
+	if err := p.warmUp(w); err != nil {
+		p.mu.Lock()
+		w.failure = err
+		w.end(exitStart)
+		p.mu.Unlock()
+	} else {
+		p.ready(w)
+	}
+	p.exited(w, proc.wait())
+}
+
+func (p *Pool) ready(w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	started := w.state == stateStarting
+	w.ready()
+	if !started {
+		return
+	}
+	w.answered = len(w.program.warmUp) > 0
+	if p.hooks.Started != nil {
+		p.hooks.Started(time.Since(w.born))
+	}
+	w.heir = p.ranks.leaving > 0
+	p.adjustLocked()
+}
+
+// warmUp asks the worker the request that it must answer before any other, within
+// StartTimeout.
+func (p *Pool) warmUp(w *worker) error {
+	if len(w.program.warmUp) == 0 {
+		return nil
+	}
+	var answer warmUpAnswer
+	req := w.program.warmUpRequest()
+	req.Stdout = &answer
+	p.mu.Lock()
+	timeout, s := p.opt.StartTimeout, w.seat()
+	s.req, s.since = req, time.Now()
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	x := exchange{pool: p, seat: s, req: req}
+	x.run(ctx)
+	_, err := x.result(ctx)
+	p.mu.Lock()
+	s.req, s.fresh = nil, false
+	if !x.keep || !w.serves() {
+		s.close()
+	}
+	p.mu.Unlock()
+	if err == nil {
+		err = answer.check()
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("not answered within %v", timeout)
+	}
+	if err != nil {
+		return fmt.Errorf("warm-up request: %w", err)
+	}
+	return nil
+}
+
+// warmUpRequest is a GET, if nothing else is said.
+func (p *program) warmUpRequest() *protocol.Request {
+	req := &protocol.Request{Role: protocol.RoleResponder}
+	for _, kv := range p.warmUp {
+		name, value, _ := strings.Cut(kv, "=")
+		req.Params.Add(name, value)
+	}
+	if _, ok := req.Params.Lookup("REQUEST_METHOD"); !ok {
+		req.Params.Add("REQUEST_METHOD", "GET")
+	}
+	return req
+}
+
+// A warmUpAnswer keeps the beginning of a CGI response.
+type warmUpAnswer struct{ start []byte }
+
+// Write takes a part of the response.
+func (a *warmUpAnswer) Write(p []byte) (int, error) {
+	a.start = append(a.start, p[:min(len(p), cgi.MaxLine-len(a.start))]...)
+	return len(p), nil
+}
+
+// check returns an error if the response has a status of 500 or more (RFC 3875,
+// section 6.3.3), or is none.
+func (a *warmUpAnswer) check() error {
+	if len(a.start) == 0 {
+		return fmt.Errorf("the answer is empty")
+	}
+	for line := range bytes.Lines(a.start) {
+		line = bytes.TrimRight(line, "\r\n")
+		name, value, _ := bytes.Cut(line, []byte{':'})
+		value = bytes.TrimLeft(value, " \t")
+		switch {
+		case len(line) == 0:
+			return nil
+		case bytes.EqualFold(name, []byte("Status")) && len(value) > 0 && value[0] >= '5':
+			return fmt.Errorf("the answer has status %.80s", value)
+		}
+	}
+	return nil
+}
+
+// exited is called when a worker has ended, or could not be started.
+func (p *Pool) exited(w *worker, e *exit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	reason := w.exitReason(e, now.Sub(w.born) < p.opt.StartTimeout)
+	w.exited()
+	p.all = slices.DeleteFunc(p.all, func(other *worker) bool { return other == w })
+	p.exits[reason]++
+	if p.hooks.Exited != nil {
+		p.hooks.Exited(reason, e.usage())
+	}
+	switch {
+	case reason == exitStart, reason == exitProtocol && !w.answered && !w.asked:
+		if p.phase == phaseRunning {
+			p.health.fail(p, w, w.describe(e), now)
+		}
+	case reason == exitCrash:
+		p.opt.Log.Warn("worker has crashed", "pid", w.process.pid(), "exit", e.describe(),
+			"requests", w.taken)
+	}
+	p.adjustLocked()
+}
+
+// exitReason names why a worker has ended. The reason for which it was asked to
+// holds, unless it did so by itself.
+func (w *worker) exitReason(e *exit, early bool) string {
+	asked := w.reason != "" && w.reason != exitSelf
+	switch {
+	case e.err != nil && !asked:
+		return exitStart
+	case asked:
+		return w.reason
+	case early && !w.answered && !w.asked:
+		return exitStart
+	case e.Status.Signaled() && (w.reason == "" || e.Status.Signal() != w.pool.opt.StopSignal),
+		e.Status.Exited() && e.Status.ExitStatus() != 0:
+		return exitCrash
+	}
+	return exitSelf
+}
+
+// describe says why a worker could not be started.
+func (w *worker) describe(e *exit) string {
+	if w.failure == nil {
+		return e.describe()
+	}
+	if e.lastLine == "" {
+		return w.failure.Error()
+	}
+	return w.failure.Error() + ": " + e.lastLine
+}
+
+// A exit is how a worker has ended.
+type exit struct {
+	spawn.Exit
+	err      error  // why there was no program
+	lastLine string // of STDERR
+}
+
+func (e *exit) usage() *syscall.Rusage {
+	if e.err != nil {
+		return nil
+	}
+	return &e.Usage
+}
+
+// describe says how it ended, with the last that it said.
+func (e *exit) describe() string {
+	var text string
+	switch {
+	case e.err != nil:
+		return e.err.Error()
+	case e.Status.Signaled():
+		text = fmt.Sprintf("signal %d (%v)", e.Status.Signal(), e.Status.Signal())
+	default:
+		text = fmt.Sprintf("exit status %d", e.Status.ExitStatus())
+	}
+	if e.lastLine != "" {
+		text += ": " + e.lastLine
+	}
+	return text
+}

@@ -1,0 +1,350 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// abortGrace is how long a worker has to end a request that nobody wants.
+const abortGrace = time.Second
+
+// A fate is what an exchange tells of its worker.
+type fate uint8
+
+const (
+	fateUnused  fate = iota // nothing: it was not asked
+	fateFit                 // it has answered, or ended the request when told to
+	fateLost                // it closed the connection, or could not be reached
+	fateHung                // the request ran longer than its timeout
+	fateAborted             // it did not end a request that nobody wants
+	fateGarbage             // it wrote what is no answer
+)
+
+// An exchange is one request on a worker's connection.
+type exchange struct {
+	pool    *Pool
+	seat    *seat
+	req     *protocol.Request
+	careful bool   // see that the worker takes notice before params are sent
+	id      uint16 // of the request on its connection, which has one at a time
+
+	fate      fate
+	begun     bool // the worker may have seen the params
+	delivered bool // some of the answer was passed on
+	answered  bool // some of STDOUT has come
+	stray     bool // it ended with a record of another request
+	keep      bool // the connection can be used again
+	ended     bool // END_REQUEST has come
+	end       protocol.End
+	err       error // what broke it, or the connection after it
+
+	input  *inputSender // nil without a stream to send
+	stderr *requestStderr
+}
+
+// run does the request. Afterwards neither the request nor the connection is
+// used by it.
+func (x *exchange) run(ctx context.Context) {
+	if ctx.Err() != nil {
+		x.keep, x.err = true, context.Cause(ctx)
+		return
+	}
+	if err := x.open(ctx); err != nil {
+		x.failed(ctx, err)
+		return
+	}
+	if x.req.Started != nil {
+		x.req.Started(x.seat.worker.process.pid(), x.req.Params.Get("SCRIPT_FILENAME"))
+	}
+	x.id = x.seat.nextID()
+	conn := x.seat.conn
+	stop := x.req.AfterCancel(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	x.talk(ctx)
+	if x.stderr != nil {
+		x.stderr.flush()
+	}
+	if !stop() {
+		x.keep = false // its deadlines are not ours to set any more
+	}
+	x.seat.reader.Trim()
+}
+
+// open sees to it that there is a connection that can be used.
+func (x *exchange) open(ctx context.Context) error {
+	if x.seat.conn != nil {
+		switch err := x.seat.check(); err {
+		case nil:
+			return nil
+		case errClosed:
+			x.seat.disconnect()
+			x.careful = true // it may be about to exit
+		default:
+			return err
+		}
+	}
+	return x.seat.connect(ctx)
+}
+
+// talk sends the request and receives the answer.
+func (x *exchange) talk(ctx context.Context) {
+	if err := x.send(ctx); err != nil && !x.begun {
+		x.failed(ctx, err)
+		return
+	}
+	// An error of sending what has begun shows in the answer, or in that there is none.
+	end, err := x.receive(x.req)
+	if x.input != nil {
+		if inputErr := x.input.stop(x.seat.conn, x.req); inputErr != nil && err != nil && ctx.Err() == nil {
+			err = inputErr
+		}
+	}
+	if err != nil {
+		x.failed(ctx, err)
+		return
+	}
+	x.fate, x.end, x.ended = fateFit, end, true
+	if x.seat.reader.Buffered() > 0 { // else open sees it, before the next request
+		x.fate, x.err = fateGarbage, errSpoke
+		return
+	}
+	x.keep = x.answered && (x.input == nil || x.input.whole)
+	if x.req.HasInput() && x.keep {
+		x.keep = !x.seat.isUnread()
+		x.seat.conn.SetWriteDeadline(time.Time{}) // the input's stop may have set one
+	}
+}
+
+// send sends what needs no waiting, and starts to send what does.
+func (x *exchange) send(ctx context.Context) error {
+	out := headBuffers.Get().(*headBuffer)
+	defer out.free()
+	head := protocol.AppendBegin(out.b[:0], x.id, protocol.Begin{Role: x.req.Role, Keep: true})
+	if x.careful {
+		if _, err := x.seat.write(head); err != nil {
+			return errClosed
+		}
+		x.seat.claim()
+		noticed, err := x.seat.awaitNotice(ctx)
+		if err != nil {
+			return err
+		}
+		if noticed && x.seat.untried {
+			x.seat.worker.ask()
+		}
+		head = head[:0]
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	head = protocol.AppendParams(head, x.id, cgi.WorkerParams(&x.req.Params, x.pool.software))
+	whole, inline := inlineInput(x.req)
+	if inline {
+		head = appendInput(head, x.id, whole)
+	}
+	out.b = head
+	n, err := x.seat.write(head)
+	x.begun = n > 0
+	x.seat.claim()
+	if err != nil {
+		return fmt.Errorf("write request: %w", err)
+	}
+	if !inline {
+		x.input = startInput(x.seat.conn, x.id, x.req)
+	}
+	return nil
+}
+
+// receive passes the answer on until its end. An error that is a brokenAnswer is
+// the worker's fault, and an undelivered one that of who takes the answer.
+func (x *exchange) receive(to *protocol.Request) (protocol.End, error) {
+	for {
+		rec, err := x.seat.reader.Next()
+		if err != nil {
+			var version protocol.VersionError
+			if errors.As(err, &version) {
+				err = brokenAnswer{err}
+			}
+			return protocol.End{}, err
+		}
+		if rec.ID != x.id {
+			x.stray = true
+			return protocol.End{}, brokenAnswer{fmt.Errorf("%v for request %d, not %d", rec.Type, rec.ID, x.id)}
+		}
+		switch rec.Type {
+		case protocol.TypeStdout:
+			x.answered = x.answered || len(rec.Content) > 0
+			err = x.deliver(to.Stdout, rec.Content)
+		case protocol.TypeStderr:
+			x.complain(rec.Content)
+		case protocol.TypeEndRequest:
+			end, err := protocol.ParseEnd(rec.Content)
+			if err != nil {
+				err = brokenAnswer{err}
+			}
+			return end, err
+		default:
+			err = brokenAnswer{fmt.Errorf("%v from a worker", rec.Type)}
+		}
+		if err != nil {
+			return protocol.End{}, err
+		}
+	}
+}
+
+// A brokenAnswer is what is not FastCGI, or no answer.
+type brokenAnswer struct{ error }
+
+// An undelivered error is that of a request's Stdout.
+type undelivered struct{ error }
+
+func (u undelivered) Unwrap() error { return u.error }
+
+func (x *exchange) deliver(w io.Writer, p []byte) error {
+	if w == nil || len(p) == 0 {
+		return nil
+	}
+	x.delivered = true
+	write := w.Write
+	if last, ok := w.(protocol.LastWriter); ok && x.seat.reader.EndsNext() {
+		write = last.WriteLast
+	}
+	if _, err := write(p); err != nil {
+		return undelivered{fmt.Errorf("deliver stdout: %w", err)}
+	}
+	return nil
+}
+
+// complain passes on what the worker has written to a request's STDERR.
+func (x *exchange) complain(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	if x.stderr == nil {
+		x.stderr = x.pool.newRequestStderr(x)
+	}
+	x.stderr.write(p)
+}
+
+// failed says what it means that sending or receiving has ended with err.
+func (x *exchange) failed(ctx context.Context, err error) {
+	x.err = err
+	cause := context.Cause(ctx)
+	var broken brokenAnswer
+	var taker undelivered
+	var input inputError
+	var unreachable unreachableError
+	switch {
+	case errors.Is(cause, protocol.ErrTimeout), errors.Is(cause, context.DeadlineExceeded):
+		x.fate = fateHung
+	case errors.As(err, &broken):
+		x.fate = fateGarbage
+		x.err = fmt.Errorf("worker pid %d wrote what is no FastCGI answer: %w", x.seat.worker.process.pid(), broken.error)
+	case cause != nil, errors.As(err, &taker), errors.As(err, &input):
+		switch {
+		case !x.begun: // it knows of no request
+		case x.abort():
+			x.fate = fateFit
+		default:
+			x.fate = fateAborted
+		}
+	case errors.As(err, &unreachable):
+	default:
+		x.fate = fateLost
+		x.err = fmt.Errorf("worker pid %d closed the connection before END_REQUEST: %w", x.seat.worker.process.pid(), err)
+	}
+}
+
+// abort tells the worker that nobody wants the answer, and reports whether it
+// has ended the request within abortGrace. That takes a connection on which a
+// record can begin.
+func (x *exchange) abort() bool {
+	if x.input != nil && x.input.torn {
+		return false
+	}
+	conn, until := x.seat.conn, time.Now().Add(abortGrace)
+	nowhere := protocol.Request{}
+	told := false
+	for {
+		// The end of ctx may set a deadline at any moment, once.
+		conn.SetDeadline(until)
+		if !told {
+			_, err := conn.Write(protocol.AppendRecord(nil, protocol.TypeAbortRequest, x.id, nil))
+			told = err == nil
+		}
+		_, err := x.receive(&nowhere)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err == nil
+		}
+		if !time.Now().Before(until) {
+			return false
+		}
+	}
+}
+
+// result is what Run returns.
+func (x *exchange) result(ctx context.Context) (uint32, error) {
+	if x.ended {
+		return x.end.AppStatus, x.statusError()
+	}
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	return 0, x.err
+}
+
+// statusError is what a protocolStatus means to the client (section 5.5).
+func (x *exchange) statusError() error {
+	httpStatus := 502
+	switch x.end.Status {
+	case protocol.StatusRequestComplete:
+		return nil
+	case protocol.StatusOverloaded:
+		httpStatus = 503
+	case protocol.StatusUnknownRole:
+		httpStatus = 501
+	}
+	err := fmt.Errorf("worker pid %d answered %v", x.seat.worker.process.pid(), x.end.Status)
+	if x.delivered {
+		return err
+	}
+	return &protocol.Refusal{HTTPStatus: httpStatus, AppStatus: uint32(httpStatus), Reason: err}
+}
+
+// requestStderr takes the FCGI_STDERR of a request to where the pool wants it.
+type requestStderr struct {
+	x      *exchange
+	to     string
+	log    *slog.Logger
+	cutter cgi.LineCutter
+}
+
+func (p *Pool) newRequestStderr(x *exchange) *requestStderr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &requestStderr{x: x, to: p.opt.Stderr, log: p.opt.Log}
+}
+
+func (r *requestStderr) write(b []byte) {
+	if r.to != cgi.StderrLog && r.x.req.Stderr != nil {
+		r.x.delivered = true
+		r.x.req.Stderr.Write(b)
+	}
+	if r.to != cgi.StderrClient {
+		r.cutter.Add(b, r.emit)
+	}
+}
+
+func (r *requestStderr) emit(line string) {
+	r.log.Info("request stderr", "line", line, "request", r.x.req.Serial,
+		"script", r.x.req.Params.Get("SCRIPT_FILENAME"), "pid", r.x.seat.worker.process.pid())
+}
+
+func (r *requestStderr) flush() { r.cutter.Flush(r.emit) }

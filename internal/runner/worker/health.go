@@ -1,0 +1,170 @@
+package worker
+
+import (
+	"slices"
+	"time"
+)
+
+// ranks count the workers of a pool, and order those that are idle.
+type ranks struct {
+	count    [stateCount]int
+	idle     []*worker // longest idle first
+	leaving  int       // idle or busy, to be replaced
+	outdated int       // of those, by another program
+	fresh    int       // idle, not to be replaced
+}
+
+// serving is how many count against Max.
+func (r *ranks) serving() int {
+	return r.count[stateStarting] + r.count[stateIdle] + r.count[stateBusy]
+}
+
+// add takes in a worker that has not been there, or has just changed.
+func (r *ranks) add(w *worker) {
+	if w.state == stateIdle {
+		r.idle = append(r.idle, w)
+		// Most often it was used last; not if it has changed in another way.
+		for i := len(r.idle) - 1; i > 0 && r.idle[i-1].used > w.used; i-- {
+			r.idle[i-1], r.idle[i] = r.idle[i], r.idle[i-1]
+		}
+	}
+	r.tally(w, 1)
+}
+
+// remove takes out a worker that is gone, or is about to change.
+func (r *ranks) remove(w *worker) {
+	if w.state == stateIdle {
+		i := slices.Index(r.idle, w)
+		r.idle = slices.Delete(r.idle, i, i+1)
+	}
+	r.tally(w, -1)
+}
+
+func (r *ranks) tally(w *worker, n int) {
+	r.count[w.state] += n
+	switch {
+	case w.state != stateIdle && w.state != stateBusy:
+	case w.leaving != "":
+		r.leaving += n
+		if w.leaving == exitReload {
+			r.outdated += n
+		}
+	case w.state == stateIdle:
+		r.fresh += n
+	}
+}
+
+// saturation is how often and how long all workers were busy.
+type saturation struct {
+	is    bool
+	since time.Time
+	times uint64
+	total time.Duration // without the present time
+}
+
+func (s *saturation) set(is bool, now time.Time, hook func(bool)) {
+	if is == s.is {
+		return
+	}
+	s.is = is
+	if is {
+		s.since = now
+		s.times++
+	} else {
+		s.total += now.Sub(s.since)
+	}
+	if hook != nil {
+		hook(is)
+	}
+}
+
+const (
+	shortestBackoff = 100 * time.Millisecond
+	longestBackoff  = 30 * time.Second
+)
+
+// health tells whether workers can be started. While they cannot, one at a
+// time is, after a pause that grows, until one has shown that it can.
+type health struct {
+	failures int // in a row; 0 is healthy
+	last     time.Time
+	retry    time.Time // when the next probe may start
+	why      string
+}
+
+func (h *health) isDegraded() bool { return h.failures > 0 }
+
+// hurry is called when the program is another one: the next probe is due, and a
+// worker that it has already may be the proof that it runs.
+func (h *health) hurry() {
+	h.failures, h.retry, h.last = min(h.failures, 1), time.Time{}, time.Time{}
+}
+
+// probesLocked is how many workers may be started while degraded: one, unless
+// there is one that has not shown yet that it can be used.
+func (p *Pool) probesLocked(now time.Time) int {
+	if p.ranks.count[stateStarting] > 0 || now.Before(p.health.retry) {
+		return 0
+	}
+	for _, w := range p.all {
+		if w.isProbe() && w.program.isSame(p.program) && w.born.After(p.health.last) && !p.isProven(w, now) {
+			return 0
+		}
+	}
+	return 1
+}
+
+// isProbe reports whether the worker's end, if that comes early, counts as a start
+// that failed, unless it has shown that it can be used. One that is ending for
+// another reason, however long that takes, shows nothing any more.
+func (w *worker) isProbe() bool {
+	if w.serves() {
+		return true
+	}
+	switch w.reason {
+	case exitSelf, exitStart, exitProtocol:
+		return w.state == stateStopping && !w.asked
+	}
+	return false
+}
+
+// fail is called when a worker has ended that has not shown that it can start.
+// Those that were started together count once.
+func (h *health) fail(p *Pool, w *worker, why string, now time.Time) {
+	if !w.program.isSame(p.program) || h.failures > 0 && !w.born.After(h.last) {
+		return
+	}
+	pause := min(shortestBackoff<<min(h.failures, 20), longestBackoff)
+	h.failures++
+	h.last, h.retry, h.why = now, now.Add(pause), why
+	p.opt.Log.Warn("workers cannot be started", "command", w.program.argv,
+		"reason", h.why, "failures", h.failures, "retry_in", pause)
+	if h.failures == 1 && p.hooks.Degraded != nil {
+		p.hooks.Degraded(true)
+	}
+}
+
+// prove ends the degraded state if a worker that was started in it can be used, or,
+// after a while in which no more workers were wanted, one that was started before.
+func (h *health) prove(p *Pool, now time.Time) {
+	if !h.isDegraded() {
+		return
+	}
+	quiet := p.wantedLocked() <= 0 && now.Sub(h.last) >= p.opt.StartTimeout
+	for _, w := range p.all {
+		if w.program.isSame(p.program) && w.serves() && (quiet || w.born.After(h.last)) && p.isProven(w, now) {
+			p.opt.Log.Info("workers can be started again", "command", w.program.argv, "failures", h.failures)
+			*h = health{}
+			if p.hooks.Degraded != nil {
+				p.hooks.Degraded(false)
+			}
+			return
+		}
+	}
+}
+
+// isProven reports whether a worker has shown that it can start: it has answered,
+// or has lived for StartTimeout.
+func (p *Pool) isProven(w *worker, now time.Time) bool {
+	return w.answered || w.state != stateStarting && now.Sub(w.born) >= p.opt.StartTimeout
+}

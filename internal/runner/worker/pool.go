@@ -1,0 +1,307 @@
+// Package worker keeps FastCGI programs running and gives them the requests:
+// docs/workers.md says how. It knows a request, never the connection that it came
+// from.
+package worker
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// How the number of workers follows demand.
+const (
+	ScaleStatic   = "static"   // always Max
+	ScaleDynamic  = "dynamic"  // with spares, between Min and Max
+	ScaleOnDemand = "ondemand" // none without requests
+)
+
+// Which one of several free workers gets a request.
+const (
+	DispatchLIFO = "lifo" // the one used last: few workers, warm caches
+	DispatchFIFO = "fifo" // the one used the longest time ago
+)
+
+// Options say which program the workers run, how many there are and how
+// long they live. A zero duration or number is no bound where nothing else is said.
+type Options struct {
+	// Command is the program with its arguments. It accepts FastCGI connections
+	// on descriptor 0; its STDOUT is /dev/null and its STDERR is logged.
+	Command []string
+	Dir     string   // working directory; "" is the daemon's
+	Env     []string // NAME=value
+	PassEnv []string // variables of the daemon's environment
+	// WarmUp, NAME=value, are the params of a request that a new worker must
+	// answer, with a status below 500, before it gets others. Without them it is
+	// ready when the program has been executed.
+	WarmUp   []string
+	Software string // SERVER_SOFTWARE when the web server sent none
+
+	Scale       string // ScaleDynamic (also when empty), ScaleStatic or ScaleOnDemand
+	Max         int    // workers at most, but for those that are ending; at least 1
+	Min         int    // ScaleDynamic: workers at least
+	MinSpare    int    // ScaleDynamic: idle or starting ones at least
+	MaxSpare    int    // ScaleDynamic: idle ones at most, but for a moment
+	Concurrency int    // requests that one takes at once, each on its own connection; at least 1
+	SpawnRate   int    // starts a second, and at once after a quiet second
+	Dispatch    string // DispatchLIFO (also when empty) or DispatchFIFO
+
+	// QueueTimeout is how long a request waits for workers, in all.
+	QueueTimeout time.Duration
+	IdleTimeout  time.Duration // an idle worker above Min and MinSpare ends
+	MaxLifetime  time.Duration // replaced then; ±10 %
+	MaxRequests  int           // replaced then; ±10 %
+	MaxMemory    int64         // bytes, with descendants, after a request: replaced
+	StartTimeout time.Duration // from start to ready; 0 is 10 s
+	StopSignal   syscall.Signal
+	StopGrace    time.Duration // from StopSignal, 0 is TERM, to KILL
+
+	Stderr  string       // where FCGI_STDERR of requests goes: cgi.StderrLog (also when empty), cgi.StderrClient or cgi.StderrBoth
+	RunDir  string       // where a folder for the workers' sockets is made; "" is os.TempDir
+	Log     *slog.Logger // nil logs nothing
+	Hooks   Hooks
+	Spawner spawn.Spawner // what starts them; nil: a spawn.Local of its own
+}
+
+// Hooks report what happens. Each may be nil; all are called from many
+// goroutines, most with a lock held: they return at once and call nothing of the
+// Pool.
+type Hooks struct {
+	// Started is called for each worker that is ready, with the time from its start.
+	Started func(took time.Duration)
+	// Exited is called for each worker that has ended, with one of
+	// ExitReasons. The usage, with that of its children, is nil if the
+	// program could not be executed.
+	Exited func(reason string, usage *syscall.Rusage)
+	// Waited is called for each request that was given to a worker, with the
+	// time it waited for that.
+	Waited func(time.Duration)
+	// Repeated is called for each request that is given to another worker
+	// because its first one died.
+	Repeated func()
+	// AtMax is called when all of Max workers have become busy, and when that is over.
+	AtMax func(bool)
+	// Degraded is called when workers cannot be started, and when they can again.
+	Degraded func(bool)
+}
+
+// ExitReasons are all that Hooks.Exited is called with.
+var ExitReasons = []string{
+	exitMaxRequests, exitLifetime, exitIdle, exitMemory, exitScale, exitReload, exitStop,
+	exitCrash, exitSelf, exitStart, exitTimeout, exitAbort, exitProtocol,
+}
+
+const (
+	exitMaxRequests = "max_requests"
+	exitLifetime    = "lifetime" // MaxLifetime
+	exitIdle        = "idle"     // IdleTimeout
+	exitMemory      = "memory"   // MaxMemory
+	exitScale       = "scale"    // more than Max or MaxSpare
+	exitReload      = "reload"   // Update with another program
+	exitStop        = "stop"     // the end of Supervise
+	exitCrash       = "crash"    // a signal that was not ours, or an exit status that is not 0
+	exitSelf        = "exit"     // by itself, with exit status 0; or it hung up on a request
+	exitStart       = "start"    // not executed, not ready in time, or dead before it read a request
+	exitTimeout     = "timeout"  // a request ran longer than its timeout
+	exitAbort       = "abort"    // a request that nobody wants did not end
+	exitProtocol    = "protocol" // it wrote what is not FastCGI
+)
+
+// A Pool has persistent FastCGI programs that answer requests. It satisfies
+// server.Runner, and may be used by many goroutines at once.
+type Pool struct {
+	// Immutable.
+	launch   func(program *program, id int) (process, error)
+	hooks    Hooks
+	spawner  spawn.Spawner
+	runDir   string
+	software string
+
+	wg sync.WaitGroup // a goroutine for each worker
+
+	mu         sync.Mutex // guards the fields below
+	opt        Options
+	program    *program
+	folder     string      // of the sockets
+	timer      *time.Timer // of Supervise
+	phase      phase
+	all        []*worker // that are not gone
+	ranks      ranks     // the same, counted
+	expiry     time.Time // when the first of them is to be replaced; the zero time is never
+	wake       time.Time // what timer is set to
+	waiting    list.List // of *waiter
+	lastID     int
+	lastUse    uint64
+	starts     uint64
+	exits      map[string]uint64
+	spawns     bucket
+	health     health
+	saturation saturation
+}
+
+type phase uint8
+
+const (
+	phaseNew phase = iota
+	phaseRunning
+	phaseEnding // no worker is started any more
+)
+
+// A program is what is executed, and with what.
+type program struct {
+	argv   []string
+	dir    string
+	env    []string
+	warmUp []string
+}
+
+// New returns a Pool that has not started any: Supervise does.
+func New(o Options) *Pool {
+	p := &Pool{hooks: o.Hooks, spawner: o.Spawner, runDir: o.RunDir, software: o.Software, exits: make(map[string]uint64)}
+	if p.spawner == nil {
+		p.spawner = new(spawn.Local)
+	}
+	p.launch = p.launchProgram
+	p.setOptions(o)
+	p.program = newProgram(&p.opt)
+	return p
+}
+
+func newProgram(o *Options) *program {
+	// php-cgi would end after 500 requests: here MaxRequests says when.
+	fixed := append([]string{"PHP_FCGI_MAX_REQUESTS=0"}, cgi.FixedEnv(o.PassEnv, o.Env)...)
+	return &program{argv: o.Command, dir: o.Dir, env: cgi.WorkerEnvironment(fixed...), warmUp: o.WarmUp}
+}
+
+// isSame reports whether two programs do the same.
+func (p *program) isSame(other *program) bool {
+	return p.dir == other.dir && slices.Equal(p.argv, other.argv) &&
+		slices.Equal(p.env, other.env) && slices.Equal(p.warmUp, other.warmUp)
+}
+
+// setOptions takes options with what is missing filled in.
+func (p *Pool) setOptions(o Options) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.Max, o.Concurrency = max(o.Max, 1), max(o.Concurrency, 1)
+	o.StartTimeout = cmp.Or(o.StartTimeout, 10*time.Second)
+	o.StopSignal = cmp.Or(o.StopSignal, syscall.SIGTERM)
+	o.Scale, o.Stderr = cmp.Or(o.Scale, ScaleDynamic), cmp.Or(o.Stderr, cgi.StderrLog)
+	switch o.Scale {
+	case ScaleStatic:
+		o.Min, o.MinSpare, o.MaxSpare = o.Max, 0, o.Max
+	case ScaleOnDemand:
+		o.Min, o.MinSpare, o.MaxSpare = 0, 0, o.Max
+	default:
+		o.Min = min(o.Min, o.Max)
+		o.MaxSpare = max(o.MaxSpare, o.MinSpare, o.Min, 1)
+	}
+	p.opt = o
+}
+
+// Supervise starts workers and replaces them until ctx ends, lets those that are
+// busy end their requests, and returns when all have been waited for. The error
+// is that of making a folder for their sockets. It is to be called once.
+func (p *Pool) Supervise(ctx context.Context) error {
+	timer, err := p.begin()
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-timer.C:
+			p.mu.Lock()
+			p.wake = time.Time{}
+			p.adjustLocked()
+			p.mu.Unlock()
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	p.finish()
+	p.wg.Wait()
+	timer.Stop()
+	if err := os.Remove(p.folder); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the folder of workers' sockets: %w", err)
+	}
+	return nil
+}
+
+func (p *Pool) begin() (*time.Timer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase != phaseNew {
+		return nil, errors.New("supervise workers: called twice")
+	}
+	p.phase = phaseEnding
+	folder, err := makeFolder(p.runDir)
+	if err != nil {
+		p.refuseWaitingLocked()
+		return nil, err
+	}
+	p.phase, p.folder = phaseRunning, folder
+	p.timer = time.NewTimer(0)
+	p.spawns.fill(time.Now(), p.opt.SpawnRate)
+	p.adjustLocked()
+	return p.timer, nil
+}
+
+// finish asks all workers to end.
+func (p *Pool) finish() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase = phaseEnding
+	p.refuseWaitingLocked()
+	for _, w := range p.all {
+		w.retire(exitStop)
+	}
+	p.adjustLocked()
+}
+
+// Update changes the options for what is to come. Other Command, Dir, Env, PassEnv
+// or WarmUp replace the workers: each stays until another one is ready, and so
+// stays for good where the new program cannot be started. RunDir, Software, Hooks
+// and Spawner are not changed.
+func (p *Pool) Update(o Options) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.setOptions(o)
+	if next := newProgram(&p.opt); !next.isSame(p.program) {
+		p.program = next
+		p.health.hurry()
+		for _, w := range p.all {
+			p.outdateLocked(w)
+		}
+	}
+	p.adjustLocked()
+}
+
+// outdateLocked marks a worker that runs another program than is wanted now.
+func (p *Pool) outdateLocked(w *worker) {
+	switch {
+	case w.program.isSame(p.program):
+		if w.leaving == exitReload {
+			w.leave("")
+		}
+	case w.state == stateStarting:
+		w.retire(exitReload)
+	default:
+		w.leave(exitReload)
+	}
+}
+
+var errEnding = &protocol.Refusal{HTTPStatus: 503, AppStatus: 503, Reason: errors.New("the workers are shutting down")}

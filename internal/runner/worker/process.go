@@ -1,0 +1,183 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// A spawned is a FastCGI program that runs, with the socket that it
+// accepts connections on as its descriptor 0.
+type spawned struct {
+	*spawn.Process
+	path   string // of the socket
+	stderr *programStderr
+	pump   sync.WaitGroup // a goroutine that takes STDERR
+}
+
+// launchProgram starts the program and returns when it has been executed.
+func (p *Pool) launchProgram(program *program, id int) (process, error) {
+	p.mu.Lock()
+	signal, log := p.opt.StopSignal, p.opt.Log
+	p.mu.Unlock()
+	if len(program.argv) == 0 {
+		return nil, fmt.Errorf("start a worker: no command")
+	}
+	argv := append([]string(nil), program.argv...)
+	path, err := exec.LookPath(argv[0])
+	if err != nil && filepath.Base(argv[0]) == argv[0] {
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	if err == nil {
+		argv[0] = path
+	}
+	path, socket, err := p.listen(strconv.Itoa(id))
+	if err != nil {
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	defer unix.Close(socket)
+	w := &spawned{path: path}
+	w.Process, err = p.spawner.Start(context.Background(), &spawn.Command{
+		Argv: argv, Env: program.env, Dir: program.dir, Socket: socket, StopSignal: signal,
+	})
+	if err != nil {
+		os.Remove(w.path)
+		return nil, err
+	}
+	w.stderr = &programStderr{log: log, pid: w.PID}
+	w.pump.Go(func() {
+		w.CopyStderr(w.stderr)
+		w.stderr.flush()
+	})
+	return w, nil
+}
+
+// listen makes a listening socket of that name in the folder of sockets.
+func (p *Pool) listen(name string) (path string, fd int, err error) {
+	p.mu.Lock()
+	folder := p.folder
+	p.mu.Unlock()
+	path = filepath.Join(folder, name)
+	fd, err = listenUnix(path)
+	if !errors.Is(err, unix.ENOENT) {
+		return path, fd, err
+	}
+	if folder, err = p.renewFolder(folder); err != nil {
+		return "", -1, err
+	}
+	path = filepath.Join(folder, name)
+	fd, err = listenUnix(path)
+	return path, fd, err
+}
+
+// renewFolder makes another folder of sockets in place of one that has vanished,
+// of another name, since anybody may have taken the old one meanwhile.
+func (p *Pool) renewFolder(old string) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.folder != old {
+		return p.folder, nil
+	}
+	if p.runDir != "" {
+		if err := os.MkdirAll(p.runDir, 0o700); err != nil {
+			return "", fmt.Errorf("make a folder for workers' sockets: %w", err)
+		}
+	}
+	folder, err := makeFolder(p.runDir)
+	if err != nil {
+		return "", err
+	}
+	p.opt.Log.Warn("the folder of workers' sockets has vanished", "folder", old, "new", folder)
+	p.folder = folder
+	return folder, nil
+}
+
+// makeFolder makes a folder for workers' sockets which nobody else can enter.
+func makeFolder(in string) (string, error) {
+	folder, err := os.MkdirTemp(in, "fcgid-workers-")
+	if err != nil {
+		return "", fmt.Errorf("make a folder for workers' sockets: %w", err)
+	}
+	return folder, nil
+}
+
+// listenUnix makes a listening socket, which blocks as programs expect, with the
+// longest queue that the kernel permits.
+func listenUnix(path string) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err == nil {
+		if err = unix.Listen(fd, unix.SOMAXCONN); err == nil {
+			return fd, nil
+		}
+		os.Remove(path)
+	}
+	unix.Close(fd)
+	return -1, fmt.Errorf("listen on %s: %w", path, err)
+}
+
+func (w *spawned) pid() int { return w.PID }
+
+func (w *spawned) end(grace time.Duration) { w.Terminate(grace) }
+
+// connect makes a connection, which the program need not have accepted.
+func (w *spawned) connect(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", w.path)
+}
+
+// wait waits for the program's exit and ends what is left of its process group.
+func (w *spawned) wait() *exit {
+	w.AwaitExit()
+	w.Kill()
+	w.pump.Wait()
+	e, err := w.Wait()
+	os.Remove(w.path)
+	return &exit{Exit: *e, err: err, lastLine: w.stderr.last()}
+}
+
+// programStderr takes the program's STDERR to the log and keeps its last line.
+type programStderr struct {
+	log    *slog.Logger
+	pid    int
+	cutter cgi.LineCutter // the pump's
+
+	mu   sync.Mutex // guards the field below
+	line string
+}
+
+// Write takes a part of STDERR.
+func (s *programStderr) Write(p []byte) (int, error) {
+	s.cutter.Add(p, s.emit)
+	return len(p), nil
+}
+
+func (s *programStderr) flush() { s.cutter.Flush(s.emit) }
+
+func (s *programStderr) emit(line string) {
+	s.log.Info("worker stderr", "line", line, "pid", s.pid)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.line = line
+}
+
+func (s *programStderr) last() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.line
+}

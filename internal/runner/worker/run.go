@@ -1,0 +1,307 @@
+package worker
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// maxAttempts is how many workers are tried for a request of which none has
+// taken any notice.
+const maxAttempts = 10
+
+// Run gives the request to a worker and returns when it has been answered, with
+// the appStatus of the answer. It waits for a worker until ctx ends, and for
+// QueueTimeout in all: then the error is a *protocol.Refusal with status 503. It
+// is one with status 431 if a param is longer than a record, which programs do
+// not read.
+//
+// If the worker dies, or writes what is no answer, the request is given to another
+// one as long as the first cannot have seen its params. Else it is given to another
+// one once, if the worker died or what it wrote belongs to another request, nothing
+// of the answer was delivered, the method is GET, HEAD or OPTIONS, and there is no
+// body or it is a protocol.WholeReader which is whole and not over 64 KiB.
+//
+// When ctx ends with a cause that is protocol.ErrTimeout, or with its deadline,
+// the worker counts as hung: it is replaced, and Run returns at once. With any
+// other cause the worker is sent ABORT_REQUEST and has a second to end the
+// request; if it does not, it is replaced.
+func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
+	if !req.Params.FitRecords() {
+		return 0, errParamTooLong
+	}
+	var waited time.Duration
+	repeated := false
+	for attempt := 1; ; attempt++ {
+		began := time.Now()
+		s, err := p.acquire(ctx, req, waited)
+		if err != nil {
+			return 0, err
+		}
+		waited += time.Since(began)
+		if attempt == 1 && p.hooks.Waited != nil {
+			p.hooks.Waited(waited)
+		}
+		x := exchange{pool: p, seat: s, req: req, careful: attempt > 1 || s.untried || !isSafe(req)}
+		x.run(ctx)
+		p.release(s, &x)
+		if ctx.Err() != nil || attempt == maxAttempts || !x.mayRepeat() || x.begun && repeated {
+			return x.result(ctx)
+		}
+		repeated = repeated || x.begun
+		if p.hooks.Repeated != nil {
+			p.hooks.Repeated()
+		}
+	}
+}
+
+// mayRepeat reports whether the request may be given to another worker: this one
+// failed, and has not seen it, or it may be done twice.
+func (x *exchange) mayRepeat() bool {
+	switch {
+	case x.fate != fateLost && x.fate != fateGarbage, x.delivered, x.ended:
+		return false
+	case !x.begun:
+		return true
+	}
+	return (x.fate == fateLost || x.stray) && isSafe(x.req)
+}
+
+// isSafe reports whether a request may be done twice: it changes nothing (RFC
+// 9110, section 9.2.1), and can be sent twice, which is so no more when its body
+// was read.
+func isSafe(req *protocol.Request) bool {
+	if !slices.Contains([]string{"GET", "HEAD", "OPTIONS"}, req.Params.Get("REQUEST_METHOD")) {
+		return false
+	}
+	_, inline := inlineInput(req)
+	return inline
+}
+
+// inlineInput is the request's STDIN if it need not be read and is short enough to
+// be sent with the params.
+func inlineInput(req *protocol.Request) ([]byte, bool) {
+	if !req.HasInput() {
+		return nil, true
+	}
+	whole, ok := req.WholeInput()
+	return whole, ok && len(whole) <= maxInline
+}
+
+// A waiter is a request without a worker.
+type waiter struct {
+	req  *protocol.Request
+	turn chan *seat // gets its seat, or nil when there will be none
+}
+
+// acquire waits for a place for the request. The first that waits gets the first
+// that is free. What the request has waited before counts against QueueTimeout.
+func (p *Pool) acquire(ctx context.Context, req *protocol.Request, waited time.Duration) (*seat, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	s, place, limit := p.queue(req)
+	switch {
+	case s != nil:
+		return s, nil
+	case place == nil:
+		return nil, errEnding
+	}
+	var expired <-chan time.Time
+	if limit > 0 {
+		timer := time.NewTimer(limit - waited)
+		defer timer.Stop()
+		expired = timer.C
+	}
+	select {
+	case s := <-place.Value.(*waiter).turn:
+		return seatOrEnd(s)
+	case <-ctx.Done():
+	case <-expired:
+	}
+	return p.giveUp(ctx, place)
+}
+
+// queue gives the request a seat at once, or a place in the queue, where it may
+// be for so long; or neither, since the workers are ending.
+func (p *Pool) queue(req *protocol.Request) (s *seat, place *list.Element, limit time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase == phaseEnding {
+		return nil, nil, 0
+	}
+	defer p.adjustLocked()
+	if w := p.freeLocked(); w != nil && p.waiting.Len() == 0 {
+		return p.takeLocked(w, req), nil, 0
+	}
+	return nil, p.waiting.PushBack(&waiter{req, make(chan *seat, 1)}), p.opt.QueueTimeout
+}
+
+func seatOrEnd(s *seat) (*seat, error) {
+	if s == nil {
+		return nil, errEnding
+	}
+	return s, nil
+}
+
+// giveUp takes a request off the queue. It may have got its seat meanwhile.
+func (p *Pool) giveUp(ctx context.Context, place *list.Element) (*seat, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case s := <-place.Value.(*waiter).turn:
+		return seatOrEnd(s) // exchange looks at ctx
+	default:
+	}
+	p.waiting.Remove(place)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	reason := errors.New("waited for a worker for longer than queue_timeout")
+	if p.health.isDegraded() {
+		reason = fmt.Errorf("%w: workers cannot be started: %s", reason, p.health.why)
+	}
+	return nil, &protocol.Refusal{HTTPStatus: 503, AppStatus: 503, Reason: reason}
+}
+
+// dispatchLocked gives what waits to workers that are free.
+func (p *Pool) dispatchLocked() {
+	for p.waiting.Len() > 0 {
+		w := p.freeLocked()
+		if w == nil {
+			return
+		}
+		first := p.waiting.Remove(p.waiting.Front()).(*waiter)
+		first.turn <- p.takeLocked(w, first.req)
+	}
+}
+
+// refuseWaitingLocked turns away what waits.
+func (p *Pool) refuseWaitingLocked() {
+	for p.waiting.Len() > 0 {
+		p.waiting.Remove(p.waiting.Front()).(*waiter).turn <- nil
+	}
+}
+
+// freeLocked is the worker that is to get the next request, or nil. One that is
+// to be replaced gets it only if there is no other.
+func (p *Pool) freeLocked() *worker {
+	if p.opt.Concurrency == 1 {
+		return p.freeIdleLocked()
+	}
+	var best *worker
+	for _, w := range p.all {
+		if w.isFree() && (best == nil || p.isBetter(w, best)) {
+			best = w
+		}
+	}
+	return best
+}
+
+func (p *Pool) freeIdleLocked() (fallback *worker) {
+	idle := p.ranks.idle
+	for i := range idle {
+		w := idle[i]
+		if p.opt.Dispatch != DispatchFIFO {
+			w = idle[len(idle)-1-i]
+		}
+		if w.isFree() && w.leaving == "" {
+			return w
+		}
+		if w.isFree() && fallback == nil {
+			fallback = w
+		}
+	}
+	return fallback
+}
+
+// isBetter reports whether a is to be preferred to b: DispatchLIFO fills one
+// worker before the next, DispatchFIFO has them share.
+func (p *Pool) isBetter(a, b *worker) bool {
+	if stays := a.leaving == ""; stays != (b.leaving == "") {
+		return stays
+	}
+	fifo := p.opt.Dispatch == DispatchFIFO
+	if a.inFlight != b.inFlight {
+		return (a.inFlight < b.inFlight) == fifo
+	}
+	return (a.used < b.used) == fifo
+}
+
+func (p *Pool) takeLocked(w *worker, req *protocol.Request) *seat {
+	w.take()
+	p.tireLocked(w)
+	s := w.seat()
+	s.req, s.since, s.maxMemory = req, time.Now(), p.opt.MaxMemory
+	s.untried, s.shared = !w.answered, p.opt.Concurrency > 1
+	return s
+}
+
+// release takes a seat back after an exchange and decides what becomes of the worker.
+func (p *Pool) release(s *seat, x *exchange) {
+	w := s.worker
+	var memory int64
+	if s.maxMemory > 0 && x.fate == fateFit {
+		memory = memoryOf(w.process.pid())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.req, s.fresh = nil, false
+	if !x.keep || !w.serves() || w.hasUnaccepted() {
+		s.close()
+	}
+	w.done()
+	p.judgeLocked(w, x)
+	if memory > s.maxMemory && w.leaving == "" && w.serves() {
+		w.leave(exitMemory)
+	}
+	p.adjustLocked()
+}
+
+// judgeLocked says what an exchange that has ended means for the worker. One that
+// has other requests keeps them when one of them hangs: it gets no more, and ends
+// when they have ended. If it may serve several at once and hung up on one, some
+// process of it has died, which is its own affair, as long as another one still
+// listens.
+func (p *Pool) judgeLocked(w *worker, x *exchange) {
+	reason := ""
+	switch x.fate {
+	case fateFit:
+		w.answered = true
+	case fateLost:
+		if x.begun {
+			p.opt.Log.Warn("worker gave up a request", "request", x.req.Serial, "pid", w.process.pid(),
+				"method", x.req.Params.Get("REQUEST_METHOD"),
+				"script", x.req.Params.Get("SCRIPT_FILENAME"), "error", x.err)
+		}
+		if !x.seat.shared && w.inFlight == 0 || isRefused(x.err) {
+			w.end(exitSelf)
+		}
+	case fateHung:
+		reason = exitTimeout
+	case fateAborted:
+		reason = exitAbort
+	case fateGarbage:
+		reason = exitProtocol
+	}
+	if reason == "" {
+		return
+	}
+	if w.serves() {
+		w.failure = x.err
+		p.opt.Log.Warn("worker is replaced", "reason", reason, "pid", w.process.pid(),
+			"request", x.req.Serial, "error", x.err)
+	}
+	if w.inFlight > 0 {
+		w.retire(reason)
+	} else {
+		w.end(reason)
+	}
+}
+
+var errParamTooLong = &protocol.Refusal{HTTPStatus: 431, AppStatus: 431, Reason: errors.New("a param is longer than a FastCGI record")}

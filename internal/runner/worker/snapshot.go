@@ -1,0 +1,155 @@
+package worker
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"strconv"
+	"time"
+)
+
+// A Snapshot is how a Pool is at one moment.
+type Snapshot struct {
+	Scale string
+	Max   int
+	// Starting, Idle, Busy and Stopping are how many workers are in that state.
+	Starting, Idle, Busy, Stopping int
+	Waiting                        int               // requests without a worker
+	Starts                         uint64            // workers that were started, or were to be
+	Exits                          map[string]uint64 // by ExitReasons
+	Degraded                       bool              // workers cannot be started
+	Why                            string            // then: how the last one ended
+	Retry                          time.Time         // then: when the next one is tried, if that is not now
+	AtMax                          uint64            // times that all of Max workers have become busy
+	AtMaxTime                      time.Duration     // how long they were
+	Workers                        []Info            // in the order of their starts
+}
+
+// An Info is how a worker is at one moment.
+type Info struct {
+	PID      int // 0: it is being started
+	State    string
+	Leaving  string // one of ExitReasons, if it is ending or to be replaced
+	Requests int
+	Started  time.Time
+	LastUsed time.Time
+	CPU      time.Duration // with that of its descendants
+	RSS      int64         // bytes, with that of its descendants: what they share counts for each
+	Current  []CurrentRequest
+}
+
+// A CurrentRequest is one that a worker has.
+type CurrentRequest struct {
+	Serial              uint64
+	Method, URI, Script string
+	Since               time.Time // when the worker got it
+}
+
+// Snapshot returns how things are.
+func (p *Pool) Snapshot() Snapshot {
+	s := p.snapshot()
+	for i := range s.Workers {
+		if pid := s.Workers[i].PID; pid != 0 {
+			s.Workers[i].CPU, s.Workers[i].RSS = resourcesOf(pid)
+		}
+	}
+	return s
+}
+
+func (p *Pool) snapshot() Snapshot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	n := p.ranks.count
+	s := Snapshot{
+		Scale: p.opt.Scale, Max: p.opt.Max,
+		Starting: n[stateStarting], Idle: n[stateIdle], Busy: n[stateBusy], Stopping: n[stateStopping],
+		Waiting: p.waiting.Len(), Starts: p.starts, Exits: maps.Clone(p.exits),
+		Degraded: p.health.isDegraded(), Why: p.health.why, Retry: p.health.retry,
+		AtMax: p.saturation.times, AtMaxTime: p.saturation.total,
+	}
+	if p.saturation.is {
+		s.AtMaxTime += now.Sub(p.saturation.since)
+	}
+	for _, w := range p.all {
+		s.Workers = append(s.Workers, w.snapshot())
+	}
+	return s
+}
+
+func (w *worker) snapshot() Info {
+	s := Info{
+		State: w.state.String(), Leaving: w.leaving, Requests: w.taken, Started: w.born, LastUsed: w.lastUsed,
+	}
+	if w.reason != "" {
+		s.Leaving = w.reason
+	}
+	if w.process != nil {
+		s.PID = w.process.pid()
+	}
+	for _, seat := range w.seats {
+		if r := seat.req; r != nil {
+			s.Current = append(s.Current, CurrentRequest{
+				Serial: r.Serial, Since: seat.since, Method: r.Params.Get("REQUEST_METHOD"),
+				URI: r.Params.Get("REQUEST_URI"), Script: r.Params.Get("SCRIPT_FILENAME"),
+			})
+		}
+	}
+	return s
+}
+
+// memoryOf is the resident memory of a process and its descendants, in bytes.
+func memoryOf(pid int) int64 {
+	_, rss := resourcesOf(pid)
+	return rss
+}
+
+// maxDescendants bounds how many processes are looked at for one worker.
+const maxDescendants = 1000
+
+// resourcesOf is the CPU time and the resident memory of a process and its
+// descendants, those that have ended included in its time (proc(5)).
+func resourcesOf(pid int) (cpu time.Duration, rss int64) {
+	pids := []int{pid}
+	for i := 0; i < len(pids) && i < maxDescendants; i++ {
+		ticks, pages := readStat(pids[i])
+		cpu += time.Duration(ticks) * (time.Second / clockTicks)
+		rss += pages * int64(os.Getpagesize())
+		pids = append(pids, childrenOf(pids[i])...)
+	}
+	return cpu, rss
+}
+
+// clockTicks is how many ticks a second has: USER_HZ, the same everywhere.
+const clockTicks = 100
+
+// readStat returns CPU ticks and resident pages of a process, 0 of one that is gone.
+func readStat(pid int) (ticks, pages int64) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, 0
+	}
+	// The second field is the program's name in brackets, which may hold any.
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	field := func(n int) int64 { // numbered as in proc(5)
+		if n-3 >= len(fields) {
+			return 0
+		}
+		v, _ := strconv.ParseInt(string(fields[n-3]), 10, 64)
+		return v
+	}
+	return field(14) + field(15) + field(16) + field(17), field(24)
+}
+
+// childrenOf are the children that the main thread of a process has started;
+// none where the kernel does not tell.
+func childrenOf(pid int) (pids []int) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	for _, f := range bytes.Fields(b) {
+		if child, err := strconv.Atoi(string(f)); err == nil {
+			pids = append(pids, child)
+		}
+	}
+	return pids
+}

@@ -1,0 +1,169 @@
+package worker_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
+)
+
+// What a worker writes late is never taken for the answer to the next request on
+// the connection.
+func TestLateRecords(t *testing.T) {
+	p := workers(t)
+	for i := range 5 {
+		p.want("late", "parent")
+		p.want("", "ok") // repeated
+		p.await("replaced", func(s snapshot) bool { return s.Exits["protocol"] == uint64(2*i+1) })
+		p.want("late", "parent")
+		body, err := p.ask(background, "", post(nil))
+		if err == nil || body != "" || !strings.Contains(err.Error(), "STDOUT for request ") {
+			t.Fatalf("POST: %q, %v", body, err)
+		}
+		p.await("replaced", func(s snapshot) bool {
+			return s.Exits["protocol"] == uint64(2*i+2) && s.Idle == 1 && len(s.Workers) == 1
+		})
+	}
+}
+
+// A connection on which END_REQUEST came without an answer is not used again.
+func TestAnswerWithoutStdout(t *testing.T) {
+	p := workers(t)
+	for range 5 {
+		p.want("lone", "")
+		p.want("", "ok", post(whole("x")))
+	}
+	if s := p.Snapshot(); s.Starts != 1 {
+		t.Errorf("exits are %v", s.Exits)
+	}
+}
+
+// A request that a worker has not seen goes to another one, though this one wrote
+// something that nobody asked for.
+func TestWorkerSpeaksWhenIdle(t *testing.T) {
+	p := workers(t)
+	file := filepath.Join(tempDir(t), "speak")
+	for _, stdin := range []runnertest.WholeBody{whole(""), whole("x")} {
+		p.want("speak "+file, "soon")
+		mustDo(t, os.WriteFile(file, nil, 0o600))
+		p.await("spoken", func(snapshot) bool { return os.Remove(file+".done") == nil })
+		p.want("", "ok", post(stdin))
+	}
+	p.await("replaced", func(s snapshot) bool { return s.Exits["protocol"] == 2 && len(s.Workers) == 1 })
+}
+
+// A param that is longer than a record is refused before a worker sees it.
+func TestLongParam(t *testing.T) {
+	p := workers(t)
+	for n, want := range map[int]int{65_000: 0, 65_520: 0, 65_521: 431, 200_000: 431} {
+		_, err := p.ask(background, "", func(r *protocol.Request) { r.Params.Add("BIG", strings.Repeat("x", n)) })
+		if refusal(err) != want || (want == 0) != (err == nil) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	if s := p.Snapshot(); s.Starts != 1 {
+		t.Errorf("exits are %v", s.Exits)
+	}
+}
+
+// Requests that kill their workers are no reason to think that these cannot start.
+func TestPoison(t *testing.T) {
+	p := workers(t, func(o *workerOptions) { o.Max = 2 })
+	for _, do := range []string{"exit 1", "exit 0", "junk", "hangup", "exit 1", "exit 1"} {
+		p.ask(background, do, post(nil))
+	}
+	p.await("replaced", func(s snapshot) bool { return s.Idle == 2 && len(s.Workers) == 2 })
+	s := p.Snapshot()
+	if s.Degraded || s.Exits["start"] > 0 || s.Exits["crash"] == 0 || s.Exits["exit"] == 0 {
+		t.Errorf("degraded is %v, exits are %v", s.Degraded, s.Exits)
+	}
+	if n := len(p.logs.Of("worker gave up a request")); n != 5 {
+		t.Errorf("%d requests are named in the log", n)
+	}
+	if n := len(p.logs.Of("workers cannot be started")); n != 0 {
+		t.Errorf("%d starts failed", n)
+	}
+}
+
+// A program that takes fewer connections at once than requests are given to it
+// gets them all, one after the other.
+func TestFewAcceptors(t *testing.T) {
+	p := workers(t, func(o *workerOptions) { o.Concurrency, o.Env = 8, append(o.Env, "ACCEPTS=2") })
+	ctx, cancel := context.WithTimeout(background, patience)
+	defer cancel()
+	for _, method := range []string{"GET", "POST"} {
+		var wg sync.WaitGroup
+		for range 24 {
+			wg.Go(func() {
+				body, err := p.ask(ctx, "sleep 1ms", func(r *protocol.Request) { r.Params.Set("REQUEST_METHOD", method) })
+				if err != nil || body != "slept" {
+					t.Errorf("%s: %q, %v", method, body, err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	if s := p.Snapshot(); s.Starts != 1 {
+		t.Errorf("exits are %v", s.Exits)
+	}
+}
+
+// Workers start and end though somebody has removed the folder of their sockets.
+func TestFolderVanishes(t *testing.T) {
+	p := workers(t, func(o *workerOptions) { o.Max = 2 })
+	p.await("idle", func(s snapshot) bool { return s.Idle == 2 })
+	p.want("", "ok")
+	mustDo(t, os.RemoveAll(p.dir))
+	change := p.opt
+	change.Env = append(change.Env, "A=b")
+	p.Update(change)
+	p.await("replaced", func(s snapshot) bool { return s.Idle == 2 && s.Exits["reload"] == 2 && len(s.Workers) == 2 })
+	p.want("env A", "b", post(whole("x")))
+	folders, err := os.ReadDir(p.dir)
+	mustDo(t, err)
+	if info, err := folders[0].Info(); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("folder is %v, %v", info, err)
+	}
+	mustDo(t, os.RemoveAll(filepath.Join(p.dir, folders[0].Name())))
+	p.stop()
+}
+
+// What a worker may be given at once changes while it has requests: those that it
+// has are not ended for one that hangs.
+func TestConcurrencyChanges(t *testing.T) {
+	p := workers(t, func(o *workerOptions) { o.Concurrency, o.Stderr = 4, cgi.StderrClient })
+	p.want("", "ok")
+	g := newGate(t)
+	var held sync.WaitGroup
+	for range 2 {
+		held.Go(func() {
+			if body, err := p.ask(background, "wait "+g.path, post(nil)); err != nil || body != "waited" {
+				t.Errorf("%q, %v", body, err)
+			}
+		})
+	}
+	p.await("two running", func(s snapshot) bool { return s.Busy == 1 && len(s.Workers[0].Current) == 2 })
+	ctx, cancel := context.WithCancelCause(background)
+	defer cancel(nil)
+	hangs := func(r *protocol.Request) {
+		r.Stderr = leaves(func() {
+			change := p.opt
+			change.Concurrency = 1
+			p.Update(change)
+			cancel(protocol.ErrTimeout)
+		})
+	}
+	if _, err := p.ask(ctx, "hang", hangs); err != protocol.ErrTimeout {
+		t.Errorf("error is %v", err)
+	}
+	p.await("another one", func(s snapshot) bool { return s.Idle == 1 && len(s.Workers) == 2 })
+	g.open()
+	held.Wait()
+	p.await("the old one gone", func(s snapshot) bool { return s.Exits["timeout"] == 1 && s.Idle == 1 })
+}

@@ -1,0 +1,251 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+)
+
+// A state says what a worker may be asked for. docs/workers.md has the
+// table of states and events, and a test compares it with the methods below.
+type state uint8
+
+const (
+	stateStarting state = iota // not ready for requests yet
+	stateIdle                  // ready, without a request
+	stateBusy                  // has requests, of which it may take more
+	stateStopping              // takes no more; it is asked to end once it has none
+	stateGone                  // has exited and was waited for
+	stateCount
+)
+
+var stateNames = [stateCount]string{"starting", "idle", "busy", "stopping", "gone"}
+
+func (s state) String() string { return stateNames[s] }
+
+// A worker is one persistent program as a state machine. Its owner is the
+// Pool it belongs to, whose mu guards the fields that are not immutable and is
+// held when a method is called. Each event is a method.
+type worker struct {
+	// Immutable.
+	pool    *Pool
+	id      int
+	program *program
+	born    time.Time
+	softMax int       // requests after which it is to be replaced; 0 is no bound
+	hardMax int       // requests after which it gets no more; 0 is no bound
+	expires time.Time // when it is to be replaced; the zero time is never
+
+	state    state
+	process  process // nil until it has been started, and when that was not possible
+	seats    []*seat
+	inFlight int
+	taken    int    // requests that were given to it
+	answered bool   // it has answered one, or its warm-up
+	asked    bool   // it has read the head of a request, before it had answered one
+	heir     bool   // it is ready and has not taken the place of another one yet
+	leaving  string // why it is to be replaced when another one is ready; "" is not
+	reason   string // why it is asked to end; "" is not
+	failure  error  // what it did wrong, where that is why it is asked to end
+	used     uint64 // grows with the last use, of all workers of a pool
+	lastUsed time.Time
+}
+
+// A process is what a worker needs of its program.
+type process interface {
+	pid() int
+	// connect makes a connection to it.
+	connect(ctx context.Context) (net.Conn, error)
+	// end asks it to end and kills it after grace. It does not wait. It may be
+	// called again.
+	end(grace time.Duration)
+	// wait returns when it has exited and nothing is left of it.
+	wait() *exit
+}
+
+// transition is the only writer of the state.
+func (w *worker) transition(to state) {
+	w.pool.ranks.remove(w)
+	w.state = to
+	w.pool.ranks.add(w)
+}
+
+// touch makes the worker the one used last.
+func (w *worker) touch() {
+	w.pool.lastUse++
+	w.used = w.pool.lastUse
+	w.lastUsed = time.Now()
+}
+
+// leave marks a worker that is to be replaced when another one is ready, or, with
+// "", that is not.
+func (w *worker) leave(reason string) {
+	w.pool.ranks.remove(w)
+	w.leaving = reason
+	w.pool.ranks.add(w)
+}
+
+// started is called when the program runs.
+func (w *worker) started(p process) {
+	switch w.state {
+	case stateStarting:
+		w.process = p
+	case stateStopping:
+		w.process = p
+		w.stop()
+	default:
+		w.impossible("started")
+	}
+}
+
+// ready is called when it may be given requests.
+func (w *worker) ready() {
+	switch w.state {
+	case stateStarting:
+		w.touch()
+		w.transition(stateIdle)
+	case stateStopping, stateGone:
+	default:
+		w.impossible("ready")
+	}
+}
+
+// take is called when a request is given to it.
+func (w *worker) take() {
+	switch w.state {
+	case stateIdle, stateBusy:
+		w.touch()
+		w.transition(stateBusy)
+		w.inFlight++
+		w.taken++
+	default:
+		w.impossible("take")
+	}
+}
+
+// done is called when it has one request less.
+func (w *worker) done() {
+	switch w.state {
+	case stateBusy:
+		w.touch()
+		w.inFlight--
+		if w.inFlight == 0 {
+			w.transition(stateIdle)
+		}
+	case stateStopping:
+		w.inFlight--
+		if w.inFlight == 0 {
+			w.stop()
+		}
+	case stateGone: // it went with the request
+		w.inFlight--
+	default:
+		w.impossible("done")
+	}
+}
+
+// retire is called when it is to end once it has no request.
+func (w *worker) retire(reason string) {
+	switch w.state {
+	case stateStarting, stateIdle:
+		w.reason = reason
+		w.transition(stateStopping)
+		w.stop()
+	case stateBusy:
+		w.reason = reason
+		w.transition(stateStopping)
+	case stateStopping, stateGone:
+	}
+}
+
+// end is called when it is to end whatever it does.
+func (w *worker) end(reason string) {
+	switch w.state {
+	case stateStarting, stateIdle, stateBusy:
+		w.reason = reason
+		w.transition(stateStopping)
+		w.stop()
+	case stateStopping:
+		w.stop()
+	case stateGone:
+	}
+}
+
+// exited is called when it was waited for, or could not be started.
+func (w *worker) exited() {
+	switch w.state {
+	case stateStarting, stateIdle, stateBusy, stateStopping:
+		w.transition(stateGone)
+		for _, s := range w.seats {
+			s.cut()
+		}
+	default:
+		w.impossible("exited")
+	}
+}
+
+func (w *worker) impossible(event string) {
+	panic(fmt.Sprintf("worker %d is %v and %s", w.id, w.state, event))
+}
+
+// stop asks the program to end, and closes the connections on which it waits for
+// more: php-cgi and libfcgi notice the signal only then. A program that does not
+// run yet is asked by started.
+func (w *worker) stop() {
+	if w.process == nil {
+		return
+	}
+	w.process.end(w.pool.opt.StopGrace)
+	for _, s := range w.seats {
+		if s.req == nil || w.inFlight == 0 { // or has the warm-up request, which is not counted
+			s.cut()
+		}
+	}
+}
+
+// serves reports whether the worker is one of those that count against Max.
+func (w *worker) serves() bool { return w.state < stateStopping }
+
+// hasUnaccepted reports whether a request waits on a connection from which nothing
+// was read: so many connections may be more than the program takes at once.
+func (w *worker) hasUnaccepted() bool {
+	for _, s := range w.seats {
+		if s.fresh && s.isUnread() {
+			return true
+		}
+	}
+	return false
+}
+
+// ask is called, without the pool's mu, when it is about to get the first of a
+// request: if it dies of that, it had started.
+func (w *worker) ask() {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	w.asked = true
+}
+
+// isFree reports whether the worker takes one more request.
+func (w *worker) isFree() bool {
+	return (w.state == stateIdle || w.state == stateBusy) &&
+		w.inFlight < w.pool.opt.Concurrency && (!w.isSpent() || w.pool.health.isDegraded())
+}
+
+// isSpent reports whether it was given all requests that it may have.
+func (w *worker) isSpent() bool { return w.hardMax > 0 && w.taken >= w.hardMax }
+
+// seat returns a place without a request, with a connection if there is one.
+func (w *worker) seat() *seat {
+	var free *seat
+	for _, s := range w.seats {
+		if s.req == nil && (free == nil || free.conn == nil) {
+			free = s
+		}
+	}
+	if free == nil {
+		free = &seat{worker: w}
+		w.seats = append(w.seats, free)
+	}
+	return free
+}
