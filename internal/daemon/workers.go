@@ -47,7 +47,7 @@ func (d *daemon) workerOptions(cfg *config.Pool) worker.Options {
 		Software: "fcgid/" + version,
 		Scale:    c.Scale, Max: c.Max, Min: c.Min, MinSpare: c.MinSpare, MaxSpare: c.MaxSpare,
 		Concurrency: c.Concurrency, SpawnRate: c.SpawnRate, Dispatch: c.Dispatch,
-		QueueTimeout: cfg.Limits.QueueTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
+		IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
 		MaxRequests: c.MaxRequests, MaxMemory: c.MaxMemory,
 		StartTimeout: c.StartTimeout, StopSignal: c.StopSignal, StopGrace: c.StopGrace,
 		Stderr:  c.Stderr,

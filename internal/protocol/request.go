@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"syscall"
+	"time"
 )
 
 // A Request is one FastCGI request as its application sees it: a process
@@ -24,10 +25,17 @@ type Request struct {
 	// Data is the second input of a Filter (section 6.4). Nil is an empty stream.
 	Data io.Reader
 	// Stdout takes a CGI response. After an error of Write nothing more of it
-	// is wanted. It may be a LastWriter.
+	// is wanted, and what the program writes is to fail from then on; it may go on
+	// as long as the context has not ended. It may be a LastWriter.
 	Stdout io.Writer
 	// Stderr takes messages for the web server's log.
 	Stderr io.Writer
+	// QueueDeadline is until when the request may wait for a place to run, in all;
+	// the zero time is for ever.
+	QueueDeadline time.Time
+	// Running, if not nil, is to be called once by a runner that has requests wait,
+	// when this one has its place: its time to run begins then.
+	Running func()
 	// Started, if not nil, is to be called when a process runs the request, and
 	// again when another one does since the first could not.
 	Started func(pid int, script string)

@@ -24,39 +24,38 @@ type admission struct {
 	waiting list.List // of chan struct{}, closed when admitted
 }
 
-// acquire returns without an error when the request may run, with the time that it
-// has waited; release must follow. A request whose ctx ends leaves the queue at
-// once, with the cause, and one whose ctx has ended is never let in. A timeout of 0
+// acquire returns without an error when the request may run; release must follow. A request whose ctx ends leaves the queue at
+// once, with the cause, and one whose ctx has ended is never let in. A zero deadline
 // is none.
-func (a *admission) acquire(ctx context.Context, timeout time.Duration) (waited time.Duration, err error) {
+func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
 	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	a.mu.Lock()
 	if a.max == 0 || a.running < a.max {
 		a.running++
 		a.mu.Unlock()
-		return 0, nil
+		return nil
 	}
 	if a.waiting.Len() >= a.limit {
 		a.mu.Unlock()
-		return 0, errQueueFull
+		return errQueueFull
 	}
 	turn := make(chan struct{})
 	place := a.waiting.PushBack(turn)
 	a.mu.Unlock()
 
-	began := time.Now()
 	var expired <-chan time.Time
-	if timeout > 0 {
-		timer := time.NewTimer(timeout)
+	if !deadline.IsZero() {
+		timer := time.NewTimer(time.Until(deadline))
 		defer timer.Stop()
 		expired = timer.C
 	}
+	var err error
 	select {
 	case <-turn:
 		if ctx.Err() == nil {
-			return time.Since(began), nil
+			return nil
 		}
 		err = context.Cause(ctx)
 	case <-ctx.Done():
@@ -72,7 +71,7 @@ func (a *admission) acquire(ctx context.Context, timeout time.Duration) (waited 
 	default:
 		a.waiting.Remove(place)
 	}
-	return 0, err
+	return err
 }
 
 // release ends what acquire began.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -258,12 +259,12 @@ func TestAdmittedWhenItLeaves(t *testing.T) {
 	var a admission
 	a.setLimits(1, 100)
 	for range 2000 {
-		if _, err := a.acquire(context.Background(), 0); err != nil {
+		if err := a.acquire(context.Background(), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancelCause(context.Background())
 		got := make(chan error)
-		go func() { _, err := a.acquire(ctx, 0); got <- err }()
+		go func() { got <- a.acquire(ctx, time.Time{}) }()
 		go cancel(ErrAborted)
 		a.release()
 		if err := <-got; err == nil {
@@ -283,7 +284,7 @@ func TestEndedIsNotAdmitted(t *testing.T) {
 	var a admission
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(ErrAborted)
-	if _, err := a.acquire(ctx, 0); err != ErrAborted {
+	if err := a.acquire(ctx, time.Time{}); err != ErrAborted {
 		t.Errorf("acquire: %v", err)
 	}
 	if running, _ := a.numbers(); running != 0 {
@@ -316,6 +317,53 @@ func TestPlaceIsFreeWhenTheProgramHasExited(t *testing.T) {
 		}
 		if got := s.Snapshot().InFlight; got != 0 {
 			t.Errorf("%d run at the end", got)
+		}
+	})
+}
+
+// A queuer is a Runner that has its requests wait for it until they may go, or until
+// their deadline.
+type queuer struct{ *gate }
+
+func (queuer) Queues() bool { return true }
+
+func (q queuer) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
+	select {
+	case <-q.leave:
+	case <-time.After(time.Until(req.QueueDeadline)):
+		return 0, &protocol.Refusal{HTTPStatus: 503, AppStatus: 503, Reason: errors.New("waited")}
+	}
+	req.Running()
+	<-ctx.Done()
+	return 0, context.Cause(ctx)
+}
+
+// A request has one deadline for both queues, its server's and its Runner's, and its
+// timeout begins when it runs.
+func TestQueuer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := &gate{leave: make(chan struct{})}
+		settings := testSettings(g.run)
+		settings.Runner, settings.Timeout, settings.Limits.MaxReqs = queuer{g}, 3*time.Second, 1
+		s := serve(t, settings)
+		p := s.dial()
+		ask(p, 1, "a")
+		time.Sleep(time.Second)
+		ask(p, 2, "b")
+		p.wantOwn(1, 503, overloaded)
+		if r := s.want(Overloaded, 503, overloaded); r.Queue != 10*time.Second || r.Run != 0 {
+			t.Errorf("waited %v, ran %v", r.Queue, r.Run)
+		}
+		p.wantOwn(2, 503, overloaded)
+		if r := s.want(Overloaded, 503, overloaded); r.Queue != 10*time.Second || r.Run != 0 {
+			t.Errorf("waited %v, ran %v", r.Queue, r.Run)
+		}
+		ask(p, 1, "c")
+		time.Sleep(5 * time.Second)
+		g.leave <- struct{}{}
+		p.wantOwn(1, 408, complete(408))
+		if r := s.want(TimedOut, 408, complete(408)); r.Queue != 5*time.Second || r.Run != 3*time.Second {
+			t.Errorf("waited %v, ran %v", r.Queue, r.Run)
 		}
 	})
 }

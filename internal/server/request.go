@@ -48,6 +48,8 @@ type request struct {
 	// Owned by the read loop, then, once it has started, by run.
 	came    protocol.Params // as they came; not changed once it is known
 	refusal *refusal        // why it is not to run
+	timeout *time.Timer     // while it runs; nil without one
+	slow    *time.Timer     // likewise
 	isHead  bool
 	req     protocol.Request
 
@@ -332,9 +334,11 @@ func (r *request) work() (appStatus uint32, err error) {
 	if r.refusal != nil {
 		return 0, &refusedError{r.refusal}
 	}
-	s := r.conn.server
-	waited, err := s.admission.acquire(r.ctx, r.settings.Limits.QueueTimeout)
-	if err != nil {
+	queued := time.Now()
+	if d := r.settings.Limits.QueueTimeout; d > 0 {
+		r.req.QueueDeadline = queued.Add(d)
+	}
+	if err := r.conn.server.admission.acquire(r.ctx, r.req.QueueDeadline); err != nil {
 		if r.ctx.Err() == nil {
 			err = &refusedError{overload(err)}
 		}
@@ -342,18 +346,36 @@ func (r *request) work() (appStatus uint32, err error) {
 	}
 	defer r.leavePlace()
 	r.req.Exited = r.leavePlace
-	if s.opt.Hooks.Queued != nil {
-		s.opt.Hooks.Queued(waited)
-	}
-	r.running.Store(time.Now().UnixNano())
-	r.stage.Store(int32(stageRunning))
-	if r.settings.Timeout > 0 {
-		timer := time.AfterFunc(r.settings.Timeout, func() { r.conn.cancel(r, ErrTimeout) })
-		defer timer.Stop()
-	}
-	if slow := s.opt.Hooks.Slow; slow != nil && r.settings.SlowAfter > 0 {
-		timer := time.AfterFunc(r.settings.SlowAfter, func() { slow(r.info(time.Now())) })
-		defer timer.Stop()
+	defer r.stopTimers()
+	if q, ok := r.settings.Runner.(Queuer); ok && q.Queues() {
+		r.req.Running = func() { r.runs(queued) }
+	} else {
+		r.runs(queued)
 	}
 	return r.settings.Runner.Run(r.ctx, &r.req)
+}
+
+// runs is called once, when the request has waited for the last time: the times that
+// it may run, and may run unnoticed, begin.
+func (r *request) runs(queued time.Time) {
+	hooks, now := &r.conn.server.opt.Hooks, time.Now()
+	if hooks.Queued != nil {
+		hooks.Queued(now.Sub(queued))
+	}
+	r.running.Store(now.UnixNano())
+	r.stage.Store(int32(stageRunning))
+	if r.settings.Timeout > 0 {
+		r.timeout = time.AfterFunc(r.settings.Timeout, func() { r.conn.cancel(r, ErrTimeout) })
+	}
+	if hooks.Slow != nil && r.settings.SlowAfter > 0 {
+		r.slow = time.AfterFunc(r.settings.SlowAfter, func() { hooks.Slow(r.info(time.Now())) })
+	}
+}
+
+func (r *request) stopTimers() {
+	for _, t := range []*time.Timer{r.timeout, r.slow} {
+		if t != nil {
+			t.Stop()
+		}
+	}
 }

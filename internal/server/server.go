@@ -29,6 +29,14 @@ type Runner interface {
 	Run(ctx context.Context, req *protocol.Request) (appStatus uint32, err error)
 }
 
+// A Queuer is a Runner with a queue of its own: a request waits in it until its
+// QueueDeadline at most, and its timeout begins when the Runner calls Running, on
+// the goroutine that has called Run. With any other Runner it begins with Run.
+type Queuer interface {
+	Runner
+	Queues() bool
+}
+
 // The reasons for which a request's context ends.
 var (
 	ErrAborted     = errors.New("client sent ABORT_REQUEST")

@@ -66,7 +66,7 @@ func (p *Pool) warmUp(w *worker) error {
 	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	x := exchange{pool: p, seat: s, req: req}
+	x := exchange{pool: p, seat: s, req: req, running: true}
 	x.run(ctx)
 	_, err := x.result(ctx)
 	p.mu.Lock()

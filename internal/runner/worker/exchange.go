@@ -33,16 +33,19 @@ type exchange struct {
 	pool    *Pool
 	seat    *seat
 	req     *protocol.Request
-	careful bool   // see that the worker takes notice before params are sent
-	id      uint16 // of the request on its connection, which has one at a time
+	came    time.Time // when the request began to wait
+	running bool      // it has been told that it runs
+	careful bool      // see that the worker takes notice before params are sent
+	id      uint16    // of the request on its connection, which has one at a time
 
 	fate      fate
-	begun     bool // the worker may have seen the params
-	delivered bool // some of the answer was passed on
-	answered  bool // some of STDOUT has come
-	stray     bool // it ended with a record of another request
-	keep      bool // the connection can be used again
-	ended     bool // END_REQUEST has come
+	began     time.Time // when the params were sent
+	begun     bool      // the worker may have seen the params
+	delivered bool      // some of the answer was passed on
+	answered  bool      // some of STDOUT has come
+	stray     bool      // it ended with a record of another request
+	keep      bool      // the connection can be used again
+	ended     bool      // END_REQUEST has come
 	end       protocol.End
 	err       error // what broke it, or the connection after it
 
@@ -144,6 +147,7 @@ func (x *exchange) send(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	x.runs()
 	head = protocol.AppendParams(head, x.id, cgi.WorkerParams(&x.req.Params, x.pool.software))
 	whole, inline := inlineInput(x.req)
 	if inline {
@@ -160,6 +164,22 @@ func (x *exchange) send(ctx context.Context) error {
 		x.input = startInput(x.seat.conn, x.id, x.req)
 	}
 	return nil
+}
+
+// runs tells, once a request, that it has a worker: one that was there to take it, as
+// far as can be known.
+func (x *exchange) runs() {
+	x.began = time.Now()
+	if x.running {
+		return
+	}
+	x.running = true
+	if x.pool.hooks.Waited != nil {
+		x.pool.hooks.Waited(x.began.Sub(x.came))
+	}
+	if x.req.Running != nil {
+		x.req.Running()
+	}
 }
 
 // receive passes the answer on until its end. An error that is a brokenAnswer is

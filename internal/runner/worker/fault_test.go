@@ -177,10 +177,10 @@ func TestCrashLoop(t *testing.T) {
 
 func TestNoSuchProgram(t *testing.T) {
 	p := workers(t, func(o *workerOptions) {
-		o.Command, o.QueueTimeout = []string{"/no/such"}, 10*time.Millisecond
+		o.Command = []string{"/no/such"}
 	})
 	p.await("degraded", func(s snapshot) bool { return s.Degraded })
-	_, err := p.ask(background, "")
+	_, err := p.ask(background, "", until(10*time.Millisecond))
 	if refusal(err) != 503 || !strings.Contains(err.Error(), "workers cannot be started: start /no/such: no such file") {
 		t.Errorf("error is %v", err)
 	}

@@ -284,7 +284,7 @@ func workers(t testing.TB, change ...func(*worker.Options)) *pool {
 	p.opt = worker.Options{
 		Command: []string{self}, Env: []string{"HELPER=worker", "GORACE=atexit_sleep_ms=0"},
 		Scale: worker.ScaleStatic, Max: 1, SpawnRate: 1000, StopGrace: patience, RunDir: p.dir,
-		QueueTimeout: patience, StartTimeout: patience, Log: log,
+		StartTimeout: patience, Log: log,
 	}
 	p.opt.Hooks, p.opt.Spawner = p.hooks(), &p.spawner
 	for _, f := range change {
@@ -343,7 +343,7 @@ func (p *pool) await(what string, is func(s worker.Snapshot) bool) worker.Snapsh
 func (p *pool) ask(ctx context.Context, do string, change ...func(*protocol.Request)) (string, error) {
 	var out output
 	req := protocol.Request{
-		Role: protocol.RoleResponder, Stdout: &out, Stderr: io.Discard,
+		Role: protocol.RoleResponder, Stdout: &out, Stderr: io.Discard, QueueDeadline: time.Now().Add(patience),
 		Params: params("REQUEST_METHOD", "GET", "DO", do, "GATEWAY_INTERFACE", "CGI/1.1"),
 	}
 	for _, f := range change {
@@ -355,6 +355,11 @@ func (p *pool) ask(ctx context.Context, do string, change ...func(*protocol.Requ
 	}
 	_, body, _ := strings.Cut(out.String(), "\r\n\r\n")
 	return body, err
+}
+
+// until is for a request that may wait for so long.
+func until(d time.Duration) func(*protocol.Request) {
+	return func(r *protocol.Request) { r.QueueDeadline = time.Now().Add(d) }
 }
 
 func post(body io.Reader) func(*protocol.Request) {

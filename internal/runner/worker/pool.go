@@ -58,8 +58,6 @@ type Options struct {
 	SpawnRate   int    // starts a second, and at once after a quiet second
 	Dispatch    string // DispatchLIFO (also when empty) or DispatchFIFO
 
-	// QueueTimeout is how long a request waits for workers, in all.
-	QueueTimeout time.Duration
 	IdleTimeout  time.Duration // an idle worker above Min and MinSpare ends
 	MaxLifetime  time.Duration // replaced then; ±10 %
 	MaxRequests  int           // replaced then; ±10 %
@@ -85,7 +83,7 @@ type Hooks struct {
 	// ExitReasons. The usage, with that of its children, is nil if the
 	// program could not be executed.
 	Exited func(reason string, usage *syscall.Rusage)
-	// Waited is called for each request that was given to a worker, with the
+	// Waited is called once for each request that a worker was there to take, with the
 	// time it waited for that.
 	Waited func(time.Duration)
 	// Repeated is called for each request that is given to another worker

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"errors"
+	"io"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -10,21 +11,33 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-// A request that goes from one worker to the next waits for QueueTimeout in all.
-func TestQueueTimeoutIsForAllAttempts(t *testing.T) {
+// A request that goes from one worker to the next waits until its deadline in all,
+// and what it spends with a worker is no waiting.
+func TestDeadlineIsForAllAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := Options{Scale: ScaleStatic, Max: 1, QueueTimeout: 30 * time.Second}
-		p, stop := fakeWorkers(t, o, func(id int) (process, error) {
+		p, stop := fakeWorkers(t, Options{Scale: ScaleStatic, Max: 1}, func(id int) (process, error) {
 			time.Sleep(20 * time.Second)
 			f := newFake(id)
-			f.serve = func(c net.Conn) { c.Close() }
+			f.serve = func(c net.Conn) {
+				go io.Copy(io.Discard, c)
+				time.Sleep(time.Second)
+				c.Close()
+			}
 			return f, nil
 		})
 		began := time.Now()
-		_, err := p.Run(t.Context(), &protocol.Request{})
+		var running []time.Duration
+		_, err := p.Run(t.Context(), &protocol.Request{
+			Params: getParams(), QueueDeadline: began.Add(30 * time.Second),
+			Running: func() { running = append(running, time.Since(began)) },
+		})
 		var refused *protocol.Refusal
-		if took := time.Since(began); !errors.As(err, &refused) || refused.HTTPStatus != 503 || took != 30*time.Second {
+		want := 31 * time.Second
+		if took := time.Since(began); !errors.As(err, &refused) || refused.HTTPStatus != 503 || took != want {
 			t.Errorf("after %v: %v", took, err)
+		}
+		if len(running) != 1 || running[0] != 20*time.Second {
+			t.Errorf("it ran after %v, want 20s", running)
 		}
 		stop()
 	})
@@ -47,7 +60,7 @@ func TestProbeHangs(t *testing.T) {
 			return f, nil
 		})
 		time.Sleep(50 * time.Millisecond) // the first has failed
-		s, err := p.acquire(t.Context(), &protocol.Request{}, 0)
+		s, err := p.acquire(t.Context(), &protocol.Request{}, time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,4 +82,9 @@ func TestRequestIDs(t *testing.T) {
 			t.Fatalf("id %d is %d, want %d", i, s.lastID, want)
 		}
 	}
+}
+
+func getParams() (p protocol.Params) {
+	p.Add("REQUEST_METHOD", "GET")
+	return p
 }

@@ -82,9 +82,9 @@ func TestReloadToBrokenProgram(t *testing.T) {
 
 func TestWarmUp(t *testing.T) {
 	p := workers(t, func(o *workerOptions) {
-		o.WarmUp, o.StartTimeout, o.QueueTimeout = []string{"DO=hang"}, 50*time.Millisecond, 10*time.Millisecond
+		o.WarmUp, o.StartTimeout = []string{"DO=hang"}, 50*time.Millisecond
 	})
-	if _, err := p.ask(background, ""); refusal(err) != 503 {
+	if _, err := p.ask(background, "", until(10*time.Millisecond)); refusal(err) != 503 {
 		t.Errorf("error is %v", err)
 	}
 	s := p.await("degraded", func(s snapshot) bool { return s.Degraded })

@@ -16,9 +16,9 @@ import (
 const maxAttempts = 10
 
 // Run gives the request to a worker and returns when it has been answered, with
-// the appStatus of the answer. It waits for a worker until ctx ends, and for
-// QueueTimeout in all: then the error is a *protocol.Refusal with status 503. It
-// is one with status 431 if a param is longer than a record, which programs do
+// the appStatus of the answer. It waits for a worker until ctx ends or the request's
+// QueueDeadline, which moves by the time that a worker had it: then the error is a
+// *protocol.Refusal with status 503. It is one with status 431 if a param is longer than a record, which programs do
 // not read.
 //
 // If the worker dies, or writes what is no answer, the request is given to another
@@ -35,30 +35,31 @@ func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
 	if !req.Params.FitRecords() {
 		return 0, errParamTooLong
 	}
-	var waited time.Duration
-	repeated := false
+	came, deadline := time.Now(), req.QueueDeadline
+	running, repeated := false, false
 	for attempt := 1; ; attempt++ {
-		began := time.Now()
-		s, err := p.acquire(ctx, req, waited)
+		s, err := p.acquire(ctx, req, deadline)
 		if err != nil {
 			return 0, err
 		}
-		waited += time.Since(began)
-		if attempt == 1 && p.hooks.Waited != nil {
-			p.hooks.Waited(waited)
-		}
-		x := exchange{pool: p, seat: s, req: req, careful: attempt > 1 || s.untried || !isSafe(req)}
+		x := exchange{pool: p, seat: s, req: req, came: came, running: running, careful: attempt > 1 || s.untried || !isSafe(req)}
 		x.run(ctx)
 		p.release(s, &x)
 		if ctx.Err() != nil || attempt == maxAttempts || !x.mayRepeat() || x.begun && repeated {
 			return x.result(ctx)
 		}
-		repeated = repeated || x.begun
+		running, repeated = x.running, repeated || x.begun
+		if !deadline.IsZero() && !x.began.IsZero() {
+			deadline = deadline.Add(time.Since(x.began))
+		}
 		if p.hooks.Repeated != nil {
 			p.hooks.Repeated()
 		}
 	}
 }
+
+// Queues reports that requests wait for workers; see server.Queuer.
+func (p *Pool) Queues() bool { return true }
 
 // mayRepeat reports whether the request may be given to another worker: this one
 // failed, and has not seen it, or it may be done twice.
@@ -100,12 +101,12 @@ type waiter struct {
 }
 
 // acquire waits for a place for the request. The first that waits gets the first
-// that is free. What the request has waited before counts against QueueTimeout.
-func (p *Pool) acquire(ctx context.Context, req *protocol.Request, waited time.Duration) (*seat, error) {
+// that is free. A zero deadline is none.
+func (p *Pool) acquire(ctx context.Context, req *protocol.Request, deadline time.Time) (*seat, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	s, place, limit := p.queue(req)
+	s, place := p.queue(req)
 	switch {
 	case s != nil:
 		return s, nil
@@ -113,8 +114,8 @@ func (p *Pool) acquire(ctx context.Context, req *protocol.Request, waited time.D
 		return nil, errEnding
 	}
 	var expired <-chan time.Time
-	if limit > 0 {
-		timer := time.NewTimer(limit - waited)
+	if !deadline.IsZero() {
+		timer := time.NewTimer(time.Until(deadline))
 		defer timer.Stop()
 		expired = timer.C
 	}
@@ -127,19 +128,19 @@ func (p *Pool) acquire(ctx context.Context, req *protocol.Request, waited time.D
 	return p.giveUp(ctx, place)
 }
 
-// queue gives the request a seat at once, or a place in the queue, where it may
-// be for so long; or neither, since the workers are ending.
-func (p *Pool) queue(req *protocol.Request) (s *seat, place *list.Element, limit time.Duration) {
+// queue gives the request a seat at once, or a place in the queue; or neither, since
+// the workers are ending.
+func (p *Pool) queue(req *protocol.Request) (s *seat, place *list.Element) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.phase == phaseEnding {
-		return nil, nil, 0
+		return nil, nil
 	}
 	defer p.adjustLocked()
 	if w := p.freeLocked(); w != nil && p.waiting.Len() == 0 {
-		return p.takeLocked(w, req), nil, 0
+		return p.takeLocked(w, req), nil
 	}
-	return nil, p.waiting.PushBack(&waiter{req, make(chan *seat, 1)}), p.opt.QueueTimeout
+	return nil, p.waiting.PushBack(&waiter{req, make(chan *seat, 1)})
 }
 
 func seatOrEnd(s *seat) (*seat, error) {

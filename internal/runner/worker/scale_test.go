@@ -219,10 +219,7 @@ func TestQueueTimeout(t *testing.T) {
 	p := workers(t)
 	defer p.hold(newGate(t), 1)()
 	p.await("busy", func(s snapshot) bool { return s.Busy == 1 })
-	change := p.opt
-	change.QueueTimeout = time.Millisecond
-	p.Update(change)
-	if _, err := p.ask(background, ""); refusal(err) != 503 {
+	if _, err := p.ask(background, "", until(time.Millisecond)); refusal(err) != 503 {
 		t.Errorf("error is %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(background)

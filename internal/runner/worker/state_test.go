@@ -400,7 +400,7 @@ func TestIdleTimeout(t *testing.T) {
 		defer stop()
 		var seats []*seat
 		for range 6 {
-			s, err := p.acquire(t.Context(), &protocol.Request{}, 0)
+			s, err := p.acquire(t.Context(), &protocol.Request{}, time.Time{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -442,7 +442,7 @@ func TestDeafWorkers(t *testing.T) {
 		})
 		for range 3 {
 			synctest.Wait()
-			s, err := p.acquire(t.Context(), &protocol.Request{}, 0)
+			s, err := p.acquire(t.Context(), &protocol.Request{}, time.Time{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -453,7 +453,7 @@ func TestDeafWorkers(t *testing.T) {
 			t.Errorf("snapshot is %+v", s)
 		}
 		for range 2 {
-			s, err := p.acquire(t.Context(), &protocol.Request{}, 0)
+			s, err := p.acquire(t.Context(), &protocol.Request{}, time.Time{})
 			if err != nil {
 				t.Fatal(err)
 			}
