@@ -41,13 +41,7 @@ func (c *Command) start() (*Process, error) {
 		fds.closeOurs()
 		return nil, fmt.Errorf("start %s: %w", c.Argv[0], err)
 	}
-	pidfd := -1
-	pid, err := syscall.ForkExec(c.Argv[0], c.Argv, &syscall.ProcAttr{
-		Dir:   c.Dir,
-		Env:   c.Env,
-		Files: fds.theirs[:],
-		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &pidfd},
-	})
+	pid, pidfd, err := c.forkExec(fds.theirs[:])
 	if err != nil {
 		fds.closeOurs()
 		return nil, c.explain(err)

@@ -23,8 +23,7 @@ type Local struct {
 
 // Start starts a program with descriptors 0, 1 and 2 and no others, default
 // signal dispositions, and a process group of its own. If this process dies, the
-// program is killed; so it is if the thread dies that started it, hence no
-// goroutine may end while it is locked to one.
+// program is killed.
 func (l *Local) Start(ctx context.Context, cmd *Command) (*Process, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

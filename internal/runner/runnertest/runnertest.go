@@ -169,7 +169,7 @@ func Main(m *testing.M, helpers map[string]func() int) {
 	// What the tests were started with is not theirs; the daemon does the same.
 	unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT)
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/fcgid/fcgid/internal/spawn.launchAll"))
 }
 
 // Must ends the test on an error.

@@ -1,0 +1,45 @@
+package spawn
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A thread that ends takes no program with it, though it is the one that asked for
+// the start: a goroutine that is locked to its thread takes it along when it ends.
+func TestThreadEnds(t *testing.T) {
+	var l Local
+	for range 20 {
+		var p *Process
+		thread := make(chan int)
+		go func() {
+			runtime.LockOSThread() // and never unlocked
+			p = start(t, &l, &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 5"}, Stdin: true})
+			thread <- unix.Gettid()
+		}()
+		awaitThread(t, <-thread)
+		p.Watch()
+		p.Stdin.Close()
+		if e, err := p.end(); err != nil || e.Code() != 5 {
+			t.Fatalf("the program ended with %d, %v", e.Code(), err)
+		}
+	}
+}
+
+// awaitThread waits for the end of a thread, if it is not the first of all.
+func awaitThread(t *testing.T, tid int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); tid != os.Getpid(); time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid)); err != nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the thread does not end")
+		}
+	}
+}
