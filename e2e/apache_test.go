@@ -6,36 +6,20 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/fcgid/fcgid/e2e/harness"
 )
 
 // apache starts Apache with this configuration and returns its address and the
 // name of its error log.
 func apache(t testing.TB, modules, conf string) (url, log string) {
 	t.Helper()
-	dir, address := folder(t), freeAddress(t)
-	log = dir + "/error.log"
-	text := fmt.Sprintf("ServerName localhost\nServerRoot %[1]s\nPidFile %[1]s/pid\nErrorLog %[2]s\nLogLevel info\nListen %[3]s\nMutex file:%[1]s\n",
-		dir, log, address)
-	if os.Getuid() == 0 {
-		// Apache does not run as root, and its workers have to reach the socket.
-		text += "User www-data\nGroup www-data\n"
-	}
-	for name := range strings.FieldsSeq("mpm_event authz_core " + modules) {
-		text += fmt.Sprintf("LoadModule %s_module /usr/lib/apache2/modules/mod_%[1]s.so\n", name)
-	}
-	text += "StartServers 1\nMinSpareThreads 1\nThreadsPerChild 25\nMaxRequestWorkers 25\nServerLimit 1\n"
-	start(t, exec.Command(need(t, "apache2"), "-X", "-f", write(t, dir+"/apache.conf", text+conf)))
-	t.Cleanup(func() {
-		if b, _ := os.ReadFile(log); t.Failed() {
-			t.Logf("Apache's log:\n%s", tail(string(b), 4000))
-		}
-	})
-	listening(t, "tcp", address)
-	return "http://" + address, log
+	dir := folder(t)
+	w := harness.WebServer{Dir: dir, Modules: modules, Global: conf, Hosts: []string{""}}
+	return "http://" + w.Apache(t)[0], dir + "/apache.log"
 }
 
 // open lets the workers of a web server that is not root use the pool's socket.

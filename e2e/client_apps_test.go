@@ -102,7 +102,7 @@ func startClientApp(t *testing.T, network string, command func(address string) *
 	await(t, "the application to listen", func() bool {
 		select {
 		case <-p.done:
-			t.Fatalf("the application has exited: %v", p.err)
+			t.Fatalf("the application has exited: %v", p.Err)
 		default:
 		}
 		c, err := net.Dial(network, address)

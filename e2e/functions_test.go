@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/fcgid/fcgid/e2e/harness"
 	"github.com/fcgid/fcgid/fcgi"
 )
 
@@ -23,7 +24,7 @@ import (
 func buildProgram(t testing.TB, source string) string {
 	t.Helper()
 	program := filepath.Join(folder(t), "program")
-	if err := build(underRace(), program, source); err != nil {
+	if err := harness.Build(harness.UnderRace(), program, source); err != nil {
 		t.Fatal(err)
 	}
 	return program
@@ -32,7 +33,7 @@ func buildProgram(t testing.TB, source string) string {
 // misbehaving is a daemon whose functions misbehave, built once.
 var misbehaving = sync.OnceValues(func() (string, error) {
 	program := filepath.Join(filepath.Dir(binary), "misbehaving")
-	return program, build(underRace(), program, "./testdata/functions")
+	return program, harness.Build(harness.UnderRace(), program, "./testdata/functions")
 })
 
 // function is a request for a function.

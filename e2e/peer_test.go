@@ -228,7 +228,7 @@ func (d *daemon) awaitReady(t testing.TB) {
 	await(t, "the daemon to be ready", func() bool {
 		select {
 		case <-d.done:
-			t.Fatalf("the daemon has exited: %v\n%s", d.err, d.out)
+			t.Fatalf("the daemon has exited: %v\n%s", d.Err, d.out)
 		default:
 		}
 		status, _ := get(t, "http://"+d.admin+"/-/ready")

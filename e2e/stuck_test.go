@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fcgid/fcgid/e2e/harness"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +25,7 @@ func TestStuckPrograms(t *testing.T) {
 	s := &site{t: t, dir: folder(t), network: "unix"}
 	stock, stuck := filepath.Join(s.dir, "fcgid"), filepath.Join(s.dir, "stuck")
 	for program, source := range map[string]string{stock: "../cmd/fcgid", stuck: "./testdata/stuck"} {
-		if err := build(false, program, source); err != nil {
+		if err := harness.Build(false, program, source); err != nil {
 			t.Fatal(err)
 		}
 	}
