@@ -19,7 +19,7 @@ package fcgid
 
 import (
 	"github.com/fcgid/fcgid/fcgi"
-	"github.com/fcgid/fcgid/internal/daemon"
+	"github.com/fcgid/fcgid/internal/cli"
 )
 
 // Main is the main function of the program fcgid: it does what the command line
@@ -30,4 +30,4 @@ import (
 // those that every fcgid has: fcgid.ping, and where a pool names them fcgid.echo
 // and fcgid.status. Names that begin with "fcgid." are theirs, and Main panics for one of them in functions.
 // A nil functions is an empty one.
-func Main(functions *fcgi.Registry) { daemon.Main(functions) }
+func Main(functions *fcgi.Registry) { cli.Main(functions) }

@@ -10,57 +10,133 @@ import (
 
 const module = "github.com/fcgid/fcgid"
 
-// rules say which of our packages a package may import, and what it must not
-// link, however deep down.
-var rules = []struct {
-	pkg   string
-	ours  []string
-	never []string
-}{
-	{"internal/protocol", nil, []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec", "golang.org/"}},
-	{"internal/nbio", nil, []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/"}},
-	{"internal/listen", nil, []string{"github.com/spf13/", "github.com/prometheus/"}},
-	{"internal/config", nil, []string{"github.com/prometheus/"}},
-	{"internal/cgi", []string{"internal/protocol"}, []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
-	{"internal/server", []string{"internal/protocol", "internal/cgi", "internal/nbio"}, []string{"github.com/spf13/", "github.com/prometheus/", "os/exec"}},
-	{"internal/spawn", []string{"internal/nbio"}, []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
-	{"internal/runner/process", []string{"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn"}, []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
-	{"internal/runner/worker", []string{"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn"}, []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/"}},
-	{"internal/runner/function", []string{"internal/protocol"}, []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec", "golang.org/"}},
-	{"fcgi", []string{"internal/protocol", "internal/cgi", "internal/server", "internal/runner/function", "internal/nbio"}, []string{"github.com/spf13/", "github.com/prometheus/"}},
+// layers are the packages that the program is made of, from the top down. A
+// package imports only what stands in a line below its own.
+var layers = [][]string{
+	{"cmd/fcgid", "examples/functions"},
+	{""}, // fcgid.Main
+	{"internal/cli"},
+	{"internal/daemon"},
+	{"internal/admin"},
+	{"internal/pool", "internal/devserver"},
+	{"fcgi"},
+	{"internal/server", "internal/runner/process", "internal/runner/worker", "internal/runner/function"},
+	{"internal/spawn"},
+	{"internal/cgi"},
+	{"internal/listen", "internal/config", "internal/metrics", "internal/logs", "internal/status"},
+	{"internal/version"},
+	{"internal/protocol"},
+	{"internal/nbio"},
 }
 
-// Imports point one way only, and heavy libraries stay where they belong.
+// forTests are packages that none of layers may import.
+var forTests = []string{"internal/wiretest", "internal/logtest", "internal/runner/runnertest"}
+
+// narrow are packages that may import less of ours than what is below them.
+var narrow = map[string][]string{
+	"internal/server":          {"internal/protocol", "internal/cgi", "internal/nbio"},
+	"internal/runner/process":  {"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn"},
+	"internal/runner/worker":   {"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn"},
+	"internal/runner/function": {"internal/protocol"},
+	"internal/spawn":           {"internal/nbio"},
+	"internal/cgi":             {"internal/protocol"},
+	"internal/listen":          nil,
+	"internal/config":          nil,
+	"internal/metrics":         {"internal/version"},
+	"internal/logs":            nil,
+	"internal/status":          nil,
+	"internal/version":         nil,
+	"internal/protocol":        nil,
+	"internal/nbio":            nil,
+}
+
+// users of a library are the packages that may import it.
+var users = map[string][]string{
+	"github.com/spf13/viper":              {"internal/config"},
+	"github.com/spf13/cobra":              {"internal/cli"},
+	"github.com/prometheus/client_golang": {"internal/metrics"},
+	"go.uber.org/zap":                     {"internal/logs", "internal/pool", "internal/server", "fcgi"},
+}
+
+// links say what a package must not link, however deep down.
+var links = []struct {
+	pkg   string
+	never []string
+}{
+	{"internal/protocol", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec", "golang.org/"}},
+	{"internal/nbio", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/"}},
+	{"internal/listen", []string{"github.com/spf13/", "github.com/prometheus/"}},
+	{"internal/config", []string{"github.com/prometheus/"}},
+	{"internal/server", []string{"github.com/spf13/", "github.com/prometheus/", "os/exec"}},
+	{"internal/cgi", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
+	{"internal/spawn", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
+	{"internal/runner/process", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
+	{"internal/runner/worker", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/"}},
+	{"internal/runner/function", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec", "golang.org/"}},
+	{"internal/status", []string{"go.uber.org/", "github.com/", "golang.org/"}},
+	{"fcgi", []string{"github.com/spf13/", "github.com/prometheus/"}},
+}
+
+// list runs go list and returns its words by line.
+func list(t *testing.T, args ...string) (lines [][]string) {
+	t.Helper()
+	out, err := exec.Command("go", append([]string{"list"}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list %q: %v\n%s", args, err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		lines = append(lines, strings.Fields(line))
+	}
+	return lines
+}
+
+// own is the path of a package of ours inside the module.
+func own(path string) (string, bool) {
+	if path == module {
+		return "", true
+	}
+	return strings.CutPrefix(path, module+"/")
+}
+
+func layerOf(pkg string) int {
+	return slices.IndexFunc(layers, func(layer []string) bool { return slices.Contains(layer, pkg) })
+}
+
+// Imports point down only, and what a library is for is one package's business.
 func TestImports(t *testing.T) {
-	for _, r := range rules {
-		out, err := exec.Command("go", "list", "-deps", module+"/"+r.pkg).CombinedOutput()
-		if err != nil {
-			t.Fatalf("go list %s: %v\n%s", r.pkg, err, out)
+	for _, words := range list(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"/...") {
+		pkg, _ := own(words[0])
+		layer := layerOf(pkg)
+		if layer < 0 && !slices.Contains(forTests, pkg) && pkg != "internal" {
+			t.Errorf("%s has no place in layers", pkg)
 		}
-		for dep := range strings.FieldsSeq(string(out)) {
-			own, ours := strings.CutPrefix(dep, module+"/")
-			if ours && own != r.pkg && !slices.Contains(r.ours, own) {
-				t.Errorf("%s imports %s", r.pkg, own)
+		allowed, isNarrow := narrow[pkg]
+		for _, imported := range words[1:] {
+			dep, ours := own(imported)
+			switch {
+			case ours && layer >= 0 && layerOf(dep) <= layer:
+				t.Errorf("%s imports %s, which is not below it", pkg, dep)
+			case ours && isNarrow && !slices.Contains(allowed, dep):
+				t.Errorf("%s imports %s", pkg, dep)
 			}
-			for _, never := range r.never {
-				if !ours && strings.HasPrefix(dep, never) {
-					t.Errorf("%s links %s", r.pkg, dep)
+			for library, by := range users {
+				if (imported == library || strings.HasPrefix(imported, library+"/")) && !slices.Contains(by, pkg) {
+					t.Errorf("%s imports %s", pkg, imported)
 				}
 			}
 		}
 	}
 }
 
-// Only one package of ours uses viper: its habits with keys stay in there.
-func TestOnlyConfigUsesViper(t *testing.T) {
-	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", module+"/...").CombinedOutput()
-	if err != nil {
-		t.Fatalf("go list: %v\n%s", err, out)
-	}
-	for line := range strings.Lines(string(out)) {
-		pkg, imports, _ := strings.Cut(line, " ")
-		if strings.Contains(imports, "github.com/spf13/viper") && pkg != module+"/internal/config" {
-			t.Errorf("%s imports viper", pkg)
+// Heavy libraries stay where they belong, however deep down.
+func TestLinks(t *testing.T) {
+	for _, r := range links {
+		for _, words := range list(t, "-deps", module+"/"+r.pkg) {
+			for _, never := range r.never {
+				if _, ours := own(words[0]); !ours && strings.HasPrefix(words[0], never) {
+					t.Errorf("%s links %s", r.pkg, words[0])
+				}
+			}
 		}
 	}
 }

@@ -1,168 +1,132 @@
+// Package daemon is the life of the process: its start, signals, systemd, reload as
+// a whole, and its stop. What a pool is made of it does not know.
 package daemon
 
 import (
 	"context"
 	"fmt"
-	"iter"
-	"maps"
-	"slices"
+	"os"
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/fcgid/fcgid/internal/admin"
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/logs"
+	"github.com/fcgid/fcgid/internal/metrics"
+	"github.com/fcgid/fcgid/internal/pool"
 	"github.com/fcgid/fcgid/internal/spawn"
+	"github.com/fcgid/fcgid/internal/status"
+	"github.com/fcgid/fcgid/internal/version"
 )
 
-// A daemon is all that `fcgid serve` keeps: the pools, the logs, the metrics
-// and the admin server. Its methods but status are called by one goroutine.
+// A daemon is the pools, the logs, the metrics and the admin server. Its methods
+// but Status and IsStopping are called by one goroutine.
 type daemon struct {
-	file      string
-	functions functions
-	started   time.Time
-	logs      *logs
-	metrics   *metrics
-	programs  spawn.Local
-	admin     *adminServer
-	failed    chan error // a listener broke
-
-	retiring sync.WaitGroup
+	opt      Options
+	started  time.Time
+	logs     *logs.Logs
+	metrics  *metrics.Metrics
+	programs spawn.Local
+	pools    *pool.Set
+	admin    *admin.Server
+	failed   chan error // a listener broke
 
 	mu         sync.Mutex // guards the fields below
-	cfg        *config.Config
-	pools      map[string]*pool
-	draining   []*pool
 	stopping   bool
-	lastReload reloadStatus
+	lastReload status.Reload
 }
 
-// reloadStatus is how the last (re)load went.
-type reloadStatus struct {
-	Time  time.Time `json:"time"`
-	OK    bool      `json:"ok"`
-	Error string    `json:"error,omitempty"`
-}
-
-func newDaemon(file string, functions functions, cfg *config.Config) (*daemon, error) {
-	logs, err := newLogs(cfg)
+func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
+	l, err := logs.New(logOptions(cfg))
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{
-		file: file, functions: functions, started: time.Now(), logs: logs, metrics: newMetrics(),
-		pools: make(map[string]*pool), failed: make(chan error, 1),
-	}
-	d.metrics.registry.MustRegister(poolCollector{d.list})
-	d.admin = newAdminServer(d)
+	d := &daemon{opt: o, started: time.Now(), logs: l, metrics: metrics.New(pool.Kinds()), failed: make(chan error, 1)}
+	d.pools = pool.NewSet(pool.Options{
+		Functions: o.Functions, Logs: l, Metrics: d.metrics, Spawner: &d.programs, Broken: d.broken,
+	})
+	d.metrics.Collect(d.pools.Numbers)
+	d.admin = admin.New(admin.Options{Daemon: d, Metrics: d.metrics.Handler(), Log: l.Logger, Broken: d.broken})
 	return d, nil
+}
+
+// logOptions are what a configuration says of logs.
+func logOptions(cfg *config.Config) logs.Options {
+	o := logs.Options{
+		Level: cfg.Log.Level, Format: cfg.Log.Format, Output: cfg.Log.Output, Access: cfg.AccessLog.Output,
+		Slow: make(map[string]string),
+	}
+	for _, p := range cfg.Pools {
+		if p.Slow.After != 0 && p.Slow.Log != "" {
+			o.Slow[p.Name] = p.Slow.Log
+		}
+	}
+	return o
 }
 
 // configure makes cfg the configuration in force, or changes nothing.
 func (d *daemon) configure(ctx context.Context, cfg *config.Config) (err error) {
 	defer func() { d.noteReload(err) }()
-	commitLogs, undoLogs, err := d.logs.prepare(cfg)
+	commitLogs, undoLogs, err := d.logs.Prepare(logOptions(cfg))
 	if err != nil {
 		return err
 	}
-	admin, err := d.admin.listen(ctx, cfg.Admin.Listen)
+	admin, err := d.admin.Listen(ctx, cfg.Admin.Listen)
 	if err != nil {
 		undoLogs()
 		return fmt.Errorf("admin: %w", err)
 	}
-	p, err := d.prepare(ctx, cfg)
+	pools, err := d.pools.Plan(ctx, cfg)
 	if err != nil {
-		admin.undo()
+		admin.Undo()
 		undoLogs()
 		return err
 	}
 	commitLogs()
-	p.commit()
-	admin.commit()
+	pools.Commit()
+	admin.Commit()
 	return nil
 }
 
 // reload reads the file again. A bad one changes nothing.
-func (d *daemon) reload(ctx context.Context, load func() (*config.Config, error)) {
-	cfg, err := load()
+func (d *daemon) reload(ctx context.Context) {
+	cfg, err := d.opt.Load()
 	if err != nil {
 		d.noteReload(err)
 	} else {
 		err = d.configure(ctx, cfg)
 	}
 	if err != nil {
-		d.logs.Error("reload refused: the old configuration stays", zap.String("file", d.file), zap.Error(err))
+		d.logs.Error("reload refused: the old configuration stays", "file", d.opt.File, "error", err)
 		return
 	}
-	d.logs.Info("reloaded", zap.String("file", d.file), zap.Int("pools", len(cfg.Pools)))
+	d.logs.Info("reloaded", "file", d.opt.File, "pools", len(cfg.Pools))
 }
 
 func (d *daemon) noteReload(err error) {
-	d.metrics.reloaded(err)
-	status := reloadStatus{Time: time.Now(), OK: err == nil}
+	d.metrics.Reloaded(err)
+	reload := status.Reload{Time: time.Now(), OK: err == nil}
 	if err != nil {
-		status.Error = err.Error()
+		reload.Error = err.Error()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.lastReload = status
+	d.lastReload = reload
 }
 
 // stop ends all pools gracefully and returns when nothing of them is left.
 func (d *daemon) stop() {
 	d.mu.Lock()
 	d.stopping = true
-	pools := d.pools
 	d.mu.Unlock()
-	for _, p := range pools {
-		d.retire(p)
-	}
-	d.retiring.Wait()
-	d.admin.close()
+	d.pools.Stop()
+	d.admin.Close()
 }
 
 // kill ends all programs at once, and lets none be started.
 func (d *daemon) kill() {
-	d.mu.Lock()
-	draining := slices.Clone(d.draining)
-	d.mu.Unlock()
-	for _, p := range draining {
-		if w := p.workersNow(); w != nil {
-			w.end()
-		}
-	}
+	d.pools.EndWorkers()
 	d.programs.Kill()
-}
-
-// retire stops a pool; its requests end in the background.
-func (d *daemon) retire(p *pool) {
-	d.mu.Lock()
-	d.draining = append(d.draining, p)
-	d.mu.Unlock()
-	p.stop()
-	d.retiring.Go(func() {
-		p.serving.Wait()
-		if p.workers != nil {
-			p.workers.stop()
-		}
-		p.slow.close()
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.draining = slices.DeleteFunc(d.draining, func(q *pool) bool { return q == p })
-		if !slices.ContainsFunc(d.cfg.Pools, func(c config.Pool) bool { return c.Name == p.name }) {
-			d.metrics.forget(p.name)
-		}
-		d.logs.Info("pool stopped", zap.String("pool", p.name))
-	})
-}
-
-// forgetWorkers drops the series of workers that a pool has no more.
-func (d *daemon) forgetWorkers(pool string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !slices.ContainsFunc(d.cfg.Pools, func(c config.Pool) bool { return c.Name == pool && c.Worker != nil }) {
-		d.metrics.forgetWorkers(pool)
-	}
 }
 
 // broken is called when a listener has failed for good.
@@ -173,52 +137,20 @@ func (d *daemon) broken(err error) {
 	}
 }
 
-func (d *daemon) setConfig(cfg *config.Config) {
+// Status is what the daemon does now.
+func (d *daemon) Status() *status.Page {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.cfg = cfg
-}
-
-func (d *daemon) setPools(pools map[string]*pool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.pools = pools
-}
-
-// running returns the pools by name.
-func (d *daemon) running() map[string]*pool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.pools
-}
-
-// list returns the pools in the order of their names.
-func (d *daemon) list() []*pool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	all := slices.Collect(maps.Values(d.pools))
-	slices.SortFunc(all, func(a, b *pool) int {
-		if a.name < b.name {
-			return -1
-		}
-		return 1
-	})
-	return all
-}
-
-func (d *daemon) endpoint(pool, address string) *endpoint {
-	p := d.running()[pool]
-	if p == nil {
-		return nil
+	reload := d.lastReload
+	d.mu.Unlock()
+	return &status.Page{
+		Version: version.Version, PID: os.Getpid(), Started: d.started, File: d.opt.File, Reload: reload,
+		Pools: d.pools.Status(),
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.endpoints[address]
 }
 
-// addresses yields those that the pool serves.
-func (p *pool) addresses() iter.Seq[string] {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Values(slices.Collect(maps.Keys(p.endpoints)))
+// IsStopping tells whether the daemon takes nothing new.
+func (d *daemon) IsStopping() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stopping
 }

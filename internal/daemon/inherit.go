@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cleanInheritance sees to it that what this process was started with does not
+// CleanInheritance sees to it that what this process was started with does not
 // reach the programs that it starts: open descriptors, ignored and blocked
 // signals. A signal mask belongs to a thread and the runtime has several by now,
 // so a mask is got rid of by starting anew.
-func cleanInheritance() error {
+func CleanInheritance() error {
 	resetIgnored()
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil && err != unix.ENOSYS {
 		return fmt.Errorf("close inherited descriptors: %w", err)

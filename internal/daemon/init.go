@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asInit is main for the first process of a container. Programs whose parents
+// AsInit is main for the first process of a container. Programs whose parents
 // have gone become its children, and somebody has to wait for them; the daemon
 // waits for its own only. So the daemon runs in a child of this process, which
 // passes signals on and reaps everything. It returns the exit status.
-func asInit() (int, error) {
+func AsInit() (int, error) {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)

@@ -1,0 +1,206 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"sync"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/pool"
+	"github.com/fcgid/fcgid/internal/version"
+)
+
+// Options say what a daemon runs.
+type Options struct {
+	File      string // that Load reads, for people
+	Load      func() (*config.Config, error)
+	Functions pool.Functions
+	// Beside, if not nil, runs while the pools do, until ctx ends, and is waited
+	// for. The daemon ends when it returns.
+	Beside func(ctx context.Context, log *slog.Logger) error
+}
+
+// signals are what the daemon is asked to do. Each kind has a channel of its own:
+// one that comes often must not push out another.
+type signals struct {
+	stop, reload, reopen, upgrade, dropped chan os.Signal
+}
+
+// catchSignals catches from now on, until release is called. Of reload and reopen
+// several that wait are one.
+func catchSignals() *signals {
+	s := &signals{
+		stop: make(chan os.Signal, 2), reload: make(chan os.Signal, 1), reopen: make(chan os.Signal, 1),
+		upgrade: make(chan os.Signal, 1), dropped: make(chan os.Signal, 1),
+	}
+	signal.Notify(s.stop, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT)
+	signal.Notify(s.reload, unix.SIGHUP)
+	signal.Notify(s.reopen, unix.SIGUSR1)
+	signal.Notify(s.upgrade, unix.SIGUSR2)
+	signal.Notify(s.dropped, unix.SIGPIPE) // nobody reads what we print
+	return s
+}
+
+func (s *signals) release() {
+	for _, c := range []chan os.Signal{s.stop, s.reload, s.reopen, s.upgrade, s.dropped} {
+		signal.Stop(c)
+	}
+}
+
+// ballastSize is how much memory the daemon holds and never touches, so that it is
+// none to the kernel, but counts as live for the garbage collector. The live heap is
+// so small without it that the collector would run dozens of times a second under
+// load, for a tenth of the CPU time.
+const ballastSize = 16 << 20
+
+// descriptors is how many the kernel is to have room for from the start.
+const descriptors = 16 << 10
+
+// reserveDescriptors enlarges the kernel's table of this process's descriptors, which
+// never shrinks. It grows by doubling, and when there are threads everybody who opens
+// something waits each time for all CPUs (synchronize_rcu): a few dozen milliseconds,
+// a thread for each who waits. Without it all works as well.
+func reserveDescriptors() {
+	highest := descriptors - 1
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur <= uint64(highest) {
+		highest = int(limit.Cur) - 1
+	}
+	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(null)
+	if fd, err := unix.FcntlInt(uintptr(null), unix.F_DUPFD_CLOEXEC, highest); err == nil {
+		unix.Close(fd)
+	}
+}
+
+// Run is a daemon's life: it returns when a signal has stopped it, or when it
+// cannot go on.
+func Run(o Options) error {
+	defer runtime.KeepAlive(make([]byte, ballastSize))
+	reserveDescriptors()
+	signals := catchSignals()
+	defer signals.release()
+
+	cfg, err := o.Load()
+	if err != nil {
+		return err
+	}
+	d, err := newDaemon(o, cfg)
+	if err != nil {
+		return err
+	}
+	if err := d.configure(context.Background(), cfg); err != nil {
+		return err
+	}
+	d.logs.Info("serving", "version", version.Version, "file", o.File, "pools", len(cfg.Pools))
+	if os.Geteuid() == 0 {
+		d.logs.Warn("running as root, and so does every program")
+	}
+	systemd.SdNotify(false, systemd.SdNotifyReady)
+	defer d.startBeside()()
+	return d.untilStopped(signals)
+}
+
+// startBeside starts Options.Beside. It ends it and waits for it when stop is called.
+func (d *daemon) startBeside() (stop func()) {
+	if d.opt.Beside == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		err := d.opt.Beside(ctx, d.logs.Logger)
+		if ctx.Err() == nil {
+			d.broken(err)
+		}
+	})
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// untilStopped does what signals ask for.
+func (d *daemon) untilStopped(signals *signals) error {
+	for {
+		select {
+		case err := <-d.failed:
+			d.logs.Error("stopping: a listener broke", "error", err)
+			if stopErr := d.stopGracefully(signals); stopErr != nil {
+				return stopErr
+			}
+			return err
+		case s := <-signals.stop:
+			d.logs.Info("stopping", "signal", s.String())
+			return d.stopGracefully(signals)
+		case <-signals.reload:
+			if len(signals.stop) > 0 {
+				continue
+			}
+			notifyReloading()
+			d.reload(context.Background())
+			systemd.SdNotify(false, systemd.SdNotifyReady)
+		case <-signals.reopen:
+			if err := d.logs.Reopen(); err != nil {
+				d.logs.Error("cannot reopen logs", "error", err)
+			}
+		case <-signals.upgrade:
+			d.logs.Warn("SIGUSR2 is not supported by this version")
+		}
+	}
+}
+
+// echoTime is how soon after a signal another one is the same: timeout(1) and
+// terminals send one to a process and then to its group.
+const echoTime = 300 * time.Millisecond
+
+// killTime is how long a stop by a second signal waits for what it has killed.
+const killTime = 2 * time.Second
+
+// stopGracefully lets requests end. A second signal ends them at once.
+func (d *daemon) stopGracefully(signals *signals) error {
+	systemd.SdNotify(false, systemd.SdNotifyStopping)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		d.stop()
+	}()
+	echo := time.Now().Add(echoTime)
+	for {
+		select {
+		case <-stopped:
+			d.logs.Info("stopped")
+			return nil
+		case s := <-signals.stop:
+			if time.Now().Before(echo) {
+				continue
+			}
+			d.logs.Warn("stopped at once by a second signal", "signal", s.String())
+			d.kill()
+			select { // what they leave behind is removed
+			case <-stopped:
+			case <-time.After(killTime):
+			}
+			return fmt.Errorf("stopped at once by a second signal (%v)", s)
+		}
+	}
+}
+
+// notifyReloading tells systemd that a reload has begun (sd_notify(3)).
+func notifyReloading() {
+	var now unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	usec := time.Duration(now.Nano()).Microseconds()
+	systemd.SdNotify(false, fmt.Sprintf("%s\nMONOTONIC_USEC=%d", systemd.SdNotifyReloading, usec))
+}

@@ -1,0 +1,443 @@
+package devserver
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fcgid/fcgid/internal/logtest"
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/wiretest"
+)
+
+// A frontTest is the front before a fake application, with a client for it.
+type frontTest struct {
+	t      *testing.T
+	url    string
+	client *http.Client
+}
+
+func newTest(t *testing.T, docRoot string, handle func(*wiretest.AppRequest)) *frontTest {
+	t.Helper()
+	return newTestLog(t, docRoot, nil, handle)
+}
+
+func newTestLog(t *testing.T, docRoot string, log *slog.Logger, handle func(*wiretest.AppRequest)) *frontTest {
+	t.Helper()
+	socket := wiretest.StartApplication(t, handle)
+	server := httptest.NewUnstartedServer(newFront(dialUnix(socket), docRoot, log))
+	server.Config.ErrorLog = stdlog.New(failingLog{t}, "", 0)
+	server.Start()
+	transport := &http.Transport{}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		server.Close()
+	})
+	return &frontTest{t, server.URL, &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// A failingLog is net/http's log of panics and wrong calls: there are none.
+type failingLog struct{ t *testing.T }
+
+func (l failingLog) Write(p []byte) (int, error) {
+	l.t.Errorf("net/http: %s", p)
+	return len(p), nil
+}
+
+func dialUnix(socket string) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+}
+
+// do sends a request, "GET /path", and returns the answer and its body.
+func (d *frontTest) do(methodAndPath string, body io.Reader, change ...func(*http.Request)) (*http.Response, string) {
+	d.t.Helper()
+	method, path, _ := strings.Cut(methodAndPath, " ")
+	req, err := http.NewRequestWithContext(d.t.Context(), method, d.url+path, body)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, c := range change {
+		c(req)
+	}
+	resp, err := d.client.Do(req)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return resp, string(text)
+}
+
+// echoParams answers with all variables but those of addresses, and with STDIN.
+func echoParams(f *wiretest.AppRequest) {
+	body := f.Stdin()
+	var b strings.Builder
+	b.WriteString("Content-Type: text/plain\n\n")
+	for name, value := range f.Params.All() {
+		switch name {
+		case "REMOTE_ADDR", "REMOTE_PORT", "SERVER_ADDR", "SERVER_PORT", "SERVER_NAME", "HTTP_HOST":
+			if value == "" {
+				fmt.Fprintf(&b, "%s is empty\n", name)
+			}
+		default:
+			fmt.Fprintf(&b, "%s=%s\n", name, value)
+		}
+	}
+	f.Stdout(b.String() + body)
+	f.End(0, protocol.StatusRequestComplete)
+}
+
+func TestDevParams(t *testing.T) {
+	d := newTest(t, "/srv/www/", echoParams)
+	_, got := d.do("POST /a/..//b%20c.cgi/?q=1&r=%20", strings.NewReader("body"), func(r *http.Request) {
+		r.Header = http.Header{
+			"Content-Type":    {"text/x"},
+			"Cookie":          {"a=1", "b=2"},
+			"X-Two":           {"1", "2"},
+			"X_two":           {"3"},
+			"Proxy":           {"evil"},
+			"User-Agent":      {"test"},
+			"Accept-Encoding": {"identity"},
+		}
+	})
+	want := `SCRIPT_FILENAME=/srv/www/b c.cgi/
+QUERY_STRING=q=1&r=%20
+REQUEST_METHOD=POST
+CONTENT_TYPE=text/x
+CONTENT_LENGTH=4
+SCRIPT_NAME=/b c.cgi/
+REQUEST_URI=/a/..//b%20c.cgi/?q=1&r=%20
+DOCUMENT_URI=/b c.cgi/
+DOCUMENT_ROOT=/srv/www
+SERVER_PROTOCOL=HTTP/1.1
+REQUEST_SCHEME=http
+GATEWAY_INTERFACE=CGI/1.1
+SERVER_SOFTWARE=fcgid dev
+REDIRECT_STATUS=200
+HTTP_ACCEPT_ENCODING=identity
+HTTP_COOKIE=a=1; b=2
+HTTP_USER_AGENT=test
+HTTP_X_TWO=1, 2
+body`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, got := d.do("POST /x", io.MultiReader(strings.NewReader("chunked"))); strings.Contains(got, "CONTENT_LENGTH") ||
+		!strings.HasSuffix(got, "\nchunked") {
+		t.Errorf("unknown length:\n%s", got)
+	}
+	if _, got := d.do("POST /x", http.NoBody); !strings.Contains(got, "CONTENT_LENGTH=0\n") {
+		t.Errorf("empty body:\n%s", got)
+	}
+	if _, got := d.do("GET /x", nil); strings.Contains(got, "CONTENT_LENGTH") {
+		t.Errorf("no body:\n%s", got)
+	}
+	if resp, _ := d.do("GET /a%00b", nil); resp.StatusCode != 400 {
+		t.Errorf("NUL: %d", resp.StatusCode)
+	}
+}
+
+func TestDevResponse(t *testing.T) {
+	for response, want := range map[string]struct {
+		status   int
+		location string
+		body     string
+	}{
+		"A: b\n\nx":                          {200, "", "x"},
+		"Status: 404 Gone?\r\n\r\nx":         {404, "", "x"},
+		"Status: 204\n\n":                    {204, "", ""},
+		"Status: 304\n\nmust not be sent":    {304, "", ""},
+		"Location: http://other/\n\nx":       {302, "http://other/", "x"},
+		"Location: //other/\n\nx":            {302, "//other/", "x"},
+		"Status: 303\nLocation: /here\n\nx":  {303, "/here", "x"},
+		"Connection: close\nUpgrade: y\n\nx": {200, "", "x"},
+		"no header\n\n":                      {502, "", "502 Bad Gateway: answer of the application: header has the line \"no header\"\n"},
+		"A: b\n":                             {502, "", "502 Bad Gateway: answer of the application: response ended inside its header\n"},
+		"":                                   {502, "", "502 Bad Gateway: answer of the application: response is empty\n"},
+		"Location: /%zz\n\n":                 {502, "", "502 Bad Gateway: answer of the application: local redirect: parse \"/%zz\": invalid URL escape \"%zz\"\n"},
+	} {
+		d := newTest(t, t.TempDir(), func(f *wiretest.AppRequest) { f.Answer(response) })
+		resp, body := d.do("GET /x", nil)
+		if resp.StatusCode != want.status || resp.Header.Get("Location") != want.location || body != want.body || resp.Close ||
+			resp.Header.Get("Upgrade") != "" {
+			t.Errorf("%q: got %d, %v, %q, close %v", response, resp.StatusCode, resp.Header, body, resp.Close)
+		}
+	}
+}
+
+func TestDevRepeatedHeadersAndHead(t *testing.T) {
+	d := newTest(t, t.TempDir(), func(f *wiretest.AppRequest) {
+		f.Answer("Set-Cookie: a=1\nSet-Cookie: b=2\nContent-Length: 4\n\nbody")
+	})
+	resp, body := d.do("HEAD /x", nil)
+	if diff := cmp.Diff([]string{"a=1", "b=2"}, resp.Header.Values("Set-Cookie")); diff != "" || body != "" || resp.ContentLength != 4 {
+		t.Errorf("%s body %q, length %d", diff, body, resp.ContentLength)
+	}
+}
+
+func TestDevLocalRedirect(t *testing.T) {
+	root := t.TempDir()
+	d := newTest(t, root, func(f *wiretest.AppRequest) {
+		switch f.Params.Get("SCRIPT_NAME") {
+		case "/login":
+			f.Answer("Set-Cookie: a=1\nLocation: /home/../page?x=1\n\nignored")
+		case "/folder":
+			f.Answer("Location: /\n\n")
+		case "/loop":
+			f.Answer("Location: /loop\n\n")
+		default:
+			echoParams(f)
+		}
+	})
+	resp, body := d.do("POST /login?y=2", strings.NewReader("user"))
+	for _, line := range []string{
+		"SCRIPT_FILENAME=" + root + "/page", "QUERY_STRING=x=1", "REQUEST_METHOD=GET", "SCRIPT_NAME=/page", "REQUEST_URI=/login?y=2",
+	} {
+		if !strings.Contains(body, line+"\n") {
+			t.Errorf("no %q in:\n%s", line, body)
+		}
+	}
+	if strings.Contains(body, "CONTENT_") || resp.Header.Get("Set-Cookie") != "a=1" || resp.Header.Get("Location") != "" {
+		t.Errorf("header %v, body:\n%s", resp.Header, body)
+	}
+	if resp, body := d.do("POST /folder", strings.NewReader("x")); resp.StatusCode != 200 || !strings.Contains(body, "<h1>/</h1>") {
+		t.Errorf("got %d:\n%s", resp.StatusCode, body)
+	}
+	if resp, body := d.do("GET /loop", nil); resp.StatusCode != 502 || body != "502 Bad Gateway: more than 10 local redirects\n" {
+		t.Errorf("got %d:\n%s", resp.StatusCode, body)
+	}
+}
+
+func TestDevStreams(t *testing.T) {
+	next := make(chan struct{})
+	d := newTest(t, t.TempDir(), func(f *wiretest.AppRequest) {
+		f.Stdout("A: b\n\n")
+		for i := range 3 {
+			<-next
+			f.Stdout(fmt.Sprintf("line %d\n", i))
+		}
+		f.End(0, protocol.StatusRequestComplete)
+	})
+	resp, err := d.client.Get(d.url + "/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewReader(resp.Body)
+	for i := range 3 {
+		next <- struct{}{}
+		if line, err := lines.ReadString('\n'); err != nil || line != fmt.Sprintf("line %d\n", i) {
+			t.Errorf("got %q, %v", line, err)
+		}
+	}
+}
+
+// The answer comes while the body is sent: net/http must not take the body away.
+func TestDevDuplex(t *testing.T) {
+	d := newTest(t, t.TempDir(), func(f *wiretest.AppRequest) {
+		f.Stdout("A: b\n\n")
+		for {
+			piece, err := f.Next()
+			if err != nil {
+				break
+			}
+			f.Stdout(piece)
+		}
+		f.End(0, protocol.StatusRequestComplete)
+	})
+	body, w := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", d.url+"/x", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := d.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer := bufio.NewReader(resp.Body)
+	for i := range 3 {
+		line := fmt.Sprintf("line %d\n", i)
+		if _, err := io.WriteString(w, line); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := answer.ReadString('\n'); err != nil || got != line {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	w.Close()
+	if _, err := answer.ReadByte(); err != io.EOF {
+		t.Errorf("got %v, want the end", err)
+	}
+}
+
+// The answer is complete before the body has come; the client gets all of it.
+func TestDevBodyNotTaken(t *testing.T) {
+	d := newTest(t, t.TempDir(), func(f *wiretest.AppRequest) {
+		f.Stdout("A: b\n\nearly")
+		f.End(0, protocol.StatusRequestComplete)
+	})
+	body, w := io.Pipe()
+	defer w.Close()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", d.url+"/x", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := d.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "early" || !resp.Close {
+		t.Errorf("got %q, %v, close %v", text, err, resp.Close)
+	}
+}
+
+func TestDevClientLeaves(t *testing.T) {
+	started, aborted := make(chan struct{}), make(chan error, 1)
+	d := newTest(t, t.TempDir(), func(f *wiretest.AppRequest) {
+		f.Stdin()
+		close(started)
+		_, err := f.Next()
+		aborted <- err
+		f.End(0, protocol.StatusRequestComplete)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, "POST", d.url+"/x", strings.NewReader("body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		<-started
+		cancel()
+	}()
+	if resp, err := d.client.Do(req); err == nil {
+		resp.Body.Close()
+		t.Error("an answer came")
+	}
+	if err := <-aborted; err != wiretest.ErrAborted {
+		t.Errorf("the application got %v, want ABORT_REQUEST", err)
+	}
+}
+
+func TestDevBrokenApplication(t *testing.T) {
+	d := newTest(t, t.TempDir(), func(f *wiretest.AppRequest) {
+		switch f.Params.Get("SCRIPT_NAME") {
+		case "/refuse":
+			f.Stdin()
+			f.End(0, protocol.StatusOverloaded)
+		case "/busy":
+			f.Stdin()
+			f.Stdout("Status: 503\n\nbusy")
+			f.End(0, protocol.StatusOverloaded)
+		case "/half":
+			f.Stdin()
+			f.Stdout("A: b\n\nhalf")
+		}
+	})
+	if resp, body := d.do("GET /lost", nil); resp.StatusCode != 502 || !strings.Contains(body, "closed before END_REQUEST") {
+		t.Errorf("got %d, %q", resp.StatusCode, body)
+	}
+	if resp, body := d.do("GET /refuse", nil); resp.StatusCode != 502 || !strings.Contains(body, "refuses the request: OVERLOADED") {
+		t.Errorf("got %d, %q", resp.StatusCode, body)
+	}
+	if resp, body := d.do("GET /busy", nil); resp.StatusCode != 503 || body != "busy" {
+		t.Errorf("got %d, %q", resp.StatusCode, body)
+	}
+	resp, err := d.client.Get(d.url + "/half")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("half an answer passes for a whole one: %q", text)
+	}
+}
+
+func TestDevNoApplication(t *testing.T) {
+	dial := func(context.Context) (net.Conn, error) { return nil, errors.New("nobody listens") }
+	recorder := httptest.NewRecorder()
+	newFront(dial, t.TempDir(), nil).ServeHTTP(recorder, httptest.NewRequest("POST", "/x", strings.NewReader("body")))
+	if recorder.Code != 502 || recorder.Body.String() != "502 Bad Gateway: cannot reach the application: nobody listens\n" {
+		t.Errorf("got %d, %q", recorder.Code, recorder.Body)
+	}
+}
+
+func TestDevStderr(t *testing.T) {
+	log, entries := logtest.New()
+	d := newTestLog(t, t.TempDir(), log, func(f *wiretest.AppRequest) {
+		f.Stderr("one\r\ntw")
+		f.Stderr("o\nrest")
+		f.Answer("A: b\n\n")
+	})
+	d.do("GET /x", nil)
+	var got []string
+	for _, e := range entries.Of("script stderr") {
+		got = append(got, fmt.Sprint(e.Fields["path"], " ", e.Fields["line"]))
+	}
+	if diff := cmp.Diff([]string{"/x one", "/x two", "/x rest"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDevFolder(t *testing.T) {
+	root, outside := t.TempDir(), t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "a b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, mode := range map[string]os.FileMode{
+		"run.sh": 0o755, "<b>.sh": 0o755, "text.txt": 0o644, ".hidden": 0o755, "a b/x?.cgi": 0o755,
+	} {
+		if err := os.WriteFile(filepath.Join(root, name), nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(outside, filepath.Join(root, "out")); err != nil {
+		t.Fatal(err)
+	}
+	d := newTest(t, root, func(f *wiretest.AppRequest) { f.Answer("Status: 404\n\nasked") })
+	for path, want := range map[string][]string{
+		"/":        {`<li><a href="/%3Cb%3E.sh">&lt;b&gt;.sh</a></li>`, `<li><a href="/a%20b/">a b/</a></li>`, `<li><a href="/run.sh">run.sh</a></li>`},
+		"/a%20b":   {`<li><a href="/">../</a></li>`, `<li><a href="/a%20b/x%3F.cgi">x?.cgi</a></li>`},
+		"/a%20b/":  {`<li><a href="/">../</a></li>`, `<li><a href="/a%20b/x%3F.cgi">x?.cgi</a></li>`},
+		"/out/":    nil,
+		"/none":    nil,
+		"/run.sh":  nil,
+		"/run.sh/": nil,
+	} {
+		resp, body := d.do("GET "+path, nil)
+		var got []string
+		for line := range strings.Lines(body) {
+			if strings.HasPrefix(line, "<li>") {
+				got = append(got, strings.TrimSpace(line))
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" || (want == nil) != (body == "asked") {
+			t.Errorf("%s: %d %s\n%s", path, resp.StatusCode, diff, body)
+		}
+	}
+	if resp, _ := d.do("POST /", strings.NewReader("x")); resp.StatusCode != 405 {
+		t.Errorf("POST of a folder: %d", resp.StatusCode)
+	}
+}

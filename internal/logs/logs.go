@@ -1,0 +1,148 @@
+// Package logs writes what fcgid has to say: its log, the access log and the slow
+// logs of pools. Where they go and what they hold follows Options at any time, and
+// one that takes nothing, such as a FIFO that nobody reads, holds nobody up. Others
+// log with log/slog; that zap does the work is known here alone.
+package logs
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/exp/zapslog"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
+)
+
+// Options say what is logged, and where: stderr, stdout or a file each.
+type Options struct {
+	Level  string // debug, info, warn or error
+	Format string // console, json or auto: console on a terminal
+	Output string
+	Access string            // "" is off
+	Slow   map[string]string // by pool; those of a pool that has none go to Output
+}
+
+// Logs are all logs of the daemon. They are used by many goroutines at once.
+// Level and outputs follow Prepare; the format stays that of the start.
+type Logs struct {
+	*slog.Logger // the daemon's log
+
+	// Zap writes to the same.
+	Zap *zap.Logger
+
+	level      zap.AtomicLevel
+	output     file
+	access     file
+	accessLine *zap.Logger
+	slow       slowFiles
+}
+
+// New returns Logs as o says.
+func New(o Options) (*Logs, error) {
+	l := &Logs{level: zap.NewAtomicLevel()}
+	for _, f := range []*file{&l.output, &l.access} {
+		f.stuck, f.recovered = l.stuck, l.recovered
+	}
+	commit, _, err := l.Prepare(o)
+	if err != nil {
+		return nil, err
+	}
+	commit()
+	encoding := encoderConfig()
+	encoder := zapcore.NewJSONEncoder(encoding)
+	if o.Format == "console" || o.Format == "auto" && isTerminal(l.output.file) {
+		encoding.EncodeLevel = zapcore.CapitalLevelEncoder
+		encoder = zapcore.NewConsoleEncoder(encoding)
+	}
+	complaints := zap.ErrorOutput(&file{output: "stderr", file: os.Stderr})
+	core := zapcore.NewCore(encoder, &l.output, l.level)
+	l.Logger, l.Zap = newLogger(core), zap.New(core, complaints)
+	l.accessLine = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{
+		TimeKey: "ts", EncodeTime: zapcore.RFC3339NanoTimeEncoder, EncodeDuration: zapcore.SecondsDurationEncoder,
+	}), &l.access, zapcore.InfoLevel), complaints)
+	return l, nil
+}
+
+func newLogger(core zapcore.Core) *slog.Logger {
+	return slog.New(zapslog.NewHandler(core, zapslog.AddStacktraceAt(noLevel)))
+}
+
+// noLevel is above all levels.
+const noLevel = slog.Level(1 << 10)
+
+// stuck tells that a log drops records from now on.
+func (l *Logs) stuck(output string) {
+	l.Error("a log takes nothing: its records are dropped", "output", output)
+}
+
+// recovered tells how many it has dropped.
+func (l *Logs) recovered(output string, drops int) {
+	l.Warn("a log has dropped records", "output", output, "records", drops)
+}
+
+// encoderConfig is how a record of the log is written.
+func encoderConfig() zapcore.EncoderConfig {
+	c := zap.NewProductionEncoderConfig()
+	c.EncodeTime = zapcore.ISO8601TimeEncoder
+	c.EncodeDuration = zapcore.StringDurationEncoder
+	return c
+}
+
+// Prepare opens what o says. The change is made by commit; undo drops it. One of
+// the two is called next.
+func (l *Logs) Prepare(o Options) (commit, undo func(), err error) {
+	level, err := zapcore.ParseLevel(o.Level)
+	if err != nil {
+		return nil, nil, err
+	}
+	output, err := open(o.Output)
+	if err != nil {
+		return nil, nil, err
+	}
+	access, err := open(o.Access)
+	if err != nil {
+		closeFile(output)
+		return nil, nil, err
+	}
+	slow, err := openSlow(o.Slow)
+	if err != nil {
+		closeFile(output)
+		closeFile(access)
+		return nil, nil, err
+	}
+	commit = func() {
+		l.setSlow(slow)
+		l.output.set(o.Output, output)
+		l.access.set(o.Access, access)
+		l.level.SetLevel(level)
+	}
+	undo = func() {
+		closeFile(output)
+		closeFile(access)
+		closeSlow(slow)
+	}
+	return commit, undo, nil
+}
+
+// Reopen opens the files of all logs anew, after a rotation.
+func (l *Logs) Reopen() error {
+	return errors.Join(l.output.reopen(), l.access.reopen(), l.slow.reopen())
+}
+
+func isTerminal(f *os.File) bool {
+	if f == nil {
+		return false
+	}
+	conn, err := f.SyscallConn() // Fd would make a FIFO block
+	if err != nil {
+		return false
+	}
+	is := false
+	err = conn.Control(func(fd uintptr) {
+		_, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+		is = err == nil
+	})
+	return err == nil && is
+}

@@ -1,0 +1,38 @@
+package pool
+
+import (
+	"log/slog"
+	"sync"
+
+	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// A functionStderr takes what a function writes to STDERR to the log, line by
+// line, as that of a program. The function may use it from several goroutines.
+type functionStderr struct {
+	log *slog.Logger
+	req *protocol.Request
+
+	mu    sync.Mutex // guards the field below
+	lines cgi.LineCutter
+}
+
+// Write takes a part of STDERR.
+func (s *functionStderr) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines.Add(p, s.say)
+	return len(p), nil
+}
+
+// flush logs a line that has not ended.
+func (s *functionStderr) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines.Flush(s.say)
+}
+
+func (s *functionStderr) say(line string) {
+	s.log.Info(line, "request", s.req.Serial, "script", s.req.Params.Get("SCRIPT_FILENAME"), "stream", "stderr")
+}

@@ -1,0 +1,41 @@
+package pool
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/fcgid/fcgid/internal/logtest"
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// What a function writes is logged by the line, however it comes; a line without
+// an end is cut before the request ends.
+func TestFunctionStderr(t *testing.T) {
+	log, entries := logtest.New()
+	s := &functionStderr{log: log, req: &protocol.Request{Serial: 7}}
+	write := func(text string, want ...int) {
+		t.Helper()
+		if n, err := s.Write([]byte(text)); n != len(text) || err != nil {
+			t.Errorf("Write of %d bytes: %d, %v", len(text), n, err)
+		}
+		var got []int
+		for _, e := range entries.Take() {
+			got = append(got, len(e.Message))
+			if e.Fields["request"] != uint64(7) || e.Fields["stream"] != "stderr" {
+				t.Errorf("logged %v", e)
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("lines of %v bytes were logged, want %v", got, want)
+		}
+	}
+	write("one\nfi", 3)
+	write("ve.\n", 5)
+	write(strings.Repeat("x", 40<<10), 16<<10, 16<<10)
+	write("\nrest", 8<<10)
+	s.flush()
+	if got := entries.Take(); len(got) != 1 || got[0].Message != "rest" {
+		t.Errorf("at the end %v were logged, want the rest", got)
+	}
+}

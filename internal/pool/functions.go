@@ -1,0 +1,124 @@
+package pool
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/fcgid/fcgid/fcgi"
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner/function"
+	"github.com/fcgid/fcgid/internal/status"
+)
+
+// reserved begins the names of the functions that every fcgid has.
+const reserved = "fcgid."
+
+// ownFunctions are those functions. Each is made for the pool of that name.
+var ownFunctions = map[string]func(s *Set, pool string) fcgi.HandlerFunc{
+	reserved + "ping":   func(*Set, string) fcgi.HandlerFunc { return ping },
+	reserved + "echo":   func(*Set, string) fcgi.HandlerFunc { return echo },
+	reserved + "status": (*Set).statusFunction,
+}
+
+// Functions are those that pools can answer with: our own and a program's.
+type Functions struct{ added *fcgi.Registry }
+
+// NewFunctions returns our own functions and those added, which may be nil. It
+// panics for a name that is one of ours.
+func NewFunctions(added *fcgi.Registry) Functions {
+	if added == nil {
+		return Functions{}
+	}
+	for _, name := range added.Names() {
+		if strings.HasPrefix(name, reserved) {
+			panic(fmt.Sprintf("fcgid: function %q: names that begin with %q are fcgid's own", name, reserved))
+		}
+	}
+	return Functions{added}
+}
+
+// Names are all of them, in order: those that a pool may name.
+func (f Functions) Names() []string {
+	names := slices.Collect(maps.Keys(ownFunctions))
+	if f.added != nil {
+		names = append(names, f.added.Names()...)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// unnamed are those of a pool that names none: the program's, and the one of our
+// own that tells nothing of the daemon, the web server and others' requests.
+func (f Functions) unnamed() []string {
+	names := []string{reserved + "ping"}
+	if f.added != nil {
+		names = append(names, f.added.Names()...)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// newFunction is the runner of a function pool.
+func (s *Set) newFunction(cfg *config.Pool) *function.Runner {
+	names := cfg.Function.Names
+	if len(names) == 0 {
+		names = s.opt.Functions.unnamed()
+	}
+	registry := new(fcgi.Registry)
+	for _, name := range names {
+		registry.Register(name, s.handler(name, cfg.Name))
+	}
+	log := s.opt.Logs.With("pool", cfg.Name)
+	call := fcgi.HandlerFunc(registry.Respond).Run
+	return function.New(function.Options{
+		Call: func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			stderr := functionStderr{log: log, req: req}
+			defer stderr.flush()
+			req.Stderr = &stderr
+			return call(ctx, req)
+		},
+		Log:     log,
+		Overdue: s.opt.Metrics.Overdue(cfg.Name),
+	})
+}
+
+// handler is the function of that name, which config has found to be there.
+func (s *Set) handler(name, pool string) fcgi.HandlerFunc {
+	if own := ownFunctions[name]; own != nil {
+		return own(s, pool)
+	}
+	_, h, _ := s.opt.Functions.added.Lookup(fcgi.Params{{Name: "SCRIPT_FILENAME", Value: name}})
+	return h
+}
+
+const plainHeader = "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n"
+
+// ping answers that the pool is there.
+func ping(_ context.Context, req *fcgi.Request) (uint32, error) {
+	_, err := io.WriteString(req.Stdout, plainHeader+"pong\n")
+	return 0, err
+}
+
+// echo answers with the request's variables, a line each in the order in which
+// they came, and the size and SHA-256 digest of its body.
+func echo(_ context.Context, req *fcgi.Request) (uint32, error) {
+	digest := sha256.New()
+	size, err := io.Copy(digest, req.Stdin)
+	if err != nil {
+		return 0, err
+	}
+	var page strings.Builder
+	page.WriteString(plainHeader)
+	for _, p := range req.Params {
+		fmt.Fprintf(&page, "%s=%s\n", status.Printable(p.Name), status.Printable(p.Value))
+	}
+	fmt.Fprintf(&page, "\nbody: %d bytes, sha256 %x\n", size, digest.Sum(nil))
+	_, err = io.WriteString(req.Stdout, page.String())
+	return 0, err
+}

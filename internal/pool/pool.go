@@ -1,0 +1,227 @@
+// Package pool is a configured pool at work, and the set of all of them: which
+// Runner does the requests, what a changed configuration means to what runs, and
+// how one is taken over as a whole or not at all. It knows no signal and no flag.
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/listen"
+	"github.com/fcgid/fcgid/internal/logs"
+	"github.com/fcgid/fcgid/internal/server"
+)
+
+// A pool is a configured pool at work: its server and its endpoints.
+type pool struct {
+	name    string
+	started time.Time
+	server  *server.Server
+	slow    *slowReporter
+
+	mu        sync.Mutex // guards the fields below
+	cfg       config.Pool
+	settings  server.Settings
+	workers   *workerPool          // nil but in a pool of workers
+	endpoints map[string]*endpoint // by address
+	draining  bool
+
+	serving sync.WaitGroup // a goroutine for each endpoint
+}
+
+// An endpoint is a listener that a pool serves, until stop is called.
+type endpoint struct {
+	*listen.Listener
+	stop context.CancelFunc
+}
+
+// newPool returns a pool that serves nothing yet, and has no configuration.
+func (s *Set) newPool(name string) *pool {
+	p := &pool{name: name, started: time.Now(), endpoints: make(map[string]*endpoint)}
+	m := s.opt.Metrics.Pool(name)
+	p.slow = newSlowReporter(p, s.opt.Logs.Slow)
+	p.server = server.New(server.Settings{}, server.Options{
+		Log: s.opt.Logs.Zap.With(zap.String("pool", name)),
+		Hooks: server.Hooks{
+			ProtocolError: m.ProtocolError,
+			Queued:        m.Queued,
+			Slow:          func(r server.RequestInfo) { m.Slow(p.slow.report(r)) },
+			Done: func(r *server.Result) {
+				m.Done(string(r.Outcome), r.HTTPStatus, r.Queue+r.Run)
+				if s.opt.Logs.HasAccess() {
+					s.opt.Logs.Access(accessLine(name, r))
+				}
+			},
+		},
+	})
+	return p
+}
+
+// accessLine is what the access log has of a request.
+func accessLine(pool string, r *server.Result) *logs.Request {
+	return &logs.Request{
+		Pool: pool, ID: r.Serial, Remote: r.Remote, PID: r.PID,
+		Client: r.Params.Get("REMOTE_ADDR"), Method: r.Params.Get("REQUEST_METHOD"),
+		URI: r.Params.Get("REQUEST_URI"), Script: r.Params.Get("SCRIPT_FILENAME"),
+		Outcome: string(r.Outcome), Status: r.HTTPStatus, AppStatus: r.End.AppStatus,
+		Queue: r.Queue, Run: r.Run, Received: r.Received, Sent: r.Sent, Reason: r.Reason,
+	}
+}
+
+// configurePool brings a pool to its configuration, but for its endpoints.
+func (s *Set) configurePool(p *pool, cfg config.Pool, global *config.Config) {
+	run, maxReqs := s.runnerFor(p, &cfg)
+	p.update(cfg, poolSettings(&cfg, global, run, maxReqs))
+	if old := p.workers; old != nil && cfg.Worker == nil {
+		p.setWorkers(nil)
+		s.retiring.Go(func() {
+			old.stop()
+			s.forgetWorkers(p.name)
+		})
+	}
+}
+
+// poolSettings are what a pool's configuration means to its server. At most maxReqs
+// requests run at once, unless it says another number.
+func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner, maxReqs int) server.Settings {
+	l := cfg.Limits
+	if l.MaxReqs == 0 {
+		l.MaxReqs = maxReqs
+	}
+	var abandon time.Duration
+	if cfg.Function != nil {
+		abandon = time.Second // nothing can end a function that does not return
+	}
+	return server.Settings{
+		Runner: run,
+		Limits: server.Limits{
+			MaxConns: l.MaxConns, MaxReqs: l.MaxReqs, Multiplex: l.Multiplex,
+			Queue: l.Queue, QueueTimeout: l.QueueTimeout,
+			Params: l.Params, Body: l.Body, BodyMemory: l.BodyMemory, EarlyResponse: l.EarlyResponse,
+			ReadTimeout: l.ReadTimeout, WriteTimeout: l.WriteTimeout, IdleTimeout: l.IdleTimeout,
+		},
+		Timeout:     cfg.Timeout,
+		SlowAfter:   cfg.Slow.After,
+		InPlace:     cfg.Function != nil,
+		WholeBody:   cfg.Worker != nil, // a slow upload is not to hold a worker
+		IgnoreAbort: cfg.OnClientAbort == "ignore",
+		Grace:       global.ShutdownTimeout,
+		Abandon:     abandon,
+	}
+}
+
+// serve begins to serve l. A listener that breaks ends the daemon: it would look
+// alive and not be.
+func (s *Set) serve(p *pool, l *listen.Listener) {
+	ctx, stop := context.WithCancel(context.Background())
+	m, log := s.opt.Metrics.Pool(p.name), s.opt.Logs.With("pool", p.name)
+	sampled := logs.Sampled(log) // whoever may not connect must not fill the log
+	l.OnRefused = func(client string, reason error) {
+		m.Refused()
+		sampled.Warn("connection refused", "client", client, "error", reason)
+	}
+	p.mu.Lock()
+	p.endpoints[l.Options().Address] = &endpoint{l, stop}
+	p.mu.Unlock()
+	log.Info("listening", "address", l.Options().Address)
+	p.serving.Go(func() {
+		defer stop()
+		err := p.server.Serve(ctx, l)
+		switch {
+		case err == nil:
+		case errors.Is(err, server.ErrAbandoned):
+			log.Warn("pool stopped with functions that do not return", "error", err)
+		default:
+			s.opt.Broken(fmt.Errorf("pool %s cannot accept connections: %w", p.name, err))
+		}
+	})
+}
+
+// drop stops serving an address; what is in flight ends.
+func (p *pool) drop(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.endpoints[address]; e != nil {
+		e.stop()
+		delete(p.endpoints, address)
+	}
+}
+
+// stop stops serving all addresses.
+func (p *pool) stop() {
+	p.mu.Lock()
+	p.draining = true
+	addresses := slices.Collect(maps.Keys(p.endpoints))
+	p.mu.Unlock()
+	for _, a := range addresses {
+		p.drop(a)
+	}
+}
+
+func (p *pool) setWorkers(w *workerPool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.workers = w
+}
+
+func (p *pool) workersNow() *workerPool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.workers
+}
+
+func (p *pool) slowCommand() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg.Slow.Command
+}
+
+// isOpen tells whether a request has not ended.
+func (p *pool) isOpen(serial uint64) bool {
+	return slices.ContainsFunc(p.server.Requests(), func(r server.RequestInfo) bool { return r.Serial == serial })
+}
+
+// update takes over a changed configuration.
+func (p *pool) update(cfg config.Pool, settings server.Settings) {
+	p.mu.Lock()
+	p.cfg, p.settings = cfg, settings
+	p.mu.Unlock()
+	p.server.Update(settings)
+}
+
+// acceptQueues tells how many connections wait at each address, where the
+// kernel says so.
+func (p *pool) acceptQueues() map[string]uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	waiting := make(map[string]uint32, len(p.endpoints))
+	for address, e := range p.endpoints {
+		if n, err := e.AcceptQueue(); err == nil {
+			waiting[address] = n
+		}
+	}
+	return waiting
+}
+
+func listenOptions(l config.Listen) listen.Options {
+	return listen.Options{
+		Address: l.Address, Mode: l.Mode, Owner: l.Owner, Group: l.Group,
+		Backlog: l.Backlog, Allow: l.Allow, AllowUIDs: l.AllowUIDs,
+	}
+}
+
+// addresses yields those that the pool serves.
+func (p *pool) addresses() iter.Seq[string] {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Values(slices.Collect(maps.Keys(p.endpoints)))
+}

@@ -1,0 +1,55 @@
+package pool
+
+import (
+	"runtime"
+
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/runner/process"
+	"github.com/fcgid/fcgid/internal/server"
+	"github.com/fcgid/fcgid/internal/version"
+)
+
+// runnerFor returns what does a pool's requests, and how many it does at once.
+// Workers that the pool has already take over the configuration.
+func (s *Set) runnerFor(p *pool, cfg *config.Pool) (run server.Runner, maxReqs int) {
+	switch {
+	case cfg.Function != nil:
+		return s.newFunction(cfg), 1024
+	case cfg.Worker == nil:
+		return s.newProcess(cfg), 4 * runtime.GOMAXPROCS(0)
+	case p.workers == nil:
+		p.setWorkers(s.startWorkers(cfg))
+	default:
+		p.workers.Update(s.workerOptions(cfg))
+	}
+	return p.workers, cfg.Worker.Max * cfg.Worker.Concurrency
+}
+
+// runnerKind is the key of a pool's configuration that says what it runs.
+func runnerKind(cfg *config.Pool) string {
+	switch {
+	case cfg.Worker != nil:
+		return "worker"
+	case cfg.Function != nil:
+		return "function"
+	}
+	return "process"
+}
+
+func (s *Set) newProcess(cfg *config.Pool) *process.Runner {
+	m := s.opt.Metrics.Pool(cfg.Name)
+	interpreters := make(map[string]string)
+	for _, i := range cfg.Process.Interpreters {
+		interpreters[i.Extension] = i.Path
+	}
+	return process.New(process.Options{
+		Roots: cfg.Process.Root, Scripts: cfg.Process.Scripts, Extensions: cfg.Process.Extensions,
+		Interpreters: interpreters, Dir: cfg.Process.Dir,
+		PassEnv: cfg.PassEnv, Env: cfg.Env,
+		KillGrace: cfg.Process.KillGrace, Stderr: cfg.Process.Stderr,
+		Software: version.Software(),
+		Log:      s.opt.Logs.With("pool", cfg.Name),
+		Hooks:    process.Hooks{Started: m.Started, Exited: m.Exited},
+		Spawner:  s.opt.Spawner,
+	})
+}

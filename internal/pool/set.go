@@ -1,0 +1,145 @@
+package pool
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/logs"
+	"github.com/fcgid/fcgid/internal/metrics"
+	"github.com/fcgid/fcgid/internal/runner/process"
+	"github.com/fcgid/fcgid/internal/runner/worker"
+	"github.com/fcgid/fcgid/internal/server"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// Options are what a Set has for life.
+type Options struct {
+	Functions Functions
+	Logs      *logs.Logs
+	Metrics   *metrics.Metrics // made with Kinds
+	Spawner   spawn.Spawner    // of all programs
+	Broken    func(error)      // called when a listener has failed for good
+}
+
+// A Set is all pools of the daemon: those of the configuration in force, and those
+// that drain. Plan, the methods of a Plan, Stop and EndWorkers are called by one
+// goroutine; the others by any.
+type Set struct {
+	opt      Options
+	retiring sync.WaitGroup
+
+	mu       sync.Mutex // guards the fields below
+	cfg      *config.Config
+	pools    map[string]*pool
+	draining []*pool
+}
+
+// NewSet returns a Set without pools: a Plan brings them.
+func NewSet(o Options) *Set {
+	return &Set{opt: o, cfg: new(config.Config), pools: make(map[string]*pool)}
+}
+
+// Kinds are the values of labels that pools count with.
+func Kinds() metrics.Kinds {
+	var outcomes []string
+	for _, o := range []server.Outcome{server.OK, server.Failed, server.TimedOut, server.Aborted, server.Overloaded, server.Rejected} {
+		outcomes = append(outcomes, string(o))
+	}
+	return metrics.Kinds{
+		Outcomes: outcomes, ProtocolErrors: server.ProtocolErrorKinds,
+		ProcessExits: process.ExitReasons, WorkerExits: worker.ExitReasons,
+	}
+}
+
+// Stop ends all pools gracefully and returns when nothing of them is left.
+func (s *Set) Stop() {
+	for _, p := range s.running() {
+		s.retire(p)
+	}
+	s.retiring.Wait()
+}
+
+// EndWorkers has the workers of pools that drain end without regard to the requests
+// that their pools still have, and none is started any more.
+func (s *Set) EndWorkers() {
+	s.mu.Lock()
+	draining := slices.Clone(s.draining)
+	s.mu.Unlock()
+	for _, p := range draining {
+		if w := p.workersNow(); w != nil {
+			w.end()
+		}
+	}
+}
+
+// retire stops a pool; its requests end in the background.
+func (s *Set) retire(p *pool) {
+	s.mu.Lock()
+	s.draining = append(s.draining, p)
+	s.mu.Unlock()
+	p.stop()
+	s.retiring.Go(func() {
+		p.serving.Wait()
+		if p.workers != nil {
+			p.workers.stop()
+		}
+		p.slow.close()
+		s.retired(p)
+		s.opt.Logs.Info("pool stopped", "pool", p.name)
+	})
+}
+
+func (s *Set) retired(p *pool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = slices.DeleteFunc(s.draining, func(q *pool) bool { return q == p })
+	if !slices.ContainsFunc(s.cfg.Pools, func(c config.Pool) bool { return c.Name == p.name }) {
+		s.opt.Metrics.Forget(p.name)
+	}
+}
+
+// forgetWorkers drops the series of workers that a pool has no more.
+func (s *Set) forgetWorkers(pool string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.ContainsFunc(s.cfg.Pools, func(c config.Pool) bool { return c.Name == pool && c.Worker != nil }) {
+		s.opt.Metrics.ForgetWorkers(pool)
+	}
+}
+
+func (s *Set) setConfig(cfg *config.Config) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg = cfg
+}
+
+func (s *Set) setPools(pools map[string]*pool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pools = pools
+}
+
+// running returns the pools by name.
+func (s *Set) running() map[string]*pool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pools
+}
+
+// list returns the pools in the order of their names.
+func (s *Set) list() []*pool {
+	return slices.SortedFunc(maps.Values(s.running()), func(a, b *pool) int { return cmp.Compare(a.name, b.name) })
+}
+
+func (s *Set) endpoint(pool, address string) *endpoint {
+	p := s.running()[pool]
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.endpoints[address]
+}

@@ -1,0 +1,140 @@
+package pool
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/server"
+)
+
+const (
+	// slowWaiting is how many slow requests may wait for the reporter; more are
+	// counted as slow and not looked at.
+	slowWaiting = 64
+	// slowCommandTime is how long slow.command may take.
+	slowCommandTime = 10 * time.Second
+	// slowCommandOutput is how much of its output is kept.
+	slowCommandOutput = 64 << 10
+)
+
+// A slowReporter looks at requests of a pool that run for too long, one after the
+// other, and logs what it sees. The requests go on.
+type slowReporter struct {
+	pool    *pool
+	log     func(pool string) *slog.Logger // where they are logged now
+	reports chan server.RequestInfo
+	quit    context.Context
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// newSlowReporter returns one that reports until close is called.
+func newSlowReporter(p *pool, log func(pool string) *slog.Logger) *slowReporter {
+	s := &slowReporter{pool: p, log: log, reports: make(chan server.RequestInfo, slowWaiting)}
+	s.quit, s.stop = context.WithCancel(context.Background())
+	s.done.Go(func() {
+		for s.quit.Err() == nil {
+			select {
+			case r := <-s.reports:
+				s.write(r)
+			case <-s.quit.Done():
+			}
+		}
+	})
+	return s
+}
+
+// close ends it. A command that runs is killed, and the requests that wait are
+// not looked at.
+func (s *slowReporter) close() {
+	s.stop()
+	s.done.Wait()
+}
+
+// report hands a slow request over. It does not wait: false tells that it will
+// not be looked at.
+func (s *slowReporter) report(r server.RequestInfo) bool {
+	select {
+	case s.reports <- r:
+		return true
+	default:
+		return false
+	}
+}
+
+// write logs what can be seen of the request now.
+func (s *slowReporter) write(r server.RequestInfo) {
+	req := describeRequest(r)
+	fields := []any{
+		"request", req.ID, "remote", req.Remote, "method", req.Method, "uri", req.URI, "script", req.Script,
+		"queue", r.Queue, "run", r.Run, "pid", req.PID,
+	}
+	fields = append(fields, s.look(r)...)
+	// Not before: a reload may have changed where it goes.
+	s.log(s.pool.name).Warn("slow request", fields...)
+}
+
+// look is what is seen of the request's program. Of one that has ended it is
+// nothing: the program may be another's by now.
+func (s *slowReporter) look(r server.RequestInfo) []any {
+	var tree []processInfo
+	if r.PID != 0 {
+		tree = processTree(r.PID)
+	}
+	if !s.pool.isOpen(r.Serial) {
+		return []any{"ended", true}
+	}
+	if r.PID == 0 {
+		return nil
+	}
+	fields := []any{"processes", tree}
+	if command := s.pool.slowCommand(); len(command) > 0 {
+		output, err := runSlowCommand(s.quit, command, r.PID)
+		fields = append(fields, "output", output)
+		if err != nil {
+			fields = append(fields, "error", err)
+		}
+	}
+	return fields
+}
+
+// runSlowCommand runs slow.command and returns what it prints.
+func runSlowCommand(ctx context.Context, command []string, pid int) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, slowCommandTime)
+	defer cancel()
+	args := make([]string, len(command))
+	for i, arg := range command {
+		args[i] = strings.ReplaceAll(arg, "{pid}", strconv.Itoa(pid))
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	output := &boundedBuffer{left: slowCommandOutput}
+	cmd.Stdout, cmd.Stderr = output, output
+	err := cmd.Run()
+	return output.String(), err
+}
+
+// A boundedBuffer keeps the first bytes that are written to it.
+type boundedBuffer struct {
+	bytes.Buffer
+	left int
+}
+
+// Write keeps what there is room for and says that it took all.
+func (b *boundedBuffer) Write(p []byte) (int, error) {
+	n := min(len(p), b.left)
+	b.left -= n
+	b.Buffer.Write(p[:n])
+	return len(p), nil
+}

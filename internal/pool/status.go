@@ -1,0 +1,126 @@
+package pool
+
+import (
+	"time"
+
+	"github.com/fcgid/fcgid/internal/metrics"
+	"github.com/fcgid/fcgid/internal/runner/worker"
+	"github.com/fcgid/fcgid/internal/server"
+	"github.com/fcgid/fcgid/internal/status"
+)
+
+// Status tells of all pools, and then of those that drain.
+func (s *Set) Status() []status.Pool {
+	s.mu.Lock()
+	draining := append([]*pool(nil), s.draining...)
+	s.mu.Unlock()
+	pools := []status.Pool{}
+	seen := make(map[*pool]bool)
+	for _, p := range append(s.list(), draining...) {
+		if !seen[p] {
+			seen[p] = true
+			pools = append(pools, p.status())
+		}
+	}
+	return pools
+}
+
+// Numbers are those of all pools, for the metrics.
+func (s *Set) Numbers() []metrics.Numbers {
+	var all []metrics.Numbers
+	for _, p := range s.list() {
+		all = append(all, p.numbers())
+	}
+	return all
+}
+
+func (p *pool) numbers() metrics.Numbers {
+	s := p.server.Snapshot()
+	n := metrics.Numbers{
+		Pool: p.name, Connections: s.Connections, InFlight: s.InFlight, Queued: s.Queued,
+		MaxConns: s.Limits.MaxConns, MaxReqs: s.Limits.MaxReqs, Queue: s.Limits.Queue,
+		ConnectionsTotal: s.ConnectionsTotal, Received: s.Received, Sent: s.Sent,
+		AcceptQueues: p.acceptQueues(),
+	}
+	if w := p.workersNow(); w != nil {
+		s := w.Snapshot()
+		n.Workers = &metrics.WorkerNumbers{
+			States: workerCounts(&s), Max: s.Max, Waiting: s.Waiting, Degraded: s.Degraded, AtMax: s.AtMax, AtMaxTime: s.AtMaxTime,
+		}
+	}
+	return n
+}
+
+func (p *pool) status() status.Pool {
+	s := p.server.Snapshot()
+	state := status.Pool{
+		Name: p.name, State: "serving", Started: p.started, Listeners: []status.Listener{},
+		Limits: status.Limits{
+			MaxConns: s.Limits.MaxConns, MaxReqs: s.Limits.MaxReqs, Multiplex: s.Limits.Multiplex, Queue: s.Limits.Queue,
+		},
+		Connections: s.Connections, ConnectionsTotal: s.ConnectionsTotal,
+		Running: s.InFlight, Queued: s.Queued, Requests: []status.Request{},
+	}
+	waiting := p.acceptQueues()
+	p.mu.Lock()
+	state.Runner = runnerKind(&p.cfg)
+	workers := p.workers
+	if p.draining {
+		state.State = "draining"
+	}
+	for _, l := range p.cfg.Listen {
+		ls := status.Listener{Address: l.Address}
+		if n, ok := waiting[l.Address]; ok {
+			ls.AcceptQueue = &n
+		}
+		state.Listeners = append(state.Listeners, ls)
+	}
+	p.mu.Unlock()
+	if workers != nil {
+		state.Workers = workers.status()
+	}
+	for _, r := range p.server.Requests() {
+		state.Requests = append(state.Requests, describeRequest(r))
+	}
+	return state
+}
+
+func describeRequest(r server.RequestInfo) status.Request {
+	s := status.Request{ID: r.Serial, Stage: r.Stage, Age: r.Age.Seconds(), PID: r.PID, Remote: r.Remote}
+	if r.Params != nil {
+		s.Script = r.Params.Get("SCRIPT_FILENAME")
+		s.Method = r.Params.Get("REQUEST_METHOD")
+		s.URI = r.Params.Get("REQUEST_URI")
+	}
+	return s
+}
+
+// workerCounts are how many workers there are in each of status.WorkerStates.
+func workerCounts(s *worker.Snapshot) map[string]int {
+	return map[string]int{"starting": s.Starting, "idle": s.Idle, "busy": s.Busy, "stopping": s.Stopping}
+}
+
+// status is what is told of the workers.
+func (w *workerPool) status() *status.Workers {
+	s, now := w.Snapshot(), time.Now()
+	state := &status.Workers{
+		Scale: s.Scale, Max: s.Max, States: workerCounts(&s), Waiting: s.Waiting, Starts: s.Starts, Exits: s.Exits,
+		AtMax: s.AtMax, AtMaxSeconds: s.AtMaxTime.Seconds(), List: []status.Worker{},
+	}
+	if s.Degraded {
+		state.Degraded = s.Why
+	}
+	for _, x := range s.Workers {
+		ws := status.Worker{
+			PID: x.PID, State: x.State, Leaving: x.Leaving, Requests: x.Requests, LastUsed: x.LastUsed,
+			Started: x.Started, Age: now.Sub(x.Started).Seconds(), CPU: x.CPU.Seconds(), RSS: x.RSS,
+		}
+		for _, r := range x.Current {
+			ws.Current = append(ws.Current, status.CurrentRequest{
+				ID: r.Serial, Method: r.Method, URI: r.URI, Script: r.Script, Age: now.Sub(r.Since).Seconds(),
+			})
+		}
+		state.List = append(state.List, ws)
+	}
+	return state
+}

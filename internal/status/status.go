@@ -1,0 +1,157 @@
+// Package status is what fcgid tells of itself: the types that /status has as
+// JSON, that `fcgid status` prints as tables and the function fcgid.status as text.
+// It knows nobody that could tell it. The names in the JSON are a promise.
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A Page is the whole daemon.
+type Page struct {
+	Version string    `json:"version"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	File    string    `json:"config_file"`
+	Reload  Reload    `json:"last_reload"`
+	Pools   []Pool    `json:"pools"`
+}
+
+// A Reload is how the last reading of the configuration went.
+type Reload struct {
+	Time  time.Time `json:"time"`
+	OK    bool      `json:"ok"`
+	Error string    `json:"error,omitempty"`
+}
+
+// A Pool is what a pool does now.
+type Pool struct {
+	Name             string     `json:"name"`
+	Runner           string     `json:"runner"`
+	State            string     `json:"state"` // serving or draining
+	Listeners        []Listener `json:"listeners"`
+	Limits           Limits     `json:"limits"`
+	Connections      int        `json:"connections"`
+	ConnectionsTotal int64      `json:"connections_total"`
+	Workers          *Workers   `json:"workers,omitempty"`
+	Running          int        `json:"requests_running"`
+	Queued           int        `json:"requests_queued"`
+	Requests         []Request  `json:"requests,omitzero"`
+
+	Started time.Time `json:"-"`
+}
+
+// A Listener is an address of a pool.
+type Listener struct {
+	Address     string  `json:"address"`
+	AcceptQueue *uint32 `json:"accept_queue,omitempty"` // nil: the kernel does not say
+}
+
+// Limits are those in force; 0 is none.
+type Limits struct {
+	MaxConns  int  `json:"max_conns"`
+	MaxReqs   int  `json:"max_reqs"`
+	Multiplex bool `json:"multiplex"`
+	Queue     int  `json:"queue"`
+}
+
+// A Request is one that has not ended.
+type Request struct {
+	ID     uint64  `json:"id"`
+	Stage  string  `json:"stage"` // params, body, queued, running or ending
+	Age    float64 `json:"age_seconds"`
+	PID    int     `json:"pid,omitempty"`
+	Script string  `json:"script,omitempty"`
+	Method string  `json:"method,omitempty"`
+	URI    string  `json:"uri,omitempty"`
+	Remote string  `json:"remote,omitempty"`
+}
+
+// Workers are those of a pool.
+type Workers struct {
+	Scale        string            `json:"scale"`
+	Max          int               `json:"max"`
+	States       map[string]int    `json:"states"`
+	Waiting      int               `json:"requests_waiting"` // for a worker
+	Degraded     string            `json:"degraded,omitempty"`
+	Starts       uint64            `json:"starts_total"`
+	Exits        map[string]uint64 `json:"exits_total"` // by reason
+	AtMax        uint64            `json:"at_max_total"`
+	AtMaxSeconds float64           `json:"at_max_seconds_total"`
+	List         []Worker          `json:"list,omitzero"`
+}
+
+// A Worker is one of a pool.
+type Worker struct {
+	PID      int              `json:"pid"`
+	State    string           `json:"state"` // one of WorkerStates
+	Leaving  string           `json:"leaving,omitempty"`
+	Requests int              `json:"requests"`
+	Age      float64          `json:"age_seconds"`
+	CPU      float64          `json:"cpu_seconds"`
+	RSS      int64            `json:"rss_bytes"`
+	Current  []CurrentRequest `json:"current,omitempty"`
+
+	Started, LastUsed time.Time `json:"-"`
+}
+
+// A CurrentRequest is one that a worker has.
+type CurrentRequest struct {
+	ID     uint64  `json:"id"`
+	Method string  `json:"method,omitempty"`
+	URI    string  `json:"uri,omitempty"`
+	Script string  `json:"script,omitempty"`
+	Age    float64 `json:"age_seconds"`
+}
+
+// WorkerStates are the states of a worker, in the order of its life.
+var WorkerStates = []string{"starting", "idle", "busy", "stopping"}
+
+// Named are the pools of a name: two, while one drains and another has taken over.
+func (p *Page) Named(name string) ([]Pool, error) {
+	var names []string
+	for _, pool := range p.Pools {
+		names = append(names, pool.Name)
+	}
+	found := slices.DeleteFunc(slices.Clone(p.Pools), func(s Pool) bool { return s.Name != name })
+	if len(found) == 0 {
+		return nil, fmt.Errorf("no pool %q; there is %s", name, strings.Join(names, ", "))
+	}
+	return found, nil
+}
+
+// total is how many workers there are, in all states.
+func (w *Workers) total() (n int) {
+	for _, in := range w.States {
+		n += in
+	}
+	return n
+}
+
+// current are the requests that the worker has, for a person: the first, and how
+// many more.
+func (w *Worker) current() string {
+	if len(w.Current) == 0 {
+		return ""
+	}
+	first := w.Current[0].Method + " " + w.Current[0].URI
+	if more := len(w.Current) - 1; more > 0 {
+		return fmt.Sprintf("%s and %d more", first, more)
+	}
+	return first
+}
+
+// Printable quotes what could be taken for the end of a line, is not seen or turns
+// the text around it, and what is no UTF-8.
+func Printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
+}

@@ -1,0 +1,68 @@
+package status
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What a person sees of a worker with many requests.
+func TestCurrentRequests(t *testing.T) {
+	var w Worker
+	for n, want := range []string{"", "GET /0", "GET /0 and 1 more", "GET /0 and 2 more"} {
+		if got := w.current(); got != want {
+			t.Errorf("%d: got %q, want %q", n, got, want)
+		}
+		w.Current = append(w.Current, CurrentRequest{Method: "GET", URI: fmt.Sprint("/", n)})
+	}
+}
+
+// Nothing that others have written reaches a terminal as it is.
+func TestStatusIsPrintable(t *testing.T) {
+	page := Page{File: "a\x1b[2J", Reload: Reload{Error: "b\x1b[2J"}, Pools: []Pool{
+		{Name: "p", Runner: "worker", Workers: &Workers{Degraded: "c\x1b[2J"}},
+	}}
+	var out strings.Builder
+	if err := page.Print(&out, true); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "\x1b") {
+		t.Errorf("got %q", out.String())
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for given, want := range map[string]string{
+		"":                    "",
+		"a b=ü/日本?\"x\"":      "a b=ü/日本?\"x\"",
+		"a\nb":                `"a\nb"`,
+		"\x1b[2J":             `"\x1b[2J"`,
+		"\u009b2J":            `"\u009b2J"`,
+		"\u0085":              `"\u0085"`,
+		"\x9b2J":              `"\x9b2J"`,
+		"\u2028":              `"\u2028"`,
+		"\u202etxt.exe":       `"\u202etxt.exe"`,
+		"\u2066\u200b\ufeffx": `"\u2066\u200b\ufeffx"`,
+		"\u00a0":              `"\u00a0"`,
+		"a\xffb":              `"a\xffb"`,
+	} {
+		if got := Printable(given); got != want {
+			t.Errorf("%+q: got %s, want %s", given, got, want)
+		}
+	}
+}
+
+// What clients send cannot add a line to the page, nor anything that acts on a
+// terminal. A request without a process has no pid.
+func TestStatusTextIsOneLineAField(t *testing.T) {
+	evil := "/x\nlisten queue:         4711\x1b[2J\u202e"
+	status := Pool{Name: "p", Requests: []Request{{Stage: "running", Method: evil, URI: evil, Script: evil}, {PID: 71}}}
+	text := status.Text(time.Now())
+	if strings.Contains(text, "\nlisten queue:         4711") || strings.ContainsAny(text, "\x1b\u202e") {
+		t.Errorf("a client wrote on the page: %q", text)
+	}
+	if strings.Count(text, "\npid:") != 1 || !strings.Contains(text, "\npid:                  71\n") {
+		t.Errorf("got %q, want one pid", text)
+	}
+}

@@ -1,0 +1,146 @@
+package status
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Print writes the page for a person: a line for each pool, and with details
+// what the pools do at this moment.
+func (p *Page) Print(w io.Writer, details bool) error {
+	reload := "ok"
+	if !p.Reload.OK {
+		reload = "REFUSED: " + Printable(p.Reload.Error)
+	}
+	fmt.Fprintf(w, "fcgid %s, pid %d, up %s, configuration %s read %s ago: %s\n\n",
+		p.Version, p.PID, age(time.Since(p.Started)), Printable(p.File), age(time.Since(p.Reload.Time)), reload)
+	table(w, []string{"POOL", "RUNS", "STATE", "CONNS", "RUNNING", "QUEUED", "WORKERS", "LISTEN"}, func(row func(...any)) {
+		for i := range p.Pools {
+			s := &p.Pools[i]
+			row(s.Name, s.runs(), s.state(), s.Connections, outOf(s.Running, s.Limits.MaxReqs), s.Queued+s.waiting(), s.workers(), s.listeners())
+		}
+	})
+	if !details {
+		return nil
+	}
+	for i := range p.Pools {
+		p.Pools[i].printDetails(w)
+	}
+	return nil
+}
+
+func (s *Pool) printDetails(w io.Writer) {
+	if s.Workers != nil {
+		if s.Workers.Degraded != "" {
+			fmt.Fprintf(w, "\ndegraded: %s\n", Printable(s.Workers.Degraded))
+		}
+		fmt.Fprintln(w)
+		table(w, []string{"PID", "STATE", "REQUESTS", "AGE", "CPU", "RSS", "REQUEST"}, func(row func(...any)) {
+			for _, x := range s.Workers.List {
+				row(x.PID, x.State, x.Requests, age(seconds(x.Age)), seconds(x.CPU).Round(10*time.Millisecond), mebibytes(x.RSS), x.current())
+			}
+		})
+	}
+	if len(s.Requests) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	table(w, []string{"REQUEST", "STAGE", "AGE", "PID", "METHOD", "URI", "SCRIPT"}, func(row func(...any)) {
+		for _, r := range s.Requests {
+			row(r.ID, r.Stage, age(seconds(r.Age)), orDash(r.PID), orDash(r.Method), orDash(r.URI), orDash(r.Script))
+		}
+	})
+}
+
+// table writes rows in columns. What stands in a cell is not ours to trust: it
+// is shown without control characters.
+func table(w io.Writer, head []string, rows func(row func(...any))) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, strings.Join(head, "\t"))
+	rows(func(cells ...any) {
+		text := make([]string, len(cells))
+		for i, c := range cells {
+			text[i] = Printable(fmt.Sprint(c))
+		}
+		fmt.Fprintln(t, strings.Join(text, "\t"))
+	})
+	t.Flush()
+}
+
+func (s *Pool) runs() string {
+	if s.Workers != nil {
+		return s.Runner + " (" + s.Workers.Scale + ")"
+	}
+	return s.Runner
+}
+
+func (s *Pool) state() string {
+	if s.Workers != nil && s.Workers.Degraded != "" {
+		return "degraded"
+	}
+	return s.State
+}
+
+func (s *Pool) waiting() int {
+	if s.Workers == nil {
+		return 0
+	}
+	return s.Workers.Waiting
+}
+
+// workers is like "3 busy, 1 idle, 4/8".
+func (s *Pool) workers() string {
+	if s.Workers == nil {
+		return "-"
+	}
+	var parts []string
+	for _, state := range WorkerStates {
+		if n := s.Workers.States[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	return strings.Join(append(parts, outOf(len(s.Workers.List), s.Workers.Max)), ", ")
+}
+
+func (s *Pool) listeners() string {
+	var addresses []string
+	for _, l := range s.Listeners {
+		addresses = append(addresses, l.Address)
+	}
+	return strings.Join(addresses, ", ")
+}
+
+func outOf(n, limit int) string {
+	if limit == 0 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%d/%d", n, limit)
+}
+
+func orDash[T comparable](value T) any {
+	var none T
+	if value == none {
+		return "-"
+	}
+	return value
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// age is a duration as short as it makes sense.
+func age(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	case d < time.Hour:
+		return d.Round(time.Second).String()
+	case d < 48*time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
+	return fmt.Sprintf("%dd", int(d.Hours())/24)
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%.1fMiB", float64(n)/(1<<20)) }
