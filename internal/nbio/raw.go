@@ -8,9 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func read(fd uintptr, p []byte) (int, error) { return raw(unix.SYS_READ, fd, p, 0) }
+func read(fd uintptr, p []byte) (int, error) {
+	return raw(unix.SYS_RECVFROM, fd, p, unix.MSG_DONTWAIT)
+}
 
-func write(fd uintptr, p []byte) (int, error) { return raw(unix.SYS_WRITE, fd, p, 0) }
+func write(fd uintptr, p []byte) (int, error) {
+	return raw(unix.SYS_SENDTO, fd, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+}
 
 func peek(fd uintptr, p []byte) (int, error) {
 	return raw(unix.SYS_RECVFROM, fd, p, unix.MSG_PEEK|unix.MSG_DONTWAIT)

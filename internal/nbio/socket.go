@@ -27,30 +27,66 @@ func NewReader(rc syscall.RawConn) *Reader {
 
 // Read waits until there is something, and reads it.
 func (r *Reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil // else it would be waited for
+	}
 	r.p, r.n, r.err = p, 0, nil
 	err := r.rc.Read(r.try)
 	r.p = nil
 	switch {
 	case err != nil:
 		return 0, err
-	case r.n == 0 && r.err == nil && len(p) > 0:
+	case r.n == 0 && r.err == nil:
 		return 0, io.EOF
 	}
 	return r.n, r.err
 }
 
-// A Writer writes what a socket takes at once: then no deadline need be set,
-// which costs more than a small write. The zero value is ready for use, by one
-// goroutine at a time.
+// A Writer writes to a socket in the runtime's poller with TryWrite. The zero value
+// is ready for use, by one goroutine at a time.
 type Writer struct {
-	try func(fd uintptr) // made once, since it takes memory
-	b   []byte           // what try is to write
-	n   int              // bytes of it that try has written
+	// Made once, since they take memory.
+	try  func(fd uintptr)
+	wait func(fd uintptr) (done bool)
+
+	b   []byte // what they are to write
+	n   int    // how much of it they have written
+	err error  // what wait has met
 }
 
-// Write returns how much of b was written, and of errors nothing: who writes the
-// rest finds out. It writes nothing where rc is nil.
-func (w *Writer) Write(rc syscall.RawConn, b []byte) int {
+// WriteAll writes all of b. It waits for room until the deadline of rc.
+func (w *Writer) WriteAll(rc syscall.RawConn, b []byte) (int, error) {
+	if w.wait == nil {
+		w.wait = w.write
+	}
+	w.b, w.n, w.err = b, 0, nil
+	err := rc.Write(w.wait)
+	w.b = nil
+	if err == nil {
+		err = w.err
+	}
+	return w.n, err
+}
+
+func (w *Writer) write(fd uintptr) (done bool) {
+	for w.n < len(w.b) {
+		n, err := TryWrite(fd, w.b[w.n:])
+		w.n += n
+		if err == syscall.EAGAIN {
+			return false
+		}
+		if err != nil {
+			w.err = err
+			return true
+		}
+	}
+	return true
+}
+
+// WriteNow writes what rc takes at once: then no deadline need be set, which costs
+// more than a small write. It returns how much of b that was, and of errors nothing:
+// who writes the rest finds out. It writes nothing where rc is nil.
+func (w *Writer) WriteNow(rc syscall.RawConn, b []byte) int {
 	if rc == nil || len(b) == 0 {
 		return 0
 	}

@@ -3,6 +3,7 @@ package nbio_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -16,7 +17,7 @@ import (
 )
 
 // sockets are the two ends of a connection.
-func sockets(t *testing.T) (a, b *net.UnixConn, rc syscall.RawConn) {
+func sockets(t testing.TB) (a, b *net.UnixConn, rc syscall.RawConn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -47,8 +48,25 @@ func on(t *testing.T, rc syscall.RawConn, f func(fd uintptr)) {
 	}
 }
 
+// What the flag of a socket says does not matter, since others may change it.
 func TestTry(t *testing.T) {
-	_, peer, rc := sockets(t)
+	for _, nonblocking := range []bool{true, false} {
+		t.Run(fmt.Sprintf("O_NONBLOCK=%v", nonblocking), func(t *testing.T) {
+			_, peer, rc := sockets(t)
+			on(t, rc, func(fd uintptr) {
+				if err := unix.SetNonblock(int(fd), nonblocking); err != nil {
+					t.Fatal(err)
+				}
+				if nbio.Blocks(fd) == nonblocking {
+					t.Errorf("blocks: %v", !nonblocking)
+				}
+			})
+			tryAll(t, rc, peer)
+		})
+	}
+}
+
+func tryAll(t *testing.T, rc syscall.RawConn, peer net.Conn) {
 	buf := make([]byte, 8)
 	on(t, rc, func(fd uintptr) {
 		for name, try := range map[string]func(uintptr, []byte) (int, error){"read": nbio.TryRead, "peek": nbio.TryPeek} {
@@ -108,27 +126,77 @@ func TestReader(t *testing.T) {
 func TestWriter(t *testing.T) {
 	nc, peer, rc := sockets(t)
 	var w nbio.Writer
-	if n := w.Write(rc, []byte("abc")); n != 3 {
+	if n := w.WriteNow(rc, []byte("abc")); n != 3 {
 		t.Errorf("wrote %d bytes", n)
 	}
 	large := bytes.Repeat([]byte("x"), 8<<20)
-	n := w.Write(rc, large)
+	n := w.WriteNow(rc, large)
 	if n == 0 || n == len(large) {
 		t.Errorf("wrote %d bytes", n)
 	}
-	if n := w.Write(rc, large); n != 0 {
+	if n := w.WriteNow(rc, large); n != 0 {
 		t.Errorf("wrote %d bytes where there is no room", n)
 	}
 	nc.CloseWrite()
 	if got, err := io.ReadAll(peer); err != nil || len(got) != 3+n {
 		t.Errorf("peer has got %d bytes, %v; want %d", len(got), err, 3+n)
 	}
-	if n := w.Write(rc, large); n != 0 {
+	if n := w.WriteNow(rc, large); n != 0 {
 		t.Errorf("wrote %d bytes after the end", n)
 	}
 	nc.Close()
-	if n := w.Write(rc, large) + w.Write(nil, large) + w.Write(rc, nil); n != 0 {
+	if n := w.WriteNow(rc, large) + w.WriteNow(nil, large) + w.WriteNow(rc, nil); n != 0 {
 		t.Errorf("wrote %d bytes to nothing", n)
+	}
+}
+
+// WriteAll waits for room, to the deadline, and tells of errors.
+func TestWriteAll(t *testing.T) {
+	nc, peer, rc := sockets(t)
+	var w nbio.Writer
+	large := bytes.Repeat([]byte("x"), 8<<20)
+	got := make(chan int64)
+	go func() {
+		n, _ := io.CopyN(io.Discard, peer, int64(len(large)))
+		got <- n
+	}()
+	if n, err := w.WriteAll(rc, large); n != len(large) || err != nil {
+		t.Errorf("wrote %d bytes, %v", n, err)
+	}
+	<-got
+	nc.SetWriteDeadline(time.Now())
+	if n, err := w.WriteAll(rc, large); n == len(large) || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("wrote %d bytes, %v", n, err)
+	}
+	nc.SetWriteDeadline(time.Time{})
+	peer.Close()
+	if n, err := w.WriteAll(rc, large); n != 0 || !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("to nobody: wrote %d bytes, %v", n, err)
+	}
+}
+
+func BenchmarkSocket(b *testing.B) {
+	_, peer, rc := sockets(b)
+	peerRC, err := peer.SyscallConn()
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := nbio.NewReader(rc)
+	var w nbio.Writer
+	for _, size := range []int{64, 4 << 10, 64 << 10} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			buf := make([]byte, size)
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				for n := w.WriteNow(peerRC, buf); n > 0; {
+					k, err := r.Read(buf)
+					if err != nil {
+						b.Fatal(err)
+					}
+					n -= k
+				}
+			}
+		})
 	}
 }
 
@@ -147,7 +215,7 @@ func TestAllocationsOfSockets(t *testing.T) {
 	var one [1]byte
 	look := func(fd uintptr) { nbio.TryPeek(fd, one[:]) }
 	n := testing.AllocsPerRun(100, func() {
-		w.Write(peerRC, buf)
+		w.WriteNow(peerRC, buf)
 		rc.Control(look)
 		r.Read(buf)
 	})

@@ -1,10 +1,15 @@
 package nbio
 
-import "syscall"
+import (
+	"syscall"
 
-// TryRead reads what there is from a socket that does not block. It returns 0
-// without an error at the end, and EAGAIN when there is nothing yet. It is not for a
-// pipe: see ReadPipe.
+	"golang.org/x/sys/unix"
+)
+
+// TryRead reads what there is from a socket. It returns 0 without an error at the
+// end, and EAGAIN when there is nothing yet, whether the socket is said to block or
+// not: O_NONBLOCK belongs to all who share the socket, and one of them may take it
+// away at any moment, as os.File.Fd does. It is not for a pipe: see ReadPipe.
 //
 // The runtime's scheduler is not told of the system call. It takes the processor
 // away from a thread that is in one for 20 µs, which on a busy machine is so
@@ -26,6 +31,13 @@ func TryWrite(fd uintptr, p []byte) (n int, err error) {
 			return max(n, 0), err
 		}
 	}
+}
+
+// Blocks reports whether what knows no MSG_DONTWAIT, as splice(2), would wait for
+// the socket at fd.
+func Blocks(fd uintptr) bool {
+	flags, err := unix.FcntlInt(fd, unix.F_GETFL, 0)
+	return err != nil || flags&unix.O_NONBLOCK == 0
 }
 
 // TryPeek is TryRead that leaves in the socket what is read.

@@ -9,7 +9,13 @@ type connReader conn
 // Read reads what there is, until the deadline that is in force.
 func (cr *connReader) Read(p []byte) (int, error) {
 	cr.prepare()
-	n, err := cr.nc.Read(p)
+	var n int
+	var err error
+	if s := cr.socket; s.rc != nil {
+		n, err = s.reader.Read(p)
+	} else {
+		n, err = cr.nc.Read(p)
+	}
 	cr.noteHeard(n)
 	return n, err
 }

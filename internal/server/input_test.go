@@ -181,17 +181,20 @@ func TestInputIsTooLarge(t *testing.T) {
 // A client that goes away, stops or aborts in the middle of a large record ends
 // its request.
 func TestInputBreaksOff(t *testing.T) {
-	for name, c := range map[string]struct {
-		leave func(*peer)
-		want  Outcome
+	leave, stay := func(p *peer) { p.nc.Close() }, func(*peer) {}
+	for _, c := range []struct {
+		name, network string
+		leave         func(*peer)
+		want          Outcome
 	}{
-		"gone":   {func(p *peer) { p.nc.Close() }, Aborted},
-		"silent": {func(*peer) {}, TimedOut},
+		{"gone", "unix", leave, Aborted},
+		{"silent", "unix", stay, TimedOut},
+		{"silent", "tcp blocking", stay, TimedOut},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name+" "+c.network, func(t *testing.T) {
 			settings := testSettings(toPipe(digestOf(0)))
 			settings.Limits.ReadTimeout = 200 * time.Millisecond
-			s := listen(t, "unix", settings)
+			s := listen(t, c.network, settings)
 			p := s.connect()
 			p.send(begin(1, true), params(1, "CONTENT_LENGTH", "1000000"))
 			for range 3 {

@@ -18,7 +18,7 @@ func (c *conn) writeLocked(r *request, b []byte) error {
 	if c.lost.Load() {
 		return ErrClientGone
 	}
-	n := c.output.Write(c.socket.rc, b)
+	n := c.output.WriteNow(c.socket.rc, b)
 	c.server.sent.Add(int64(n))
 	if b = b[n:]; len(b) == 0 {
 		return nil
@@ -27,7 +27,7 @@ func (c *conn) writeLocked(r *request, b []byte) error {
 	defer c.writing.Store(nil)
 	for len(b) > 0 {
 		c.setWriteDeadline(r)
-		n, err := c.nc.Write(b[:c.piece(r, len(b))])
+		n, err := c.writeSome(b[:c.piece(r, len(b))])
 		c.server.sent.Add(int64(n))
 		b = b[n:]
 		if err != nil && !c.mayWriteOn(r, n, err) {
@@ -35,6 +35,14 @@ func (c *conn) writeLocked(r *request, b []byte) error {
 		}
 	}
 	return nil
+}
+
+// writeSome writes all of b, unless the deadline comes first.
+func (c *conn) writeSome(b []byte) (int, error) {
+	if rc := c.socket.rc; rc != nil {
+		return c.output.WriteAll(rc, b)
+	}
+	return c.nc.Write(b)
 }
 
 // mayWriteOn reports whether a write that took n bytes until its deadline is to

@@ -18,7 +18,8 @@ var readBuffers = sync.Pool{New: func() any { return new(readBuffer) }}
 // is nothing to read, and without reading at all where STDIN can be moved. It
 // belongs to the read loop.
 type socketReader struct {
-	rc syscall.RawConn // nil where there is no descriptor; immutable
+	rc     syscall.RawConn // nil where there is no descriptor; immutable
+	reader *nbio.Reader    // of rc
 	// What is done with the descriptor, made once, since it takes memory.
 	tryRead, trySplice func(fd uintptr) (done bool)
 
@@ -36,7 +37,9 @@ type socketReader struct {
 func newSocketReader(nc net.Conn) *socketReader {
 	s := new(socketReader)
 	s.tryRead = s.read
-	s.rc = descriptor(nc)
+	if s.rc = descriptor(nc); s.rc != nil {
+		s.reader = nbio.NewReader(s.rc)
+	}
 	return s
 }
 
@@ -65,6 +68,9 @@ func (s *socketReader) read(fd uintptr) (done bool) {
 }
 
 func (s *socketReader) splice(fd uintptr) (done bool) {
+	if nbio.Blocks(fd) {
+		return true
+	}
 	moved, wait := s.body.splice(int(fd), s.want)
 	s.moved = moved
 	return !wait

@@ -23,7 +23,8 @@ import (
 // buffer in the kernel, resets. Time is real here, so nothing depends on it.
 
 // listen serves a socket of that network until the test ends, and then looks for
-// goroutines that are left.
+// goroutines that are left. "tcp blocking" is one whose connections have lost
+// O_NONBLOCK to somebody who shares them.
 func listen(t testing.TB, network string, settings Settings) *testServer {
 	t.Helper()
 	if t, ok := t.(*testing.T); ok {
@@ -33,11 +34,30 @@ func listen(t testing.TB, network string, settings Settings) *testServer {
 	if network == "unix" {
 		address = filepath.Join(t.TempDir(), "s")
 	}
+	network, blocking := strings.CutSuffix(network, " blocking")
 	l, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if blocking {
+		l = blockingListener{l}
+	}
 	return startServer(t, l, settings)
+}
+
+type blockingListener struct{ net.Listener }
+
+func (l blockingListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	f, err := nc.(interface{ File() (*os.File, error) }).File()
+	if err != nil {
+		return nil, err
+	}
+	f.Fd() // makes it block
+	return nc, f.Close()
 }
 
 func (ts *testServer) connect() *peer {

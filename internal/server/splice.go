@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fcgid/fcgid/internal/nbio"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -49,12 +50,18 @@ func (s *splicer) waiting() (n int, err error) {
 	return n, err
 }
 
+// blocks reports whether a splice might wait for the client, however long that takes.
+func (s *splicer) blocks() (yes bool) {
+	s.socket.Control(func(fd uintptr) { yes = nbio.Blocks(fd) })
+	return yes
+}
+
 // spliceBody sends records of what is in the pipe, until there is little.
 func (w *response) spliceBody(s *splicer) (total int64, err error) {
 	for {
 		n, err := s.waiting()
 		n = min(n, protocol.MaxContent) &^ 7 // a multiple of 8 needs no padding
-		if err != nil || n < spliceMin {
+		if err != nil || n < spliceMin || s.blocks() {
 			return total, err
 		}
 		w.mu.Lock()

@@ -54,7 +54,7 @@ func randomBytes(n int) []byte {
 // Answers that are spliced arrive whole, also where several share a connection.
 func TestSplicedAnswers(t *testing.T) {
 	body := randomBytes(4<<20 + 12345)
-	for _, network := range []string{"unix", "tcp"} {
+	for _, network := range []string{"unix", "tcp", "tcp blocking"} {
 		t.Run(network, func(t *testing.T) {
 			p := listen(t, network, testSettings(fromPipe(body))).connect()
 			for id := uint16(1); id <= 4; id++ {

@@ -91,7 +91,7 @@ var errGone = errors.New("the worker has exited")
 
 // write writes to the connection.
 func (s *seat) write(b []byte) (int, error) {
-	n := s.writer.Write(s.raw, b)
+	n := s.writer.WriteNow(s.raw, b)
 	if n == len(b) {
 		return n, nil
 	}
