@@ -19,7 +19,7 @@ import (
 // so a mask is got rid of by starting anew.
 func CleanInheritance() error {
 	resetIgnored()
-	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil && err != unix.ENOSYS {
+	if err := closeOnExec(); err != nil {
 		return fmt.Errorf("close inherited descriptors: %w", err)
 	}
 	runtime.LockOSThread()
@@ -37,6 +37,30 @@ func CleanInheritance() error {
 		return fmt.Errorf("start anew: %w", err)
 	}
 	return fmt.Errorf("start anew: %w", syscall.Exec(self, os.Args, os.Environ()))
+}
+
+// closeOnExec marks all descriptors from 3 on. close_range(2) does that at once, but
+// not everywhere: it is of Linux 5.9 and its flag of 5.11, and a container's profile
+// that is older than it refuses it.
+func closeOnExec() error {
+	if unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return nil
+	}
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd < 3 {
+			continue
+		}
+		// The folder's own was listed too, and is closed.
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil && err != unix.EBADF {
+			return fmt.Errorf("descriptor %d: %w", fd, err)
+		}
+	}
+	return nil
 }
 
 // keepPassedSockets takes close-on-exec off the sockets of systemd's socket
