@@ -1,0 +1,170 @@
+package pool
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func inode(t *testing.T, file string) os.FileInfo {
+	t.Helper()
+	info, err := os.Lstat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+const (
+	poolA = "{name: a, listen: unix:%D/a, function: {names: [one]}}"
+	poolB = "{name: b, listen: unix:%D/b, function: {names: [two]}}"
+)
+
+// A pool whose configuration is as before keeps all that it has.
+func TestUnchangedPoolIsUntouched(t *testing.T) {
+	s := newTestSet(t)
+	w := workerText("w", "w", "old")
+	s.configure(w, poolA)
+	before, socket := s.running()["w"], inode(t, filepath.Join(s.dir, "w"))
+	settings, workers, at := before.settings, before.workers, before.endpoints["unix:"+s.dir+"/w"]
+	s.configure(w, poolA, poolB)
+	s.configure(poolB, w)
+	after := s.running()["w"]
+	if after != before || after.workers != workers || after.settings.Runner != settings.Runner || after.endpoints["unix:"+s.dir+"/w"] != at {
+		t.Error("it is not what it was")
+	}
+	if !os.SameFile(inode(t, filepath.Join(s.dir, "w")), socket) {
+		t.Error("its socket was made anew")
+	}
+	if got := s.ask("w", "x"); got != "old" {
+		t.Errorf("it answers %q", got)
+	}
+	if got := s.ask("b", "two"); got != "two" {
+		t.Errorf("the new pool answers %q", got)
+	}
+	if _, err := os.Lstat(filepath.Join(s.dir, "a")); err == nil {
+		t.Error("the socket of a pool that is gone stays")
+	}
+}
+
+// A socket that one pool gives up and another one wants goes over, with all that
+// waits in it.
+func TestAddressMoves(t *testing.T) {
+	s := newTestSet(t)
+	s.configure(poolA, poolB)
+	socket := inode(t, filepath.Join(s.dir, "a"))
+	s.configure("{name: a, listen: unix:%D/c, function: {names: [one]}}", "{name: b, listen: [unix:%D/a, unix:%D/b], function: {names: [two]}}")
+	if !os.SameFile(inode(t, filepath.Join(s.dir, "a")), socket) {
+		t.Error("the socket was made anew")
+	}
+	for socket, want := range map[string]string{"a": "two", "b": "two", "c": "one"} {
+		s.answers(socket, want, want)
+	}
+	s.configure(poolB, poolA) // and back, by other names
+	for socket, want := range map[string]string{"a": "one", "b": "two"} {
+		s.answers(socket, want, want)
+	}
+	if _, err := os.Lstat(filepath.Join(s.dir, "c")); err == nil {
+		t.Error("the socket that nobody wants any more stays")
+	}
+}
+
+// Two pools may exchange their addresses.
+func TestAddressesAreExchanged(t *testing.T) {
+	s := newTestSet(t)
+	s.configure(poolA, poolB)
+	s.configure("{name: a, listen: unix:%D/b, function: {names: [one]}}", "{name: b, listen: unix:%D/a, function: {names: [two]}}")
+	for socket, want := range map[string]string{"a": "two", "b": "one"} {
+		s.answers(socket, want, want)
+	}
+}
+
+// A configuration that cannot be taken over as a whole leaves no trace: sockets
+// that were opened or taken, modes, and what the pools do.
+func TestRefusalUndoesEverything(t *testing.T) {
+	s := newTestSet(t)
+	s.configure("{name: a, listen: [{address: unix:%D/a, mode: \"0600\"}], function: {names: [one]}}", poolB)
+	busy, err := net.Listen("unix", filepath.Join(s.dir, "busy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	for name, last := range map[string]string{
+		"address in use":    "{name: z, listen: unix:%D/busy, function: {}}",
+		"no such folder":    "{name: z, listen: unix:%D/none/z, function: {}}",
+		"a file in its way": "{name: z, listen: unix:%D/fcgid.yaml, function: {}}",
+	} {
+		files, _ := filepath.Glob(filepath.Join(s.dir, "*"))
+		before := s.Status()
+		err := s.refused(
+			"{name: a, listen: [{address: unix:%D/a, mode: \"0666\"}, unix:%D/new], process: {root: [%D]}}",
+			"{name: c, listen: unix:%D/b, function: {names: [one]}}", // takes b's
+			last)
+		if !strings.Contains(err.Error(), s.dir) {
+			t.Errorf("%s: the error %q does not say which address", name, err)
+		}
+		now, _ := filepath.Glob(filepath.Join(s.dir, "*"))
+		if len(now) != len(files) {
+			t.Errorf("%s: there are %q, before there were %q", name, now, files)
+		}
+		if mode := inode(t, filepath.Join(s.dir, "a")).Mode().Perm(); mode != 0o600 {
+			t.Errorf("%s: the mode of a's socket is %o", name, mode)
+		}
+		for socket, want := range map[string]string{"a": "one", "b": "two"} {
+			if got := s.ask(socket, want); got != want {
+				t.Errorf("%s: %s answers %q, want %q", name, socket, got, want)
+			}
+		}
+		if after := s.Status(); len(after) != len(before) || after[0].Runner != "function" {
+			t.Errorf("%s: the pools are %v", name, after)
+		}
+	}
+	s.configure(poolA, "{name: c, listen: unix:%D/b, function: {names: [one]}}")
+	s.answers("b", "one", "one")
+}
+
+// A plan that is dropped though nothing was wrong with it leaves no trace either:
+// another part of the daemon may have refused.
+func TestUndoneMoveKeepsTheSocket(t *testing.T) {
+	s := newTestSet(t)
+	s.configure(poolA)
+	p, err := s.plan("{name: other, listen: [{address: unix:%D/a, mode: \"0600\"}, unix:%D/new], function: {names: [two]}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Undo()
+	if got := s.ask("a", "one"); got != "one" {
+		t.Errorf("the old pool answers %q", got)
+	}
+	if mode := inode(t, filepath.Join(s.dir, "a")).Mode().Perm(); mode != 0o660 {
+		t.Errorf("the mode is %o, want the old one", mode)
+	}
+	if _, err := os.Lstat(filepath.Join(s.dir, "new")); err == nil {
+		t.Error("the socket that was opened stays")
+	}
+}
+
+// A pool may become any other kind, and a process pool's programs those of another.
+func TestKindChanges(t *testing.T) {
+	s := newTestSet(t)
+	s.script("p", "printf 'Content-Type: text/plain\\r\\n\\r\\nprogram'\n")
+	texts := map[string]string{
+		"one":     poolA,
+		"program": "{name: a, listen: unix:%D/a, process: {root: [%D]}}",
+		"worker":  workerText("a", "a", "worker"),
+		"another": workerText("a", "a", "another"),
+	}
+	for _, kind := range []string{"one", "program", "worker", "another", "program", "one", "worker", "one"} {
+		s.configure(texts[kind])
+		script := "%D/p"
+		if kind == "one" {
+			script = "one"
+		}
+		s.answers("a", script, kind)
+	}
+	if n := len(s.Status()); n != 1 {
+		t.Errorf("there are %d pools", n)
+	}
+}
