@@ -448,9 +448,10 @@ func (c *conn) cancelAll(cause error) {
 // leave takes r off the live requests: nothing of it runs any more.
 func (c *conn) leave(r *request) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.live.remove(r)
+	c.mu.Unlock()
 	c.paramsHeld.Add(-r.held.Swap(0))
+	r.release()
 }
 
 // abandon ends the requests of a connection that is gone.

@@ -33,6 +33,7 @@ type request struct {
 	id       uint16
 	keep     bool
 	settings *Settings
+	release  func() // of Settings.Hold
 	begun    time.Time
 	ctx      context.Context
 	cancelFn context.CancelCauseFunc
@@ -93,9 +94,9 @@ func overload(reason error) *refusal {
 }
 
 func newRequest(c *conn, id uint16, b protocol.Begin) *request {
-	settings := c.server.settings.Load()
+	settings, release := c.server.hold()
 	r := &request{
-		conn: c, id: id, keep: b.Keep, settings: settings,
+		conn: c, id: id, keep: b.Keep, settings: settings, release: release,
 		begun: c.heard,
 	}
 	r.ctx, r.cancelFn = context.WithCancelCause(context.Background())

@@ -83,6 +83,11 @@ type Settings struct {
 	// return though its context has ended. 0 is for ever: right for a Runner that
 	// can enforce the end of its work, as that of a process can.
 	Abandon time.Duration
+	// Hold, if not nil, is called when a request begins, and what it returns when
+	// nothing of that is left: Runner is needed for as long. It may be called once
+	// more after Update has replaced the settings; then what it returns is called at
+	// once.
+	Hold func() (release func())
 }
 
 // Hooks report what happens. Each may be nil; all are called from many goroutines.
