@@ -33,9 +33,9 @@ func TestMain(m *testing.M) {
 			if _, err := io.Copy(io.Discard, req.Stdin); err != nil {
 				return 0, err
 			}
-			if fifo := req.Params.Get("WAIT"); fifo != "" {
-				if _, err := os.ReadFile(fifo); err != nil {
-					return 0, err
+			if file := req.Params.Get("WAIT"); file != "" {
+				for _, err := os.Stat(file); err != nil; _, err = os.Stat(file) {
+					time.Sleep(time.Millisecond)
 				}
 			}
 			_, err := fmt.Fprintf(req.Stdout, "Content-Type: text/plain\r\n\r\n%s", name)
@@ -185,4 +185,14 @@ func (s *testSet) answers(socket, script, want string) {
 		}
 	}
 	s.t.Errorf("%s answers %q, want %q", socket, got, want)
+}
+
+// eventually waits for something that is about to be so.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not so after 30 seconds: %s", what)
+		}
+	}
 }

@@ -32,6 +32,7 @@ type pool struct {
 	cfg       config.Pool
 	settings  server.Settings
 	workers   *workerPool          // nil but in a pool of workers
+	replaced  []*workerPool        // that requests of an old configuration still need
 	endpoints map[string]*endpoint // by address
 	draining  bool
 
@@ -77,15 +78,22 @@ func accessLine(pool string, r *server.Result) *logs.Request {
 	}
 }
 
-// configurePool brings a pool to its configuration, but for its endpoints.
+// configurePool brings a pool to its configuration, but for its endpoints. Workers
+// that it has no more stay for the requests that have begun with them.
 func (s *Set) configurePool(p *pool, cfg config.Pool, global *config.Config) {
 	run, maxReqs := s.runnerFor(p, &cfg)
-	p.update(cfg, poolSettings(&cfg, global, run, maxReqs))
+	settings := poolSettings(&cfg, global, run, maxReqs)
+	if cfg.Worker != nil {
+		settings.Hold = p.workers.hold
+	}
+	p.update(cfg, settings)
 	if old := p.workers; old != nil && cfg.Worker == nil {
-		p.setWorkers(nil)
+		p.replaceWorkers(old)
 		s.retiring.Go(func() {
 			old.stop()
+			p.forgetReplaced(old)
 			s.forgetWorkers(p.name)
+			s.opt.Logs.Info("the workers of the old configuration have ended", "pool", p.name)
 		})
 	}
 }
@@ -177,6 +185,32 @@ func (p *pool) workersNow() *workerPool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.workers
+}
+
+// replaceWorkers takes note that old ones are used by the requests alone that have them.
+func (p *pool) replaceWorkers(old *workerPool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.workers = nil
+	p.replaced = append(p.replaced, old)
+}
+
+func (p *pool) forgetReplaced(old *workerPool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.replaced = slices.DeleteFunc(p.replaced, func(w *workerPool) bool { return w == old })
+}
+
+// endWorkers has all workers end without regard to requests.
+func (p *pool) endWorkers() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.replaced {
+		w.end()
+	}
+	if p.workers != nil {
+		p.workers.end()
+	}
 }
 
 func (p *pool) slowCommand() []string {

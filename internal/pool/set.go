@@ -69,9 +69,7 @@ func (s *Set) EndWorkers() {
 	draining := slices.Clone(s.draining)
 	s.mu.Unlock()
 	for _, p := range draining {
-		if w := p.workersNow(); w != nil {
-			w.end()
-		}
+		p.endWorkers()
 	}
 }
 
@@ -83,8 +81,8 @@ func (s *Set) retire(p *pool) {
 	p.stop()
 	s.retiring.Go(func() {
 		p.serving.Wait()
-		if p.workers != nil {
-			p.workers.stop()
+		if w := p.workersNow(); w != nil {
+			w.stop()
 		}
 		p.slow.close()
 		s.retired(p)

@@ -15,6 +15,7 @@ import (
 // A workerPool is the workers of a pool while they are supervised, until stop.
 type workerPool struct {
 	*worker.Pool
+	*generation
 	end        context.CancelFunc
 	supervised sync.WaitGroup
 }
@@ -22,7 +23,7 @@ type workerPool struct {
 // startWorkers starts the workers of a pool.
 func (s *Set) startWorkers(cfg *config.Pool) *workerPool {
 	ctx, end := context.WithCancel(context.Background())
-	w := &workerPool{Pool: worker.New(s.workerOptions(cfg)), end: end}
+	w := &workerPool{Pool: worker.New(s.workerOptions(cfg)), generation: newGeneration(), end: end}
 	log := s.opt.Logs.With("pool", cfg.Name)
 	w.supervised.Go(func() {
 		if err := w.Supervise(ctx); err != nil {
@@ -32,8 +33,11 @@ func (s *Set) startWorkers(cfg *config.Pool) *workerPool {
 	return w
 }
 
-// stop ends the workers, each after its requests, and returns when they have ended.
+// stop ends the workers once the last request that has begun with them has ended,
+// and returns when they have. None must begin any more.
 func (w *workerPool) stop() {
+	w.retire()
+	<-w.over
 	w.end()
 	w.supervised.Wait()
 }

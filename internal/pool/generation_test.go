@@ -1,0 +1,113 @@
+package pool
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/fcgid/fcgid/fcgi"
+)
+
+// A request that runs, waits or uploads when a reload makes its pool another kind
+// is answered by what it began with; the old workers end when the last one has.
+func TestKindChangesUnderRequests(t *testing.T) {
+	s := newTestSet(t)
+	s.configure(workerText("a", "a", "old"))
+	s.answers("a", "x", "old")
+	file := filepath.Join(s.dir, "go")
+	old := s.running()["a"].workers
+	eventually(t, "nothing is left of the first request", func() bool { return old.now() == 0 })
+	got := make(chan string, 5)
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	const waiting = 4 // the first runs, the others wait for the only worker
+	for range waiting {
+		clients.Go(func() { got <- s.ask("a", "x", "WAIT", file) })
+	}
+	eventually(t, "four requests have begun", func() bool { return old.now() == waiting })
+	body, upload := io.Pipe()
+	clients.Go(func() { got <- s.post("a", body) })
+	if _, err := io.WriteString(upload, "the first part"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "one uploads", func() bool { return old.now() == waiting+1 })
+
+	s.configure(poolA)
+	s.answers("a", "one", "one") // new requests have the new Runner at once
+	release(t, file)
+	for range waiting {
+		if answer := <-got; answer != "old" {
+			t.Errorf("a request that had begun before the reload: %q", answer)
+		}
+	}
+	eventually(t, "nothing but the upload needs the old workers", func() bool { return old.now() == 1 })
+	upload.Close()
+	if answer := <-got; answer != "old" {
+		t.Errorf("the upload that had begun before the reload: %q", answer)
+	}
+	<-old.over
+	eventually(t, "the old workers are gone", func() bool {
+		p := s.running()["a"]
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.replaced) == 0
+	})
+}
+
+// Workers that requests still need are there until the end of a stop.
+func TestStopWithReplacedWorkers(t *testing.T) {
+	s := newTestSet(t)
+	s.configure(workerText("a", "a", "old"))
+	s.answers("a", "x", "old")
+	file := filepath.Join(s.dir, "go")
+	old := s.running()["a"].workers
+	eventually(t, "nothing is left of the first request", func() bool { return old.now() == 0 })
+	got := make(chan string, 1)
+	go func() { got <- s.ask("a", "x", "WAIT", file) }()
+	eventually(t, "it has begun", func() bool { return old.now() == 1 })
+	s.configure(poolA)
+	stopped := make(chan struct{})
+	go func() { s.Stop(); close(stopped) }()
+	release(t, file)
+	if answer := <-got; answer != "old" {
+		t.Errorf("the answer is %q", answer)
+	}
+	<-stopped
+}
+
+// now is how many requests need g.
+func (g *generation) now() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.users
+}
+
+// release lets workers go on that wait for the file.
+func release(t *testing.T, file string) {
+	t.Helper()
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// post sends a body and returns the answer's.
+func (s *testSet) post(socket string, body io.Reader) string {
+	c, err := fcgi.Dial(context.Background(), "unix", filepath.Join(s.dir, socket))
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	var out strings.Builder
+	_, err = c.Do(context.Background(), &fcgi.Request{
+		Params: fcgi.Params{{Name: "SCRIPT_FILENAME", Value: "x"}, {Name: "REQUEST_METHOD", Value: "POST"}}, Stdin: body, Stdout: &out,
+	})
+	if err != nil {
+		return err.Error()
+	}
+	_, text, _ := strings.Cut(out.String(), "\r\n\r\n")
+	return text
+}
