@@ -100,6 +100,7 @@ type Process struct {
 	Interpreters []Interpreter `mapstructure:"interpreters"` // an extension appears once
 	Dir          string        `mapstructure:"dir"`          // "" is the script's folder
 	KillGrace    time.Duration `mapstructure:"kill_grace" default:"5s"`
+	Linger       time.Duration `mapstructure:"linger"     default:"2s"`  // silence after the exit, while something has STDOUT open
 	Stderr       string        `mapstructure:"stderr"     default:"log"` // log, client or both
 }
 

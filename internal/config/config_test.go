@@ -83,7 +83,7 @@ func defaultPool() Pool {
 		PassEnv:       []string{"PATH", "LANG", "TZ"},
 		Process: &Process{
 			Root: []string{"/srv"}, Scripts: []string{}, Extensions: []string{}, Interpreters: []Interpreter{},
-			KillGrace: 5 * time.Second, Stderr: "log",
+			KillGrace: 5 * time.Second, Linger: 2 * time.Second, Stderr: "log",
 		},
 		Slow: Slow{Command: []string{}},
 	}
@@ -138,6 +138,7 @@ pools:
     interpreters: [.php=/usr/bin/php-cgi, .pl=/a=b]
     dir: /tmp
     kill_grace: 0
+    linger: 90ms
     stderr: both
 `)
 	networks := []netip.Prefix{
@@ -164,7 +165,7 @@ pools:
 			Process: &Process{
 				Root: []string{}, Scripts: []string{"/srv/*.cgi", "/srv/x"}, Extensions: []string{".cgi", ".tar.gz"},
 				Interpreters: []Interpreter{{".php", "/usr/bin/php-cgi"}, {".pl", "/a=b"}},
-				Dir:          "/tmp", Stderr: "both",
+				Dir:          "/tmp", Linger: 90 * time.Millisecond, Stderr: "both",
 			},
 			Slow: Slow{After: 90 * time.Second, Log: "slow.log", Command: []string{"/usr/bin/py-spy", "dump", "{pid}"}},
 		}},

@@ -46,7 +46,7 @@ func (s *Set) newProcess(cfg *config.Pool) *process.Runner {
 		Roots: cfg.Process.Root, Scripts: cfg.Process.Scripts, Extensions: cfg.Process.Extensions,
 		Interpreters: interpreters, Dir: cfg.Process.Dir,
 		PassEnv: cfg.PassEnv, Env: cfg.Env,
-		KillGrace: cfg.Process.KillGrace, Stderr: cfg.Process.Stderr,
+		KillGrace: cfg.Process.KillGrace, Linger: cfg.Process.Linger, Stderr: cfg.Process.Stderr,
 		Software: version.Software(),
 		Log:      s.opt.Logs.With("pool", cfg.Name),
 		Hooks:    process.Hooks{Started: m.Started, Exited: m.Exited},

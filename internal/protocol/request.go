@@ -42,6 +42,11 @@ type Request struct {
 	// Exited, if not nil, is to be called when that process has exited, though
 	// its output may still be on its way.
 	Exited func()
+	// Answered, if not nil, is to be called when the answer has ended though what runs
+	// the request goes on: the request can be ended for its client. What the runner
+	// returns later on is for logs; its context still ends when it runs for too long,
+	// but no more when its client leaves.
+	Answered func(appStatus uint32)
 	// Canceler, if not nil, ends the context that the request runs with.
 	Canceler Canceler
 }
@@ -71,6 +76,13 @@ type LastWriter interface {
 	// another Write, even of nothing. p is not kept. The same holds for the end of
 	// what a ReadFrom reads.
 	WriteLast(p []byte) (int, error)
+}
+
+// A WholeWriter is a Stdout that knows how long an answer is to be.
+type WholeWriter interface {
+	// IsWhole reports whether as much has been written as the answer's header has
+	// announced (Content-Length). Of one that has announced nothing that is false.
+	IsWhole() bool
 }
 
 // A WholeReader is a stream that may be at hand as a whole.

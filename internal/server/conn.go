@@ -409,6 +409,9 @@ func (c *conn) cancel(r *request, cause error) {
 }
 
 func (c *conn) cancelLocked(r *request, cause error) {
+	if (cause == ErrAborted || cause == ErrClientGone) && r.answered {
+		return // the client has what it wanted
+	}
 	if (cause == ErrAborted || cause == ErrClientGone) && r.mayOutlive() {
 		c.wg.Go(func() { r.finish(0, cause) })
 		return

@@ -57,6 +57,7 @@ type request struct {
 	// Guarded by conn.mu.
 	neighbors          // in conn.live
 	started     bool   // run was called
+	answered    bool   // its client has all of the answer; its Runner goes on
 	afterCancel func() // called when ctx ends while it runs
 
 	stdinOver event // the answer need not wait for STDIN (any longer)
@@ -321,6 +322,14 @@ func (r *request) run() {
 	appStatus, err = r.work()
 }
 
+// answer ends the request for its client; its Runner goes on, and keeps its place.
+func (r *request) answer(appStatus uint32) {
+	r.conn.mu.Lock()
+	r.answered = true
+	r.conn.mu.Unlock()
+	r.finish(appStatus, nil)
+}
+
 // leavePlace frees the place to run, once.
 func (r *request) leavePlace() {
 	if !r.hasLeft.Swap(true) {
@@ -347,6 +356,9 @@ func (r *request) work() (appStatus uint32, err error) {
 	}
 	defer r.leavePlace()
 	r.req.Exited = r.leavePlace
+	if !r.settings.InPlace { // functions answer when they return
+		r.req.Answered = r.answer
+	}
 	defer r.stopTimers()
 	if q, ok := r.settings.Runner.(Queuer); ok && q.Queues() {
 		r.req.Running = func() { r.runs(queued) }

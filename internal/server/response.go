@@ -29,6 +29,7 @@ type response struct {
 	pending   []byte     // a header that is not complete
 	scanned   int        // pending[:scanned] holds no blank line
 	begun     bool       // the header is complete
+	head      []byte     // then: it
 	headLen   int        // bytes of it in held
 	held      []byte     // what waits for the end of STDIN, or of the request
 	left      bool       // some of the answer has been sent
@@ -84,7 +85,7 @@ func (w *response) writeLocked(p []byte, last bool) (int, error) {
 	}
 	rest := all[end:]
 	w.begun, w.status, w.pending = true, h.Status, nil
-	w.held, w.headLen = h.Block, len(h.Block)
+	w.head, w.held, w.headLen = h.Block, h.Block, len(h.Block)
 	return len(p), w.putLocked(rest, last)
 }
 
@@ -318,6 +319,17 @@ func (w *response) afterEndLocked(n int) (int, error) {
 		return n, nil
 	}
 	return 0, errFinished
+}
+
+// IsWhole reports whether so much of the body has come as the header has announced.
+func (w *response) IsWhole() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.begun {
+		return false
+	}
+	length := cgi.Length(w.head)
+	return length >= 0 && (w.req.isHead || w.sent+int64(len(w.held)) >= int64(len(w.head))+length)
 }
 
 // close lets nothing more be written. It reports whether the header was

@@ -51,7 +51,8 @@ func (c *Command) start() (*Process, error) {
 		p.Stdin = ourFile(fds.ours[0], "stdin")
 	}
 	if c.Socket == 0 {
-		p.stdout = ourFile(fds.ours[1], "stdout")
+		p.out.file = ourFile(fds.ours[1], "stdout")
+		p.Stdout = &p.out
 	} else {
 		p.Watch() // it is to live long
 	}

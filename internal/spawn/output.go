@@ -1,66 +1,133 @@
 package spawn
 
 import (
+	"cmp"
+	"errors"
 	"io"
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/nbio"
 )
 
-// CopyStdout writes the program's output to w until all of its writers are gone, or
-// lingering is over, and closes it.
-func (p *Process) CopyStdout(w io.Writer) error {
-	defer p.stdout.Close()
-	var err error
+// The ways in which Copy ends before the output does.
+var (
+	ErrQuiet   = errors.New("output is still open, and nothing comes")
+	ErrExpired = errors.New("output is still open, and waited for no longer")
+)
+
+// An Output is our end of a program's STDOUT or STDERR.
+type Output struct {
+	file *os.File
+
+	mu   sync.Mutex // guards the fields below
+	wait time.Time  // when waiting is over; the zero time is never
+	end  time.Time  // when it is, whatever WaitFor says
+}
+
+// Copy passes on what comes, to w's ReadFrom if it has one, until all of those
+// that write have closed it: then the error is nil. It is ErrQuiet when the time of
+// WaitFor is over, and ErrExpired when that of Expire is and all that was there by
+// then has been passed on. Any other error is w's.
+func (o *Output) Copy(w io.Writer) (n int64, err error) {
 	if to, ok := w.(io.ReaderFrom); ok {
-		_, err = to.ReadFrom(p.stdout)
+		n, err = to.ReadFrom(o.file)
 	} else {
-		_, err = io.Copy(w, p.stdout)
+		n, err = o.copy(w)
 	}
-	if p.isLate(err) {
-		return rest(p.stdout, w)
+	switch o.late(err) {
+	case ErrQuiet:
+		return n, ErrQuiet
+	case ErrExpired:
+		m, err := o.rest(w)
+		return n + m, cmp.Or(err, ErrExpired)
 	}
-	return err
+	return n, err
 }
 
-var stderrBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
+// WaitFor has Copy return after d at the latest, unless Expire has said so already.
+func (o *Output) WaitFor(d time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.wait = time.Now().Add(d)
+	o.file.SetReadDeadline(sooner(o.wait, o.end))
+}
 
-// CopyStderr takes all of the program's STDERR to w until its end, or until
-// lingering is over, and closes it. Watch comes first.
-func (p *Process) CopyStderr(w io.Writer) {
-	defer p.stderr.Close()
-	rc, err := p.stderr.SyscallConn()
+// Expire ends the waiting after d, for good.
+func (o *Output) Expire(d time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.end = sooner(time.Now().Add(d), o.end)
+	o.file.SetReadDeadline(sooner(o.wait, o.end))
+}
+
+// Close closes it: who goes on writing is told.
+func (o *Output) Close() error { return o.file.Close() }
+
+// sooner is the earlier of two times; the zero time is never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// late is ErrQuiet or ErrExpired where err, of moving output, tells that the time to
+// wait is over, and nil else: the other side may have deadlines of its own.
+func (o *Output) late(err error) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	passed := func(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
+	switch {
+	case passed(o.end):
+		return ErrExpired
+	case passed(o.wait):
+		return ErrQuiet
+	}
+	return nil
+}
+
+var outputBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
+
+// copy holds no memory while there is nothing to read.
+func (o *Output) copy(w io.Writer) (total int64, err error) {
+	rc, err := o.file.SyscallConn()
 	for err == nil {
-		err = copyOnce(rc, w)
+		var n int
+		n, err = copyOnce(rc, w)
+		total += int64(n)
 	}
-	if p.isLate(err) {
-		rest(p.stderr, w)
+	if err == io.EOF {
+		err = nil
 	}
+	return total, err
 }
 
-func copyOnce(rc syscall.RawConn, w io.Writer) error {
+func copyOnce(rc syscall.RawConn, w io.Writer) (n int, err error) {
 	var buf *[4 << 10]byte
-	get := func() []byte { buf = stderrBuffers.Get().(*[4 << 10]byte); return buf[:] }
-	put := func() { stderrBuffers.Put(buf) }
-	n, err := nbio.Read(rc, get, put)
+	get := func() []byte { buf = outputBuffers.Get().(*[4 << 10]byte); return buf[:] }
+	put := func() { outputBuffers.Put(buf) }
+	n, err = nbio.Read(rc, get, put)
 	defer put()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = w.Write(buf[:n])
-	return err
+	return w.Write(buf[:n])
 }
 
-// rest writes to w what is in the pipe f now, and waits for no more: when the
-// one who takes it is slow, that is much of what the program wrote before its exit.
-func rest(f *os.File, w io.Writer) error {
-	rc, err := f.SyscallConn()
+// rest passes on what is there now, and waits for no more: when the one who takes
+// it is slow, that is much of what the program wrote before its exit.
+func (o *Output) rest(w io.Writer) (total int64, err error) {
+	rc, err := o.file.SyscallConn()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	left := 0
 	rc.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
@@ -72,11 +139,12 @@ func rest(f *os.File, w io.Writer) error {
 		case err == unix.EINTR:
 			err = nil
 		case err == nil && n == 0:
-			return nil
+			return total, nil
 		case err == nil:
 			left -= n
+			total += int64(n)
 			_, err = w.Write(buf[:n])
 		}
 	}
-	return err
+	return total, err
 }

@@ -1,7 +1,6 @@
 package spawn
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -11,32 +10,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linger is how long output is still taken once a program was killed: somebody
+// lastWords is how long output is still taken once a program was killed: somebody
 // who has left its process group may hold the pipe for ever.
-const linger = 100 * time.Millisecond
+const lastWords = 100 * time.Millisecond
 
 // A Process is a program that runs, the leader of its own process group. It is
 // waited for through a pidfd, so that waiting takes no thread. Who has started it
-// closes Stdin, takes STDOUT and STDERR to their ends, and then calls Wait.
+// closes Stdin, Stdout and Stderr, and calls Wait when it has exited.
 type Process struct {
 	PID int
 	// Stdin is nil where the program has none, or was given all of it at its start.
-	Stdin *os.File
+	Stdin  *os.File
+	Stdout *Output // nil for /dev/null
+	Stderr *Output // nil until Watch
 
-	stdout *os.File    // nil for /dev/null
-	ask    unix.Signal // what asks it to end
-	owner  *Local      // who knows of it until it is reaped
+	out, err Output // what Stdout and Stderr are
 
-	// Until Watch puts them into the runtime's poller.
-	rawPidfd, rawStderr int // the first is -1 where the kernel has none
-	// From then on.
-	pidfd, stderr *os.File // nil before, and a pidfd that there is none of
+	ask   unix.Signal // what asks it to end
+	owner *Local      // who knows of it until it is reaped
+
+	rawPidfd, rawStderr int      // until Watch; the first is -1 where the kernel has none
+	pidfd               *os.File // from then on, if there is one
 
 	mu         sync.Mutex // guards the fields below
 	terminated bool
+	killed     bool
 	kill       *time.Timer // not nil once terminated
-	lingering  bool        // there is a time after which output is waited for no longer
-	until      time.Time   // that time
 	reaped     bool        // its pid may belong to somebody else
 }
 
@@ -56,9 +55,11 @@ func (p *Process) HasExited() bool {
 func (p *Process) Watch() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.pidfd, p.stderr = ourFile(p.rawPidfd, "pidfd"), ourFile(p.rawStderr, "stderr")
-	if p.lingering {
-		p.stderr.SetReadDeadline(p.until)
+	p.pidfd = ourFile(p.rawPidfd, "pidfd")
+	p.err.file = ourFile(p.rawStderr, "stderr")
+	p.Stderr = &p.err
+	if p.killed {
+		p.Stderr.Expire(lastWords)
 	}
 }
 
@@ -86,37 +87,6 @@ func (p *Process) AwaitExit() {
 	}
 }
 
-// Linger is called when the program has exited. Output is taken for d longer,
-// unless the program was asked to end: then its process group has its grace.
-func (p *Process) Linger(d time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.terminated {
-		p.lingerLocked(d)
-	}
-}
-
-// lingerLocked ends the moving of input and output after d, whoever holds the
-// other ends. What is in the pipes by then is still delivered.
-func (p *Process) lingerLocked(d time.Duration) {
-	p.lingering, p.until = true, time.Now().Add(d)
-	p.stdout.SetReadDeadline(p.until)
-	if p.stderr != nil {
-		p.stderr.SetReadDeadline(p.until)
-	}
-	if p.Stdin != nil {
-		p.Stdin.SetWriteDeadline(p.until)
-	}
-}
-
-// isLate reports whether err, of moving output, tells that lingering is over.
-// The other side may have deadlines of its own.
-func (p *Process) isLate(err error) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.lingering && errors.Is(err, os.ErrDeadlineExceeded)
-}
-
 // Terminate asks the program's process group to end, and kills it after grace.
 // When the program has exited by itself, what is left of its group was meant to
 // live on: only the waiting for output ends.
@@ -126,12 +96,33 @@ func (p *Process) Terminate(grace time.Duration) {
 	switch {
 	case p.terminated || p.reaped:
 	case p.HasExited():
-		p.lingerLocked(0)
+		p.expireLocked(0)
 	default:
 		p.terminated = true
 		p.signalLocked(p.ask)
 		p.signalLocked(unix.SIGCONT) // a stopped one would not notice
 		p.kill = time.AfterFunc(grace, p.Kill)
+	}
+}
+
+// IsTerminated reports whether the program was asked to end. What is left of its
+// process group has its grace then, and is killed after it.
+func (p *Process) IsTerminated() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.terminated
+}
+
+// expireLocked ends the moving of input and output after d, whoever holds the
+// other ends.
+func (p *Process) expireLocked(d time.Duration) {
+	if p.Stdin != nil {
+		p.Stdin.SetWriteDeadline(time.Now().Add(d))
+	}
+	for _, o := range []*Output{p.Stdout, p.Stderr} {
+		if o != nil {
+			o.Expire(d)
+		}
 	}
 }
 
@@ -141,8 +132,9 @@ func (p *Process) Kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.reaped {
+		p.killed = true
 		p.signalLocked(unix.SIGKILL)
-		p.lingerLocked(linger)
+		p.expireLocked(lastWords)
 	}
 }
 

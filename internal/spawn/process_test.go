@@ -18,8 +18,10 @@ func start(t *testing.T, l *Local, cmd *Command) *Process {
 
 // end takes what is left of the output and waits.
 func (p *Process) end() (*Exit, error) {
-	p.CopyStdout(io.Discard)
-	p.CopyStderr(io.Discard)
+	for _, o := range []*Output{p.Stdout, p.Stderr} {
+		o.Copy(io.Discard)
+		o.Close()
+	}
 	p.AwaitExit()
 	return p.Wait()
 }

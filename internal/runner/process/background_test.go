@@ -2,9 +2,16 @@ package process_test
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fcgid/fcgid/internal/logtest"
+	"github.com/fcgid/fcgid/internal/protocol"
 )
 
 // quick is how soon Run has to return when something in the background lives
@@ -90,15 +97,158 @@ func TestBackgroundWithSlowClient(t *testing.T) {
 	}
 }
 
-// What a grandchild writes for ever does not hold the request for ever.
+// A script that has exited is read on for as long as something comes; a silence ends
+// it, which is logged, and nothing is killed.
+func TestOutputAfterTheExit(t *testing.T) {
+	for name, test := range map[string]struct {
+		script, want string
+		linger       time.Duration
+		cut          bool
+	}{
+		"a child goes on with the page":  {"(for i in 1 2 3 4; do sleep .1; echo $i; done) & echo head", "head\n1\n2\n3\n4\n", patience, false},
+		"a filter":                       {"exec 3>&1; (cat >&3) <<EOF &\n$(head -c 50000 /dev/zero | tr '\\0' x)\nEOF\nexec 3>&-", strings.Repeat("x", 50000) + "\n", patience, false},
+		"a child of another group":       {"setsid sh -c 'sleep .3; echo late' & echo head", "head\nlate\n", patience, false},
+		"a child that is silent":         {"sleep 1000 & echo $! >&2; echo head", "head\n", 50 * time.Millisecond, true},
+		"a child that is silent at last": {"(echo more; exec sleep 1000) & echo $! >&2", "more\n", 50 * time.Millisecond, true},
+		"no lingering":                   {"sleep 1000 & echo $! >&2; echo head", "head\n", 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log, logs := logtest.New()
+			p := shell(t, test.script, func(o *options) { o.Linger, o.Log, o.Stderr = test.linger, log, "client" })
+			c := p.call()
+			c.run(t, p).want(t, 0, test.want)
+			cuts := logs.Containing("cut").All()
+			if !test.cut {
+				if len(cuts) != 0 {
+					t.Errorf("logged %v", cuts)
+				}
+				return
+			}
+			killLater(t, c.errs.String())
+			if len(cuts) != 1 || cuts[0].Level != slog.LevelWarn || cuts[0].Fields["linger"] != test.linger || cuts[0].Fields["script"] != p.path {
+				t.Errorf("logged %v", cuts)
+			}
+			var pid int
+			fmt.Sscan(c.errs.String(), &pid)
+			if err := syscall.Kill(pid, 0); err != nil {
+				t.Errorf("what was left in the background: %v", err)
+			}
+		})
+	}
+}
+
+// What writes for ever is read until the request has to end.
 func TestBackgroundThatWrites(t *testing.T) {
-	p := shell(t, "yes & echo $! >&2; printf ok", func(o *options) { o.Stderr = "client" })
+	p := shell(t, "yes & echo $! >&2", func(o *options) { o.Linger, o.Stderr = patience, "client" })
 	c := p.call()
-	began := time.Now()
+	exited := make(chan struct{})
+	c.Exited = func() { close(exited) }
+	c.start(t, p)
+	killLater(t, c.errs.Await(t, "\n"))
+	<-exited
+	size := len(c.out.String())
+	poll(t, "more output", func() bool { return len(c.out.String()) > size })
+	c.cancel()
+	if c.wait(t); c.status != 0 || c.err != nil {
+		t.Errorf("Run returned %d, %v", c.status, c.err)
+	}
+}
+
+// The time in which the client takes nothing is no silence.
+func TestSlowClientAfterTheExit(t *testing.T) {
+	p := shell(t, "exec 3>&1; (exec cat) <$BIG >&3 & exec 3>&-", func(o *options) { o.Linger = 20 * time.Millisecond })
+	big := write(t, filepath.Join(tempDir(t), "big"), strings.Repeat("x", 300_000), 0o600)
+	c := p.call("BIG", big)
+	writes := 0
+	c.Stdout = writerFunc(func(b []byte) (int, error) {
+		if writes++; writes%20 == 1 {
+			time.Sleep(100 * time.Millisecond) // many times what is waited for
+		}
+		return c.out.Write(b)
+	})
 	c.run(t, p)
-	killLater(t, c.errs.String())
-	if c.status != 0 || c.err != nil || time.Since(began) > quick {
-		t.Errorf("Run returned %d, %v after %v", c.status, c.err, time.Since(began))
+	if got := len(c.out.String()); got != 300_000 || c.err != nil {
+		t.Errorf("%d bytes, %v", got, c.err)
+	}
+}
+
+// A wholeOutput knows how long the answer is to be.
+type wholeOutput struct {
+	*output
+	size int
+}
+
+func (w wholeOutput) IsWhole() bool { return len(w.String()) >= w.size }
+
+// What was announced ends the answer at the exit, whoever has the pipe; what is
+// missing is waited for.
+func TestAnnouncedLength(t *testing.T) {
+	log, logs := logtest.New()
+	p := shell(t, "(sleep .2; echo more; exec sleep 1000) & echo $! >&2; echo head", func(o *options) { o.Linger, o.Log, o.Stderr = time.Hour, log, "client" })
+	for size, want := range map[int]string{5: "head\n", 10: "head\nmore\n"} {
+		c := p.call()
+		c.Stdout = wholeOutput{&c.out, size}
+		c.run(t, p).want(t, 0, want)
+		killLater(t, c.errs.String())
+	}
+	if n := logs.Len(); n != 0 {
+		t.Errorf("logged %v", logs.All())
+	}
+}
+
+// A script that closes its STDOUT has answered, and works on.
+func TestAnswerEndsWithStdout(t *testing.T) {
+	for name, test := range map[string]struct {
+		script string
+		status uint32
+		early  bool
+	}{
+		"closes all":         {"exec <&- >&- 2>&-; until [ -e $GO ]; do sleep .01; done; exit 3", 3, true},
+		"closes STDOUT":      {"exec >&-; until [ -e $GO ]; do sleep .01; done; echo late >&2", 0, true},
+		"hands it to nobody": {"exec </dev/null >/dev/null 2>&1; until [ -e $GO ]; do sleep .01; done; exit 1", 1, true},
+		"exits soon":         {"exec >&-; exit 4", 4, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := shell(t, "echo ok; "+test.script)
+			start := filepath.Join(tempDir(t), "go")
+			answered, exited := make(chan uint32, 1), make(chan struct{})
+			c := p.call("GO", start)
+			c.Answered, c.Exited = func(status uint32) { answered <- status }, func() { close(exited) }
+			c.start(t, p)
+			if test.early {
+				if status := <-answered; status != 0 {
+					t.Errorf("answered with %d", status)
+				}
+				select {
+				case <-exited:
+					t.Error("it has exited")
+				case <-c.done:
+					t.Error("Run has returned")
+				default:
+				}
+				write(t, start, "", 0o600)
+			}
+			c.wait(t).want(t, test.status, "ok\n")
+			if len(answered) > 0 {
+				t.Error("it has answered before its exit")
+			}
+		})
+	}
+}
+
+// It is under the timeout still, and its end is told of: nobody else would.
+func TestTimeoutAfterTheAnswer(t *testing.T) {
+	log, logs := logtest.New()
+	p := shell(t, "echo ok; exec >&-; exec sleep 1000", func(o *options) { o.Log = log })
+	ctx, cancel := context.WithCancelCause(t.Context())
+	c := p.call()
+	c.Answered = func(uint32) { cancel(protocol.ErrTimeout) }
+	if status, err := p.Run(ctx, &c.Request); status != 143 || err != nil {
+		t.Errorf("Run returned %d, %v", status, err)
+	}
+	all := logs.All()
+	if len(all) != 1 || all[0].Level != slog.LevelWarn || all[0].Fields["reason"] != protocol.ErrTimeout {
+		t.Errorf("logged %v", all)
 	}
 }
 

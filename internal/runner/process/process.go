@@ -28,6 +28,7 @@ type Options struct {
 	PassEnv      []string          // variables of the daemon's environment that programs get
 	Env          []string          // NAME=value that programs get
 	KillGrace    time.Duration     // from TERM to KILL
+	Linger       time.Duration     // silence after a program's exit, while something still has its STDOUT open
 	Stderr       string            // cgi.StderrLog (also when empty), cgi.StderrClient or cgi.StderrBoth
 	Software     string            // SERVER_SOFTWARE when the web server sent none
 	Log          *slog.Logger      // nil logs nothing
@@ -70,13 +71,16 @@ func New(opt Options) *Runner {
 }
 
 // Run starts the script that req names and returns when it has exited and its
-// output is delivered, with its exit status, or 128 + signal. When ctx ends the
+// answer has ended, with its exit status, or 128 + signal. When ctx ends the
 // script's process group gets TERM, and KILL after KillGrace. A script that has
 // not been started is a *protocol.Refusal, unless ctx had ended. The error is
 // else that of Stdout, or of a Stdin that broke; it ends the script like ctx does.
 //
-// What a script leaves behind in the background lives on, but holds Run no
-// longer than a moment, even if it has the script's stdout.
+// The answer ends when STDOUT does. A script that has closed it and works on is
+// told of by the request's Answered. What a script leaves behind in the background
+// lives on; if that has STDOUT open, it is read until nothing has come for Linger,
+// or until all of a Content-Length has: see protocol.WholeWriter. The time in which
+// Stdout takes nothing is not counted.
 func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
 	s, err := p.rules.Find(&req.Params)
 	if err != nil {

@@ -15,13 +15,18 @@ import (
 	"github.com/fcgid/fcgid/internal/spawn"
 )
 
-// linger is how long output is still taken once the script has exited: a
-// grandchild may hold the pipe for ever.
-const linger = 100 * time.Millisecond
-
-// patience is how long a program may run before somebody waits for its exit and
-// takes its STDERR. For one that is over by then, its STDOUT is all to wait for.
-const patience = 10 * time.Millisecond
+const (
+	// patience is how long a program may run before somebody waits for its exit and
+	// takes its STDERR. For one that is over by then, its STDOUT is all to wait for.
+	patience = 10 * time.Millisecond
+	// moment is how long after the end of its STDOUT a program may take to exit,
+	// before it has answered without an exit status, and how long what it has left
+	// behind may take to end STDERR.
+	moment = 100 * time.Millisecond
+	// longestLook is how long may pass, once a program has exited, before somebody
+	// looks whether its answer is complete.
+	longestLook = 100 * time.Millisecond
+)
 
 // A run is a program at work on a request.
 type run struct {
@@ -33,27 +38,28 @@ type run struct {
 	pumps        sync.WaitGroup // goroutines that move stdin and stderr, and wait for the exit
 	inputErr     error          // of reading what is to be its stdin; written before pumps are done
 	inputDropped atomic.Bool    // its stdin is not wanted any more
+	gone         chan struct{}  // closed when it has exited, if watch was called
 }
 
-// attend moves the program's input and output until it has exited.
+// attend moves the program's input and output until both its exit and the end of
+// its answer.
 func (r *run) attend(ctx context.Context) (uint32, error) {
-	stop := r.req.AfterCancel(ctx, func() { r.Terminate(r.runner.opt.KillGrace) })
+	stop := r.req.AfterCancel(ctx, r.end)
 	defer stop()
 	if r.Stdin != nil {
 		r.pumps.Go(r.feed)
 	}
 	watch := sync.OnceFunc(r.watch)
 	later := time.AfterFunc(patience, watch)
-	outErr := r.CopyStdout(r.req.Stdout)
+	outErr := r.deliver(ctx)
 	if outErr != nil {
-		outErr = fmt.Errorf("deliver stdout: %w", outErr)
-		r.Terminate(r.runner.opt.KillGrace)
+		r.end()
 	}
 	if later.Stop() && r.IsOver() {
 		r.exited()
 	} else {
 		watch()
-		flush(r.req.Stdout) // the end may be long in coming
+		r.part(ctx, outErr)
 	}
 	r.pumps.Wait()
 	e, waitErr := r.Wait()
@@ -61,6 +67,67 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 		r.runner.opt.Hooks.Exited(exitReason(e), &e.Usage)
 	}
 	return e.Code(), errors.Join(outErr, r.inputErr, waitErr)
+}
+
+// end ends the program, if it has not exited, and the waiting for output.
+func (r *run) end() { r.Terminate(r.runner.opt.KillGrace) }
+
+// deliver passes on STDOUT until it has ended, or nobody waits for more of it: once
+// the program has exited, somebody else may hold it open. That is read on for as
+// long as something comes, or is on its way to a client that is slow.
+func (r *run) deliver(ctx context.Context) error {
+	defer r.Stdout.Close()
+	look := min(longestLook, r.runner.opt.Linger/10+time.Millisecond)
+	for quiet := -look; ; quiet += look { // the first time it has not waited for that long
+		n, err := r.Stdout.Copy(r.req.Stdout)
+		switch err {
+		case nil, spawn.ErrExpired:
+			return nil
+		case spawn.ErrQuiet:
+		default:
+			return fmt.Errorf("deliver stdout: %w", err)
+		}
+		if n > 0 {
+			quiet = -look
+		}
+		whole, _ := r.req.Stdout.(protocol.WholeWriter)
+		switch {
+		case ctx.Err() != nil, whole != nil && whole.IsWhole():
+			return nil
+		case quiet >= r.runner.opt.Linger:
+			r.runner.opt.Log.Warn("answer is cut: the script has exited, and what it left behind holds its output open",
+				"request", r.req.Serial, "script", r.script, "pid", r.PID, "linger", r.runner.opt.Linger)
+			return nil
+		}
+		r.Stdout.WaitFor(look)
+	}
+}
+
+// timers are stopped.
+var timers = sync.Pool{New: func() any { t := time.NewTimer(time.Hour); t.Stop(); return t }}
+
+// part is called when the answer has ended, and the program need not have.
+func (r *run) part(ctx context.Context, outErr error) {
+	flush(r.req.Stdout) // the end may be long in coming
+	late := timers.Get().(*time.Timer)
+	defer timers.Put(late)
+	defer late.Stop()
+	late.Reset(moment)
+	select {
+	case <-r.gone:
+	case <-late.C:
+		if r.req.Answered != nil && outErr == nil && ctx.Err() == nil && !r.HasExited() {
+			r.req.Answered(0)
+		}
+		<-r.gone
+		if r.IsTerminated() && ctx.Err() != nil && outErr == nil {
+			r.runner.opt.Log.Warn("script was ended after its answer", "request", r.req.Serial,
+				"script", r.script, "pid", r.PID, "reason", context.Cause(ctx))
+		}
+	}
+	if !r.IsTerminated() {
+		r.Stderr.Expire(moment)
+	}
 }
 
 // flush sends what a ReadFrom took for the last of the answer.
@@ -73,25 +140,32 @@ func flush(stdout io.Writer) {
 // watch starts who takes the program's STDERR and who waits for its exit.
 func (r *run) watch() {
 	r.Watch()
+	r.gone = make(chan struct{})
 	r.pumps.Go(func() {
+		defer r.Stderr.Close()
 		errs := lines{run: r}
-		r.CopyStderr(&errs)
+		r.Stderr.Copy(&errs)
 		errs.cutter.Flush(errs.log)
 	})
 	r.pumps.Go(func() {
 		r.AwaitExit()
 		r.exited()
+		if r.Stdin != nil {
+			r.Stdin.SetWriteDeadline(time.Now().Add(moment))
+		}
+		if !r.IsTerminated() { // else its process group has its grace
+			r.Stdout.WaitFor(0)
+		}
+		close(r.gone)
 	})
 }
 
-// exited is called when the program has exited. Output is taken for a short while
-// longer, unless it was asked to end: then its group has its grace.
+// exited is called when the program has exited.
 func (r *run) exited() {
 	if r.req.Exited != nil {
 		r.req.Exited()
 	}
 	r.dropInput()
-	r.Linger(linger)
 }
 
 // feed writes the request's STDIN to the program's. That the program reads none of
@@ -105,7 +179,7 @@ func (r *run) feed() {
 		return
 	}
 	r.inputErr = fmt.Errorf("read stdin: %w", err)
-	r.Terminate(r.runner.opt.KillGrace)
+	r.end()
 }
 
 // dropInput lets go of what was to be the program's stdin. It reports whether

@@ -59,7 +59,8 @@ func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	}
 	w.stderr = &programStderr{log: log, pid: w.PID}
 	w.pump.Go(func() {
-		w.CopyStderr(w.stderr)
+		defer w.Stderr.Close()
+		w.Stderr.Copy(w.stderr)
 		w.stderr.flush()
 	})
 	return w, nil
