@@ -3,6 +3,7 @@ package cgi
 import (
 	"fmt"
 	"os"
+	"os/user"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +15,10 @@ import (
 )
 
 // An envTest is what the environment of a script is made of.
-type envTest struct{ pass, env []string }
+type envTest struct {
+	env, pass, params, single []string
+	dropped                   func(name, why string)
+}
 
 // of is the environment for these params, sorted.
 func (e envTest) of(t *testing.T, pairs ...string) []string {
@@ -32,7 +36,13 @@ func (e envTest) try(pairs ...string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return (&Environment{Software: "fcgid/test", Fixed: FixedEnv(e.pass, e.env)}).Of(&params, &s)
+	return e.environment().Of(&params, &s)
+}
+
+func (e envTest) environment() *Environment {
+	return NewEnvironment(Options{
+		Software: "fcgid/test", Env: e.env, PassEnv: e.pass, PassParams: e.params, SingleFields: e.single, Dropped: e.dropped,
+	})
 }
 
 // wantRefusal compares an error with a refusal.
@@ -46,10 +56,18 @@ func wantRefusal(t *testing.T, err error, status int, reason string) {
 
 const ownPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// ofUser are the variables of who runs the tests.
+func ofUser(t *testing.T) []string {
+	t.Helper()
+	u, err := user.Current()
+	mustDo(t, err)
+	return []string{"HOME=" + u.HomeDir, "USER=" + u.Username, "LOGNAME=" + u.Username}
+}
+
 // wantEnv compares an environment with what each one has and more.
 func wantEnv(t *testing.T, got []string, more ...string) {
 	t.Helper()
-	want := []string{"GATEWAY_INTERFACE=CGI/1.1", ownPath, "QUERY_STRING=", "SCRIPT_FILENAME=/usr/bin/env", "SERVER_SOFTWARE=fcgid/test"}
+	want := append(ofUser(t), "GATEWAY_INTERFACE=CGI/1.1", ownPath, "QUERY_STRING=", "SCRIPT_FILENAME=/usr/bin/env", "SERVER_SOFTWARE=fcgid/test")
 	for _, kv := range more {
 		name, _, _ := strings.Cut(kv, "=")
 		want = slices.DeleteFunc(want, func(s string) bool { return strings.HasPrefix(s, name+"=") })
@@ -97,32 +115,96 @@ func TestRepeatedWithoutEnd(t *testing.T) {
 	}
 }
 
+// A field that may come once only is refused where its values differ.
+func TestSingleFields(t *testing.T) {
+	p := envTest{single: []string{"*_USER", "HTTP_X_ROLE?", "["}}
+	for _, name := range []string{"HOST", "AUTHORIZATION", "CONTENT_TYPE", "CONTENT_LENGTH", "RANGE", "IF_MATCH", "USER_AGENT", "REFERER", "X_USER", "REMOTE_USER", "X_ROLES"} {
+		name = "HTTP_" + name
+		wantEnv(t, p.of(t, name, "a", name, "a", "A", "1", name, "a"), name+"=a", "A=1")
+		_, err := p.try(name, "a", "A", "1", name, "b")
+		wantRefusal(t, err, 400, name+" has come twice")
+		_, err = p.try(name, "", name, "b")
+		wantRefusal(t, err, 400, name+" has come twice")
+	}
+	for _, name := range []string{"X_USERS", "X_ROLE", "ACCEPT", "X_FORWARDED_FOR", "HOSTS", "IF"} {
+		name = "HTTP_" + name
+		wantEnv(t, p.of(t, name, "a", name, "b"), name+"=a, b")
+	}
+	// A param of the web server's own: what comes later is meant.
+	wantEnv(t, p.of(t, "CONTENT_LENGTH", "1", "CONTENT_LENGTH", "", "REMOTE_USER", "a", "REMOTE_USER", "b"), "CONTENT_LENGTH=", "REMOTE_USER=b")
+}
+
 func TestDroppedParams(t *testing.T) {
 	dropped := []string{"HTTP_PROXY", "", "A=B", "A-B", "HTTP_X-Y", "A%", "9A", "A B", "A.B", "É", "A\x00", "A\n",
-		"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "BASH_ENV", "BASH_FUNC_x", "BASH_FUNC_x%%", "ENV", "IFS", "PS4", "SHELLOPTS", "ZDOTDIR",
-		"PERL5LIB", "PERL5OPT", "PERL5DB", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "PYTHONINSPECT", "RUBYOPT", "RUBYLIB",
-		"NODE_OPTIONS", "LUA_INIT_5_4", "_JAVA_OPTIONS", "JULIA_LOAD_PATH", "GCONV_PATH", "GLIBC_TUNABLES", "MALLOC_TRACE", "OPENSSL_CONF"}
+		"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "BASH_ENV", "BASH_FUNC_x", "BASH_FUNC_x%%", "IFS", "PS4", "SHELLOPTS", "ZDOTDIR",
+		"PERL5LIB", "PERL5OPT", "PERL5DB", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "PYTHONINSPECT", "RUBYOPT", "RUBYLIB", "PHPRC",
+		"NODE_OPTIONS", "LUA_INIT_5_4", "_JAVA_OPTIONS", "JULIA_LOAD_PATH", "GCONV_PATH", "GLIBC_TUNABLES", "MALLOC_TRACE", "OPENSSL_CONF",
+		"HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_SSH_COMMAND", "GIT_EXEC_PATH", "GIT_EXTERNAL_DIFF", "HGRCPATH", "http_proxy"}
+	arriving := []string{"ENV", "PATH", "PYTHONIOENCODING", "NODE_ENV", "GIT_PROJECT_ROOT", "GIT_HTTP_EXPORT_ALL", "GIT_PROTOCOL", "CONTENT_TYPE",
+		"GITWEB_CONFIG", "CGIT_CONFIG", "GITOLITE_HTTP_HOME", "MS_MAPFILE", "NAGIOS_CGI_CONFIG", "APP_ENV", "SSL_CLIENT_CERT", "TZ", "LANG", "USER"}
 	pairs := []string{"NUL", "a\x00b"}
 	for _, name := range dropped {
 		pairs = append(pairs, name, "/evil")
 	}
-	var p envTest
-	wantEnv(t, p.of(t, pairs...))
+	var want []string
+	for _, name := range arriving {
+		pairs = append(pairs, name, "/value")
+		want = append(want, name+"=/value")
+	}
+	told := make(map[string]int)
+	p := envTest{dropped: func(name, why string) { told[name]++ }}
+	params := paramsOf(append([]string{"SCRIPT_FILENAME", "/usr/bin/env"}, pairs...)...)
+	e := p.environment()
+	for range 3 {
+		s, err := new(Rules).Find(&params)
+		mustDo(t, err)
+		got, err := e.Of(&params, &s)
+		mustDo(t, err)
+		wantEnv(t, slices.Sorted(slices.Values(got)), want...)
+	}
+	if n := len(dropped) + 1; len(told) != n || told["NUL"] != 1 || told["HOME"] != 1 || told["HTTP_PROXY"] != 1 {
+		t.Errorf("told of %v, want each of %d once", told, n)
+	}
 	// A dropped name does not take a good one with it.
-	wantEnv(t, p.of(t, "HTTP_PROXY", "x", "HTTP_PROXYS", "y", "NUL", "a", "NUL", "b\x00"), "HTTP_PROXYS=y", "NUL=a")
+	wantEnv(t, envTest{}.of(t, "HTTP_PROXY", "x", "HTTP_PROXYS", "y", "NUL", "a", "NUL", "b\x00"), "HTTP_PROXYS=y", "NUL=a")
+}
+
+// What env has is not dropped: it arrives from there. So is what may pass.
+func TestDroppedParamsThatArrive(t *testing.T) {
+	p := envTest{
+		env: []string{"PERL5LIB=/env"}, params: []string{"PHPRC", "HTTP_PROXY", "HOME"},
+		dropped: func(name, why string) { t.Errorf("told of %s: %s", name, why) },
+	}
+	wantEnv(t, p.of(t, "PERL5LIB", "/param", "PHPRC", "/param", "HTTP_PROXY", "/param", "HOME", "/param"),
+		"PERL5LIB=/env", "PHPRC=/param", "HTTP_PROXY=/param", "HOME=/param")
+}
+
+// Clients that think of ever more names do not fill the log, nor memory.
+func TestDroppedWithoutEnd(t *testing.T) {
+	told := 0
+	p := envTest{dropped: func(string, string) { told++ }}
+	var pairs []string
+	for i := range 10_000 {
+		pairs = append(pairs, fmt.Sprintf("LD_%d", i), "x")
+	}
+	wantEnv(t, p.of(t, pairs...))
+	if told != maxTold {
+		t.Errorf("told %d times", told)
+	}
 }
 
 func TestConfiguredEnv(t *testing.T) {
 	t.Setenv("FCGID_A", "daemon")
 	t.Setenv("FCGID_B", "daemon")
+	t.Setenv("FCGID_C", "daemon")
 	t.Setenv("FCGID_EMPTY", "")
 	t.Setenv("PATH", "/daemon/bin")
 	p := envTest{
-		pass: []string{"FCGID_A", "FCGID_B", "FCGID_EMPTY", "FCGID_UNSET"},
+		pass: []string{"FCGID_A", "FCGID_B", "FCGID_C", "FCGID_EMPTY", "FCGID_UNSET"},
 		env:  []string{"FCGID_B=env", "SERVER_SOFTWARE=env", "LD_LIBRARY_PATH=/lib", "HTTP_PROXY=http://proxy", "EQUALS=a=b", "TWICE=1", "TWICE=2"},
 	}
 	got := p.of(t, "FCGID_A", "param", "FCGID_B", "param", "SERVER_SOFTWARE", "param", "HTTP_PROXY", "param", "TWICE", "param")
-	wantEnv(t, got, "FCGID_A=daemon", "FCGID_B=env", "FCGID_EMPTY=", "SERVER_SOFTWARE=env",
+	wantEnv(t, got, "FCGID_A=param", "FCGID_B=env", "FCGID_C=daemon", "FCGID_EMPTY=", "SERVER_SOFTWARE=env",
 		"LD_LIBRARY_PATH=/lib", "HTTP_PROXY=http://proxy", "EQUALS=a=b", "TWICE=2")
 }
 
@@ -130,11 +212,35 @@ func TestPath(t *testing.T) {
 	t.Setenv("PATH", "/daemon/bin")
 	wantEnv(t, envTest{}.of(t, "PATH", "/apache/bin"), "PATH=/apache/bin")
 	passed := envTest{pass: []string{"PATH"}}
-	wantEnv(t, passed.of(t, "PATH", "/apache/bin"), "PATH=/daemon/bin")
-	set := envTest{[]string{"PATH"}, []string{"PATH=/env/bin"}}
+	wantEnv(t, passed.of(t, "PATH", "/apache/bin"), "PATH=/apache/bin")
+	wantEnv(t, passed.of(t), "PATH=/daemon/bin")
+	set := envTest{pass: []string{"PATH"}, env: []string{"PATH=/env/bin"}}
 	wantEnv(t, set.of(t, "PATH", "/apache/bin"), "PATH=/env/bin")
 	mustDo(t, os.Unsetenv("PATH"))
-	wantEnv(t, envTest{pass: []string{"PATH"}}.of(t))
+	wantEnv(t, passed.of(t))
+}
+
+// Who programs run as is told where nobody else says so.
+func TestUserVariables(t *testing.T) {
+	t.Setenv("HOME", "/home/of/the/daemon")
+	wantEnv(t, envTest{}.of(t))
+	wantEnv(t, envTest{pass: []string{"HOME"}}.of(t), "HOME=/home/of/the/daemon")
+	wantEnv(t, envTest{env: []string{"HOME=/env"}}.of(t, "USER", "param"), "HOME=/env", "USER=param")
+	if got := userVariables(1 << 30); !slices.Equal(got, []string{"HOME=/"}) {
+		t.Errorf("who is no user has %q", got)
+	}
+}
+
+func TestEnvironmentOfWorker(t *testing.T) {
+	t.Setenv("FCGID_A", "daemon")
+	t.Setenv("FCGID_B", "daemon")
+	p := envTest{pass: []string{"FCGID_A", "FCGID_B"}, env: []string{"FCGID_B=env", "LD_PRELOAD=x"}}
+	got := slices.Sorted(slices.Values(p.environment().OfWorker("FCGID_A=default", "FCGID_D=default")))
+	want := append(ofUser(t), ownPath, "FCGID_A=daemon", "FCGID_B=env", "FCGID_D=default", "LD_PRELOAD=x")
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("environment (-want +got):\n%s", diff)
+	}
 }
 
 // The kernel takes strings of 32 pages, their end included.

@@ -13,10 +13,12 @@ func TestExtensions(t *testing.T) {
 		{"allowed", "SCRIPT_FILENAME=$R/a.cgi", "$R/a.cgi|unset|unset|unset"},
 		{"none", "SCRIPT_FILENAME=$R/noext", "403"},
 		{"other", "SCRIPT_FILENAME=$R/upload/y.jpg", "403"},
+		{"two", "SCRIPT_FILENAME=$R/x.tar.gz", "$R/x.tar.gz|unset|unset|unset"},
+		{"half of two", "SCRIPT_FILENAME=$R/x.gz", "403"},
 		{"an upload is not walked past", "SCRIPT_FILENAME=$R/upload/x.jpg/a.cgi", "403"},
 		{"nor one that may be executed", "SCRIPT_FILENAME=$R/upload/y.jpg/a.cgi", "403"},
 		{"of the file, not of the path info", "SCRIPT_FILENAME=$R/a.cgi/y.jpg", "$R/a.cgi|unset|/y.jpg|unset"},
-	}, func(o *Rules, _ *strings.Replacer) { o.Extensions = []string{".cgi", ".php"} })
+	}, func(o *Rules, _ *strings.Replacer) { o.Extensions = []string{".cgi", ".php", ".tar.gz"} })
 }
 
 func TestInterpreters(t *testing.T) {
@@ -34,11 +36,13 @@ func TestInterpreters(t *testing.T) {
 // (CVE-2012-1823).
 func TestArguments(t *testing.T) {
 	tree := scriptTree(t)
-	rules := Rules{Interpreters: map[string]string{".sh": "/bin/sh"}}
+	rules := Rules{Interpreters: map[string]string{".sh": "/bin/sh", ".gz": "/bin/gz", ".tar.gz": "/bin/tar"}}
 	for name, want := range map[string][]string{
-		"$R/s.sh":    {"/bin/sh", "$R/s.sh"},
-		"$R/s.sh/x":  {"/bin/sh", "$R/s.sh"},
-		"$R/a.cgi/x": {"$R/a.cgi"},
+		"$R/s.sh":     {"/bin/sh", "$R/s.sh"},
+		"$R/s.sh/x":   {"/bin/sh", "$R/s.sh"},
+		"$R/a.cgi/x":  {"$R/a.cgi"},
+		"$R/x.gz":     {"/bin/gz", "$R/x.gz"},
+		"$R/x.tar.gz": {"/bin/tar", "$R/x.tar.gz"},
 	} {
 		params := paramsOf("SCRIPT_FILENAME", tree.Replace(name), "QUERY_STRING", "-s+-d+x")
 		s, err := rules.Find(&params)

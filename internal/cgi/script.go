@@ -1,15 +1,12 @@
 package cgi
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -17,11 +14,15 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-// A Script is the program that a request names, and what its name says to it.
+// A Script is the file that a request names, and what its program is told of it.
 type Script struct {
-	Path     string   // as named, without what follows it
-	PathInfo string   // what followed it; "" when nothing did
-	Argv     []string // what is to be executed: the file itself, or its interpreter and the file
+	Path string   // of the file, as named, without what follows it
+	Argv []string // what is to be executed: the file itself, or its interpreter and the file
+
+	request // what else the request says of it
+	// alone tells that the program looks for its script among the params itself:
+	// then none of them may name another file.
+	alone bool
 }
 
 // Rules say which files may run. Symbolic links in Roots and Scripts are
@@ -33,25 +34,64 @@ type Rules struct {
 	Interpreters map[string]string // programs that run scripts with an extension, such as ".php"
 }
 
-// Find names the script of a request. The error is a *protocol.Refusal.
+// Find names the script of a request that is to be executed. The error is a
+// *protocol.Refusal.
 func (s *Rules) Find(params *protocol.Params) (Script, error) {
-	f, pathInfo, err := locate(params)
+	found, err := s.look(params)
 	if err != nil {
 		return Script{}, err
 	}
-	if err := s.allowed(&f); err != nil {
-		return Script{}, err
-	}
-	found := Script{Path: f.name, PathInfo: pathInfo, Argv: []string{f.name}}
+	found.Argv = []string{found.Path}
 	mode := uint32(unix.X_OK)
-	if interpreter := s.Interpreters[path.Ext(f.name)]; interpreter != "" {
-		found.Argv = []string{interpreter, f.name}
+	if interpreter := s.interpreter(&file{name: found.Path}); interpreter != "" {
+		found.Argv = []string{interpreter, found.Path}
+		found.alone = true
 		mode = unix.R_OK
+	} else if found.request.namesMore {
+		found.alone = looksItself(found.Path)
 	}
-	if err := unix.Faccessat(unix.AT_FDCWD, f.name, mode, unix.AT_EACCESS); err != nil {
-		return Script{}, forbidden("%s is not executable: %w", f.name, err)
+	if err := unix.Faccessat(unix.AT_FDCWD, found.Path, mode, unix.AT_EACCESS); err != nil {
+		return Script{}, forbidden("%s is not executable: %w", found.Path, err)
 	}
 	return found, nil
+}
+
+// FindRead names the script of a request that a program is to read which runs
+// already. The error is a *protocol.Refusal.
+func (s *Rules) FindRead(params *protocol.Params) (Script, error) {
+	found, err := s.look(params)
+	if err != nil {
+		return Script{}, err
+	}
+	found.alone = true
+	if err := unix.Faccessat(unix.AT_FDCWD, found.Path, unix.R_OK, unix.AT_EACCESS); err != nil {
+		return Script{}, forbidden("%s is not readable: %w", found.Path, err)
+	}
+	return found, nil
+}
+
+func (s *Rules) look(params *protocol.Params) (Script, error) {
+	r, err := readRequest(params)
+	if err != nil {
+		return Script{}, err
+	}
+	f, err := r.locate()
+	if err != nil {
+		return Script{}, err
+	}
+	return Script{Path: f.name, request: r}, s.allowed(&f)
+}
+
+// interpreter is the program that runs a file, by the longest of its extensions
+// that has one; "" is the file itself.
+func (s *Rules) interpreter(f *file) (program string) {
+	longest := ""
+	for extension, path := range s.Interpreters {
+		if len(extension) > len(longest) && f.hasExtension(extension) {
+			longest, program = extension, path
+		}
+	}
+	return program
 }
 
 func notFound(format string, args ...any) error {
@@ -71,36 +111,79 @@ func unreachable(format string, args ...any) error {
 	return &protocol.Refusal{HTTPStatus: 502, AppStatus: 500, Reason: err}
 }
 
-// locate finds the file that a request names and the path info that follows it:
-// in SCRIPT_FILENAME, or in DOCUMENT_ROOT and SCRIPT_NAME as fcgiwrap has it.
-func locate(params *protocol.Params) (f file, pathInfo string, err error) {
-	given := params.Get("SCRIPT_FILENAME")
-	if given == "" {
-		root, name := params.Get("DOCUMENT_ROOT"), params.Get("SCRIPT_NAME")
-		if root == "" || name == "" {
-			return f, "", notFound("request names no script: neither SCRIPT_FILENAME nor DOCUMENT_ROOT and SCRIPT_NAME")
-		}
-		return existing(root + "/" + name)
-	}
-	name, isURL := CutProxy(given)
-	f, pathInfo, err = existing(name)
-	if isURL && errors.Is(err, unix.ENOENT) {
-		if decoded, encErr := url.PathUnescape(name); encErr == nil {
-			return existing(decoded)
-		}
-	}
-	if err != nil || !stillEncoded(pathInfo, params.Get("REQUEST_URI")) {
-		return f, pathInfo, err
-	}
-	if decoded, encErr := url.PathUnescape(pathInfo); encErr == nil {
-		pathInfo = decoded
-	}
-	return f, pathInfo, checkName(pathInfo)
+// A request is what the params of one say about files.
+type request struct {
+	filename      string // SCRIPT_FILENAME, without what Apache writes before it
+	isURL         bool   // Apache wrote that: the rest may be %-encoded
+	documentRoot  string
+	scriptName    string
+	pathInfo      string
+	namesMore     bool   // there are params that some programs take for the script's name
+	extra         string // what followed the file in its name, decoded: path info
+	wholePathInfo bool   // pathInfo is the path of the URL, as Caddy has it
 }
 
-// CutProxy takes off what Apache's mod_proxy_fcgi writes before a path, and the
-// query string that it leaves behind a balancer's. What is left is %-encoded.
-func CutProxy(name string) (rest string, isURL bool) {
+// readRequest takes the params of which programs make file names. None of them
+// may hold what ends a name in C.
+func readRequest(params *protocol.Params) (request, error) {
+	var r request
+	for name, value := range params.All() {
+		switch name {
+		case "SCRIPT_FILENAME":
+			r.filename = value
+		case "DOCUMENT_ROOT":
+			r.documentRoot = value
+		case "SCRIPT_NAME":
+			r.scriptName = value
+		case "PATH_INFO":
+			r.pathInfo = value
+		case "PATH_TRANSLATED":
+			r.namesMore = true
+		default:
+			r.namesMore = r.namesMore || misleads(name)
+			continue
+		}
+		if strings.IndexByte(value, 0) >= 0 {
+			return r, forbidden("%s %.200q has a NUL in it", name, value)
+		}
+	}
+	r.filename, r.isURL = cutProxy(r.filename)
+	return r, nil
+}
+
+// misleads reports whether a param of that name could name another file than
+// SCRIPT_FILENAME to a program that looks for its script itself: php-cgi takes
+// PATH_TRANSLATED for the script where REDIRECT_URL is there as well.
+// REDIRECT_STATUS is what php-cgi demands before it runs anything.
+func misleads(name string) bool {
+	return strings.HasPrefix(name, "ORIG_") || strings.HasPrefix(name, "REDIRECT_") && name != "REDIRECT_STATUS"
+}
+
+// locate finds the file: in SCRIPT_FILENAME, or in DOCUMENT_ROOT and SCRIPT_NAME
+// as fcgiwrap has it. What follows its name is path info.
+func (r *request) locate() (f file, err error) {
+	named := r.filename
+	if named == "" {
+		if r.documentRoot == "" || r.scriptName == "" {
+			return f, notFound("request names no script: neither SCRIPT_FILENAME nor DOCUMENT_ROOT and SCRIPT_NAME")
+		}
+		named = r.documentRoot + "/" + r.scriptName
+	}
+	f, r.extra, err = existing(named)
+	if decoded, encErr := url.PathUnescape(named); r.isURL && encErr == nil && errors.Is(err, unix.ENOENT) {
+		f, r.extra, err = existing(decoded)
+	} else if decoded, encErr := url.PathUnescape(r.extra); err == nil && encErr == nil && r.isEncoded(r.extra, decoded) {
+		r.extra, err = decoded, checkName(decoded)
+	}
+	r.namesMore = r.namesMore || r.extra != "" && r.documentRoot != "" // for a PATH_TRANSLATED
+	r.wholePathInfo = r.extra == "" && r.scriptName == "" && r.pathInfo != "" && strings.HasSuffix(f.name, cleaned(r.pathInfo))
+	return f, err
+}
+
+// cutProxy takes off what Apache's mod_proxy_fcgi writes before a path, and the
+// query string that it leaves behind a balancer's. What is left is %-encoded, or
+// is not: that has changed in 2024.
+func cutProxy(name string) (rest string, isURL bool) {
 	_, rest, isURL = strings.Cut(name, "://")
 	i := strings.IndexByte(rest, '/')
 	if !isURL || i < 0 || !strings.HasPrefix(name, "proxy:") {
@@ -110,21 +193,14 @@ func CutProxy(name string) (rest string, isURL bool) {
 	return rest, true
 }
 
-// stillEncoded reports whether the path info that hung on SCRIPT_FILENAME is as
-// the URL had it, as Apache's is; other servers have decoded it.
-func stillEncoded(pathInfo, uri string) bool {
-	decoded, err := url.PathUnescape(pathInfo)
-	if err != nil || decoded == pathInfo {
-		return false
-	}
-	if uri == "" {
-		return true
-	}
-	uri, _, _ = strings.Cut(uri, "?")
-	if plain, err := url.PathUnescape(uri); err == nil {
-		uri = plain
-	}
-	return strings.HasSuffix(cleaned(uri), decoded)
+// isEncoded reports whether path info that hung on SCRIPT_FILENAME is %-encoded,
+// and decoded is what it means. What Apache sends is either; SCRIPT_NAME and
+// PATH_INFO, which are not encoded, tell. Without the prefix, which Apache can be
+// told to leave away, they are to say so.
+func (r *request) isEncoded(extra, decoded string) bool {
+	url := r.scriptName + r.pathInfo
+	has := func(end string) bool { return strings.HasSuffix(url, end) || strings.HasSuffix(r.scriptName, end) }
+	return extra != decoded && !has(extra) && (r.isURL || has(decoded))
 }
 
 // checkName refuses the names that nobody with good intentions sends.
@@ -158,23 +234,28 @@ type file struct {
 	real string // without symbolic links
 }
 
+// hasExtension reports whether the file's name ends so; .tar.gz is one as well.
+func (f *file) hasExtension(extension string) bool { return strings.HasSuffix(f.name, extension) }
+
 // existing splits a name at the longest file that exists: the file, and what
-// follows it. It stops at any file, executable or not, so that x.jpg/a.php does
-// not make a script of some file further up.
+// follows it, as it stands. It stops at any file, executable or not, so that
+// x.jpg/a.php does not make a script of some file further up.
 func existing(name string) (f file, extra string, err error) {
 	if err := checkName(name); err != nil {
 		return file{}, "", err
 	}
-	name = cleaned(name)
-	for end := longest(name); end > 0; end = strings.LastIndexByte(name[:end], '/') {
-		f.name = cmp.Or(strings.TrimSuffix(name[:end], "/"), "/")
+	for end := longest(name); end > 0; end = partBefore(name, end) {
+		if strings.HasSuffix(name[:end], "/.") {
+			continue // it is path info, or a folder
+		}
+		f.name = path.Clean(name[:end])
 		f.real, err = realFile(f.name)
 		switch {
 		case err == nil:
-			return f, name[len(f.name):], nil
+			return f, name[end:], nil
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENAMETOOLONG):
 			// Look further up.
-		case errors.Is(err, errNotRegular) && end < len(name):
+		case errors.Is(err, errNotRegular) && strings.Trim(name[end:], "/") != "":
 			return file{}, "", notFound("script %.200q: %w", name, unix.ENOENT)
 		case errors.Is(err, errNotRegular), errors.Is(err, unix.ELOOP):
 			return file{}, "", forbidden("script %.200q: %w", f.name, err)
@@ -185,47 +266,20 @@ func existing(name string) (f file, extra string, err error) {
 	return file{}, "", notFound("script %.200q: %w", name, unix.ENOENT)
 }
 
-// longest is where a name ends that the kernel may take. Nothing longer exists,
-// and to look for it would take time.
+// partBefore is where the part of a name ends that lies before the last one of
+// name[:end], without the slashes after it; 0 without one.
+func partBefore(name string, end int) int {
+	return len(strings.TrimRight(name[:strings.LastIndexByte(name[:end], '/')], "/"))
+}
+
+// longest is where a name ends that the kernel may take, without slashes at its
+// end: those belong to what follows a file. Nothing longer exists, and to look
+// for it would take time.
 func longest(name string) int {
-	if len(name) < unix.PathMax {
-		return len(name)
+	if len(name) >= unix.PathMax {
+		name = name[:strings.LastIndexByte(name[:unix.PathMax], '/')]
 	}
-	return strings.LastIndexByte(name[:unix.PathMax], '/')
-}
-
-var errNotRegular = errors.New("not a regular file")
-
-// realFile is realPath of a regular file.
-func realFile(name string) (string, error) {
-	real, mode, err := realPath(name)
-	if err == nil && mode&unix.S_IFMT != unix.S_IFREG {
-		err = errNotRegular
-	}
-	return real, err
-}
-
-// realPath is the name without symbolic links of what is at name, and its mode.
-func realPath(name string) (real string, mode uint32, err error) {
-	// The usual case: there is no symbolic link in it.
-	fd, err := unix.Openat2(unix.AT_FDCWD, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
-	plain := err == nil
-	if err != nil && err != unix.ENOENT {
-		fd, err = unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
-	}
-	if err != nil {
-		return "", 0, err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return "", 0, err
-	}
-	if plain && path.IsAbs(name) && path.Clean(name) == name {
-		return name, st.Mode, nil
-	}
-	real, err = os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-	return real, st.Mode, err
+	return max(1, len(strings.TrimRight(name, "/")))
 }
 
 // allowed applies the rules to a file.
@@ -243,7 +297,7 @@ func (s *Rules) allowed(f *file) error {
 		return forbidden("script %s is outside root", f.real)
 	case len(s.Scripts) > 0 && !slices.ContainsFunc(s.Scripts, matches):
 		return forbidden("script %s is none of scripts", f.real)
-	case len(s.Extensions) > 0 && !slices.Contains(s.Extensions, path.Ext(f.name)):
+	case len(s.Extensions) > 0 && !slices.ContainsFunc(s.Extensions, f.hasExtension):
 		return forbidden("script %s has none of the allowed extensions", f.name)
 	}
 	return nil

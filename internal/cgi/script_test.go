@@ -20,7 +20,7 @@ func scriptTree(t *testing.T) *strings.Replacer {
 	t.Helper()
 	top := tempDir(t)
 	root, outside := filepath.Join(top, "root"), filepath.Join(top, "outside")
-	for _, name := range []string{"a.cgi", "dir/b.cgi", "a b.cgi", "a+b.cgi", "100%25.cgi", "upload/y.jpg", "noext", "r2/a.cgi"} {
+	for _, name := range []string{"a.cgi", "dir/b.cgi", "a b.cgi", "a+b.cgi", "100%25.cgi", "upload/y.jpg", "noext", "r2/a.cgi", "x.gz", "x.tar.gz"} {
 		write(t, filepath.Join(root, name), "", 0o755)
 	}
 	for _, name := range []string{"plain.txt", "upload/x.jpg", "s.sh"} {
@@ -155,20 +155,18 @@ func TestScriptFilenameWithPathInfo(t *testing.T) {
 		{"not hanging", "SCRIPT_FILENAME=$R/a.cgi\nSCRIPT_NAME=/a.cgi\nPATH_INFO=/x\nPATH_TRANSLATED=/t", "$R/a.cgi|/a.cgi|/x|/t"},
 		{"slash at the end", "SCRIPT_FILENAME=$R/a.cgi/\nSCRIPT_NAME=/a.cgi/", "$R/a.cgi|/a.cgi|/|unset"},
 		{"slash at the end of path info", "SCRIPT_FILENAME=$R/a.cgi/x/\nSCRIPT_NAME=/a.cgi/x/", "$R/a.cgi|/a.cgi|/x/|unset"},
-		{"two slashes", "SCRIPT_FILENAME=$R/a.cgi//x\nSCRIPT_NAME=/a.cgi//x", "$R/a.cgi|/a.cgi|/x|unset"},
+		{"two slashes", "SCRIPT_FILENAME=$R/a.cgi//x\nSCRIPT_NAME=/a.cgi//x", "$R/a.cgi|/a.cgi|//x|unset"},
 		{"LF", `SCRIPT_FILENAME=$R/a.cgi/x\ny` + "\nSCRIPT_NAME=/a.cgi" + `/x\ny`, `$R/a.cgi|/a.cgi|/x\ny|unset`},
 		{"longest file", "SCRIPT_FILENAME=$R/linkdir/b.cgi/a.cgi", "$R/linkdir/b.cgi|unset|/a.cgi|unset"},
-		{"encoded, no REQUEST_URI", "SCRIPT_FILENAME=$R/a.cgi/x%20y", "$R/a.cgi|unset|/x y|unset"},
-		{"encoded", "SCRIPT_FILENAME=$R/a.cgi/x%20y\nREQUEST_URI=/a.cgi/x%20y?q", "$R/a.cgi|unset|/x y|unset"},
-		{"encoded in lower case by Apache", "SCRIPT_FILENAME=$R/a.cgi/%c3%a9\nREQUEST_URI=/a.cgi/%C3%A9", "$R/a.cgi|unset|/é|unset"},
-		{"encoded twice", "SCRIPT_FILENAME=$R/a.cgi/x%2520y\nREQUEST_URI=/a.cgi/x%2520y", "$R/a.cgi|unset|/x%20y|unset"},
-		{"encoded twice, decoded once", "SCRIPT_FILENAME=$R/a.cgi/x%20y\nREQUEST_URI=/a.cgi/x%2520y", "$R/a.cgi|unset|/x%20y|unset"},
-		{"encoded, more slashes", "SCRIPT_FILENAME=$R/a.cgi/x/y%20z/\nREQUEST_URI=/a.cgi//x//y%20z/", "$R/a.cgi|unset|/x/y z/|unset"},
-		{"rewritten", "SCRIPT_FILENAME=$R/a.cgi/x%20y\nREQUEST_URI=/pretty", "$R/a.cgi|unset|/x%20y|unset"},
-		{"nonsense", "SCRIPT_FILENAME=$R/a.cgi/100%", "$R/a.cgi|unset|/100%|unset"},
-		{"nonsense in REQUEST_URI", "SCRIPT_FILENAME=$R/a.cgi/x%20y\nREQUEST_URI=/a.cgi/x%20y%zz", "$R/a.cgi|unset|/x%20y|unset"},
-		{"encoded NUL", "SCRIPT_FILENAME=$R/a.cgi/x%00y", "403"},
-		{"encoded dot dot", "SCRIPT_FILENAME=$R/a.cgi/%2e%2e/x", "403"},
+		{"encoded, as SCRIPT_NAME tells", "SCRIPT_FILENAME=$R/a.cgi/x%20y\nSCRIPT_NAME=/a.cgi/x y", "$R/a.cgi|/a.cgi|/x y|unset"},
+		{"encoded NUL, as SCRIPT_NAME cannot tell", "SCRIPT_FILENAME=$R/a.cgi/x%00y\nSCRIPT_NAME=/a.cgi/x\\0y", "403"},
+		{"not decoded without proxy", "SCRIPT_FILENAME=$R/a.cgi/x%20y\nREQUEST_URI=/a.cgi/x%20y?q\nSCRIPT_NAME=/a.cgi/x%20y", "$R/a.cgi|/a.cgi|/x%20y|unset"},
+		{"a NUL that stays encoded", "SCRIPT_FILENAME=$R/a.cgi/x%00y/%2e%2e/z", "$R/a.cgi|unset|/x%00y/%2e%2e/z|unset"},
+		{"slashes stay as they came", "SCRIPT_FILENAME=/$R//a.cgi/http://x.org//y/\nSCRIPT_NAME=//a.cgi/http://x.org//y/\nDOCUMENT_ROOT=$R/",
+			"$R/a.cgi|/a.cgi|/http://x.org//y/|$R/http://x.org//y/"},
+		{"only slashes", "SCRIPT_FILENAME=$R/a.cgi///\nSCRIPT_NAME=/a.cgi///", "$R/a.cgi|/a.cgi|///|unset"},
+		{"only slashes after a folder", "SCRIPT_FILENAME=$R/dir//", "403"},
+		{"dots in path info", "SCRIPT_FILENAME=$R/./a.cgi/./x\nSCRIPT_NAME=/./a.cgi/./x", "$R/a.cgi|/a.cgi|/./x|unset"},
 	}, nil)
 }
 
@@ -180,7 +178,7 @@ func TestScriptName(t *testing.T) {
 		{"no slash", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=a.cgi", "$R/a.cgi|a.cgi|unset|unset"},
 		{"path info", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/dir/b.cgi/x/y", "$R/dir/b.cgi|/dir/b.cgi|/x/y|$R/x/y"},
 		{"path info instead of another", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/a.cgi/x\nPATH_INFO=/z\nPATH_TRANSLATED=/z", "$R/a.cgi|/a.cgi|/x|$R/x"},
-		{"two slashes", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=//a.cgi//x", "$R/a.cgi|/a.cgi|/x|$R/x"},
+		{"two slashes", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=//a.cgi//x", "$R/a.cgi|/a.cgi|//x|$R//x"},
 		{"is decoded", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/a.cgi/x%20y", "$R/a.cgi|/a.cgi|/x%20y|$R/x%20y"},
 		{"is decoded, a file", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/100%25.cgi", "$R/100%25.cgi|/100%25.cgi|unset|unset"},
 		{"dot dot, as HAProxy passes it", "DOCUMENT_ROOT=$R\nSCRIPT_NAME=/../outside/x.cgi", "403"},
@@ -193,6 +191,28 @@ func TestScriptName(t *testing.T) {
 		{"no name", "DOCUMENT_ROOT=$R", "404"},
 		{"nothing", "REQUEST_METHOD=GET", "404"},
 	}, nil)
+}
+
+// Caddy without split sends the whole path as PATH_INFO.
+func TestScriptOfCaddy(t *testing.T) {
+	runScriptTests(t, []scriptTest{
+		{"no path info", "SCRIPT_FILENAME=$R/a.cgi\nSCRIPT_NAME=\nPATH_INFO=/a.cgi\nPATH_TRANSLATED=$R/a.cgi\nDOCUMENT_ROOT=$R", "$R/a.cgi|/a.cgi|unset|unset"},
+		{"path info", "SCRIPT_FILENAME=$R/a.cgi/r/file\nSCRIPT_NAME=\nPATH_INFO=/a.cgi/r/file\nPATH_TRANSLATED=$R/a.cgi/r/file\nDOCUMENT_ROOT=$R",
+			"$R/a.cgi|/a.cgi|/r/file|$R/r/file"},
+		{"slashes", "SCRIPT_FILENAME=$R/dir/b.cgi//r\nSCRIPT_NAME=\nPATH_INFO=/dir/b.cgi//r", "$R/dir/b.cgi|/dir/b.cgi|//r|unset"},
+		{"a program with a name of its own at the root", "SCRIPT_FILENAME=$R/a.cgi\nSCRIPT_NAME=\nPATH_INFO=/r/file", "$R/a.cgi||/r/file|unset"},
+		{"a path info that only looks so", "SCRIPT_FILENAME=$R/a.cgi\nSCRIPT_NAME=/x\nPATH_INFO=/a.cgi", "$R/a.cgi|/x|/a.cgi|unset"},
+	}, nil)
+}
+
+// What ends a name in C is in none that programs make file names of.
+func TestNUL(t *testing.T) {
+	for _, name := range []string{"SCRIPT_FILENAME", "DOCUMENT_ROOT", "SCRIPT_NAME", "PATH_INFO", "PATH_TRANSLATED"} {
+		runScriptTests(t, []scriptTest{
+			{name, "SCRIPT_FILENAME=$R/a.cgi\nSCRIPT_NAME=/a.cgi\nDOCUMENT_ROOT=$R\n" + name + `=$R/a.cgi\0.jpg`, "403"},
+			{name + " hanging", "SCRIPT_FILENAME=$R/a.cgi/x\nSCRIPT_NAME=/a.cgi\nDOCUMENT_ROOT=$R\n" + name + `=$R/a.cgi/x\0.jpg`, "403"},
+		}, nil)
+	}
 }
 
 // The cases of php-fpm's sapi/fpm/tests/fcgi-env-pif-apache-*, and Apache's forms besides.
@@ -216,6 +236,20 @@ func TestScriptOfApache(t *testing.T) {
 			"$R/a+b.cgi|/a+b.cgi|/1 2|unset"},
 		{"pp-sfp-encoded", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1$R/100%25.cgi/1%202\nSCRIPT_NAME=/100%25.cgi/1 2\nREQUEST_URI=/100%2525.cgi/1%202",
 			"$R/100%25.cgi|/100%25.cgi|/1 2|unset"},
+		// Since 2024 httpd encodes no more what a handler's name is made of.
+		{"not encoded", "SCRIPT_FILENAME=proxy:fcgi://localhost$R/a b.cgi/x y\nSCRIPT_NAME=/a b.cgi/x y\nREQUEST_URI=/a%20b.cgi/x%20y",
+			"$R/a b.cgi|/a b.cgi|/x y|unset"},
+		{"not encoded, looks so", "SCRIPT_FILENAME=proxy:fcgi://localhost$R/a.cgi/x%20y\nSCRIPT_NAME=/a.cgi/x%20y\nREQUEST_URI=/a.cgi/x%2520y",
+			"$R/a.cgi|/a.cgi|/x%20y|unset"},
+		{"not encoded, looks so, in PATH_INFO", "SCRIPT_FILENAME=proxy:fcgi://localhost$R/a.cgi/x%20y\nSCRIPT_NAME=/a.cgi\nPATH_INFO=/x%20y",
+			"$R/a.cgi|/a.cgi|/x%20y|unset"},
+		{"encoded, looks so twice", "SCRIPT_FILENAME=proxy:fcgi://localhost$R/a.cgi/x%2520y\nSCRIPT_NAME=/a.cgi/x%20y\nREQUEST_URI=/a.cgi/x%2520y",
+			"$R/a.cgi|/a.cgi|/x%20y|unset"},
+		{"encoded in lower case", "SCRIPT_FILENAME=proxy:fcgi://localhost$R/a.cgi/%c3%a9\nREQUEST_URI=/a.cgi/%C3%A9", "$R/a.cgi|unset|/é|unset"},
+		{"the file is as it is named", "SCRIPT_FILENAME=proxy:fcgi://localhost$R/100%25.cgi\nSCRIPT_NAME=/100%25.cgi", "$R/100%25.cgi|/100%25.cgi|unset|unset"},
+		{"no encoding at all", "SCRIPT_FILENAME=proxy:fcgi://localhost$R/a.cgi/100%\nSCRIPT_NAME=/a.cgi/100%", "$R/a.cgi|/a.cgi|/100%|unset"},
+		{"path info decoded to dot dot", "SCRIPT_FILENAME=proxy:fcgi://localhost$R/a.cgi/%2e%2e/x\nSCRIPT_NAME=/other", "403"},
+		{"path info decoded to NUL", "SCRIPT_FILENAME=proxy:fcgi://localhost$R/a.cgi/x%00y\nSCRIPT_NAME=/other", "403"},
 		{"decoded to the outside", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1$R/%2e%2e/outside/x.cgi", "403"},
 		{"decoded to NUL", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1$R/nothing%00", "403"},
 		{"no path", "SCRIPT_FILENAME=proxy:fcgi://127.0.0.1", "403"},

@@ -6,43 +6,80 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-// WorkerParams are what a worker is sent of a request's params: as they came, but
-// for what would steer a program that it starts, what Apache writes before a
-// path, and what RFC 3875, section 4.1, demands and is missing.
-func WorkerParams(params *protocol.Params, software string) *protocol.Params {
-	if !mustChange(params, software) {
-		return params
+// ForWorker are what a worker is sent of a request's params: as they came where
+// that can be, else each name once. Where rules is not nil the script is looked
+// for, and the worker is asked for that file and no other. Without rules the
+// worker looks itself; what Apache sends to php-fpm has php-cgi run what php-fpm
+// would run. The error is a *protocol.Refusal.
+func (e *Environment) ForWorker(params *protocol.Params, rules *Rules) (*protocol.Params, error) {
+	s, err := workerScript(params, rules)
+	if err != nil {
+		return nil, err
 	}
-	changed := new(protocol.Params)
+	v := newVariables()
+	defer v.done()
 	for name, value := range params.All() {
-		if Steers(name) {
-			continue
+		if e.arrivesAtWorker(name) {
+			v.add(name, value)
+		} else {
+			v.changed = true
 		}
-		if name == "SCRIPT_FILENAME" {
-			value, _ = CutProxy(value)
-		}
-		changed.Add(name, value)
 	}
-	if _, ok := changed.Lookup("GATEWAY_INTERFACE"); !ok {
-		changed.Add("GATEWAY_INTERFACE", "CGI/1.1")
+	if err := v.join(e.opt.SingleFields); err != nil {
+		return nil, err
 	}
-	if _, ok := changed.Lookup("SERVER_SOFTWARE"); !ok && software != "" {
-		changed.Add("SERVER_SOFTWARE", software)
+	_, redirected := v.index["REDIRECT_URL"]
+	switch {
+	case s.Path != "":
+		s.agree(v, e.mayPass)
+	case redirected:
+		v.leaveAlone(e.mayPass)
 	}
-	return changed
+	e.complete(v)
+	if !v.changed {
+		return params, nil
+	}
+	return v.params(), nil
 }
 
-func mustChange(params *protocol.Params, software string) bool {
-	interfaceSet, softwareSet := false, software == ""
-	for name, value := range params.All() {
-		switch {
-		case name == "GATEWAY_INTERFACE":
-			interfaceSet = true
-		case name == "SERVER_SOFTWARE":
-			softwareSet = true
-		case name == "SCRIPT_FILENAME" && strings.HasPrefix(value, "proxy:"), Steers(name):
-			return true
+// workerScript is the script that a worker is asked for. Its Path is "" where
+// that is the worker's business.
+func workerScript(params *protocol.Params, rules *Rules) (Script, error) {
+	if rules != nil {
+		return rules.FindRead(params)
+	}
+	r, err := readRequest(params)
+	if err != nil || !r.isURL {
+		return Script{}, err
+	}
+	if f, err := r.locate(); err == nil {
+		return Script{Path: f.name, request: r, alone: true}, nil
+	}
+	return Script{Path: r.filename, alone: true}, nil // it may be there for the worker
+}
+
+// complete has what the pool sets win over the params, and adds what RFC 3875,
+// section 4.1, demands. What the pool sets and no param does the worker has in its
+// own environment.
+func (e *Environment) complete(v *variables) {
+	for _, pair := range e.opt.Env {
+		name, value, _ := strings.Cut(pair, "=")
+		if _, known := v.index[name]; known {
+			v.set(name, value)
 		}
 	}
-	return !interfaceSet || !softwareSet
+	v.setMissing("GATEWAY_INTERFACE", "CGI/1.1")
+	if e.opt.Software != "" {
+		v.setMissing("SERVER_SOFTWARE", e.opt.Software)
+	}
+}
+
+func (v *variables) params() *protocol.Params {
+	p := new(protocol.Params)
+	for _, x := range v.list {
+		if x.name != "" {
+			p.Add(x.name, x.value)
+		}
+	}
+	return p
 }

@@ -25,6 +25,9 @@ func (r *report) checkMachine(c *Config, functions []string) {
 		if p.Worker != nil {
 			r.checkCommand(key+".worker.command", p.Worker.Command)
 			r.checkDir(key+".worker.dir", p.Worker.Dir)
+			for j, root := range p.Worker.Root {
+				r.checkFolder(fmt.Sprintf("%s.worker.root[%d]", key, j), root)
+			}
 		}
 		if p.Function != nil {
 			r.checkFunction(key+".function", p.Function, functions)

@@ -34,7 +34,7 @@ func TestCheck(t *testing.T) {
   slow: {after: 1s, command: [DIR/run, "{pid}"]}
 - name: bad_worker
   listen: unix:/d
-  worker: {command: [DIR/file], dir: DIR/file}
+  worker: {command: [DIR/file], dir: DIR/file, root: [DIR, DIR/none]}
   slow: {after: 1s, command: [DIR/none]}
 - {name: all, listen: unix:/e, function: {}}
 - {name: one, listen: unix:/f, function: {names: [app.bye]}}
@@ -61,6 +61,7 @@ func TestCheck(t *testing.T) {
 		"f:11:10: pools[1].process.dir: "+path("none")+": no such file or directory",
 		"f:18:22: pools[3].worker.command[0]: "+path("file")+" cannot be run: permission denied",
 		at(18, column("  worker: {command: [DIR/file], dir: "))+"pools[3].worker.dir: "+path("file")+" is not a folder",
+		at(18, column("  worker: {command: [DIR/file], dir: DIR/file, root: [DIR, "))+"pools[3].worker.root[1]: "+path("none")+": no such file or directory",
 		"f:19:31: pools[3].slow.command[0]: "+path("none")+" cannot be run: no such file or directory",
 		`f:22:52: pools[6].function.names[0]: "app.hullo" is no function of this program (did you mean app.hello?)`,
 		`f:22:63: pools[6].function.names[1]: "bey" is no function of this program (did you mean app.bye?)`,

@@ -56,6 +56,7 @@ type Pool struct {
 	OnClientAbort string        `mapstructure:"on_client_abort" default:"kill"` // kill or ignore
 	Env           []string      `mapstructure:"env"`                            // NAME=value
 	PassEnv       []string      `mapstructure:"pass_env"        default:"PATH,LANG,TZ"`
+	PassParams    []string      `mapstructure:"pass_params"` // names
 	Process       *Process      `mapstructure:"process"`
 	Worker        *Worker       `mapstructure:"worker"`
 	Function      *Function     `mapstructure:"function"`
@@ -87,6 +88,7 @@ type Limits struct {
 	Body          int64         `mapstructure:"body"           default:"1GiB"`
 	BodyMemory    int64         `mapstructure:"body_memory"    default:"64KiB"` // at least 4 KiB
 	EarlyResponse bool          `mapstructure:"early_response" default:"false"`
+	SingleFields  []string      `mapstructure:"single_fields"  default:"*_USER,*_EMAIL,*_GROUPS"` // [path.Match] patterns of HTTP_ names
 	ReadTimeout   time.Duration `mapstructure:"read_timeout"   default:"30s"`
 	WriteTimeout  time.Duration `mapstructure:"write_timeout"  default:"60s"`
 	IdleTimeout   time.Duration `mapstructure:"idle_timeout"   default:"0"`
@@ -118,6 +120,8 @@ func (i Interpreter) String() string { return i.Extension + "=" + i.Path }
 // pools do not look at these three, nor does a static one at IdleTimeout.
 type Worker struct {
 	Command      []string       `mapstructure:"command"`                         // argv; the program, an absolute path, accepts on fd 0
+	Root         []string       `mapstructure:"root"`                            // absolute folders
+	Extensions   []string       `mapstructure:"extensions"`                      // .php; empty: any. With neither of the two, workers look for their scripts
 	Scale        string         `mapstructure:"scale"         default:"dynamic"` // static (always Max), dynamic (spares) or ondemand
 	Max          int            `mapstructure:"max"           default:"8"`       // workers at once, from 1
 	Min          int            `mapstructure:"min"           default:"1"`       // workers at least

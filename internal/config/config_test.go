@@ -76,11 +76,13 @@ func defaultPool() Pool {
 		Limits: Limits{
 			MaxConns: 1024, Multiplex: true, Queue: 256, QueueTimeout: 10 * time.Second,
 			Params: 256 << 10, Body: 1 << 30, BodyMemory: 64 << 10,
-			ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
+			SingleFields: []string{"*_USER", "*_EMAIL", "*_GROUPS"},
+			ReadTimeout:  30 * time.Second, WriteTimeout: time.Minute,
 		},
 		OnClientAbort: "kill",
 		Env:           []string{},
 		PassEnv:       []string{"PATH", "LANG", "TZ"},
+		PassParams:    []string{},
 		Process: &Process{
 			Root: []string{"/srv"}, Scripts: []string{}, Extensions: []string{}, Interpreters: []Interpreter{},
 			KillGrace: 5 * time.Second, Linger: 2 * time.Second, Stderr: "log",
@@ -94,7 +96,7 @@ func defaultWorker(command ...string) *Worker {
 	return &Worker{
 		Command: command, Scale: "dynamic", Max: 8, Min: 1, MinSpare: 1, MaxSpare: 4, Concurrency: 1, SpawnRate: 32,
 		IdleTimeout: time.Minute, StartTimeout: 10 * time.Second, StopSignal: syscall.SIGTERM, StopGrace: 10 * time.Second,
-		WarmUp: []string{}, Dispatch: "lifo", Stderr: "log",
+		WarmUp: []string{}, Dispatch: "lifo", Stderr: "log", Root: []string{}, Extensions: []string{},
 	}
 }
 
@@ -126,11 +128,12 @@ pools:
   - {address: "tcp:10.0.0.1:9000", allow: [10.0.0.0/8, 192.168.1.7, "::1", "::ffff:1.2.3.4"]}
   - {address: "unix:@abstract", backlog: 0x10, allow_uids: [0, 4294967295]}
   limits: {max_conns: 0, max_reqs: 7, multiplex: false, queue: 0, queue_timeout: 1m30s, params: 0,
-    body: 1.5MB, body_memory: 4KiB, early_response: true, read_timeout: 0s, write_timeout: 250ms, idle_timeout: 1h}
+    body: 1.5MB, body_memory: 4KiB, early_response: true, single_fields: ["X_*"], read_timeout: 0s, write_timeout: 250ms, idle_timeout: 1h}
   timeout: 5m
   on_client_abort: ignore
   env: [A=, b_1=x=y]
   pass_env: []
+  pass_params: [HOME, PHPRC]
   slow: {after: 90s, log: slow.log, command: [/usr/bin/py-spy, dump, "{pid}"]}
   process:
     scripts: [/srv/*.cgi, /srv/x]
@@ -158,10 +161,10 @@ pools:
 			},
 			Limits: Limits{
 				MaxReqs: 7, QueueTimeout: 90 * time.Second, Body: 1500000, BodyMemory: 4096,
-				EarlyResponse: true, WriteTimeout: 250 * time.Millisecond, IdleTimeout: time.Hour,
+				SingleFields: []string{"X_*"}, EarlyResponse: true, WriteTimeout: 250 * time.Millisecond, IdleTimeout: time.Hour,
 			},
 			Timeout: 5 * time.Minute, OnClientAbort: "ignore",
-			Env: []string{"A=", "b_1=x=y"}, PassEnv: []string{},
+			Env: []string{"A=", "b_1=x=y"}, PassEnv: []string{}, PassParams: []string{"HOME", "PHPRC"},
 			Process: &Process{
 				Root: []string{}, Scripts: []string{"/srv/*.cgi", "/srv/x"}, Extensions: []string{".cgi", ".tar.gz"},
 				Interpreters: []Interpreter{{".php", "/usr/bin/php-cgi"}, {".pl", "/a=b"}},

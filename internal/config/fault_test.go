@@ -158,6 +158,10 @@ var faultTests = []struct {
 		`f:4:98: pools[0].worker.warm_up[1]: "=" is not NAME=value`,
 		`f:4:101: pools[0].worker.warm_up[2]: "x" is not NAME=value`,
 	}},
+	{"worker scripts", worker("{command: [/x], root: [srv], extensions: [php]}"), []string{
+		`f:4:34: pools[0].worker.root[0]: "srv" is not an absolute path`,
+		`f:4:53: pools[0].worker.extensions[0]: "php" is not an extension, for example .cgi`,
+	}},
 	{"worker stderr", worker("{command: [/x], stderr: bth}"), []string{
 		`f:4:35: pools[0].worker.stderr: "bth" is not one of log, client, both (did you mean both?)`,
 	}},
@@ -338,7 +342,7 @@ var faultTests = []struct {
 	{"admin address", "admin: {listen: 'tcp:9253'}\n" + one, []string{
 		`f:1:17: admin.listen: "tcp:9253" needs a host and a port, as tcp:127.0.0.1:9000 or tcp:[::1]:9000`,
 	}},
-	{"env", pool("env: [A, =x, 1A=x, 'A B=x', \"A=\\0\"]\n  pass_env: [A=x, '', B]"), []string{
+	{"env", pool("env: [A, =x, 1A=x, 'A B=x', \"A=\\0\"]\n  pass_env: [A=x, '', B]\n  pass_params: [B, A-B]\n  limits: {single_fields: [X, '', '[']}"), []string{
 		`f:5:9: pools[0].env[0]: "A" is not NAME=value`,
 		`f:5:12: pools[0].env[1]: "=x" is not NAME=value`,
 		`f:5:16: pools[0].env[2]: "1A=x" is not NAME=value`,
@@ -346,6 +350,9 @@ var faultTests = []struct {
 		`f:5:31: pools[0].env[4]: "A=\x00" contains NUL`,
 		`f:6:14: pools[0].pass_env[0]: "A=x" is not the name of a variable`,
 		`f:6:19: pools[0].pass_env[1]: "" is not the name of a variable`,
+		`f:7:20: pools[0].pass_params[1]: "A-B" is not the name of a variable`,
+		`f:8:31: pools[0].limits.single_fields[1]: "" is not a pattern of names, for example *_USER`,
+		`f:8:35: pools[0].limits.single_fields[2]: "[" is not a pattern of names, for example *_USER`,
 	}},
 	{"process without root", pool("process: {}"), []string{"f:4:12: pools[0].process.root: needs at least one folder, unless scripts is given"}},
 	{"process", pool("process:\n    root: [srv, '']\n    scripts: [x, '/a[']\n    extensions: [cgi, ., .a/b]\n    interpreters: [.a=/x, .b=x, .a=/y, c=/z, .d]\n    dir: here\n    stderr: logs"), []string{

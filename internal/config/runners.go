@@ -65,7 +65,7 @@ func (r *report) runners(key string, p *Pool) {
 
 // noPrograms reports keys that mean nothing in a pool which starts no program.
 func (r *report) noPrograms(key string, p *Pool) {
-	for name, list := range map[string][]string{".env": p.Env, ".slow.command": p.Slow.Command} {
+	for name, list := range map[string][]string{".env": p.Env, ".pass_params": p.PassParams, ".slow.command": p.Slow.Command} {
 		if len(list) > 0 {
 			r.add(key+name, "is for programs, and a pool of functions starts none")
 		}
@@ -99,6 +99,7 @@ func (r *report) worker(key string, w *Worker) {
 		r.add(key+".command", "needs a program that accepts FastCGI connections on fd 0: its absolute path, then its arguments")
 	}
 	r.argv(key+".command", w.Command)
+	r.files(key, w.Root, w.Extensions)
 	r.oneOf(key+".scale", w.Scale, "static", "dynamic", "ondemand")
 	r.oneOf(key+".dispatch", w.Dispatch, "lifo", "fifo")
 	r.oneOf(key+".stderr", w.Stderr, "log", "client", "both")

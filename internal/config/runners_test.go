@@ -17,6 +17,8 @@ func mustLoadWorker(t *testing.T, block string) *Worker {
 func TestWorkerValues(t *testing.T) {
 	got := mustLoadWorker(t, `
     command: [/usr/bin/php-cgi, -d, x=1]
+    root: [/srv]
+    extensions: [.php, .phar]
     scale: dynamic
     max: 32768
     min: 0
@@ -36,7 +38,7 @@ func TestWorkerValues(t *testing.T) {
     dir: /srv
     stderr: client`)
 	want := &Worker{
-		Command: []string{"/usr/bin/php-cgi", "-d", "x=1"}, Scale: "dynamic", Max: 32768, MaxSpare: 32768,
+		Command: []string{"/usr/bin/php-cgi", "-d", "x=1"}, Root: []string{"/srv"}, Extensions: []string{".php", ".phar"}, Scale: "dynamic", Max: 32768, MaxSpare: 32768,
 		Concurrency: 32768, SpawnRate: 1000, MaxRequests: 1<<31 - 1, MaxLifetime: time.Second, MaxMemory: 1 << 20,
 		StartTimeout: 100 * time.Millisecond, StopSignal: syscall.SIGUSR1,
 		WarmUp: []string{"SCRIPT_FILENAME=/srv/ping.php", "QUERY_STRING="}, Dispatch: "fifo", Dir: "/srv", Stderr: "client",

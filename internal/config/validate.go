@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -96,6 +97,16 @@ func (r *report) pool(key string, p *Pool) {
 			r.add(fmt.Sprintf("%s.pass_env[%d]", key, i), "%q is not the name of a variable", name)
 		}
 	}
+	for i, name := range p.PassParams {
+		if !variableName.MatchString(name) {
+			r.add(fmt.Sprintf("%s.pass_params[%d]", key, i), "%q is not the name of a variable", name)
+		}
+	}
+	for i, pattern := range p.Limits.SingleFields {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			r.add(fmt.Sprintf("%s.limits.single_fields[%d]", key, i), "%q is not a pattern of names, for example *_USER", pattern)
+		}
+	}
 	r.runners(key, p)
 	r.slow(key, p)
 }
@@ -158,19 +169,12 @@ func (r *report) process(key string, p *Process) {
 	if len(p.Root) == 0 && len(p.Scripts) == 0 {
 		r.add(key+".root", "needs at least one folder, unless scripts is given")
 	}
-	for i, root := range p.Root {
-		r.absolute(fmt.Sprintf("%s.root[%d]", key, i), root)
-	}
+	r.files(key, p.Root, p.Extensions)
 	for i, script := range p.Scripts {
 		k := fmt.Sprintf("%s.scripts[%d]", key, i)
 		r.absolute(k, script)
 		if _, err := filepath.Match(script, ""); err != nil {
 			r.add(k, "%q: %v", script, err)
-		}
-	}
-	for i, extension := range p.Extensions {
-		if !isExtension(extension) {
-			r.add(fmt.Sprintf("%s.extensions[%d]", key, i), "%q is not an extension, for example .cgi", extension)
 		}
 	}
 	seen := map[string]string{}
@@ -183,6 +187,18 @@ func (r *report) process(key string, p *Process) {
 		r.absolute(key+".dir", p.Dir)
 	}
 	r.oneOf(key+".stderr", p.Stderr, "log", "client", "both")
+}
+
+// files reports folders and extensions of scripts that are none.
+func (r *report) files(key string, roots, extensions []string) {
+	for i, root := range roots {
+		r.absolute(fmt.Sprintf("%s.root[%d]", key, i), root)
+	}
+	for i, extension := range extensions {
+		if !isExtension(extension) {
+			r.add(fmt.Sprintf("%s.extensions[%d]", key, i), "%q is not an extension, for example .cgi", extension)
+		}
+	}
 }
 
 // function looks at the names alone: whether the program has them, the machine

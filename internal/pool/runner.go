@@ -45,11 +45,20 @@ func (s *Set) newProcess(cfg *config.Pool) *process.Runner {
 	return process.New(process.Options{
 		Roots: cfg.Process.Root, Scripts: cfg.Process.Scripts, Extensions: cfg.Process.Extensions,
 		Interpreters: interpreters, Dir: cfg.Process.Dir,
-		PassEnv: cfg.PassEnv, Env: cfg.Env,
+		Env: cfg.Env, PassEnv: cfg.PassEnv, PassParams: cfg.PassParams,
+		SingleFields: cfg.Limits.SingleFields, Dropped: s.tellDropped(cfg.Name),
 		KillGrace: cfg.Process.KillGrace, Linger: cfg.Process.Linger, Stderr: cfg.Process.Stderr,
 		Software: version.Software(),
 		Log:      s.opt.Logs.With("pool", cfg.Name),
 		Hooks:    process.Hooks{Started: m.Started, Exited: m.Exited},
 		Spawner:  s.opt.Spawner,
 	})
+}
+
+// tellDropped is what says that a param does not reach a pool's programs.
+func (s *Set) tellDropped(pool string) func(name, why string) {
+	log := s.opt.Logs.With("pool", pool)
+	return func(name, why string) {
+		log.Warn("param dropped", "param", name, "reason", why, "keys", "env, pass_params")
+	}
 }

@@ -45,7 +45,9 @@ func (w *workerPool) stop() {
 func (s *Set) workerOptions(cfg *config.Pool) worker.Options {
 	c, m := cfg.Worker, s.opt.Metrics.Workers(cfg.Name)
 	return worker.Options{
-		Command: c.Command, Dir: c.Dir, Env: cfg.Env, PassEnv: cfg.PassEnv, WarmUp: c.WarmUp,
+		Command: c.Command, Dir: c.Dir, WarmUp: c.WarmUp, Roots: c.Root, Extensions: c.Extensions,
+		Env: cfg.Env, PassEnv: cfg.PassEnv, PassParams: cfg.PassParams,
+		SingleFields: cfg.Limits.SingleFields, Dropped: s.tellDropped(cfg.Name),
 		Software: version.Software(),
 		Scale:    c.Scale, Max: c.Max, Min: c.Min, MinSpare: c.MinSpare, MaxSpare: c.MaxSpare,
 		Concurrency: c.Concurrency, SpawnRate: c.SpawnRate, Dispatch: c.Dispatch,

@@ -2,6 +2,7 @@ package process_test
 
 import (
 	"fmt"
+	"os/user"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +20,12 @@ func TestEnvironmentOfProgram(t *testing.T) {
 	want := []string{"A=env\n", "GATEWAY_INTERFACE=CGI/1.1\n", "HTTP_X=1\n",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
 		"QUERY_STRING=-i\n", "SCRIPT_FILENAME=/usr/bin/env\n", "SERVER_SOFTWARE=fcgid/test\n"}
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, "HOME="+u.HomeDir+"\n", "USER="+u.Username+"\n", "LOGNAME="+u.Username+"\n")
+	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("environment is %q, want %q", got, want)
 	}

@@ -25,14 +25,17 @@ type Options struct {
 	Extensions   []string          // that scripts must have; empty: any
 	Interpreters map[string]string // programs that run scripts with an extension, such as ".php"
 	Dir          string            // working directory; "" is the script's folder
-	PassEnv      []string          // variables of the daemon's environment that programs get
-	Env          []string          // NAME=value that programs get
-	KillGrace    time.Duration     // from TERM to KILL
-	Linger       time.Duration     // silence after a program's exit, while something still has its STDOUT open
-	Stderr       string            // cgi.StderrLog (also when empty), cgi.StderrClient or cgi.StderrBoth
-	Software     string            // SERVER_SOFTWARE when the web server sent none
-	Log          *slog.Logger      // nil logs nothing
-	Spawner      spawn.Spawner     // what starts them; nil: a spawn.Local of its own
+	Env          []string          // as in cgi.Options, as are the next four
+	PassEnv      []string
+	PassParams   []string
+	SingleFields []string
+	Dropped      func(name, why string)
+	KillGrace    time.Duration // from TERM to KILL
+	Linger       time.Duration // silence after a program's exit, while something still has its STDOUT open
+	Stderr       string        // cgi.StderrLog (also when empty), cgi.StderrClient or cgi.StderrBoth
+	Software     string        // SERVER_SOFTWARE when the web server sent none
+	Log          *slog.Logger  // nil logs nothing
+	Spawner      spawn.Spawner // what starts them; nil: a spawn.Local of its own
 	Hooks        Hooks
 }
 
@@ -49,7 +52,7 @@ type Hooks struct {
 type Runner struct {
 	opt   Options
 	rules cgi.Rules
-	env   cgi.Environment
+	told  *cgi.Environment
 }
 
 // New returns a Runner. It starts nothing.
@@ -66,7 +69,10 @@ func New(opt Options) *Runner {
 	return &Runner{
 		opt:   opt,
 		rules: cgi.Rules{Roots: opt.Roots, Scripts: opt.Scripts, Extensions: opt.Extensions, Interpreters: opt.Interpreters},
-		env:   cgi.Environment{Software: opt.Software, Fixed: cgi.FixedEnv(opt.PassEnv, opt.Env)},
+		told: cgi.NewEnvironment(cgi.Options{
+			Software: opt.Software, Env: opt.Env, PassEnv: opt.PassEnv,
+			PassParams: opt.PassParams, SingleFields: opt.SingleFields, Dropped: opt.Dropped,
+		}),
 	}
 }
 
@@ -86,7 +92,7 @@ func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error)
 	if err != nil {
 		return 0, err
 	}
-	env, err := p.env.Of(&req.Params, &s)
+	env, err := p.told.Of(&req.Params, &s)
 	if err != nil {
 		return 0, err
 	}

@@ -58,7 +58,7 @@ func (p *Pool) warmUp(w *worker) error {
 		return nil
 	}
 	var answer warmUpAnswer
-	req := w.program.warmUpRequest()
+	req := p.warmUpRequest(w.program)
 	req.Stdout = &answer
 	p.mu.Lock()
 	timeout, s := p.opt.StartTimeout, w.seat()
@@ -88,14 +88,20 @@ func (p *Pool) warmUp(w *worker) error {
 }
 
 // warmUpRequest is a GET, if nothing else is said.
-func (p *program) warmUpRequest() *protocol.Request {
+func (p *Pool) warmUpRequest(program *program) *protocol.Request {
 	req := &protocol.Request{Role: protocol.RoleResponder}
-	for _, kv := range p.warmUp {
+	for _, kv := range program.warmUp {
 		name, value, _ := strings.Cut(kv, "=")
 		req.Params.Add(name, value)
 	}
 	if _, ok := req.Params.Lookup("REQUEST_METHOD"); !ok {
 		req.Params.Add("REQUEST_METHOD", "GET")
+	}
+	p.mu.Lock()
+	told := p.told
+	p.mu.Unlock()
+	if params, err := told.ForWorker(&req.Params, nil); err == nil {
+		req.Params = *params
 	}
 	return req
 }

@@ -148,7 +148,7 @@ func (x *exchange) send(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	x.runs()
-	head = protocol.AppendParams(head, x.id, cgi.WorkerParams(&x.req.Params, x.pool.software))
+	head = protocol.AppendParams(head, x.id, &x.req.Params)
 	whole, inline := inlineInput(x.req)
 	if inline {
 		head = appendInput(head, x.id, whole)

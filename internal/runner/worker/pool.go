@@ -40,9 +40,19 @@ type Options struct {
 	// Command is the program with its arguments. It accepts FastCGI connections
 	// on descriptor 0; its STDOUT is /dev/null and its STDERR is logged.
 	Command []string
-	Dir     string   // working directory; "" is the daemon's
-	Env     []string // NAME=value
-	PassEnv []string // variables of the daemon's environment
+	Dir     string // working directory; "" is the daemon's
+
+	Env          []string // as in cgi.Options, as are the next four
+	PassEnv      []string
+	PassParams   []string
+	SingleFields []string
+	Dropped      func(name, why string)
+
+	// Roots are the folders that a script must lie in, and Extensions those that it
+	// must have. With either, workers are asked for a script that was found to be so,
+	// and told of no other file; without, they look for it themselves.
+	Roots, Extensions []string
+
 	// WarmUp, NAME=value, are the params of a request that a new worker must
 	// answer, with a status below 500, before it gets others. Without them it is
 	// ready when the program has been executed.
@@ -121,16 +131,17 @@ const (
 // server.Runner, and may be used by many goroutines at once.
 type Pool struct {
 	// Immutable.
-	launch   func(program *program, id int) (process, error)
-	hooks    Hooks
-	spawner  spawn.Spawner
-	runDir   string
-	software string
+	launch  func(program *program, id int) (process, error)
+	hooks   Hooks
+	spawner spawn.Spawner
+	runDir  string
 
 	wg sync.WaitGroup // a goroutine for each worker
 
 	mu         sync.Mutex // guards the fields below
 	opt        Options
+	told       *cgi.Environment
+	rules      *cgi.Rules // nil: workers look for their scripts
 	program    *program
 	folder     string      // of the sockets
 	timer      *time.Timer // of Supervise
@@ -167,20 +178,20 @@ type program struct {
 
 // New returns a Pool that has not started any: Supervise does.
 func New(o Options) *Pool {
-	p := &Pool{hooks: o.Hooks, spawner: o.Spawner, runDir: o.RunDir, software: o.Software, exits: make(map[string]uint64)}
+	p := &Pool{hooks: o.Hooks, spawner: o.Spawner, runDir: o.RunDir, exits: make(map[string]uint64)}
 	if p.spawner == nil {
 		p.spawner = new(spawn.Local)
 	}
 	p.launch = p.launchProgram
 	p.setOptions(o)
-	p.program = newProgram(&p.opt)
+	p.program = p.newProgramLocked()
 	return p
 }
 
-func newProgram(o *Options) *program {
+func (p *Pool) newProgramLocked() *program {
 	// php-cgi would end after 500 requests: here MaxRequests says when.
-	fixed := append([]string{"PHP_FCGI_MAX_REQUESTS=0"}, cgi.FixedEnv(o.PassEnv, o.Env)...)
-	return &program{argv: o.Command, dir: o.Dir, env: cgi.WorkerEnvironment(fixed...), warmUp: o.WarmUp}
+	env := p.told.OfWorker("PHP_FCGI_MAX_REQUESTS=0")
+	return &program{argv: p.opt.Command, dir: p.opt.Dir, env: env, warmUp: p.opt.WarmUp}
 }
 
 // isSame reports whether two programs do the same.
@@ -207,7 +218,14 @@ func (p *Pool) setOptions(o Options) {
 		o.Min = min(o.Min, o.Max)
 		o.MaxSpare = max(o.MaxSpare, o.MinSpare, o.Min, 1)
 	}
-	p.opt = o
+	p.opt, p.rules = o, nil
+	if len(o.Roots) > 0 || len(o.Extensions) > 0 {
+		p.rules = &cgi.Rules{Roots: o.Roots, Extensions: o.Extensions}
+	}
+	p.told = cgi.NewEnvironment(cgi.Options{
+		Software: o.Software, Env: o.Env, PassEnv: o.PassEnv,
+		PassParams: o.PassParams, SingleFields: o.SingleFields, Dropped: o.Dropped,
+	})
 }
 
 // Supervise starts workers and replaces them until ctx ends, lets those that are
@@ -272,13 +290,13 @@ func (p *Pool) finish() {
 
 // Update changes the options for what is to come. Other Command, Dir, Env, PassEnv
 // or WarmUp replace the workers: each stays until another one is ready, and so
-// stays for good where the new program cannot be started. RunDir, Software, Hooks
+// stays for good where the new program cannot be started. RunDir, Hooks
 // and Spawner are not changed.
 func (p *Pool) Update(o Options) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.setOptions(o)
-	if next := newProgram(&p.opt); !next.isSame(p.program) {
+	if next := p.newProgramLocked(); !next.isSame(p.program) {
 		p.program = next
 		p.health.hurry()
 		for _, w := range p.all {

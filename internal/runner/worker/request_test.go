@@ -76,11 +76,11 @@ func TestWorldOfWorkers(t *testing.T) {
 func TestWorkerParams(t *testing.T) {
 	p := workers(t, func(o *workerOptions) { o.Software = "fcgid/test" })
 	for name, want := range map[string]string{
-		"HTTP_PROXY": " false", "LD_PRELOAD": " false", "SCRIPT_FILENAME": "/srv/a.php true", "odd name": "x true",
+		"HTTP_PROXY": " false", "LD_PRELOAD": "said.so true", "SCRIPT_FILENAME": "/srv/a.php true", "odd name": " false", "PATH_TRANSLATED": " false",
 		"GATEWAY_INTERFACE": "CGI/1.1 true", "SERVER_SOFTWARE": "fcgid/test true", "EMPTY": " true",
 	} {
 		p.want("param "+name, want, func(r *protocol.Request) {
-			r.Params = params("REQUEST_METHOD", "GET", "DO", "param "+name, "HTTP_PROXY", "http://evil/", "LD_PRELOAD", "evil.so",
+			r.Params = params("REQUEST_METHOD", "GET", "DO", "param "+name, "HTTP_PROXY", "http://evil/", "LD_PRELOAD", "said.so", "PATH_TRANSLATED", "/x",
 				"SCRIPT_FILENAME", "proxy:fcgi://localhost:9000/srv/a.php", "odd name", "x", "EMPTY", "")
 		})
 	}

@@ -18,8 +18,9 @@ const maxAttempts = 10
 // Run gives the request to a worker and returns when it has been answered, with
 // the appStatus of the answer. It waits for a worker until ctx ends or the request's
 // QueueDeadline, which moves by the time that a worker had it: then the error is a
-// *protocol.Refusal with status 503. It is one with status 431 if a param is longer than a record, which programs do
-// not read.
+// *protocol.Refusal with status 503. It is one with status 431 if a param is longer
+// than a record, which programs do not read, and one with the script's status if
+// that is not to be asked for.
 //
 // If the worker dies, or writes what is no answer, the request is given to another
 // one as long as the first cannot have seen its params. Else it is given to another
@@ -32,8 +33,9 @@ const maxAttempts = 10
 // other cause the worker is sent ABORT_REQUEST and has a second to end the
 // request; if it does not, it is replaced.
 func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
-	if !req.Params.FitRecords() {
-		return 0, errParamTooLong
+	req, err := p.tell(req)
+	if err != nil {
+		return 0, err
 	}
 	came, deadline := time.Now(), req.QueueDeadline
 	running, repeated := false, false
@@ -56,6 +58,26 @@ func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
 			p.hooks.Repeated()
 		}
 	}
+}
+
+// tell returns the request as a worker is sent it: with the params that the pool
+// wants it to have.
+func (p *Pool) tell(req *protocol.Request) (*protocol.Request, error) {
+	p.mu.Lock()
+	told, rules := p.told, p.rules
+	p.mu.Unlock()
+	params, err := told.ForWorker(&req.Params, rules)
+	switch {
+	case err != nil:
+		return nil, err
+	case !params.FitRecords():
+		return nil, errParamTooLong
+	case params == &req.Params:
+		return req, nil
+	}
+	changed := *req
+	changed.Params = *params
+	return &changed, nil
 }
 
 // Queues reports that requests wait for workers; see server.Queuer.

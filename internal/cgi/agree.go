@@ -1,0 +1,47 @@
+package cgi
+
+import "strings"
+
+// agree makes what the params say of files say the same: the program that is
+// told of them must not find another file than the one that was looked at. What
+// SCRIPT_NAME and PATH_INFO, put together, say of the URL stays as it was.
+// (RFC 3875, sections 4.1.5, 4.1.6 and 4.1.13.)
+func (s *Script) agree(v *variables, mayPass map[string]bool) {
+	v.set("SCRIPT_FILENAME", s.Path)
+	switch {
+	case s.extra != "":
+		s.splitAt(v, s.extra)
+	case s.wholePathInfo:
+		v.set("SCRIPT_NAME", s.pathInfo)
+		v.takeOut("PATH_INFO")
+		v.takeOut("PATH_TRANSLATED")
+	}
+	if s.alone {
+		v.leaveAlone(mayPass)
+	}
+}
+
+// splitAt tells a program what followed its file's name.
+func (s *Script) splitAt(v *variables, pathInfo string) {
+	v.set("PATH_INFO", pathInfo)
+	for _, url := range []string{s.scriptName, s.scriptName + s.pathInfo} {
+		if name, ok := strings.CutSuffix(url, pathInfo); ok {
+			v.set("SCRIPT_NAME", cleaned(name))
+			break
+		}
+	}
+	if s.documentRoot != "" {
+		v.set("PATH_TRANSLATED", strings.TrimSuffix(s.documentRoot, "/")+pathInfo)
+	}
+}
+
+// leaveAlone takes out what could name another file than SCRIPT_FILENAME. What
+// may pass in any case cannot without PATH_TRANSLATED.
+func (v *variables) leaveAlone(mayPass map[string]bool) {
+	v.takeOut("PATH_TRANSLATED")
+	for _, x := range v.list {
+		if misleads(x.name) && !mayPass[x.name] {
+			v.takeOut(x.name)
+		}
+	}
+}
