@@ -5,17 +5,24 @@
 # make fuzz     runs each fuzz test for FUZZTIME
 # make bench    compares fcgid with its peers (Debian packages) and prints ratios: docs/performance.md
 # make bench-go runs the benchmarks of single functions
-# make install  binary, systemd units, and a configuration if there is none yet
+# make install  binary, systemd units and a configuration if there is none yet
+# make uninstall  all of them but the configuration
+#
+# install and uninstall take DESTDIR, PREFIX, SYSCONFDIR and UNITDIR; the units name the paths.
 
 GO       ?= go
-PREFIX   ?= /usr/local
 FUZZTIME ?= 30s
 # A build from an archive has no history to take the commit from.
 LDFLAGS  ?= -s -w
 
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+# systemd looks for units in /usr/local/lib and /usr/lib; for another PREFIX name a folder that it knows.
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: all build run test test-unit test-e2e test-packages check fuzz bench bench-go install clean
+.PHONY: all build run test test-unit test-e2e test-packages check fuzz bench bench-go install uninstall clean
 
 all: build
 
@@ -69,13 +76,26 @@ bench: build
 bench-go:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
+# What install takes; make builds the one here.
+BINARY ?= fcgid
+
+UNITS = fcgid.service fcgid.socket
+
+# Modes do not depend on the umask: install sets them, also of the folders that it makes.
 install:
-	@test -x fcgid || { echo "run make first"; exit 1; }
-	install -D -m 0755 fcgid $(DESTDIR)$(PREFIX)/bin/fcgid
-	install -d $(DESTDIR)/etc/fcgid $(DESTDIR)/etc/systemd/system
-	test -e $(DESTDIR)/etc/fcgid/fcgid.yaml || install -m 0644 configs/fcgid.yaml $(DESTDIR)/etc/fcgid/fcgid.yaml
-	sed 's|/usr/local|$(PREFIX)|g' deploy/systemd/fcgid.service > $(DESTDIR)/etc/systemd/system/fcgid.service
-	install -m 0644 deploy/systemd/fcgid.socket $(DESTDIR)/etc/systemd/system/fcgid.socket
+	@test -x $(BINARY) || { echo "run make first"; exit 1; }
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/fcgid
+	@for unit in $(UNITS); do \
+		echo "install $(DESTDIR)$(UNITDIR)/$$unit"; \
+		sed -e 's|/usr/local/bin/|$(PREFIX)/bin/|' -e 's|/etc/fcgid/|$(SYSCONFDIR)/fcgid/|' deploy/systemd/$$unit | \
+			install -D -m 0644 /dev/stdin $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
+	done
+	test -e $(DESTDIR)$(SYSCONFDIR)/fcgid/fcgid.yaml || \
+		install -D -m 0644 configs/fcgid.yaml $(DESTDIR)$(SYSCONFDIR)/fcgid/fcgid.yaml
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/fcgid
+	rm -f $(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
 
 clean:
 	rm -f fcgid bench/bench
