@@ -85,6 +85,7 @@ UNITS = fcgid.service fcgid.socket
 install:
 	@test -x $(BINARY) || { echo "run make first"; exit 1; }
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/fcgid
+	install -D -m 0644 deploy/systemd/hardened.conf $(DESTDIR)$(PREFIX)/share/fcgid/hardened.conf
 	@for unit in $(UNITS); do \
 		echo "install $(DESTDIR)$(UNITDIR)/$$unit"; \
 		sed -e 's|/usr/local/bin/|$(PREFIX)/bin/|' -e 's|/etc/fcgid/|$(SYSCONFDIR)/fcgid/|' deploy/systemd/$$unit | \
@@ -96,6 +97,7 @@ install:
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/fcgid
 	rm -f $(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
+	rm -rf $(DESTDIR)$(PREFIX)/share/fcgid
 
 clean:
 	rm -f fcgid bench/bench

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -73,7 +74,8 @@ func TestMakeInstall(t *testing.T) {
 			makeInstall(t, "install", variables...)
 			config := test.sysconf + "/fcgid/fcgid.yaml"
 			want := map[string]fs.FileMode{
-				test.prefix + "/bin/fcgid":      0o755,
+				test.prefix + "/bin/fcgid":                 0o755,
+				test.prefix + "/share/fcgid/hardened.conf": 0o644,
 				config:                          0o644,
 				test.unitdir + "/fcgid.service": 0o644,
 				test.unitdir + "/fcgid.socket":  0o644,
@@ -110,5 +112,41 @@ func TestUnitsAreUnderstood(t *testing.T) {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})
+	}
+	if err := os.Mkdir(units+"/fcgid.service.d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, units+"/fcgid.service.d/hardened.conf", read(t, dest+"/share/fcgid/hardened.conf"))
+	out, err := exec.Command("systemd-analyze", "verify", "--man=no", units+"/fcgid.service").CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("with hardened.conf: %v\n%s", err, out)
+	}
+}
+
+// settings are the lines of a unit, without comments.
+func settings(t *testing.T, file string) (lines []string) {
+	t.Helper()
+	for line := range strings.Lines(read(t, "../deploy/systemd/"+file)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// impliesNoNewPrivileges are settings of systemd.exec(5) that take set-user-ID programs
+// from a unit with User=: mail, sudo.
+var impliesNoNewPrivileges = []string{
+	"NoNewPrivileges", "DynamicUser", "LockPersonality", "MemoryDenyWriteExecute", "PrivateDevices", "ProtectClock", "ProtectHostname",
+	"ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "RestrictAddressFamilies",
+	"RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID", "SystemCallArchitectures", "SystemCallFilter", "SystemCallLog",
+}
+
+// e2e/systemd tries it with Exim, Postfix and git; this needs no machine.
+func TestUnitLeavesPrivileges(t *testing.T) {
+	for _, line := range settings(t, "fcgid.service") {
+		if name, _, _ := strings.Cut(line, "="); slices.Contains(impliesNoNewPrivileges, name) {
+			t.Errorf("%s is for hardened.conf: it breaks mail", line)
+		}
 	}
 }
