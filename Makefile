@@ -79,7 +79,7 @@ bench-go:
 # What install takes; make builds the one here.
 BINARY ?= fcgid
 
-UNITS = fcgid.service fcgid.socket
+UNITS = fcgid.service fcgid@.service fcgid.socket
 
 # Modes do not depend on the umask: install sets them, also of the folders that it makes.
 install:

@@ -76,14 +76,15 @@ func TestMakeInstall(t *testing.T) {
 			want := map[string]fs.FileMode{
 				test.prefix + "/bin/fcgid":                 0o755,
 				test.prefix + "/share/fcgid/hardened.conf": 0o644,
-				config:                          0o644,
-				test.unitdir + "/fcgid.service": 0o644,
-				test.unitdir + "/fcgid.socket":  0o644,
+				config:                           0o644,
+				test.unitdir + "/fcgid.service":  0o644,
+				test.unitdir + "/fcgid@.service": 0o644,
+				test.unitdir + "/fcgid.socket":   0o644,
 			}
 			if got := files(t, dest); !maps.Equal(got, want) {
 				t.Errorf("installed:\n%v\nwant:\n%v", got, want)
 			}
-			for unit, file := range map[string]string{"fcgid.service": config} {
+			for unit, file := range map[string]string{"fcgid.service": config, "fcgid@.service": test.sysconf + "/fcgid/%i.yaml"} {
 				start := "\nExecStart=" + test.prefix + "/bin/fcgid serve -c " + file + "\n"
 				reload := "\nExecReload=" + test.prefix + "/bin/fcgid check -c " + file + "\n"
 				if text := read(t, dest+test.unitdir+"/"+unit); !strings.Contains(text, start) || !strings.Contains(text, reload) {
@@ -105,7 +106,7 @@ func TestUnitsAreUnderstood(t *testing.T) {
 	dest := folder(t) + "/dest"
 	makeInstall(t, "install", "PREFIX="+dest, "SYSCONFDIR="+dest)
 	units := dest + "/lib/systemd/system"
-	for _, unit := range []string{"fcgid.service", "fcgid.socket"} {
+	for _, unit := range []string{"fcgid.service", "fcgid@shop.service", "fcgid.socket"} {
 		t.Run(unit, func(t *testing.T) {
 			cmd := exec.Command(need(t, "systemd-analyze"), "verify", "--man=no", units+"/"+unit)
 			if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
@@ -132,6 +133,18 @@ func settings(t *testing.T, file string) (lines []string) {
 		}
 	}
 	return lines
+}
+
+// One daemon of several is like the only one, in folders of its own.
+func TestTemplateIsTheUnit(t *testing.T) {
+	own := strings.NewReplacer("manager", "manager (%i)", "fcgid.yaml", "%i.yaml", "Directory=fcgid", "Directory=fcgid-%i")
+	var want []string
+	for _, line := range settings(t, "fcgid.service") {
+		want = append(want, own.Replace(line))
+	}
+	if got := settings(t, "fcgid@.service"); !slices.Equal(got, want) {
+		t.Errorf("fcgid@.service:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 }
 
 // impliesNoNewPrivileges are settings of systemd.exec(5) that take set-user-ID programs
