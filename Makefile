@@ -5,7 +5,7 @@
 # make fuzz     runs each fuzz test for FUZZTIME
 # make bench    compares fcgid with its peers (Debian packages) and prints ratios: docs/performance.md
 # make bench-go runs the benchmarks of single functions
-# make install  binary, systemd units and a configuration if there is none yet
+# make install  binary, systemd units, logrotate's file, and a configuration if there is none yet
 # make uninstall  all of them but the configuration
 #
 # install and uninstall take DESTDIR, PREFIX, SYSCONFDIR and UNITDIR; the units name the paths.
@@ -86,6 +86,7 @@ install:
 	@test -x $(BINARY) || { echo "run make first"; exit 1; }
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/fcgid
 	install -D -m 0644 deploy/systemd/hardened.conf $(DESTDIR)$(PREFIX)/share/fcgid/hardened.conf
+	install -D -m 0644 deploy/logrotate/fcgid $(DESTDIR)$(SYSCONFDIR)/logrotate.d/fcgid
 	@for unit in $(UNITS); do \
 		echo "install $(DESTDIR)$(UNITDIR)/$$unit"; \
 		sed -e 's|/usr/local/bin/|$(PREFIX)/bin/|' -e 's|/etc/fcgid/|$(SYSCONFDIR)/fcgid/|' deploy/systemd/$$unit | \
@@ -95,7 +96,7 @@ install:
 		install -D -m 0644 configs/fcgid.yaml $(DESTDIR)$(SYSCONFDIR)/fcgid/fcgid.yaml
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/fcgid
+	rm -f $(DESTDIR)$(PREFIX)/bin/fcgid $(DESTDIR)$(SYSCONFDIR)/logrotate.d/fcgid
 	rm -f $(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
 	rm -rf $(DESTDIR)$(PREFIX)/share/fcgid
 

@@ -76,10 +76,11 @@ func TestMakeInstall(t *testing.T) {
 			want := map[string]fs.FileMode{
 				test.prefix + "/bin/fcgid":                 0o755,
 				test.prefix + "/share/fcgid/hardened.conf": 0o644,
-				config:                           0o644,
-				test.unitdir + "/fcgid.service":  0o644,
-				test.unitdir + "/fcgid@.service": 0o644,
-				test.unitdir + "/fcgid.socket":   0o644,
+				test.sysconf + "/logrotate.d/fcgid":        0o644,
+				config:                                     0o644,
+				test.unitdir + "/fcgid.service":            0o644,
+				test.unitdir + "/fcgid@.service":           0o644,
+				test.unitdir + "/fcgid.socket":             0o644,
 			}
 			if got := files(t, dest); !maps.Equal(got, want) {
 				t.Errorf("installed:\n%v\nwant:\n%v", got, want)
