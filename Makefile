@@ -1,6 +1,7 @@
 # make          builds ./fcgid
 # make run      builds and serves the samples at http://127.0.0.1:8080/
 # make test     installs what the tests need (Debian packages), runs them all
+# make test-systemd  installs fcgid on a Debian of its own, which it makes and boots (root; half a minute)
 # make check    what else guards the tree: format, vet, staticcheck, go.mod
 # make fuzz     runs each fuzz test for FUZZTIME
 # make bench    compares fcgid with its peers (Debian packages) and prints ratios: docs/performance.md
@@ -22,7 +23,7 @@ UNITDIR    ?= $(PREFIX)/lib/systemd/system
 
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: all build run test test-unit test-e2e test-packages check fuzz bench bench-go install uninstall clean
+.PHONY: all build run test test-unit test-e2e test-systemd test-packages check fuzz bench bench-go install uninstall clean
 
 all: build
 
@@ -33,6 +34,7 @@ run: build
 	./fcgid dev
 
 test: test-packages test-unit test-e2e
+	scripts/test-systemd --if-possible
 
 test-packages:
 	scripts/test-packages
@@ -48,15 +50,21 @@ test-e2e:
 	$(GO) test -tags e2e -timeout 10m ./e2e
 	$(GO) test -race -tags e2e -timeout 10m ./e2e
 
+# ARGS: -v, -run REGEXP
+test-systemd:
+	scripts/test-systemd $(ARGS)
+
 check:
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags e2e ./e2e
+	$(GO) vet -tags systemd ./e2e/systemd
 	GOARCH=arm $(GO) vet ./...
 	$(GO) vet -C bench ./...
 	$(GO) mod tidy -diff
 	$(STATICCHECK) ./...
 	$(STATICCHECK) -tags e2e ./e2e
+	$(STATICCHECK) -tags systemd ./e2e/systemd
 	cd bench && $(STATICCHECK) ./...
 
 fuzz:

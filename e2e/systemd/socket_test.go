@@ -1,0 +1,125 @@
+//go:build systemd
+
+package systemd
+
+import (
+	"context"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/fcgid/fcgid/e2e/harness"
+	"github.com/fcgid/fcgid/fcgi"
+)
+
+// activated is a configuration whose pool has the socket of fcgid.socket.
+const activated = `
+pools:
+  - name: cgi
+    listen: systemd:cgi
+    process: {root: [/usr/lib/cgi-bin]}
+`
+
+// inode tells one socket from the next that has its path.
+func (m *machine) inode(path string) uint64 {
+	m.t.Helper()
+	info, err := os.Lstat(m.path(path))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return info.Sys().(*syscall.Stat_t).Ino
+}
+
+// hello sends one request on a connection of its own.
+func hello(path string) (string, error) {
+	ctx := context.Background()
+	client, err := fcgi.Dial(ctx, "unix", path)
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	var out strings.Builder
+	_, err = client.Do(ctx, &fcgi.Request{
+		Params: fcgi.Params{
+			{Name: "REQUEST_METHOD", Value: "GET"},
+			{Name: "SCRIPT_FILENAME", Value: "/usr/lib/cgi-bin/hello.cgi"},
+		},
+		Stdout: &out,
+		Stderr: io.Discard,
+	})
+	return out.String(), err
+}
+
+// With fcgid.socket, as README says to set it up on a machine where README's fcgid runs,
+// no client notices a restart.
+func TestSocketActivation(t *testing.T) {
+	m := installed(t)
+	m.write(configuration, activated)
+	m.sh(harness.Documented(t, "README.md", "unit-socket"))
+	m.serves(cgiSocket)
+	const path = "/run/fcgid/cgi.sock"
+	inode := m.inode(path)
+
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	var clients sync.WaitGroup
+	for range 4 {
+		clients.Go(func() {
+			for ctx.Err() == nil {
+				if answer, err := hello(m.path(path)); err != nil || !strings.HasSuffix(answer, "\r\n\r\nhello\n") {
+					t.Errorf("a request during a restart: %q, %v", answer, err)
+					return
+				}
+			}
+		})
+	}
+	for range 5 {
+		m.sh("systemctl restart fcgid")
+	}
+	stop()
+	clients.Wait()
+
+	m.sh("systemctl stop fcgid")
+	if now := m.inode(path); now != inode {
+		t.Error("the socket is another one")
+	}
+	m.serves(cgiSocket) // by starting the daemon
+	m.reboot()
+	m.serves(cgiSocket)
+}
+
+// A client waits on systemd's socket while the file is wrong. systemd gives up on the
+// socket at some point; starting the daemon brings both back.
+func TestSocketAndWrongFile(t *testing.T) {
+	m := installed(t)
+	m.write(configuration, activated)
+	m.sh(harness.Documented(t, "README.md", "unit-socket"))
+	m.write(configuration, "bad: true\n")
+	m.fails("systemctl restart fcgid")
+	m.fails("fcgid request " + cgiSocket + " --script /usr/lib/cgi-bin/hello.cgi")
+	m.write(configuration, activated)
+	m.sh("systemctl start fcgid")
+	m.serves(cgiSocket)
+	m.sh("systemctl is-active fcgid.socket")
+}
+
+// README's way from fcgiwrap to fcgid, on the machine's fcgiwrap.
+func TestTakeOverFcgiwrap(t *testing.T) {
+	const address = "unix:/run/fcgiwrap.socket"
+	m := installed(t)
+	m.program("/usr/lib/cgi-bin/who.cgi", "tr '\\0' '\\n' </proc/$PPID/cmdline | head -n 1")
+	if got := m.ask(address, "who.cgi"); got != "/usr/sbin/fcgiwrap" {
+		t.Fatalf("before: %q", got)
+	}
+	m.write(configuration, activated)
+	m.sh(harness.Documented(t, "README.md", "unit-fcgiwrap"))
+	for range 2 {
+		if got := m.ask(address, "who.cgi"); got != "/usr/local/bin/fcgid" {
+			t.Errorf("after: %q", got)
+		}
+		m.reboot()
+	}
+}
