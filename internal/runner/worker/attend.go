@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"syscall"
@@ -23,12 +24,12 @@ func (p *Pool) attend(w *worker) {
 	}
 	p.mu.Lock()
 	w.started(proc)
-	p.mu.Unlock()
+	p.unlock()
 	if err := p.warmUp(w); err != nil {
 		p.mu.Lock()
 		w.failure = err
 		w.end(exitStart)
-		p.mu.Unlock()
+		p.unlock()
 	} else {
 		p.ready(w)
 	}
@@ -37,17 +38,16 @@ func (p *Pool) attend(w *worker) {
 
 func (p *Pool) ready(w *worker) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	started := w.state == stateStarting
 	w.ready()
 	if !started {
 		return
 	}
 	w.answered = len(w.program.warmUp) > 0
-	if p.hooks.Started != nil {
-		p.hooks.Started(time.Since(w.born))
+	if took := time.Since(w.born); p.hooks.Started != nil {
+		p.laterLocked(func() { p.hooks.Started(took) })
 	}
-	w.heir = p.ranks.leaving > 0
 	p.adjustLocked()
 }
 
@@ -74,7 +74,7 @@ func (p *Pool) warmUp(w *worker) error {
 	if !x.keep || !w.serves() {
 		s.close()
 	}
-	p.mu.Unlock()
+	p.unlock()
 	if err == nil {
 		err = answer.check()
 	}
@@ -138,14 +138,14 @@ func (a *warmUpAnswer) check() error {
 // exited is called when a worker has ended, or could not be started.
 func (p *Pool) exited(w *worker, e *exit) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	now := time.Now()
 	reason := w.exitReason(e, now.Sub(w.born) < p.opt.StartTimeout)
 	w.exited()
 	p.all = slices.DeleteFunc(p.all, func(other *worker) bool { return other == w })
 	p.exits[reason]++
 	if p.hooks.Exited != nil {
-		p.hooks.Exited(reason, e.usage())
+		p.laterLocked(func() { p.hooks.Exited(reason, e.usage()) })
 	}
 	switch {
 	case reason == exitStart, reason == exitProtocol && !w.answered && !w.asked:
@@ -153,7 +153,7 @@ func (p *Pool) exited(w *worker, e *exit) {
 			p.health.fail(p, w, w.describe(e), now)
 		}
 	case reason == exitCrash:
-		p.opt.Log.Warn("worker has crashed", "pid", w.process.pid(), "exit", e.describe(),
+		p.logLocked(slog.LevelWarn, "worker has crashed", "pid", w.process.pid(), "exit", e.describe(),
 			"requests", w.taken)
 	}
 	p.adjustLocked()

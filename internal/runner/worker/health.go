@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"log/slog"
 	"slices"
 	"time"
 )
@@ -9,9 +10,9 @@ import (
 type ranks struct {
 	count    [stateCount]int
 	idle     []*worker // longest idle first
-	leaving  int       // idle or busy, to be replaced
-	outdated int       // of those, by another program
-	fresh    int       // idle, not to be replaced
+	fresh    int       // starting, idle or busy, not to be replaced
+	tired    int       // idle or busy, to be replaced by others of the same program
+	outdated int       // idle or busy, to be replaced by others of another program
 }
 
 // serving is how many count against Max.
@@ -43,13 +44,12 @@ func (r *ranks) remove(w *worker) {
 func (r *ranks) tally(w *worker, n int) {
 	r.count[w.state] += n
 	switch {
-	case w.state != stateIdle && w.state != stateBusy:
-	case w.leaving != "":
-		r.leaving += n
-		if w.leaving == exitReload {
-			r.outdated += n
-		}
-	case w.state == stateIdle:
+	case !w.serves():
+	case w.outdated:
+		r.outdated += n
+	case w.tired != "":
+		r.tired += n
+	default:
 		r.fresh += n
 	}
 }
@@ -62,7 +62,7 @@ type saturation struct {
 	total time.Duration // without the present time
 }
 
-func (s *saturation) set(is bool, now time.Time, hook func(bool)) {
+func (s *saturation) set(is bool, now time.Time) {
 	if is == s.is {
 		return
 	}
@@ -72,9 +72,6 @@ func (s *saturation) set(is bool, now time.Time, hook func(bool)) {
 		s.times++
 	} else {
 		s.total += now.Sub(s.since)
-	}
-	if hook != nil {
-		hook(is)
 	}
 }
 
@@ -137,11 +134,8 @@ func (h *health) fail(p *Pool, w *worker, why string, now time.Time) {
 	pause := min(shortestBackoff<<min(h.failures, 20), longestBackoff)
 	h.failures++
 	h.last, h.retry, h.why = now, now.Add(pause), why
-	p.opt.Log.Warn("workers cannot be started", "command", w.program.argv,
+	p.logLocked(slog.LevelWarn, "workers cannot be started", "command", w.program.argv,
 		"reason", h.why, "failures", h.failures, "retry_in", pause)
-	if h.failures == 1 && p.hooks.Degraded != nil {
-		p.hooks.Degraded(true)
-	}
 }
 
 // prove ends the degraded state if a worker that was started in it can be used, or,
@@ -150,14 +144,11 @@ func (h *health) prove(p *Pool, now time.Time) {
 	if !h.isDegraded() {
 		return
 	}
-	quiet := p.wantedLocked() <= 0 && now.Sub(h.last) >= p.opt.StartTimeout
+	quiet := p.ranks.fresh >= p.size && now.Sub(h.last) >= p.opt.StartTimeout
 	for _, w := range p.all {
 		if w.program.isSame(p.program) && w.serves() && (quiet || w.born.After(h.last)) && p.isProven(w, now) {
-			p.opt.Log.Info("workers can be started again", "command", w.program.argv, "failures", h.failures)
+			p.logLocked(slog.LevelInfo, "workers can be started again", "command", w.program.argv, "failures", h.failures)
 			*h = health{}
-			if p.hooks.Degraded != nil {
-				p.hooks.Degraded(false)
-			}
 			return
 		}
 	}

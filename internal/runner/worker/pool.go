@@ -84,8 +84,7 @@ type Options struct {
 }
 
 // Hooks report what happens. Each may be nil; all are called from many
-// goroutines, most with a lock held: they return at once and call nothing of the
-// Pool.
+// goroutines, with no lock held.
 type Hooks struct {
 	// Started is called for each worker that is ready, with the time from its start.
 	Started func(took time.Duration)
@@ -99,10 +98,6 @@ type Hooks struct {
 	// Repeated is called for each request that is given to another worker
 	// because its first one died.
 	Repeated func()
-	// AtMax is called when all of Max workers have become busy, and when that is over.
-	AtMax func(bool)
-	// Degraded is called when workers cannot be started, and when they can again.
-	Degraded func(bool)
 }
 
 // ExitReasons are all that Hooks.Exited is called with.
@@ -132,6 +127,7 @@ const (
 type Pool struct {
 	// Immutable.
 	launch  func(program *program, id int) (process, error)
+	measure func(pid int) int64 // the memory of a process and its descendants
 	hooks   Hooks
 	spawner spawn.Spawner
 	runDir  string
@@ -148,7 +144,10 @@ type Pool struct {
 	phase      phase
 	all        []*worker // that are not gone
 	ranks      ranks     // the same, counted
-	expiry     time.Time // when the first of them is to be replaced; the zero time is never
+	size       int       // workers that there are to be; see resizeLocked
+	rolling    bool      // there were outdated workers when that was last looked at
+	settled    bool      // a worker of the program has settled; told while there are outdated ones
+	expiry     time.Time // when the first worker is to be replaced; the zero time is never
 	wake       time.Time // what timer is set to
 	waiting    list.List // of *waiter
 	lastID     int
@@ -158,6 +157,7 @@ type Pool struct {
 	spawns     bucket
 	health     health
 	saturation saturation
+	later      []func() // what is to be done when mu is free; see unlock
 }
 
 type phase uint8
@@ -182,7 +182,7 @@ func New(o Options) *Pool {
 	if p.spawner == nil {
 		p.spawner = new(spawn.Local)
 	}
-	p.launch = p.launchProgram
+	p.launch, p.measure = p.launchProgram, memoryOf
 	p.setOptions(o)
 	p.program = p.newProgramLocked()
 	return p
@@ -198,6 +198,26 @@ func (p *Pool) newProgramLocked() *program {
 func (p *program) isSame(other *program) bool {
 	return p.dir == other.dir && slices.Equal(p.argv, other.argv) &&
 		slices.Equal(p.env, other.env) && slices.Equal(p.warmUp, other.warmUp)
+}
+
+// laterLocked has f called once mu is free: f tells what has happened, or does what
+// may take a while.
+func (p *Pool) laterLocked(f func()) { p.later = append(p.later, f) }
+
+// unlock frees mu and does what was to be done then.
+func (p *Pool) unlock() {
+	later := p.later
+	p.later = nil
+	p.mu.Unlock()
+	for _, f := range later {
+		f()
+	}
+}
+
+// logLocked logs when mu is free.
+func (p *Pool) logLocked(level slog.Level, message string, fields ...any) {
+	log := p.opt.Log
+	p.laterLocked(func() { log.Log(context.Background(), level, message, fields...) })
 }
 
 // setOptions takes options with what is missing filled in.
@@ -242,7 +262,7 @@ func (p *Pool) Supervise(ctx context.Context) error {
 			p.mu.Lock()
 			p.wake = time.Time{}
 			p.adjustLocked()
-			p.mu.Unlock()
+			p.unlock()
 			continue
 		case <-ctx.Done():
 		}
@@ -259,7 +279,7 @@ func (p *Pool) Supervise(ctx context.Context) error {
 
 func (p *Pool) begin() (*time.Timer, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	if p.phase != phaseNew {
 		return nil, errors.New("supervise workers: called twice")
 	}
@@ -279,7 +299,7 @@ func (p *Pool) begin() (*time.Timer, error) {
 // finish asks all workers to end.
 func (p *Pool) finish() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	p.phase = phaseEnding
 	p.refuseWaitingLocked()
 	for _, w := range p.all {
@@ -288,36 +308,31 @@ func (p *Pool) finish() {
 	p.adjustLocked()
 }
 
-// Update changes the options for what is to come. Other Command, Dir, Env, PassEnv
-// or WarmUp replace the workers: each stays until another one is ready, and so
-// stays for good where the new program cannot be started. RunDir, Hooks
-// and Spawner are not changed.
+// Update changes the options, also for the workers that there are. Other Command,
+// Dir, Env, PassEnv or WarmUp replace them: each stays until another one has taken
+// its place, and so stays for good where the new program cannot be started. RunDir,
+// Hooks and Spawner are not changed.
 func (p *Pool) Update(o Options) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	p.setOptions(o)
 	if next := p.newProgramLocked(); !next.isSame(p.program) {
-		p.program = next
+		p.program, p.settled = next, false
 		p.health.hurry()
-		for _, w := range p.all {
-			p.outdateLocked(w)
-		}
+	}
+	now := time.Now()
+	p.expiry = time.Time{}
+	for _, w := range p.all {
+		p.ranks.remove(w)
+		w.outdated = !w.program.isSame(p.program)
+		p.limitLocked(w)
+		w.tired = w.tiredness(now)
+		p.ranks.add(w)
+	}
+	if n := p.ranks.outdated; n > 0 && p.phase == phaseRunning {
+		p.logLocked(slog.LevelInfo, "workers are being replaced", "outdated", n)
 	}
 	p.adjustLocked()
-}
-
-// outdateLocked marks a worker that runs another program than is wanted now.
-func (p *Pool) outdateLocked(w *worker) {
-	switch {
-	case w.program.isSame(p.program):
-		if w.leaving == exitReload {
-			w.leave("")
-		}
-	case w.state == stateStarting:
-		w.retire(exitReload)
-	default:
-		w.leave(exitReload)
-	}
 }
 
 var errEnding = &protocol.Refusal{HTTPStatus: 503, AppStatus: 503, Reason: errors.New("the workers are shutting down")}

@@ -87,11 +87,6 @@ func (p *Pool) listen(name string) (path string, fd int, err error) {
 // renewFolder makes another folder of sockets in place of one that has vanished,
 // of another name, since anybody may have taken the old one meanwhile.
 func (p *Pool) renewFolder(old string) (string, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.folder != old {
-		return p.folder, nil
-	}
 	if p.runDir != "" {
 		if err := os.MkdirAll(p.runDir, 0o700); err != nil {
 			return "", fmt.Errorf("make a folder for workers' sockets: %w", err)
@@ -101,7 +96,13 @@ func (p *Pool) renewFolder(old string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p.opt.Log.Warn("the folder of workers' sockets has vanished", "folder", old, "new", folder)
+	p.mu.Lock()
+	defer p.unlock()
+	if p.folder != old { // somebody else was faster
+		p.laterLocked(func() { os.Remove(folder) })
+		return p.folder, nil
+	}
+	p.logLocked(slog.LevelWarn, "the folder of workers' sockets has vanished", "folder", old, "new", folder)
 	p.folder = folder
 	return folder, nil
 }

@@ -1,10 +1,12 @@
 package worker
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -154,7 +156,7 @@ func (p *Pool) acquire(ctx context.Context, req *protocol.Request, deadline time
 // the workers are ending.
 func (p *Pool) queue(req *protocol.Request) (s *seat, place *list.Element) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	if p.phase == phaseEnding {
 		return nil, nil
 	}
@@ -175,7 +177,7 @@ func seatOrEnd(s *seat) (*seat, error) {
 // giveUp takes a request off the queue. It may have got its seat meanwhile.
 func (p *Pool) giveUp(ctx context.Context, place *list.Element) (*seat, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	select {
 	case s := <-place.Value.(*waiter).turn:
 		return seatOrEnd(s) // exchange looks at ctx
@@ -233,21 +235,40 @@ func (p *Pool) freeIdleLocked() (fallback *worker) {
 		if p.opt.Dispatch != DispatchFIFO {
 			w = idle[len(idle)-1-i]
 		}
-		if w.isFree() && w.leaving == "" {
+		if w.isFree() && w.rank() == 0 {
 			return w
 		}
-		if w.isFree() && fallback == nil {
+		if w.isFree() && (fallback == nil || w.rank() < fallback.rank()) {
 			fallback = w
 		}
 	}
 	return fallback
 }
 
+// trialTime is how long the first worker of a program has to live before it gets
+// requests that one of the program before could have.
+const trialTime = 100 * time.Millisecond
+
+// rank is the place of the worker's kind among those that can have a request: one that
+// is to be replaced comes after the others, then one of another program, and last, as
+// long as there is such a one, the first of a program that may die at once.
+func (w *worker) rank() int {
+	switch {
+	case w.outdated:
+		return 2
+	case w.tired != "":
+		return 1
+	case w.pool.ranks.outdated > 0 && !w.pool.settled && time.Since(w.readied) < trialTime:
+		return 3
+	}
+	return 0
+}
+
 // isBetter reports whether a is to be preferred to b: DispatchLIFO fills one
 // worker before the next, DispatchFIFO has them share.
 func (p *Pool) isBetter(a, b *worker) bool {
-	if stays := a.leaving == ""; stays != (b.leaving == "") {
-		return stays
+	if a.rank() != b.rank() {
+		return a.rank() < b.rank()
 	}
 	fifo := p.opt.Dispatch == DispatchFIFO
 	if a.inFlight != b.inFlight {
@@ -258,7 +279,6 @@ func (p *Pool) isBetter(a, b *worker) bool {
 
 func (p *Pool) takeLocked(w *worker, req *protocol.Request) *seat {
 	w.take()
-	p.tireLocked(w)
 	s := w.seat()
 	s.req, s.since, s.maxMemory = req, time.Now(), p.opt.MaxMemory
 	s.untried, s.shared = !w.answered, p.opt.Concurrency > 1
@@ -270,19 +290,21 @@ func (p *Pool) release(s *seat, x *exchange) {
 	w := s.worker
 	var memory int64
 	if s.maxMemory > 0 && x.fate == fateFit {
-		memory = memoryOf(w.process.pid())
+		memory = p.measure(w.process.pid())
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	s.req, s.fresh = nil, false
 	if !x.keep || !w.serves() || w.hasUnaccepted() {
 		s.close()
 	}
 	w.done()
 	p.judgeLocked(w, x)
-	if memory > s.maxMemory && w.leaving == "" && w.serves() {
-		w.leave(exitMemory)
+	if x.fate == fateUnused && !x.begun {
+		w.taken-- // it knows nothing of it
 	}
+	w.memory = cmp.Or(memory, w.memory)
+	w.tire(time.Now())
 	p.adjustLocked()
 }
 
@@ -298,7 +320,7 @@ func (p *Pool) judgeLocked(w *worker, x *exchange) {
 		w.answered = true
 	case fateLost:
 		if x.begun {
-			p.opt.Log.Warn("worker gave up a request", "request", x.req.Serial, "pid", w.process.pid(),
+			p.logLocked(slog.LevelWarn, "worker gave up a request", "request", x.req.Serial, "pid", w.process.pid(),
 				"method", x.req.Params.Get("REQUEST_METHOD"),
 				"script", x.req.Params.Get("SCRIPT_FILENAME"), "error", x.err)
 		}
@@ -317,7 +339,7 @@ func (p *Pool) judgeLocked(w *worker, x *exchange) {
 	}
 	if w.serves() {
 		w.failure = x.err
-		p.opt.Log.Warn("worker is replaced", "reason", reason, "pid", w.process.pid(),
+		p.logLocked(slog.LevelWarn, "worker is replaced", "reason", reason, "pid", w.process.pid(),
 			"request", x.req.Serial, "error", x.err)
 	}
 	if w.inFlight > 0 {

@@ -1,9 +1,10 @@
 package worker
 
 import (
+	"cmp"
+	"log/slog"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"time"
 )
 
@@ -12,23 +13,172 @@ import (
 const spareLinger = time.Second
 
 // adjustLocked does what the numbers call for, after any event.
+//
+// Reloads converge: while there is an outdated worker and fewer than size others, one
+// more is started if there are not more than Max in all. Else, each of the others being
+// settled within a second or dead, which makes room, the settled and the outdated are
+// more than size, and rollLocked ends an outdated one. None becomes outdated but by
+// Update; so all that can keep one is that no other can be started, which health tells.
 func (p *Pool) adjustLocked() {
 	now := time.Now()
 	if p.phase == phaseRunning {
 		p.health.prove(p, now)
-		p.succeedLocked(now)
 		p.ageLocked(now)
-		p.shrinkLocked(now)
+		p.resizeLocked()
+		if p.ranks.outdated > 0 {
+			p.rollLocked(now)
+		}
+		p.tellRollLocked()
+		p.replaceLocked()
+		p.boundLocked()
 		p.dispatchLocked()
+		p.shrinkLocked(now)
 		p.growLocked(now)
 		p.setTimerLocked(now)
 	}
-	p.saturation.set(p.ranks.count[stateBusy] >= p.opt.Max, now, p.hooks.AtMax)
+	p.saturation.set(p.ranks.count[stateBusy] >= p.opt.Max, now)
 }
 
-// growLocked starts as many workers as are wanted and may be.
+// resizeLocked sets the size, which is how many workers there are to be: as many as
+// the load calls for, and those that there are. There are more of them while one and
+// its successor are both there.
+func (p *Pool) resizeLocked() {
+	o, r := &p.opt, &p.ranks
+	demand := (p.waiting.Len() + o.Concurrency - 1) / o.Concurrency
+	needed := max(o.Min, r.count[stateBusy]+demand+o.MinSpare)
+	p.size = min(max(needed, min(p.size, r.serving())), o.Max)
+}
+
+// maxLocked is how many workers may serve: one more than Max while another program takes
+// over, and while some that are to be replaced stay since others may not start.
+func (p *Pool) maxLocked() int {
+	if p.ranks.outdated > 0 || p.ranks.tired > 0 && p.health.isDegraded() {
+		return p.opt.Max + 1
+	}
+	return p.opt.Max
+}
+
+// rollLocked ends outdated workers whose work others can do: the others that have
+// settled and the outdated ones are more than there are to be. One that is not even
+// ready is not worth waiting for, if there are any others.
+func (p *Pool) rollLocked(now time.Time) {
+	settled, useful := 0, 0
+	for _, w := range p.all {
+		ready := w.state == stateIdle || w.state == stateBusy
+		switch {
+		case ready && w.outdated:
+			useful++
+		case ready && w.isSettled(now):
+			settled++
+			useful++
+		}
+	}
+	p.settled = p.settled || settled > 0
+	for _, w := range p.all {
+		if w.outdated && w.state == stateStarting && useful > 0 {
+			w.retire(exitReload)
+		}
+	}
+	for p.ranks.outdated > 0 && settled+p.ranks.outdated > p.size {
+		p.dispensableLocked((*worker).isOutdated).retire(exitReload)
+	}
+}
+
+// tellRollLocked logs that a roll is over.
+func (p *Pool) tellRollLocked() {
+	before := p.rolling
+	if p.rolling = p.ranks.outdated > 0; before && !p.rolling {
+		p.logLocked(slog.LevelInfo, "workers have been replaced")
+	}
+}
+
+// settleTime is how long a worker of another program has to live before it takes
+// the place of an old one, if it has not answered anything by then.
+const settleTime = time.Second
+
+// isSettled reports whether the worker has shown that its program runs.
+func (w *worker) isSettled(now time.Time) bool {
+	return w.answered || now.Sub(w.readied) >= settleTime
+}
+
+func (w *worker) isOutdated() bool { return w.outdated }
+
+func (w *worker) isTired() bool { return w.tired != "" && !w.outdated }
+
+// replaceLocked ends workers that have reached a limit. A spent one is of no use. Another
+// one stays until its successor is ready, or, if Max leaves no room for both, until it
+// is idle and no other one is starting; and while another program takes over.
+func (p *Pool) replaceLocked() {
+	if p.ranks.tired == 0 || p.health.isDegraded() {
+		return // what there is may be all that there will be
+	}
+	for _, w := range p.all {
+		if w.serves() && !w.outdated && w.isSpent() && w.inFlight < p.opt.Concurrency {
+			w.retire(w.tired)
+		}
+	}
+	r := &p.ranks
+	if r.outdated > 0 {
+		return
+	}
+	for r.tired > 0 && r.fresh-r.count[stateStarting]+r.tired > p.size {
+		w := p.dispensableLocked((*worker).isTired)
+		w.retire(w.tired)
+	}
+	if r.tired > 0 && r.count[stateStarting] == 0 && r.serving() >= p.opt.Max {
+		// One that takes several requests at once may never be idle.
+		if w := p.dispensableLocked((*worker).isTired); w.state == stateIdle || p.opt.Concurrency > 1 {
+			w.retire(w.tired)
+		}
+	}
+}
+
+// boundLocked ends workers of which there are more than there may be: those first that
+// are missed least.
+func (p *Pool) boundLocked() {
+	for p.ranks.serving() > p.maxLocked() {
+		p.dispensableLocked((*worker).serves).retire(exitScale)
+	}
+}
+
+// dispensableLocked is the one of the workers that is missed least: an idle one, one
+// that is to be replaced anyway, one that has shown the least, one that was not used
+// for longest.
+func (p *Pool) dispensableLocked(is func(*worker) bool) (least *worker) {
+	for _, w := range p.all {
+		if !w.serves() || !is(w) {
+			continue
+		}
+		if least == nil || cmp.Or(w.worth()-least.worth(), cmp.Compare(w.used, least.used)) < 0 {
+			least = w
+		}
+	}
+	return least
+}
+
+// worth is how much a worker is missed, but for how long ago it was used.
+func (w *worker) worth() int {
+	worth := 0
+	switch {
+	case w.outdated:
+	case w.tired != "":
+		worth = 2
+	default:
+		worth = 4
+	}
+	if w.state == stateBusy {
+		worth += 6
+	}
+	if w.answered {
+		worth++
+	}
+	return worth
+}
+
+// growLocked starts as many workers as are missing and may be.
 func (p *Pool) growLocked(now time.Time) {
-	n := min(p.wantedLocked(), p.roomLocked())
+	p.resizeLocked()
+	n := min(p.size-p.ranks.fresh, p.roomLocked(now))
 	if n > 0 && p.health.isDegraded() {
 		n = min(n, p.probesLocked(now))
 	}
@@ -37,39 +187,27 @@ func (p *Pool) growLocked(now time.Time) {
 	}
 }
 
-// wantedLocked is how many more workers there should be.
-func (p *Pool) wantedLocked() int {
-	r := &p.ranks
-	demand := (p.waiting.Len() + p.opt.Concurrency - 1) / p.opt.Concurrency
-	n := demand + p.opt.MinSpare - r.count[stateIdle] - r.count[stateStarting]
-	n = max(n, p.opt.Min-r.serving())
-	return max(n, r.leaving-r.count[stateStarting]) // the successors of those that leave
-}
-
-// roomLocked is how many more workers there may be. While another program takes
-// over there may be one more than Max that is starting. Those that are ending
-// do not count, unless they do not end: there are never more than Max of them.
-func (p *Pool) roomLocked() int {
-	r := &p.ranks
-	room := p.opt.Max - r.serving()
-	if r.outdated > 0 && r.count[stateStarting] == 0 {
-		room = max(room, p.opt.Max+1-r.serving())
+// roomLocked is how many more workers there may be. Those that are ending do not count,
+// unless not even KILL ends them: then there are never more than Max of these.
+func (p *Pool) roomLocked(now time.Time) int {
+	room := p.maxLocked() - p.ranks.serving()
+	if p.ranks.count[stateStopping] <= p.opt.Max {
+		return room
 	}
-	return min(room, 2*p.opt.Max+1-r.serving()-r.count[stateStopping])
+	overdue := 0
+	for _, w := range p.all {
+		if w.state == stateStopping && !w.overdue.IsZero() && now.After(w.overdue) {
+			overdue++
+		}
+	}
+	return min(room, 2*p.opt.Max+1-p.ranks.serving()-overdue)
 }
 
 func (p *Pool) startLocked(now time.Time) {
 	p.lastID++
 	p.starts++
-	w := &worker{pool: p, id: p.lastID, program: p.program, born: now, lastUsed: now}
-	if n := p.opt.MaxRequests; n > 0 {
-		spread := n / 10
-		w.softMax, w.hardMax = n-spread+rand.IntN(2*spread+1), n+spread
-	}
-	if d := p.opt.MaxLifetime; d > 0 {
-		w.expires = now.Add(d*9/10 + rand.N(d/5+1))
-		p.expiry = earliest(p.expiry, w.expires)
-	}
+	w := &worker{pool: p, id: p.lastID, program: p.program, born: now, lastUsed: now, spread: 2*rand.Float64() - 1}
+	p.limitLocked(w)
 	p.all = append(p.all, w)
 	p.ranks.add(w)
 	p.wg.Go(func() { p.attend(w) })
@@ -83,99 +221,50 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// tireLocked marks a worker that has had requests enough.
-func (p *Pool) tireLocked(w *worker) {
-	if w.leaving == "" && w.softMax > 0 && w.taken >= w.softMax {
-		w.leave(exitMaxRequests)
+// limitLocked gives a worker the limits of the options, spread a little so that
+// workers which started together do not leave together.
+func (p *Pool) limitLocked(w *worker) {
+	w.softMax, w.hardMax, w.expires, w.maxMemory = 0, 0, time.Time{}, p.opt.MaxMemory
+	if n := p.opt.MaxRequests; n > 0 {
+		tenth := n / 10
+		w.softMax, w.hardMax = n+int(math.Round(w.spread*float64(tenth))), n+tenth
+	}
+	if d := p.opt.MaxLifetime; d > 0 {
+		w.expires = w.born.Add(d + time.Duration(w.spread*float64(d/10)))
+		p.expiry = earliest(p.expiry, w.expires)
 	}
 }
 
-// ageLocked marks the workers that have lived long enough, and ends those of
-// the marked that need not stay until their successor is ready.
+// ageLocked tires the workers that have lived long enough.
 func (p *Pool) ageLocked(now time.Time) {
-	if !p.expiry.IsZero() && !now.Before(p.expiry) {
-		p.expiry = time.Time{}
-		for _, w := range p.all {
-			switch {
-			case !w.serves() || w.expires.IsZero():
-			case w.leaving == "" && !now.Before(w.expires):
-				w.leave(exitLifetime)
-			case now.Before(w.expires):
-				p.expiry = earliest(p.expiry, w.expires)
-			}
-		}
-	}
-	if p.ranks.leaving == 0 {
+	if p.expiry.IsZero() || now.Before(p.expiry) {
 		return
 	}
-	for _, w := range slices.Clone(p.ranks.idle) {
-		if w.leaving != "" && p.mayLeaveLocked(w) {
-			w.retire(w.leaving)
-		}
-	}
-}
-
-// mayLeaveLocked reports whether an idle worker that is to be replaced can end
-// before its successor is ready: nobody would wait for that, or there is no room
-// for both.
-func (p *Pool) mayLeaveLocked(w *worker) bool {
-	r := &p.ranks
-	switch {
-	case w.leaving == exitReload:
-		return r.serving() > p.opt.Max+1
-	case p.health.isDegraded():
-		return false
-	}
-	return w.isSpent() || r.fresh > 0 || r.serving() >= p.opt.Max && r.count[stateStarting] == 0
-}
-
-// settleTime is how long a worker of another program has to live before it takes
-// the place of an old one, if it has not answered anything by then.
-const settleTime = time.Second
-
-// succeedLocked ends a worker for each one that has become ready to replace it.
-func (p *Pool) succeedLocked(now time.Time) {
-	if p.ranks.leaving == 0 {
-		return
-	}
+	p.expiry = time.Time{}
 	for _, w := range p.all {
-		if !w.heir || !w.serves() || w.leaving != "" {
-			continue
-		}
-		if oldest := p.oldestLeavingLocked(); oldest != nil && (oldest.leaving != exitReload || w.isSettled(now)) {
-			w.heir = false
-			oldest.retire(oldest.leaving)
-		}
-	}
-}
-
-// isSettled reports whether the worker has shown that its program runs.
-func (w *worker) isSettled(now time.Time) bool {
-	return w.answered || now.Sub(w.born) >= settleTime
-}
-
-// oldestLeavingLocked is the worker to be replaced first: one that is idle, the
-// longest, if there is one.
-func (p *Pool) oldestLeavingLocked() (oldest *worker) {
-	for _, w := range p.all {
-		if w.leaving == "" || w.state != stateIdle && w.state != stateBusy {
-			continue
-		}
-		if oldest == nil || w.state < oldest.state || w.state == oldest.state && w.used < oldest.used {
-			oldest = w
+		switch {
+		case !w.serves():
+		case now.Before(w.expires):
+			p.expiry = earliest(p.expiry, w.expires)
+		default:
+			w.tire(now) // one that is starting when it is ready
 		}
 	}
-	return oldest
 }
 
-// shrinkLocked ends idle workers of which there are too many, longest idle first.
+// shrinkLocked ends idle workers of which there are too many, longest idle first. It
+// does not while it is open whether others can be started.
 func (p *Pool) shrinkLocked(now time.Time) {
+	if p.ranks.outdated > 0 || p.health.isDegraded() {
+		return
+	}
 	for len(p.ranks.idle) > 0 {
 		w := p.ranks.idle[0]
 		reason := p.surplusLocked(now.Sub(w.lastUsed))
 		if reason == "" {
 			return // the others have been idle for less
 		}
+		p.size--
 		w.retire(reason)
 	}
 }
@@ -183,12 +272,9 @@ func (p *Pool) shrinkLocked(now time.Time) {
 // surplusLocked is why a worker that has been idle for d is to end, or "".
 func (p *Pool) surplusLocked(d time.Duration) string {
 	o, r := &p.opt, &p.ranks
-	successor := min(r.outdated, 1) // for which there is room, see roomLocked
-	idle, serving := r.count[stateIdle]-successor, r.serving()-successor
-	above := serving > o.Min && idle > o.MinSpare
+	idle := r.count[stateIdle] - max(r.serving()-p.size, 0) // not those that are there twice
+	above := p.size > o.Min && idle > o.MinSpare
 	switch {
-	case serving-r.count[stateStarting] > o.Max:
-		return exitScale
 	case above && idle > o.MaxSpare && d >= spareLinger:
 		return exitScale
 	case above && o.Scale != ScaleStatic && o.IdleTimeout > 0 && d >= o.IdleTimeout:
@@ -215,7 +301,7 @@ func (p *Pool) setTimerLocked(now time.Time) {
 	}
 	if p.ranks.outdated > 0 {
 		for _, w := range p.all {
-			if settled := w.born.Add(settleTime); w.heir && settled.After(now) {
+			if settled := w.readied.Add(settleTime); !w.outdated && settled.After(now) {
 				next = earliest(next, settled)
 			}
 		}

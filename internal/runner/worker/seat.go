@@ -60,7 +60,7 @@ func (s *seat) connect(ctx context.Context) error {
 		return err
 	}
 	w.pool.mu.Lock()
-	defer w.pool.mu.Unlock()
+	defer w.pool.unlock()
 	if w.state == stateGone {
 		conn.Close()
 		return errGone
@@ -102,7 +102,7 @@ func (s *seat) write(b []byte) (int, error) {
 // disconnect closes the connection, for who has the place.
 func (s *seat) disconnect() {
 	s.worker.pool.mu.Lock()
-	defer s.worker.pool.mu.Unlock()
+	defer s.worker.pool.unlock()
 	s.close()
 }
 
@@ -197,7 +197,7 @@ func (s *seat) claim() {
 	}
 	w := s.worker
 	w.pool.mu.Lock()
-	defer w.pool.mu.Unlock()
+	defer w.pool.unlock()
 	if !s.isUnread() {
 		return
 	}

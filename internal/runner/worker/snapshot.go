@@ -15,6 +15,7 @@ type Snapshot struct {
 	Max   int
 	// Starting, Idle, Busy and Stopping are how many workers are in that state.
 	Starting, Idle, Busy, Stopping int
+	Outdated                       int               // of the idle and busy ones: they run another program than the pool is to
 	Waiting                        int               // requests without a worker
 	Starts                         uint64            // workers that were started, or were to be
 	Exits                          map[string]uint64 // by ExitReasons
@@ -59,13 +60,13 @@ func (p *Pool) Snapshot() Snapshot {
 
 func (p *Pool) snapshot() Snapshot {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	now := time.Now()
 	n := p.ranks.count
 	s := Snapshot{
 		Scale: p.opt.Scale, Max: p.opt.Max,
 		Starting: n[stateStarting], Idle: n[stateIdle], Busy: n[stateBusy], Stopping: n[stateStopping],
-		Waiting: p.waiting.Len(), Starts: p.starts, Exits: maps.Clone(p.exits),
+		Outdated: p.ranks.outdated, Waiting: p.waiting.Len(), Starts: p.starts, Exits: maps.Clone(p.exits),
 		Degraded: p.health.isDegraded(), Why: p.health.why, Retry: p.health.retry,
 		AtMax: p.saturation.times, AtMaxTime: p.saturation.total,
 	}
@@ -80,10 +81,7 @@ func (p *Pool) snapshot() Snapshot {
 
 func (w *worker) snapshot() Info {
 	s := Info{
-		State: w.state.String(), Leaving: w.leaving, Requests: w.taken, Started: w.born, LastUsed: w.lastUsed,
-	}
-	if w.reason != "" {
-		s.Leaving = w.reason
+		State: w.state.String(), Leaving: w.leaving(), Requests: w.taken, Started: w.born, LastUsed: w.lastUsed,
 	}
 	if w.process != nil {
 		s.PID = w.process.pid()

@@ -200,14 +200,18 @@ func TestWorkerIsAsked(t *testing.T) {
 		f := newFake(1)
 		w := &worker{pool: &Pool{}}
 		w.started(f)
-		if test.do(w); f.signal != test.want {
+		test.do(w)
+		w.pool.mu.Lock()
+		if w.pool.unlock(); f.signal != test.want {
 			t.Errorf("%s: asked %d times, want %d", name, f.signal, test.want)
 		}
 	}
 	f := newFake(1)
 	w := &worker{pool: &Pool{}}
 	w.end("")
-	if w.started(f); f.signal != 1 {
+	w.started(f)
+	w.pool.mu.Lock()
+	if w.pool.unlock(); f.signal != 1 {
 		t.Error("one that was to end before it ran was not asked")
 	}
 }
@@ -427,7 +431,8 @@ func TestIdleTimeout(t *testing.T) {
 	})
 }
 
-// Those that do not end are not replaced for ever.
+// Those that do not end, whatever they are sent, are not replaced for ever. Until that
+// shows they count against nothing.
 func TestDeafWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fakes []*fakeProcess
@@ -452,7 +457,8 @@ func TestDeafWorkers(t *testing.T) {
 		if s := p.snapshot(); s.Stopping != 3 || s.Idle != 2 || s.Starts != 5 {
 			t.Errorf("snapshot is %+v", s)
 		}
-		for range 2 {
+		for range 3 {
+			time.Sleep(killTime + time.Second)
 			s, err := p.acquire(t.Context(), &protocol.Request{}, time.Time{})
 			if err != nil {
 				t.Fatal(err)
@@ -460,14 +466,16 @@ func TestDeafWorkers(t *testing.T) {
 			p.release(s, &exchange{seat: s, req: &protocol.Request{}, fate: fateHung})
 		}
 		synctest.Wait()
-		if s := p.snapshot(); s.Stopping != 5 || s.Idle != 0 || s.Starts != 5 {
+		if s := p.snapshot(); s.Stopping != 6 || s.Idle != 0 || s.Starts != 6 {
 			t.Errorf("snapshot is %+v", s)
 		}
+		time.Sleep(killTime + time.Second)
 		mu.Lock()
 		fakes[0].die()
+		fakes[1].die()
 		mu.Unlock()
 		synctest.Wait()
-		if s := p.snapshot(); s.Idle != 1 || s.Starts != 6 {
+		if s := p.snapshot(); s.Idle != 1 || s.Starts != 7 {
 			t.Errorf("snapshot is %+v", s)
 		}
 		go stop()

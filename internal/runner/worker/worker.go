@@ -33,22 +33,29 @@ type worker struct {
 	id      int
 	program *program
 	born    time.Time
-	softMax int       // requests after which it is to be replaced; 0 is no bound
-	hardMax int       // requests after which it gets no more; 0 is no bound
-	expires time.Time // when it is to be replaced; the zero time is never
+	spread  float64 // how far its limits are from what the options say, from -1 to 1
+
+	// What Update may change.
+	softMax   int       // requests after which it is to be replaced; 0 is no bound
+	hardMax   int       // requests after which it gets no more; 0 is no bound
+	expires   time.Time // when it is to be replaced; the zero time is never
+	maxMemory int64     // bytes beyond which it is to be replaced; 0 is no bound
+	outdated  bool      // it runs another program than the pool is to
 
 	state    state
 	process  process // nil until it has been started, and when that was not possible
 	seats    []*seat
 	inFlight int
-	taken    int    // requests that were given to it
-	answered bool   // it has answered one, or its warm-up
-	asked    bool   // it has read the head of a request, before it had answered one
-	heir     bool   // it is ready and has not taken the place of another one yet
-	leaving  string // why it is to be replaced when another one is ready; "" is not
-	reason   string // why it is asked to end; "" is not
-	failure  error  // what it did wrong, where that is why it is asked to end
-	used     uint64 // grows with the last use, of all workers of a pool
+	taken    int       // requests that were given to it
+	answered bool      // it has answered one, or its warm-up
+	asked    bool      // it has read the head of a request, before it had answered one
+	memory   int64     // that it had, with its descendants, after its last request; 0 if nobody has looked
+	tired    string    // which of its limits it has reached; "" is none
+	reason   string    // why it is asked to end; "" is not
+	failure  error     // what it did wrong, where that is why it is asked to end
+	overdue  time.Time // when it should have ended; the zero time until it is asked to
+	readied  time.Time // when it became ready; the zero time before
+	used     uint64    // grows with the last use, of all workers of a pool
 	lastUsed time.Time
 }
 
@@ -78,12 +85,39 @@ func (w *worker) touch() {
 	w.lastUsed = time.Now()
 }
 
-// leave marks a worker that is to be replaced when another one is ready, or, with
-// "", that is not.
-func (w *worker) leave(reason string) {
-	w.pool.ranks.remove(w)
-	w.leaving = reason
-	w.pool.ranks.add(w)
+// tire is called when it may have reached one of its limits, or be below them again.
+func (w *worker) tire(now time.Time) {
+	if tired := w.tiredness(now); tired != w.tired {
+		w.pool.ranks.remove(w)
+		w.tired = tired
+		w.pool.ranks.add(w)
+	}
+}
+
+// tiredness is which limit it has reached.
+func (w *worker) tiredness(now time.Time) string {
+	switch {
+	case w.state == stateStarting: // nothing of it could be replaced yet
+		return ""
+	case w.softMax > 0 && w.taken >= w.softMax:
+		return exitMaxRequests
+	case !w.expires.IsZero() && !now.Before(w.expires):
+		return exitLifetime
+	case w.maxMemory > 0 && w.memory > w.maxMemory:
+		return exitMemory
+	}
+	return ""
+}
+
+// leaving is why the worker is ending, or is to be replaced; "" is neither.
+func (w *worker) leaving() string {
+	switch {
+	case w.reason != "":
+		return w.reason
+	case w.outdated:
+		return exitReload
+	}
+	return w.tired
 }
 
 // started is called when the program runs.
@@ -104,7 +138,9 @@ func (w *worker) ready() {
 	switch w.state {
 	case stateStarting:
 		w.touch()
+		w.readied = w.lastUsed
 		w.transition(stateIdle)
+		w.tire(w.lastUsed)
 	case stateStopping, stateGone:
 	default:
 		w.impossible("ready")
@@ -119,6 +155,7 @@ func (w *worker) take() {
 		w.transition(stateBusy)
 		w.inFlight++
 		w.taken++
+		w.tire(w.lastUsed)
 	default:
 		w.impossible("take")
 	}
@@ -189,6 +226,9 @@ func (w *worker) impossible(event string) {
 	panic(fmt.Sprintf("worker %d is %v and %s", w.id, w.state, event))
 }
 
+// killTime is how long after KILL a worker may need to be gone.
+const killTime = 5 * time.Second
+
 // stop asks the program to end, and closes the connections on which it waits for
 // more: php-cgi and libfcgi notice the signal only then. A program that does not
 // run yet is asked by started.
@@ -196,7 +236,11 @@ func (w *worker) stop() {
 	if w.process == nil {
 		return
 	}
-	w.process.end(w.pool.opt.StopGrace)
+	process, grace := w.process, w.pool.opt.StopGrace
+	if w.overdue.IsZero() {
+		w.overdue = time.Now().Add(grace + killTime)
+	}
+	w.pool.laterLocked(func() { process.end(grace) })
 	for _, s := range w.seats {
 		if s.req == nil || w.inFlight == 0 { // or has the warm-up request, which is not counted
 			s.cut()
@@ -222,7 +266,7 @@ func (w *worker) hasUnaccepted() bool {
 // request: if it dies of that, it had started.
 func (w *worker) ask() {
 	w.pool.mu.Lock()
-	defer w.pool.mu.Unlock()
+	defer w.pool.unlock()
 	w.asked = true
 }
 
