@@ -20,10 +20,14 @@ func (l *Listener) Dup() (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("duplicate listener %s: %w", l.Addr(), err)
 	}
-	dup := &Listener{ln: ln.(socketListener), file: l.file}
+	dup := &Listener{ln: ln.(socketListener), file: l.file, passed: l.passed}
 	dup.options.Store(l.options.Load())
 	return dup, nil
 }
 
-// Disown leaves the socket's file alone at Close: somebody else has it now.
-func (l *Listener) Disown() { l.unlink.Do(func() {}) }
+// Disown leaves the socket's file alone at Close, and the socket at Drain: somebody
+// else has them now.
+func (l *Listener) Disown() {
+	l.disowned.Store(true)
+	l.unlink.Do(func() {})
+}

@@ -11,10 +11,12 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,12 +65,19 @@ type Listener struct {
 	OnRefused func(client string, reason error)
 
 	// Immutable.
-	ln   socketListener
-	file *socketFile // of a unix:/path, else nil
+	ln     socketListener
+	file   *socketFile // of a unix:/path, else nil
+	passed bool        // by systemd, which has the socket too
 
 	applying sync.Mutex // serialises Apply
 	options  atomic.Pointer[Options]
 	unlink   sync.Once
+	disowned atomic.Bool
+
+	draining   sync.Mutex // guards the fields below, and is held while one of the waiting is accepted
+	drainUntil time.Time  // when Drain gives up on handshakes; zero: Drain was not called
+	deaf       bool       // nothing new can come any more
+	accepted   *os.File   // a connection for which there was no second descriptor
 }
 
 var _ net.Listener = (*Listener)(nil)
@@ -77,6 +86,7 @@ var _ net.Listener = (*Listener)(nil)
 type socketListener interface {
 	net.Listener
 	syscall.Conn
+	SetDeadline(t time.Time) error
 }
 
 // Open listens on o.Address. It has changed nothing when it returns an error,
@@ -111,7 +121,7 @@ func bind(ctx context.Context, o Options) (*Listener, error) {
 		return &Listener{ln: ln}, err
 	case systemdName:
 		ln, err := passedListener(name)
-		return &Listener{ln: ln}, err
+		return &Listener{ln: ln, passed: true}, err
 	default:
 		ln, err := bindTCP(ctx, name)
 		return &Listener{ln: ln}, err
@@ -119,11 +129,14 @@ func bind(ctx context.Context, o Options) (*Listener, error) {
 }
 
 // Accept returns the next allowed client, a *net.UnixConn or a *net.TCPConn.
-// Errors are those of the socket, as they are: net.ErrClosed after Close, and
-// passing ones (EMFILE, ECONNABORTED, …), after which Accept may be called again.
+// Errors are those of the socket, as they are: net.ErrClosed after Close and Drain,
+// and passing ones (EMFILE, ECONNABORTED, …), after which Accept may be called again.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.ln.Accept()
+		if err != nil && l.isDraining(err) {
+			c, err = l.acceptRest()
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -203,11 +216,23 @@ func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
 func (l *Listener) Close() error {
 	// The file goes first: an open socket keeps its inode number from being used
 	// again, so that a file of the same number is ours.
-	var unlinkErr error
-	if l.file != nil {
-		l.unlink.Do(func() { unlinkErr = l.file.remove() })
+	unlinkErr := l.removeFile()
+	err := errors.Join(unlinkErr, l.ln.Close())
+	l.draining.Lock()
+	defer l.draining.Unlock()
+	if l.accepted != nil {
+		_ = l.accepted.Close()
+		l.accepted = nil
 	}
-	return errors.Join(unlinkErr, l.ln.Close())
+	return err
+}
+
+// removeFile removes the socket's file, if there is one that is ours, once.
+func (l *Listener) removeFile() (err error) {
+	if l.file != nil {
+		l.unlink.Do(func() { err = l.file.remove() })
+	}
+	return err
 }
 
 // setBacklog calls listen(2) again, which on a listening socket changes the length

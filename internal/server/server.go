@@ -143,25 +143,38 @@ func (s *Server) Update(settings Settings) {
 	s.admission.setLimits(settings.Limits.MaxReqs, settings.Limits.Queue)
 }
 
-// Serve accepts connections of l and serves them until ctx ends. Then it closes
-// l, lets requests go on for Settings.Grace, ends those that are left, and
-// returns when nothing that it started is left. It returns an error when l breaks.
+// A Drainer is a listener that can take no new connections and yet return, by Accept,
+// those that the kernel has accepted. After the last one Accept returns net.ErrClosed,
+// also when Drain has returned an error.
+type Drainer interface{ Drain() error }
+
+// Serve accepts connections of l and serves them until ctx ends. Then it drains l, if
+// that is a Drainer, and closes it, lets requests go on for Settings.Grace, ends those
+// that are left, and returns when nothing that it started is left. It returns an error
+// when l breaks.
 //
 // With Settings.Abandon it does not wait for ever: when a Runner has not returned
 // by then, the goroutines of its request and connection are left behind, until it
 // does, and the error is an ErrAbandoned that says how many requests there are.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	drainer, drains := l.(Drainer)
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closed)
-		l.Close()
+		if !drains {
+			l.Close()
+		} else if err := drainer.Drain(); err != nil {
+			s.opt.Log.Warn("connections may be lost that nobody has accepted yet", zap.Stringer("listener", l.Addr()), zap.Error(err))
+		}
 	})
 	g := &group{conns: make(map[*conn]struct{}), gone: make(chan struct{})}
 	err := s.accept(ctx, l, g)
-	if stop() {
-		l.Close()
-	} else {
+	stopped := !stop()
+	if stopped {
 		<-closed // Accept may return before the descriptor is closed
+	}
+	if !stopped || drains {
+		l.Close()
 	}
 	settings := s.settings.Load()
 	left := g.drain(settings.Grace, settings.Abandon)
@@ -172,10 +185,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 }
 
 // accept admits connections until l is closed. Running out of descriptors or
-// memory is survived: the connection waits in the kernel.
+// memory is survived: the connection waits in the kernel, but no longer than
+// Settings.Grace when ctx has ended.
 func (s *Server) accept(ctx context.Context, l net.Listener, g *group) error {
 	const shortest, longest = 5 * time.Millisecond, time.Second
+	_, drains := l.(Drainer)
 	pause := shortest
+	var giveUp time.Time
 	for {
 		nc, err := l.Accept()
 		if err == nil {
@@ -183,11 +199,18 @@ func (s *Server) accept(ctx context.Context, l net.Listener, g *group) error {
 			s.start(nc, g)
 			continue
 		}
-		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) || !isTemporary(err) {
 			return err
 		}
-		if !isTemporary(err) {
-			return err
+		if ctx.Err() != nil {
+			if giveUp.IsZero() {
+				giveUp = time.Now().Add(s.settings.Load().Grace)
+			}
+			if !drains || time.Now().After(giveUp) {
+				return err
+			}
+			time.Sleep(shortest)
+			continue
 		}
 		s.opt.Log.Warn("cannot accept a connection", zap.Stringer("listener", l.Addr()), zap.Error(err))
 		select {
