@@ -44,6 +44,19 @@ func passedListener(name string) (socketListener, error) {
 	return nil, fmt.Errorf("systemd passed %d sockets of this name: give each a socket unit with its own FileDescriptorName=", len(files))
 }
 
+// passedAt tells which of the passed sockets is the one at path.
+func passedAt(path string) (name string, ok bool) {
+	for name, files := range passedSockets() {
+		for _, f := range files {
+			address, err := unix.Getsockname(int(f.Fd()))
+			if local, isUnix := address.(*unix.SockaddrUnix); err == nil && isUnix && local.Name == path {
+				return name, true
+			}
+		}
+	}
+	return "", false
+}
+
 func fileListener(f *os.File) (socketListener, error) {
 	listening, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if err != nil {

@@ -55,7 +55,7 @@ func TestSystemd(t *testing.T) {
 	// The shell knows the pid that the child will have.
 	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, os.Args[0],
 		"-test.run=^TestSystemd$", "-test.count=1", "-test.v")
-	cmd.Env = append(os.Environ(), "LISTEN_FDS=6", "LISTEN_FDNAMES=local:web:twin:twin:datagram:null")
+	cmd.Env = append(os.Environ(), "LISTEN_TEST_PATH="+path, "LISTEN_FDS=6", "LISTEN_FDNAMES=local:web:twin:twin:datagram:null")
 	unixFile, tcpFile := fileOf(t, unixListener), fileOf(t, tcpListener)
 	cmd.ExtraFiles = []*os.File{unixFile, tcpFile, tcpFile, tcpFile, fileOf(t, datagram), noSocket}
 	out, err := cmd.CombinedOutput()
@@ -82,6 +82,7 @@ func testPassedSockets(t *testing.T) {
 		wantOpenError(t, Options{Address: "systemd:twin"}, "passed 2 sockets of this name", "FileDescriptorName=")
 		wantOpenError(t, Options{Address: "systemd:datagram"}, "does not listen")
 		wantOpenError(t, Options{Address: "systemd:null"}, "socket operation on non-socket")
+		wantOpenError(t, Options{Address: "unix:" + os.Getenv("LISTEN_TEST_PATH")}, "address in use: systemd has passed this socket, listen on systemd:local")
 		wantOpenError(t, Options{Address: "systemd:local", Allow: prefixes("10.0.0.0/8")}, "allow is for tcp")
 		wantOpenError(t, Options{Address: "systemd:web", AllowUIDs: []uint32{0}}, "allow_uids is for unix")
 	})

@@ -65,6 +65,9 @@ func removeStale(ctx context.Context, path string) error {
 		return err
 	}
 	defer found.Close() // until then no other file can have its inode number
+	if name, ok := passedAt(path); ok {
+		return fmt.Errorf("address in use: systemd has passed this socket, listen on systemd:%s", name)
+	}
 	var dialer net.Dialer
 	c, err := dialer.DialContext(ctx, "unix", path)
 	switch {
