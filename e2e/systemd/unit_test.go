@@ -62,6 +62,11 @@ func TestInstall(t *testing.T) {
 		t.Errorf("the daemon may open %d files, its hard limit is %d: %v", soft, hard, err)
 	}
 
+	folders := "755 www-data /run/fcgid\n700 www-data /var/lib/fcgid\n750 www-data /var/log/fcgid"
+	if got := m.sh("stat -c '%a %U %n' /run/fcgid /var/lib/fcgid /var/log/fcgid"); got != folders {
+		t.Errorf("folders of the daemon:\n%s\nwant:\n%s", got, folders)
+	}
+
 	good := m.sh("cat " + configuration)
 	m.write(configuration, good+"\nbad: true\n")
 	m.fails("systemctl reload fcgid")
