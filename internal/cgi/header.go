@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
+	"net/http"
+	"strings"
 )
 
 // MaxHeader is the longest header of a CGI response.
@@ -16,14 +19,32 @@ var (
 	ErrHeaderTooLarge   = errors.New("response header is larger than 64 KiB")
 )
 
+// HeaderError is what it means that a response has ended, or has become too
+// large, before its header was complete: err, one of those above, with what has
+// come instead.
+func HeaderError(err error, response []byte) error {
+	if len(response) == 0 {
+		return ErrNoHeader
+	}
+	return fmt.Errorf("%w, which begins with %.200q", err, response[:min(len(response), 200)])
+}
+
 // roomInHeader is what a header may grow by when it is brought into its form: lines
 // that ended with LF alone, values without a space before them, a Status.
 const roomInHeader = 64
 
+// maxDropped is how many lines of a header are kept that were dropped, and
+// maxShown how long each may be.
+const (
+	maxDropped = 5
+	maxShown   = 200
+)
+
 // A Header is a checked CGI response header (RFC 3875, section 6.3).
 type Header struct {
-	Block  []byte // as it is sent: CRLF, with the blank line
-	Status int
+	Block   []byte   // as it is sent: CRLF, with the blank line
+	Status  int      // 200 to 999
+	Dropped []string // the first lines that are no fields and so are not in Block, shortened
 }
 
 // HeaderEnd is where the body begins in p, the start of a response, or 0 when
@@ -43,88 +64,149 @@ func HeaderEnd(p []byte, from int) (end, next int) {
 	}
 }
 
-// ParseHeader checks the header of a CGI response, blank line included, and
-// brings it into one form: lines end with CRLF, the status line of a non-parsed
-// header response becomes Status, and a Location that sends the client
-// elsewhere gets the 302 that RFC 3875, section 6.2.3, means by it.
-func ParseHeader(raw []byte) (Header, error) {
-	h := Header{Status: 200, Block: make([]byte, 0, len(raw)+roomInHeader)}
-	var location []byte
-	lines, hasStatus := 0, false
-	for rest := raw; len(rest) > 0; lines++ {
+// ParseHeader checks the header of a CGI response and brings it into one form.
+// The response may go on after the header's blank line. Lines end with CRLF; a
+// line whose name is no name of a field is dropped; Status is three digits and
+// words; the status line of a non-parsed header response becomes Status, unless
+// there is one; and a Location without a Status gets 302 (section 6.2.3).
+func ParseHeader(response []byte) (Header, error) {
+	p := headerParser{block: make([]byte, 0, min(len(response), MaxHeader)+roomInHeader)}
+	lines := 0
+	for rest := response; len(rest) > 0; lines++ {
 		var line []byte
 		line, rest, _ = bytes.Cut(rest, []byte{'\n'})
 		line = bytes.TrimSuffix(line, []byte{'\r'})
 		if len(line) == 0 {
 			break
 		}
-		name, value, err := cutField(line, lines == 0)
-		if err != nil {
+		if err := p.add(line, lines == 0); err != nil {
 			return Header{}, err
 		}
-		switch {
-		case equalFold(name, "Status"):
-			if hasStatus {
-				continue
-			}
-			hasStatus = true
-			if h.Status, err = parseStatus(value); err != nil {
-				return Header{}, err
-			}
-		case equalFold(name, "Location"):
-			location = value
-		}
-		h.Block = appendField(h.Block, name, value)
 	}
-	if lines == 0 {
-		return Header{}, ErrNoHeader
+	if len(p.block) == 0 && p.status == 0 {
+		return Header{}, HeaderError(ErrNoHeader, response)
 	}
-	if !hasStatus && isAbsoluteURL(location) {
-		h.Status = 302
-		h.Block = appendField(h.Block, []byte("Status"), []byte("302 Found"))
-	}
-	h.Block = append(h.Block, '\r', '\n')
-	if len(h.Block) > MaxHeader-1 {
-		return Header{}, ErrHeaderTooLarge
-	}
-	return h, nil
+	return p.finish()
 }
 
-// cutField divides a header line. The first may be an HTTP status line.
-func cutField(line []byte, first bool) (name, value []byte, err error) {
+// A headerParser takes the lines of a header.
+type headerParser struct {
+	block       []byte
+	status      int
+	isNPH       bool   // status is that of an HTTP status line,
+	statusLine  []byte // which is this
+	hasLocation bool
+	dropped     []string
+}
+
+// add takes a line. The first may be an HTTP status line.
+func (p *headerParser) add(line []byte, first bool) (err error) {
 	if first && bytes.HasPrefix(line, []byte("HTTP/")) {
-		_, value, _ = bytes.Cut(line, []byte{' '})
-		name = []byte("Status")
-	} else {
-		var ok bool
-		name, value, ok = bytes.Cut(line, []byte{':'})
-		if !ok || !isToken(name) {
-			return nil, nil, fmt.Errorf("response header has a line that is none: %.80q", line)
-		}
+		p.isNPH = true
+		p.status, p.statusLine, err = parseStatus(bytes.Trim(line, " \t"))
+		return err
+	}
+	name, value, ok := bytes.Cut(line, []byte{':'})
+	switch {
+	case !ok:
+		return fmt.Errorf("response header has a line without a colon: %.*q", maxShown, line)
+	case !IsToken(name):
+		p.drop(line)
+		return nil
 	}
 	value = bytes.Trim(value, " \t")
-	for _, c := range value {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return nil, nil, fmt.Errorf("response header %s has the control character %#02x", name, c)
-		}
+	if i := indexControl(value); i >= 0 {
+		return fmt.Errorf("response header has the control character %#02x: %.*q", value[i], maxShown, line)
 	}
-	return name, value, nil
+	switch {
+	case equalFold(name, "Status"):
+		if p.status != 0 && !p.isNPH {
+			return nil // the first counts
+		}
+		p.isNPH = false
+		if p.status, value, err = parseStatus(value); err != nil {
+			return err
+		}
+	case equalFold(name, "Location"):
+		p.hasLocation = p.hasLocation || len(value) > 0
+	}
+	p.block = appendField(p.block, name, value)
+	return nil
 }
 
-func parseStatus(value []byte) (int, error) {
-	code, _, _ := bytes.Cut(value, []byte{' '})
-	n := 0
-	for _, c := range code {
-		if c < '0' || c > '9' || len(code) != 3 {
-			n = 0
+func (p *headerParser) drop(line []byte) {
+	if len(p.dropped) < maxDropped {
+		p.dropped = append(p.dropped, string(line[:min(len(line), maxShown)]))
+	}
+}
+
+func (p *headerParser) finish() (Header, error) {
+	switch {
+	case p.isNPH:
+		p.block = append(appendField(nil, []byte("Status"), p.statusLine), p.block...)
+	case p.status == 0 && p.hasLocation:
+		p.status = http.StatusFound
+		p.block = appendField(p.block, []byte("Status"), []byte("302 Found"))
+	case p.status == 0:
+		p.status = http.StatusOK
+	}
+	p.block = append(p.block, '\r', '\n')
+	if len(p.block) > MaxHeader-1 {
+		return Header{}, HeaderError(ErrHeaderTooLarge, p.block)
+	}
+	return Header{p.block, p.status, p.dropped}, nil
+}
+
+// parseStatus takes a status in the forms that people write: three digits, and
+// words after whatever stands between. One that is not final would have the client
+// wait for another.
+func parseStatus(value []byte) (status int, form []byte, err error) {
+	if bytes.HasPrefix(value, []byte("HTTP/")) {
+		_, value, _ = bytes.Cut(value, []byte{' '})
+	}
+	digits, words := value[:min(3, len(value))], value[min(3, len(value)):]
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			status = 0
 			break
 		}
-		n = 10*n + int(c-'0')
+		status = 10*status + int(c-'0')
 	}
-	if n < 100 || n > 599 {
-		return 0, fmt.Errorf("response header has a status that is none: %.40q", value)
+	if len(digits) < 3 || status < 200 {
+		return 0, nil, fmt.Errorf("response header has a status that is none, or not final: %.*q", maxShown, value)
 	}
-	return n, nil
+	if i := indexControl(words); i >= 0 {
+		return 0, nil, fmt.Errorf("response header has the control character %#02x: %.*q", words[i], maxShown, value)
+	}
+	if len(words) == 0 || words[0] == ' ' && len(words) > 1 && inToken[words[1]] {
+		return status, value, nil // the usual form
+	}
+	words = bytes.Trim(bytes.TrimLeft(words, "0123456789"), " \t:;,.-")
+	if len(words) == 0 {
+		return status, digits, nil
+	}
+	return status, fmt.Appendf(nil, "%s %s", digits, words), nil
+}
+
+// indexControl is where the first control character stands that no field may have, or -1.
+func indexControl(s []byte) int {
+	for i, c := range s {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return i
+		}
+	}
+	return -1
+}
+
+// Fields yields the fields of the header.
+func (h *Header) Fields() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for line := range strings.SplitSeq(string(h.Block), "\r\n") {
+			if name, value, ok := strings.Cut(line, ": "); ok && !yield(name, value) {
+				return
+			}
+		}
+	}
 }
 
 func appendField(dst, name, value []byte) []byte {
@@ -142,29 +224,14 @@ var inToken = func() (in [256]bool) {
 	return in
 }()
 
-func isToken(s []byte) bool {
-	for _, c := range s {
-		if !inToken[c] {
+// IsToken reports whether s may name a header field or a method.
+func IsToken[T string | []byte](s T) bool {
+	for i := range len(s) {
+		if !inToken[s[i]] {
 			return false
 		}
 	}
 	return len(s) > 0
-}
-
-// isAbsoluteURL reports whether s begins with a scheme (RFC 3986, section 3.1).
-func isAbsoluteURL(s []byte) bool {
-	scheme, _, ok := bytes.Cut(s, []byte{':'})
-	if !ok || len(scheme) == 0 {
-		return false
-	}
-	for i, c := range scheme {
-		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
-		other := '0' <= c && c <= '9' || c == '+' || c == '-' || c == '.'
-		if !letter && (i == 0 || !other) {
-			return false
-		}
-	}
-	return true
 }
 
 func equalFold(a []byte, b string) bool {

@@ -2,6 +2,8 @@ package cgi
 
 import (
 	"bytes"
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -44,43 +46,65 @@ var headerTests = []struct {
 	{"Status", "Status: 404 Not Found\n\n", "Status: 404 Not Found\r\n", "", 404},
 	{"status", "status: 404\n\n", "status: 404\r\n", "", 404},
 	{"two Status", "Status: 404\nA: b\nStatus: 200\n\n", "Status: 404\r\nA: b\r\n", "", 404},
+	{"Status with a tab", "Status:\t404\tNot Found\n\n", "Status: 404 Not Found\r\n", "", 404},
+	{"Status with a colon", "Status: 404: Not Found\n\n", "Status: 404 Not Found\r\n", "", 404},
+	{"Status with a dash", "Status: 404 - Not Found\n\n", "Status: 404 - Not Found\r\n", "", 404},
+	{"Status without a space", "Status:404Not Found\n\n", "Status: 404 Not Found\r\n", "", 404},
+	{"Status with a blank", "Status: 404 \n\n", "Status: 404\r\n", "", 404},
+	{"Status as in HTTP", "Status: HTTP/1.1 404 Not Found\n\n", "Status: 404 Not Found\r\n", "", 404},
+	{"Status above 599", "Status: 999 Request denied\n\n", "Status: 999 Request denied\r\n", "", 999},
+	{"Status 600", "Status: 600\n\n", "Status: 600\r\n", "", 600},
+	{"Status of more digits", "Status: 2000 OK\n\n", "Status: 200 OK\r\n", "", 200},
+	{"Status in another tongue", "Status: 404 \xc3\x89\n\n", "Status: 404 \xc3\x89\r\n", "", 404},
 	{"Status abc", "Status: abc\n\n", "", "", 0},
 	{"Status empty", "Status:\n\n", "", "", 0},
 	{"Status 99", "Status: 99\n\n", "", "", 0},
-	{"Status 600", "Status: 600\n\n", "", "", 0},
-	{"Status 2000", "Status: 2000\n\n", "", "", 0},
+	{"Status 099", "Status: 099\n\n", "", "", 0},
 	{"Status -20", "Status: -20\n\n", "", "", 0},
 	{"Status 20x", "Status: 20x OK\n\n", "", "", 0},
+	{"Status 100", "Status: 100 Continue\n\n", "", "", 0},
+	{"Status 103", "Status: 103\nLink: </a>\n\n", "", "", 0},
+	{"Status 199", "Status: 199\n\n", "", "", 0},
+	{"Status with a control character", "Status: 200 O\x01K\n\n", "", "", 0},
 
 	{"NPH", "HTTP/1.1 201 Created\r\nA: b\r\n\r\n", "Status: 201 Created\r\nA: b\r\n", "", 201},
 	{"NPH 1.0 without words", "HTTP/1.0 404\n\n", "Status: 404\r\n", "", 404},
-	{"NPH and Status", "HTTP/1.1 201 Created\nStatus: 404\n\n", "Status: 201 Created\r\n", "", 201},
+	{"NPH and Status", "HTTP/1.1 201 Created\nA: b\nStatus: 404\n\n", "A: b\r\nStatus: 404\r\n", "", 404},
 	{"NPH without status", "HTTP/1.1\n\n", "", "", 0},
 	{"NPH nonsense", "HTTP/1.1 abc\n\n", "", "", 0},
+	{"NPH 1xx", "HTTP/1.1 100 Continue\n\nHTTP/1.1 200 OK\n\n", "", "", 0},
 	{"NPH with a control character", "HTTP/1.1 200 O\x01K\n\n", "", "", 0},
 	{"NPH line later", "A: b\nHTTP/1.1 200 OK\n\n", "", "", 0},
 
 	{"Location", "Location: http://x/y\n\n", "Location: http://x/y\r\nStatus: 302 Found\r\n", "", 302},
 	{"Location with Status", "Location: http://x/y\nStatus: 307 T\n\n", "Location: http://x/y\r\nStatus: 307 T\r\n", "", 307},
 	{"Location in NPH", "HTTP/1.1 201 Created\nLocation: http://x\n\n", "Status: 201 Created\r\nLocation: http://x\r\n", "", 201},
-	{"local Location", "Location: /y?u=http://x\n\n", "Location: /y?u=http://x\r\n", "", 200},
-	{"network path", "Location: //x/y\n\n", "Location: //x/y\r\n", "", 200},
+	{"local Location", "Location: /y?u=http://x\n\n", "Location: /y?u=http://x\r\nStatus: 302 Found\r\n", "", 302},
+	{"network path", "Location: //x/y\n\n", "Location: //x/y\r\nStatus: 302 Found\r\n", "", 302},
+	{"relative Location", "Location: y.html\n\n", "Location: y.html\r\nStatus: 302 Found\r\n", "", 302},
+	{"Location of a query", "Location: ?a\n\n", "Location: ?a\r\nStatus: 302 Found\r\n", "", 302},
 	{"other scheme", "location: svn+ssh://x\n\n", "location: svn+ssh://x\r\nStatus: 302 Found\r\n", "", 302},
-	{"no scheme", "Location: 1http://x\n\n", "Location: 1http://x\r\n", "", 200},
 	{"empty Location", "Location:\n\n", "Location: \r\n", "", 200},
+
+	{"cgitb", "<!--: spam\nContent-Type: text/html\n\nbody", "Content-Type: text/html\r\n", "body", 200},
+	{"blank in the name", "A b: c\nD: e\n\n", "D: e\r\n", "", 200},
+	{"blank after the name", "D: e\nA : c\n\n", "D: e\r\n", "", 200},
+	{"folded line", "D: e\n  f: g\n\n", "D: e\r\n", "", 200},
+	{"no name", "D: e\n: c\n\n", "D: e\r\n", "", 200},
+	{"name not ASCII", "D: e\n\xe4: b\n\n", "D: e\r\n", "", 200},
+	{"byte order mark", "\xef\xbb\xbfA: b\nD: e\n\n", "D: e\r\n", "", 200},
+	{"a dropped line may have anything", "A b: \x00\nD: e\n\n", "D: e\r\n", "", 200},
+	{"a name of a status that is none", "Status : 404\nD: e\n\n", "D: e\r\n", "", 200},
 
 	{"blank line only", "\nbody", "", "", 0},
 	{"CRLF only", "\r\nbody", "", "", 0},
+	{"dropped lines only", "<!--: spam\n\nbody", "", "", 0},
 	{"no colon", "A: b\nnonsense\n\n", "", "", 0},
-	{"blank in the name", "A b: c\n\n", "", "", 0},
-	{"blank after the name", "A : c\n\n", "", "", 0},
-	{"folded line", "A: b\n c\n\n", "", "", 0},
-	{"no name", ": c\n\n", "", "", 0},
+	{"folded line without a colon", "A: b\n c\n\n", "", "", 0},
 	{"CR in a value", "A: b\rC: d\n\n", "", "", 0},
 	{"two CR", "A: b\r\r\n\r\n", "", "", 0},
 	{"NUL", "A: b\x00\n\n", "", "", 0},
 	{"DEL", "A: b\x7f\n\n", "", "", 0},
-	{"name not ASCII", "\xe4: b\n\n", "", "", 0},
 	{"unfinished", "A: b\n", "", "", 0},
 	{"unfinished in CRLF", "A: b\r\n\r", "", "", 0},
 }
@@ -103,6 +127,57 @@ func TestHeader(t *testing.T) {
 	}
 }
 
+// What is wrong is said with what has come.
+func TestHeaderErrors(t *testing.T) {
+	long := strings.Repeat("x", 1000)
+	for in, want := range map[string]string{
+		"A: b\n<html> says\n\n":        `response header has a line without a colon: "<html> says"`,
+		long + "\n\n":                  `response header has a line without a colon: "` + long[:200] + `"`,
+		"\nTraceback (most recent":     `response has no header, which begins with "\nTraceback (most recent"`,
+		"<!--: x\n\n<p>":               `response has no header, which begins with "<!--: x\n\n<p>"`,
+		"Status: fine\n\n":             `response header has a status that is none, or not final: "fine"`,
+		"Status: 100 Continue\n\n":     `response header has a status that is none, or not final: "100 Continue"`,
+		"A: b\x01" + "\n\n":            `response header has the control character 0x01: "A: b\x01"`,
+		"HTTP/1.1 200 O\x7fK" + "\n\n": `response header has the control character 0x7f: "200 O\x7fK"`,
+	} {
+		if _, err := ParseHeader([]byte(in)); err == nil || err.Error() != want {
+			t.Errorf("%.40q: %v, want %s", in, err, want)
+		}
+	}
+	if err := HeaderError(ErrHeaderUnfinished, []byte("oh dear"+long)); !errors.Is(err, ErrHeaderUnfinished) ||
+		err.Error() != `response ended inside its header, which begins with "oh dear`+long[:193]+`"` {
+		t.Error(err)
+	}
+	if err := HeaderError(ErrHeaderUnfinished, nil); err != ErrNoHeader {
+		t.Error(err)
+	}
+}
+
+func TestDroppedLines(t *testing.T) {
+	h, err := ParseHeader([]byte("<!--: spam\r\nA: b\n" + strings.Repeat("c d: e\n", 10) + "\nbody"))
+	if want := []string{"<!--: spam", "c d: e", "c d: e", "c d: e", "c d: e"}; err != nil || !slices.Equal(h.Dropped, want) {
+		t.Errorf("dropped %q, %v", h.Dropped, err)
+	}
+	h, err = ParseHeader([]byte("A: b\n" + strings.Repeat(" ", 1000) + ": x\n\n"))
+	if err != nil || len(h.Dropped) != 1 || len(h.Dropped[0]) != maxShown {
+		t.Errorf("dropped %q, %v", h.Dropped, err)
+	}
+}
+
+func TestFields(t *testing.T) {
+	h, err := ParseHeader([]byte("A: b\nLocation: x\nEmpty:\nA: c: d\n\nE: f\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for name, value := range h.Fields() {
+		got = append(got, name+"="+value)
+	}
+	if want := []string{"A=b", "Location=x", "Empty=", "A=c: d", "Status=302 Found"}; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
 // FuzzHeader: what is accepted is one block of fields that means the same when
 // it is read again.
 func FuzzHeader(f *testing.F) {
@@ -120,7 +195,7 @@ func FuzzHeader(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if !strings.HasSuffix(string(in), body) || len(whole) > MaxHeader-1 || status < 100 || status > 599 {
+		if !strings.HasSuffix(string(in), body) || len(whole) > MaxHeader-1 || status < 200 || status > 999 {
 			t.Errorf("status %d, body %q, block %q", status, body, whole)
 		}
 		fields, found := strings.CutSuffix(whole, "\r\n\r\n")

@@ -125,7 +125,7 @@ func (o *requestOptions) send(ctx context.Context, client *fcgi.Client, req *fcg
 	req.Stdout, req.Stderr = stdout, cmd.ErrOrStderr()
 	cutter := &devserver.HeaderCutter{Body: stdout}
 	cutter.Header = func(block []byte) error {
-		_, _, err := devserver.ParseHeader(block)
+		_, err := devserver.ParseHeader(block)
 		if err == nil {
 			return nil
 		}

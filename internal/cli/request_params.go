@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fcgid/fcgid/fcgi"
-	"github.com/fcgid/fcgid/internal/devserver"
+	"github.com/fcgid/fcgid/internal/cgi"
 )
 
 // parseDialAddress takes fcgid's form of an address apart for net.Dial.
@@ -89,7 +89,7 @@ func (o *requestOptions) check(flags *pflag.FlagSet) error {
 		return o.checkValues(flags)
 	case strings.Contains(o.script, "/") && !filepath.IsAbs(o.script):
 		return usageErrorf("--script %q is neither an absolute path nor the name of a function", o.script)
-	case flags.Changed("method") && !devserver.IsToken(o.method):
+	case flags.Changed("method") && !cgi.IsToken(o.method):
 		return usageErrorf("--method %q is no method", o.method)
 	}
 	for _, p := range o.params {

@@ -167,7 +167,7 @@ func TestRequestFails(t *testing.T) {
 func TestRequestNoHeader(t *testing.T) {
 	addr := "unix:" + wiretest.StartApplication(t, func(f *wiretest.AppRequest) { f.Answer("no header\n\nat all") })
 	stdout, stderr, code := runRequest(t, "", addr)
-	if code != 0 || stdout != "no header\n\nat all" || stderr != "request: no CGI header: header has the line \"no header\"\n" {
+	if code != 0 || stdout != "no header\n\nat all" || stderr != "request: no CGI header: response header has a line without a colon: \"no header\"\n" {
 		t.Errorf("exit %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }

@@ -1,17 +1,10 @@
 package devserver
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
 	"io"
-	"net/http"
-	"strconv"
-	"strings"
-)
 
-// maxCGIHeader is the longest header of a CGI response.
-const maxCGIHeader = 64 << 10
+	"github.com/fcgid/fcgid/internal/cgi"
+)
 
 // A HeaderCutter takes a CGI response and gives away its header block and its
 // body as they come.
@@ -22,8 +15,9 @@ type HeaderCutter struct {
 	Header func(block []byte) error
 	Body   io.Writer
 
-	buf  []byte
-	past bool // Header was called
+	buf      []byte
+	searched int  // buf[:searched] holds no blank line
+	past     bool // Header was called
 }
 
 // Write takes a piece of the response.
@@ -31,13 +25,13 @@ func (c *HeaderCutter) Write(p []byte) (int, error) {
 	if c.past {
 		return c.Body.Write(p)
 	}
-	searched := len(c.buf)
 	c.buf = append(c.buf, p...)
-	end := headerEnd(c.buf, searched)
-	if end < 0 && len(c.buf) <= maxCGIHeader {
+	end, next := cgi.HeaderEnd(c.buf, c.searched)
+	c.searched = next
+	if end == 0 && len(c.buf) <= cgi.MaxHeader {
 		return len(p), nil
 	}
-	if end < 0 || end > maxCGIHeader {
+	if end == 0 || end > cgi.MaxHeader {
 		end = len(c.buf)
 	}
 	rest := c.buf[end:]
@@ -67,101 +61,14 @@ func (c *HeaderCutter) pass(block []byte) error {
 	return c.Header(block)
 }
 
-// headerEnd is where the body begins, -1 without a blank line. The first
-// searched bytes are known to hold no whole one.
-func headerEnd(b []byte, searched int) int {
-	i := max(0, searched-len("\n\r\n")+1)
-	if i == 0 {
-		if n := lineBreak(b); n > 0 {
-			return n
-		}
+// ParseHeader is cgi.ParseHeader of what a HeaderCutter gives, which may be what
+// came instead of a header.
+func ParseHeader(block []byte) (cgi.Header, error) {
+	switch end, _ := cgi.HeaderEnd(block, 0); {
+	case end > 0:
+		return cgi.ParseHeader(block)
+	case len(block) > cgi.MaxHeader:
+		return cgi.Header{}, cgi.HeaderError(cgi.ErrHeaderTooLarge, block)
 	}
-	for {
-		n := bytes.IndexByte(b[i:], '\n')
-		if n < 0 {
-			return -1
-		}
-		i += n + 1
-		if n := lineBreak(b[i:]); n > 0 {
-			return i + n
-		}
-	}
-}
-
-// lineBreak is the length of the LF or CRLF that b begins with, else 0.
-func lineBreak(b []byte) int {
-	switch {
-	case bytes.HasPrefix(b, []byte("\n")):
-		return 1
-	case bytes.HasPrefix(b, []byte("\r\n")):
-		return 2
-	}
-	return 0
-}
-
-// ParseHeader reads a header block with the blank line at its end. The
-// status is 0 when there is no Status field; the fields are without it.
-func ParseHeader(block []byte) (status int, fields http.Header, err error) {
-	text, err := cutBlankLine(block)
-	if err != nil {
-		return 0, nil, err
-	}
-	fields = make(http.Header)
-	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\r\n")
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || !IsToken(name) {
-			return 0, nil, fmt.Errorf("header has the line %.80q", line)
-		}
-		fields.Add(name, strings.Trim(value, " \t"))
-	}
-	if s := fields.Get("Status"); s != "" {
-		if status, err = parseCGIStatus(s); err != nil {
-			return 0, nil, err
-		}
-		fields.Del("Status")
-	}
-	return status, fields, nil
-}
-
-// cutBlankLine returns the lines before the blank one at the end of block.
-func cutBlankLine(block []byte) (string, error) {
-	if len(block) > maxCGIHeader {
-		return "", fmt.Errorf("header is longer than %d bytes", maxCGIHeader)
-	}
-	if len(block) == 0 {
-		return "", errors.New("response is empty")
-	}
-	text, ok := strings.CutSuffix(string(block), "\n")
-	text = strings.TrimSuffix(text, "\r")
-	if ok && text == "" {
-		return "", errors.New("response has no header")
-	}
-	if !ok || !strings.HasSuffix(text, "\n") {
-		return "", errors.New("response ended inside its header")
-	}
-	return text, nil
-}
-
-func parseCGIStatus(s string) (int, error) {
-	code, _, _ := strings.Cut(s, " ")
-	n, err := strconv.Atoi(code)
-	if err != nil || n < 200 || n > 999 {
-		return 0, fmt.Errorf("header has the status %.80q", s)
-	}
-	return n, nil
-}
-
-// isToken reports whether s may name a header field or a method.
-func IsToken(s string) bool {
-	for _, c := range []byte(s) {
-		if !isAlphanumeric(c) && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func isAlphanumeric(c byte) bool {
-	return '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
+	return cgi.Header{}, cgi.HeaderError(cgi.ErrHeaderUnfinished, block)
 }

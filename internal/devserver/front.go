@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"path"
 	"strings"
 	"sync/atomic"
@@ -18,9 +17,6 @@ import (
 	"github.com/fcgid/fcgid/fcgi"
 	"github.com/fcgid/fcgid/internal/cgi"
 )
-
-// maxLocalRedirects is how often one request may be sent on by a script.
-const maxLocalRedirects = 10
 
 // A front is what stands before fcgid where there is no web server.
 type front struct {
@@ -52,21 +48,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if x.body != nil || r.Header.Get("Content-Length") != "" {
 		v.length = r.ContentLength
 	}
-	for range maxLocalRedirects + 1 {
-		if x.serveFolder(v) {
-			return
-		}
-		location, err := x.ask(v)
-		if err != nil {
-			x.fail(err)
-			return
-		}
-		if location == nil {
-			return
-		}
-		v = v.redirected(location)
+	if x.serveFolder(v) {
+		return
 	}
-	x.fail(fmt.Errorf("more than %d local redirects", maxLocalRedirects))
+	if err := x.ask(v); err != nil {
+		x.fail(err)
+	}
 }
 
 // cleanPath is p without . and .. and double slashes; a slash at its end stays.
@@ -78,20 +65,11 @@ func cleanPath(p string) string {
 	return clean
 }
 
-// A visit is what a script is asked for: the client's request, or what a
-// local redirect has made of it.
+// A visit is what a script is asked for.
 type visit struct {
 	method, path, query string
-	body                *watchedBody // nil without one, as after a redirect
+	body                *watchedBody // nil without one
 	length              int64        // of body; -1 when it is not known
-}
-
-func (v visit) redirected(location *url.URL) visit {
-	method := http.MethodGet
-	if v.method == http.MethodHead {
-		method = v.method
-	}
-	return visit{method: method, path: cleanPath(location.Path), query: location.RawQuery, length: -1}
 }
 
 // An exchange is one HTTP request and its answer.
@@ -125,12 +103,11 @@ func (x *exchange) release() {
 	x.sender.Wait()
 }
 
-// ask sends the visit to the application and its answer to the client. It
-// returns where a local redirect leads; then nothing was sent.
-func (x *exchange) ask(v visit) (location *url.URL, err error) {
+// ask sends the visit to the application and its answer to the client.
+func (x *exchange) ask(v visit) error {
 	conn, err := x.front.dial(x.r.Context())
 	if err != nil {
-		return nil, fmt.Errorf("cannot reach the application: %w", err)
+		return fmt.Errorf("cannot reach the application: %w", err)
 	}
 	client := fcgi.NewClient(conn)
 	defer client.Close()
@@ -153,13 +130,13 @@ func (x *exchange) ask(v visit) (location *url.URL, err error) {
 	}
 	if err == nil {
 		if !cutter.Past() && result.ProtocolStatus != fcgi.StatusRequestComplete {
-			return nil, fmt.Errorf("application refuses the request: %v", result.ProtocolStatus)
+			return fmt.Errorf("application refuses the request: %v", result.ProtocolStatus)
 		}
 		err = cutter.Finish()
 	}
 	x.front.log.Debug("request", "method", v.method, "path", v.path,
 		"protocol_status", result.ProtocolStatus.String(), "app_status", result.AppStatus, "error", err)
-	return to.location, err
+	return err
 }
 
 // fail tells the client of err if it can still be told.
@@ -200,12 +177,11 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 
 // An answer turns a CGI response into the HTTP response.
 type answer struct {
-	x        *exchange
-	location *url.URL
-	err      error // of the header
+	x   *exchange
+	err error // of the header
 }
 
-// start sends a header: status and fields, and what a redirect has left.
+// start sends a header: status and fields.
 func (x *exchange) start(status int, fields http.Header) {
 	for _, name := range hopByHop {
 		fields.Del(name)
@@ -224,43 +200,22 @@ func (x *exchange) start(status int, fields http.Header) {
 var hopByHop = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Trailer", "Transfer-Encoding", "Upgrade"}
 
 func (a *answer) header(block []byte) error {
-	status, fields, err := ParseHeader(block)
+	h, err := ParseHeader(block)
 	if err != nil {
 		a.err = fmt.Errorf("answer of the application: %w", err)
 		return a.err
 	}
-	location := fields.Get("Location")
-	if status == 0 && strings.HasPrefix(location, "/") && !strings.HasPrefix(location, "//") {
-		return a.redirect(location, fields)
+	fields := make(http.Header)
+	for name, value := range h.Fields() {
+		fields.Add(name, value)
 	}
-	switch {
-	case status == 0 && location != "":
-		status = http.StatusFound
-	case status == 0:
-		status = http.StatusOK
-	}
-	a.x.start(status, fields)
+	fields.Del("Status")
+	a.x.start(h.Status, fields)
 	return a.flush()
-}
-
-// redirect keeps where to go and the cookies, which Apache keeps too.
-func (a *answer) redirect(location string, fields http.Header) (err error) {
-	a.location, err = url.Parse(location)
-	if err != nil {
-		a.err = fmt.Errorf("answer of the application: local redirect: %w", err)
-		return a.err
-	}
-	for _, v := range fields.Values("Set-Cookie") {
-		a.x.w.Header().Add("Set-Cookie", v)
-	}
-	return nil
 }
 
 // Write sends a piece of the body at once.
 func (a *answer) Write(p []byte) (int, error) {
-	if a.location != nil {
-		return len(p), nil
-	}
 	n, err := a.x.w.Write(p)
 	if errors.Is(err, http.ErrBodyNotAllowed) {
 		return len(p), nil

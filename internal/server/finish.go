@@ -42,6 +42,7 @@ type Result struct {
 	Run        time.Duration    // from then on; 0 when it never ran
 	Received   int64            // bytes of STDIN
 	Sent       int64            // bytes of STDOUT
+	Dropped    []string         // lines of the response's header that are no fields
 }
 
 // finish ends the request once: an answer of our own if its program gave
@@ -121,10 +122,7 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 		return v
 	}
 	if err == nil {
-		err = cgi.ErrNoHeader
-		if len(r.response.pending) > 0 {
-			err = cgi.ErrHeaderUnfinished
-		}
+		err = cgi.HeaderError(cgi.ErrHeaderUnfinished, r.response.pending)
 	}
 	if appStatus == 0 {
 		appStatus = 500
@@ -180,7 +178,7 @@ func (r *request) report(now time.Time, v refusal, end protocol.End, params *pro
 		Outcome: v.outcome, HTTPStatus: r.response.status, End: end, Reason: v.reason,
 		Serial: r.req.Serial, Remote: r.conn.remote, Params: params, PID: int(r.pid.Load()),
 		Begun: r.begun, Queue: now.Sub(r.begun),
-		Received: r.received.Load(), Sent: r.response.sent,
+		Received: r.received.Load(), Sent: r.response.sent, Dropped: r.response.dropped,
 	}
 	if nanos := r.running.Load(); nanos != 0 {
 		started := time.Unix(0, nanos)
@@ -190,6 +188,10 @@ func (r *request) report(now time.Time, v refusal, end protocol.End, params *pro
 }
 
 func (s *Server) done(res *Result) {
+	if len(res.Dropped) > 0 {
+		s.opt.Log.Warn("response header has lines that are no fields, which were dropped",
+			zap.Strings("lines", res.Dropped), zap.Uint64("request", res.Serial), zap.String("script", res.Params.Get("SCRIPT_FILENAME")))
+	}
 	if res.Outcome != OK {
 		s.log(res)
 	}

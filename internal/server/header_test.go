@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -18,6 +19,11 @@ func TestHeaderOnTheWire(t *testing.T) {
 		{"Status", "Status: 404 Not Found\n\n", "Status: 404 Not Found\r\n", "", 404},
 		{"NPH", "HTTP/1.1 201 Created\r\nA: b\r\n\r\n", "Status: 201 Created\r\nA: b\r\n", "", 201},
 		{"Location", "Location: http://x/y\n\n", "Location: http://x/y\r\nStatus: 302 Found\r\n", "", 302},
+		{"local Location", "Location: /y\n\n", "Location: /y\r\nStatus: 302 Found\r\n", "", 302},
+		{"Status as people write it", "Status:\t404: Gone\n\n", "Status: 404 Gone\r\n", "", 404},
+		{"Status above 599", "Status: 999\n\n", "Status: 999\r\n", "", 999},
+		{"Status and NPH", "HTTP/1.1 200 OK\nStatus: 404\n\n", "Status: 404\r\n", "", 404},
+		{"1xx", "Status: 103\n\n", "", "", 0},
 		{"no header", "\nbody", "", "", 0},
 		{"no colon", "A: b\nnonsense\n\n", "", "", 0},
 		{"unfinished", "A: b\n", "", "", 0},
@@ -39,6 +45,41 @@ func TestHeaderOnTheWire(t *testing.T) {
 				}
 				s.want(OK, tt.status, complete(0))
 			})
+		})
+	}
+}
+
+// Lines that are no fields are dropped, and told.
+func TestDroppedHeaderLines(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t, testSettings(writes(0, "<!--: spam\nA: b\n", "\nbody")))
+		p := s.dial()
+		p.send(get(1, true))
+		if a := p.answer(1); a.stdout != "A: b\r\n\r\nbody" {
+			t.Errorf("answer %q", a.stdout)
+		}
+		if r := s.result(); r.Outcome != OK || !slices.Equal(r.Dropped, []string{"<!--: spam"}) {
+			t.Errorf("outcome %v, dropped %q", r.Outcome, r.Dropped)
+		}
+	})
+}
+
+// What came instead of a header is said.
+func TestNoHeaderIsQuoted(t *testing.T) {
+	for in, want := range map[string]string{
+		"Traceback: oh\nFile x\n\n": `response header has a line without a colon: "File x"`,
+		"oh dear":                   `response ended inside its header, which begins with "oh dear"`,
+		"\n<p>":                     `response has no header, which begins with "\n<p>"`,
+		"":                          `response has no header`,
+	} {
+		bubble(t, func(t *testing.T) {
+			s := serve(t, testSettings(writes(0, in)))
+			p := s.dial()
+			p.send(get(1, true))
+			p.wantOwn(1, 502, complete(500))
+			if r := s.result(); r.Reason == nil || r.Reason.Error() != want {
+				t.Errorf("%q: reason %v", in, r.Reason)
+			}
 		})
 	}
 }

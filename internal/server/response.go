@@ -37,6 +37,7 @@ type response struct {
 	closed    bool       // nothing more may be written
 	hasStderr bool       // some of STDERR was sent, so the stream must be ended
 	status    int        // HTTP status, once begun
+	dropped   []string   // lines of the header that are no fields, once begun
 	sent      int64      // bytes of STDOUT
 }
 
@@ -74,17 +75,17 @@ func (w *response) writeLocked(p []byte, last bool) (int, error) {
 			w.pending = append(w.pending, p...)
 		}
 		if len(all) >= cgi.MaxHeader {
-			return 0, w.failLocked(cgi.ErrHeaderTooLarge)
+			return 0, w.failLocked(cgi.HeaderError(cgi.ErrHeaderTooLarge, all))
 		}
 		return len(p), nil
 	}
-	h, err := cgi.ParseHeader(all[:end])
+	h, err := cgi.ParseHeader(all)
 	if err != nil {
 		w.pending = slices.Clone(all) // what follows is no header either
 		return 0, w.failLocked(err)
 	}
 	rest := all[end:]
-	w.begun, w.status, w.pending = true, h.Status, nil
+	w.begun, w.status, w.dropped, w.pending = true, h.Status, h.Dropped, nil
 	w.head, w.held, w.headLen = h.Block, h.Block, len(h.Block)
 	return len(p), w.putLocked(rest, last)
 }
