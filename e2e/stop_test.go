@@ -168,3 +168,19 @@ func TestStopIsHeard(t *testing.T) {
 		})
 	}
 }
+
+// No signal that comes while the daemon ends changes how it ends.
+func TestSignalsUntilTheEnd(t *testing.T) {
+	for range 10 {
+		s := newSite(t, "unix", simple)
+		s.signal(syscall.SIGTERM)
+		for !s.Exited() {
+			for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE} {
+				s.signal(sig)
+			}
+		}
+		if code := s.exitCode(); code != 0 {
+			t.Fatalf("exit status %d, %v", code, s.ProcessState)
+		}
+	}
+}

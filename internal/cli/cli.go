@@ -24,25 +24,27 @@ const (
 	exitConfig  = 78 // EX_CONFIG of sysexits.h, as php-fpm has it
 )
 
-// Main is fcgid with the functions of a program, which may be nil. It returns
-// when the command has done what it does with success, and exits otherwise.
-func Main(functions *fcgi.Registry) {
+// Main is fcgid with the functions of a program, which may be nil: it exits with
+// the status of what the command line says.
+func Main(functions *fcgi.Registry) { os.Exit(run(functions)) }
+
+func run(functions *fcgi.Registry) (status int) {
 	if os.Getpid() == 1 {
 		status, err := daemon.AsInit()
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "fcgid: %v\n", err)
-			status = exitFailure
+			return exitFailure
 		}
-		os.Exit(status)
+		return status
 	}
 	if err := daemon.CleanInheritance(); err != nil {
 		fmt.Fprintf(os.Stderr, "fcgid: %v\n", err)
-		os.Exit(exitFailure)
+		return exitFailure
 	}
-	cmd, err := newRootCommand(pool.NewFunctions(functions)).ExecuteC()
-	if err != nil {
-		os.Exit(report(cmd, err))
+	if cmd, err := newRootCommand(pool.NewFunctions(functions)).ExecuteC(); err != nil {
+		return report(cmd, err)
 	}
+	return 0
 }
 
 func newRootCommand(functions pool.Functions) *cobra.Command {

@@ -34,8 +34,9 @@ type signals struct {
 	stop, reload, reopen, upgrade, dropped chan os.Signal
 }
 
-// catchSignals catches from now on, until release is called. Of reload and reopen
-// several that wait are one.
+// catchSignals catches from now on, and for good: a signal that comes while the
+// process ends must not end it in another way. Of reload and reopen several that
+// wait are one.
 func catchSignals() *signals {
 	s := &signals{
 		stop: make(chan os.Signal, 2), reload: make(chan os.Signal, 1), reopen: make(chan os.Signal, 1),
@@ -47,12 +48,6 @@ func catchSignals() *signals {
 	signal.Notify(s.upgrade, unix.SIGUSR2)
 	signal.Notify(s.dropped, unix.SIGPIPE) // nobody reads what we print
 	return s
-}
-
-func (s *signals) release() {
-	for _, c := range []chan os.Signal{s.stop, s.reload, s.reopen, s.upgrade, s.dropped} {
-		signal.Stop(c)
-	}
 }
 
 // ballastSize is how much memory the daemon holds and never touches, so that it is
@@ -85,13 +80,11 @@ func reserveDescriptors() {
 }
 
 // Run is a daemon's life: it returns when a signal has stopped it, or when it
-// cannot go on.
+// cannot go on. The process is to end then: it hears no signal any more.
 func Run(o Options) error {
 	defer runtime.KeepAlive(make([]byte, ballastSize))
 	reserveDescriptors()
 	signals := catchSignals()
-	defer signals.release()
-
 	cfg, err := o.Load()
 	if err != nil {
 		return err
