@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
@@ -25,7 +26,7 @@ type Options struct {
 }
 
 // Logs are all logs of the daemon. They are used by many goroutines at once.
-// Level and outputs follow Prepare; the format stays that of the start.
+// All Options follow Prepare.
 type Logs struct {
 	*slog.Logger // the daemon's log
 
@@ -33,6 +34,7 @@ type Logs struct {
 	Zap *zap.Logger
 
 	level      zap.AtomicLevel
+	isConsole  atomic.Bool
 	output     file
 	access     file
 	accessLine *zap.Logger
@@ -50,14 +52,8 @@ func New(o Options) (*Logs, error) {
 		return nil, err
 	}
 	commit()
-	encoding := encoderConfig()
-	encoder := zapcore.NewJSONEncoder(encoding)
-	if o.Format == "console" || o.Format == "auto" && isTerminal(l.output.file) {
-		encoding.EncodeLevel = zapcore.CapitalLevelEncoder
-		encoder = zapcore.NewConsoleEncoder(encoding)
-	}
 	complaints := zap.ErrorOutput(&file{output: "stderr", file: os.Stderr})
-	core := zapcore.NewCore(encoder, &l.output, l.level)
+	core := newCore(&l.output, l.level, &l.isConsole)
 	l.Logger, l.Zap = newLogger(core), zap.New(core, complaints)
 	l.accessLine = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{
 		TimeKey: "ts", EncodeTime: zapcore.RFC3339NanoTimeEncoder, EncodeDuration: zapcore.SecondsDurationEncoder,
@@ -112,8 +108,10 @@ func (l *Logs) Prepare(o Options) (commit, undo func(), err error) {
 		closeFile(access)
 		return nil, nil, err
 	}
+	isConsole := o.Format == "console" || o.Format == "auto" && isTerminal(output)
 	commit = func() {
 		l.setSlow(slow)
+		l.isConsole.Store(isConsole)
 		l.output.set(o.Output, output)
 		l.access.set(o.Access, access)
 		l.level.SetLevel(level)
