@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -33,6 +32,7 @@ type Options struct {
 type Server struct {
 	opt     Options
 	address string // "" is off
+	l       *listen.Listener
 	srv     *http.Server
 	done    chan struct{} // closed when srv has ended
 }
@@ -45,32 +45,46 @@ func New(o Options) *Server { return &Server{opt: o} }
 type Change struct {
 	server  *Server
 	address string
-	l       net.Listener // nil: none is wanted
-	none    bool         // nothing changes
+	l       *listen.Listener // nil: none is wanted
+	taken   bool             // l has the socket of the server
+	none    bool             // nothing changes
 }
 
-// Listen opens address, unless it is the one that is served; "" is none.
+// Listen opens address, unless it is the one that is served and can be reached; "" is
+// none.
 func (s *Server) Listen(ctx context.Context, address string) (Change, error) {
-	if address == s.address {
-		return Change{none: true}, nil
-	}
 	change := Change{server: s, address: address}
+	if address == s.address && (s.l == nil || !s.l.IsLost()) {
+		change.none = true
+		return change, nil
+	}
 	if address == "" {
 		return change, nil
 	}
-	l, err := listen.Open(ctx, listen.Options{Address: address, Mode: 0o660})
-	if err != nil {
-		return change, err
+	var err error
+	switch {
+	case s.l == nil:
+		change.l, err = listen.Open(ctx, options(address))
+	case s.l.IsAt(address): // by another name
+		change.taken = true
+		change.l, err = s.l.Dup(address)
+	default:
+		change.l, err = listen.Open(ctx, options(address), s.l)
 	}
-	change.l = l
-	return change, nil
+	return change, err
 }
+
+func options(address string) listen.Options { return listen.Options{Address: address, Mode: 0o660} }
 
 // Undo closes what was opened.
 func (c Change) Undo() {
-	if c.l != nil {
-		c.l.Close()
+	if c.l == nil {
+		return
 	}
+	if c.taken {
+		c.l.Disown()
+	}
+	c.l.Close()
 }
 
 // Commit ends the server at the old address and begins to serve the new one.
@@ -79,8 +93,11 @@ func (c Change) Commit() {
 		return
 	}
 	s := c.server
+	if c.taken {
+		s.l.Disown()
+	}
 	s.Close()
-	s.address = c.address
+	s.address, s.l = c.address, c.l
 	if c.l == nil {
 		return
 	}

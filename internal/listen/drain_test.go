@@ -166,7 +166,7 @@ func TestDrainOfASharedSocket(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			first := openToDrain(t, address)
 			dial(t, first)
-			second, err := first.Dup()
+			second, err := first.Dup(first.Options().Address)
 			if err != nil {
 				t.Fatal(err)
 			}

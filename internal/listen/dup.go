@@ -6,11 +6,12 @@ import (
 	"os"
 )
 
-// Dup returns a second Listener on the same socket, with the same Options: they
+// Dup returns a second Listener on the same socket, with the same Options but for
+// the address, which is another name of the socket, or the same: they
 // share the connections that wait in the kernel, and the socket stays open until
 // both are closed. OnRefused is not copied. The file of a unix:/path goes with
 // the first Close of the two, unless that one was told to Disown it.
-func (l *Listener) Dup() (*Listener, error) {
+func (l *Listener) Dup(address string) (*Listener, error) {
 	f, err := l.ln.(interface{ File() (*os.File, error) }).File()
 	if err != nil {
 		return nil, fmt.Errorf("duplicate listener %s: %w", l.Addr(), err)
@@ -21,7 +22,9 @@ func (l *Listener) Dup() (*Listener, error) {
 		return nil, fmt.Errorf("duplicate listener %s: %w", l.Addr(), err)
 	}
 	dup := &Listener{ln: ln.(socketListener), file: l.file, passed: l.passed}
-	dup.options.Store(l.options.Load())
+	o := l.Options()
+	o.Address = address
+	dup.options.Store(&o)
 	return dup, nil
 }
 

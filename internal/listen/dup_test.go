@@ -20,7 +20,7 @@ func TestDupTakesOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer waiting.Close()
-	second, err := first.Dup()
+	second, err := first.Dup("unix:" + path)
 	if err != nil {
 		t.Fatal(err)
 	}

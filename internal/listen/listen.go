@@ -92,10 +92,13 @@ type socketListener interface {
 // Open listens on o.Address. It has changed nothing when it returns an error,
 // apart from a stale socket file that it may have removed. The caller closes the
 // Listener.
-func Open(ctx context.Context, o Options) (*Listener, error) {
+//
+// Those that are yielding are to be closed soon: a TCP address that they overlap can
+// be listened on beside them.
+func Open(ctx context.Context, o Options, yielding ...*Listener) (*Listener, error) {
 	// Marks all that systemd passed close-on-exec, even when no address names it.
 	passedSockets()
-	l, err := bind(ctx, o)
+	l, err := bind(ctx, o, yielding)
 	if err != nil {
 		return nil, fmt.Errorf("listen %s: %w", o.Address, err)
 	}
@@ -107,7 +110,7 @@ func Open(ctx context.Context, o Options) (*Listener, error) {
 }
 
 // bind opens the socket; of o it applies no more than bind(2) itself needs.
-func bind(ctx context.Context, o Options) (*Listener, error) {
+func bind(ctx context.Context, o Options, yielding []*Listener) (*Listener, error) {
 	kind, name, err := parseAddress(o.Address)
 	if err != nil {
 		return nil, err
@@ -123,7 +126,8 @@ func bind(ctx context.Context, o Options) (*Listener, error) {
 		ln, err := passedListener(name)
 		return &Listener{ln: ln, passed: true}, err
 	default:
-		ln, err := bindTCP(ctx, name)
+		yielding = slices.DeleteFunc(slices.Clone(yielding), func(l *Listener) bool { return l.tcpAddr() == nil || !l.IsInTheWay(o.Address) })
+		ln, err := bindTCP(ctx, name, yielding)
 		return &Listener{ln: ln}, err
 	}
 }

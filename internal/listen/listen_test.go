@@ -60,9 +60,9 @@ func openFiles(t *testing.T) int {
 	return len(entries)
 }
 
-func mustOpen(t *testing.T, o Options) *Listener {
+func mustOpen(t *testing.T, o Options, yielding ...*Listener) *Listener {
 	t.Helper()
-	l, err := Open(context.Background(), o)
+	l, err := Open(context.Background(), o, yielding...)
 	if err != nil {
 		t.Fatal(err)
 	}

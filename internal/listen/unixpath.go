@@ -66,7 +66,7 @@ func removeStale(ctx context.Context, path string) error {
 	}
 	defer found.Close() // until then no other file can have its inode number
 	if name, ok := passedAt(path); ok {
-		return fmt.Errorf("address in use: systemd has passed this socket, listen on systemd:%s", name)
+		return fmt.Errorf("%w: systemd has passed this socket, listen on systemd:%s", ErrInUse, name)
 	}
 	var dialer net.Dialer
 	c, err := dialer.DialContext(ctx, "unix", path)
@@ -75,19 +75,19 @@ func removeStale(ctx context.Context, path string) error {
 		_ = c.Close()
 		fallthrough
 	case errors.Is(err, unix.EAGAIN): // its backlog is full
-		return errors.New("address in use: another process answers on it")
+		return fmt.Errorf("%w: another process answers on it", ErrInUse)
 	case errors.Is(err, unix.ECONNREFUSED):
 		return (&socketFile{path: path, info: found.info}).remove()
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
-	return fmt.Errorf("address in use: %w", cause(err))
+	return fmt.Errorf("%w: %w", ErrInUse, cause(err))
 }
 
 // pathError names the folder if it is what err is about.
 func pathError(path string, err error) error {
 	if errors.Is(err, unix.EADDRINUSE) {
-		return errors.New("address in use: another process has just bound it")
+		return fmt.Errorf("%w: another process has just bound it", ErrInUse)
 	}
 	for _, errno := range []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.EROFS} {
 		if errors.Is(err, errno) {

@@ -123,7 +123,8 @@ func (s *testSet) refused(pools ...string) error {
 	return err
 }
 
-// ask returns the body of the answer of a socket in the folder, or its status line.
+// ask returns the body of the answer of a socket in the folder, or of tcp:host:port, or
+// its status line.
 func (s *testSet) ask(socket, script string, params ...string) string {
 	s.t.Helper()
 	body, err := s.tryAsk(socket, script, params...)
@@ -136,7 +137,11 @@ func (s *testSet) ask(socket, script string, params ...string) string {
 func (s *testSet) tryAsk(socket, script string, params ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	c, err := fcgi.Dial(ctx, "unix", filepath.Join(s.dir, socket))
+	network, address := "unix", filepath.Join(s.dir, socket)
+	if hostPort, ok := strings.CutPrefix(socket, "tcp:"); ok {
+		network, address = "tcp", hostPort
+	}
+	c, err := fcgi.Dial(ctx, network, address)
 	if err != nil {
 		return "", errors.Unwrap(err)
 	}

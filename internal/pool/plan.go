@@ -2,7 +2,10 @@ package pool
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
@@ -14,6 +17,7 @@ type Plan struct {
 	set    *Set
 	cfg    *config.Config
 	opened map[string]map[string]*listen.Listener // by pool and address
+	given  []*listen.Listener                     // that their pools give up and nobody has taken
 	taken  []*listen.Listener                     // whose sockets opened ones took over
 	undos  []func()
 }
@@ -43,17 +47,18 @@ func (p *Plan) Undo() {
 	}
 }
 
-// open opens the addresses that their pools do not listen on yet. One that
-// another pool gives up goes over with all connections that wait in it.
+// open opens the addresses that their pools do not listen on yet. A socket that
+// another pool gives up, or the same one by another name, goes over with all
+// connections that wait in it.
 func (p *Plan) open(ctx context.Context) error {
-	given := p.given()
+	p.given = p.givenUp()
 	for _, pc := range p.cfg.Pools {
 		p.opened[pc.Name] = make(map[string]*listen.Listener)
 		for _, lc := range pc.Listen {
-			if p.set.endpoint(pc.Name, lc.Address) != nil {
+			if e := p.set.endpoint(pc.Name, lc.Address); e != nil && !e.IsLost() {
 				continue
 			}
-			l, err := p.openOne(ctx, lc, given[lc.Address])
+			l, err := p.openOne(ctx, lc)
 			if err != nil {
 				return err
 			}
@@ -63,20 +68,33 @@ func (p *Plan) open(ctx context.Context) error {
 	return nil
 }
 
-func (p *Plan) openOne(ctx context.Context, lc config.Listen, given *endpoint) (*listen.Listener, error) {
-	if given == nil {
-		l, err := listen.Open(ctx, listenOptions(lc))
-		if err != nil {
-			return nil, err
-		}
-		p.undos = append(p.undos, func() { l.Close() })
-		return l, nil
+func (p *Plan) openOne(ctx context.Context, lc config.Listen) (*listen.Listener, error) {
+	i := slices.IndexFunc(p.given, func(l *listen.Listener) bool { return l.Options().Address == lc.Address || l.IsAt(lc.Address) })
+	if i >= 0 {
+		l := p.given[i]
+		p.given = slices.Delete(p.given, i, i+1)
+		return p.take(l, lc.Address)
 	}
-	l, err := given.Dup()
+	l, err := listen.Open(ctx, listenOptions(lc), p.given...)
+	if errors.Is(err, listen.ErrInUse) {
+		if holder := p.holder(lc.Address); holder != "" {
+			return nil, fmt.Errorf("listen %s: %w: %s", lc.Address, listen.ErrInUse, holder)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	p.taken = append(p.taken, given.Listener)
+	p.undos = append(p.undos, func() { l.Close() })
+	return l, nil
+}
+
+// take gives a socket that its pool gives up to another one, or another name.
+func (p *Plan) take(given *listen.Listener, address string) (*listen.Listener, error) {
+	l, err := given.Dup(address)
+	if err != nil {
+		return nil, err
+	}
+	p.taken = append(p.taken, given)
 	p.undos = append(p.undos, func() {
 		l.Disown()
 		l.Close()
@@ -84,23 +102,39 @@ func (p *Plan) openOne(ctx context.Context, lc config.Listen, given *endpoint) (
 	return l, nil
 }
 
-// given are the endpoints that their pools will not have any more.
-func (p *Plan) given() map[string]*endpoint {
+// givenUp are the sockets that their pools will not have any more. A lost one is
+// nobody's: what has its name now is another.
+func (p *Plan) givenUp() (given []*listen.Listener) {
 	wanted := make(map[[2]string]bool)
 	for _, pc := range p.cfg.Pools {
 		for _, lc := range pc.Listen {
 			wanted[[2]string{pc.Name, lc.Address}] = true
 		}
 	}
-	given := make(map[string]*endpoint)
 	for name, running := range p.set.running() {
 		for address, e := range running.endpoints {
-			if !wanted[[2]string{name, address}] {
-				given[address] = e
+			if !wanted[[2]string{name, address}] && !e.IsLost() {
+				given = append(given, e.Listener)
 			}
 		}
 	}
 	return given
+}
+
+// holder tells which of our own sockets is in the way of an address, and is to stay.
+func (p *Plan) holder(address string) string {
+	for _, pc := range p.cfg.Pools {
+		for _, lc := range pc.Listen {
+			l := p.opened[pc.Name][lc.Address]
+			if e := p.set.endpoint(pc.Name, lc.Address); l == nil && e != nil {
+				l = e.Listener
+			}
+			if l != nil && l.IsInTheWay(address) {
+				return fmt.Sprintf("pool %s listens on %s", pc.Name, lc.Address)
+			}
+		}
+	}
+	return ""
 }
 
 // apply changes the options of sockets that are open already.
@@ -108,8 +142,8 @@ func (p *Plan) apply() error {
 	for _, pc := range p.cfg.Pools {
 		for _, lc := range pc.Listen {
 			l := p.opened[pc.Name][lc.Address]
-			if e := p.set.endpoint(pc.Name, lc.Address); e != nil {
-				l = e.Listener
+			if l == nil {
+				l = p.set.endpoint(pc.Name, lc.Address).Listener
 			}
 			old := l.Options()
 			if reflect.DeepEqual(old, listenOptions(lc)) {
@@ -164,7 +198,11 @@ func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 		stays[lc.Address] = true
 	}
 	for address := range running.addresses() {
-		if !stays[address] {
+		isLost := p.opened[cfg.Name][address] != nil // and has another in its place
+		if isLost {
+			s.opt.Logs.Warn("the file of a socket was gone, so there is another one", "pool", cfg.Name, "address", address)
+		}
+		if isLost || !stays[address] {
 			running.drop(address)
 		}
 	}

@@ -168,3 +168,100 @@ func TestKindChanges(t *testing.T) {
 		t.Errorf("there are %d pools", n)
 	}
 }
+
+// A socket whose file somebody has removed comes back by the next reload, also of
+// the same configuration, and nothing else changes.
+func TestLostSocketComesBack(t *testing.T) {
+	s := newTestSet(t)
+	s.configure(poolA, poolB)
+	other := inode(t, filepath.Join(s.dir, "b"))
+	for range 2 {
+		if err := os.Remove(filepath.Join(s.dir, "a")); err != nil {
+			t.Fatal(err)
+		}
+		s.configure(poolA, poolB)
+		s.answers("a", "one", "one")
+		if mode := inode(t, filepath.Join(s.dir, "a")).Mode().Perm(); mode != 0o660 {
+			t.Errorf("its mode is %o", mode)
+		}
+	}
+	if !os.SameFile(inode(t, filepath.Join(s.dir, "b")), other) {
+		t.Error("a socket that was not lost was made anew")
+	}
+	if n := len(s.running()["a"].endpoints); n != 1 {
+		t.Errorf("the pool has %d endpoints", n)
+	}
+	if err := os.Remove(filepath.Join(s.dir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	s.configure("{name: c, listen: unix:%D/a, function: {names: [one]}}", poolB) // by another pool
+	s.answers("a", "one", "one")
+}
+
+// What has taken the place of a socket is not ours to remove: the reload is refused
+// and says so.
+func TestOccupiedPlaceOfALostSocket(t *testing.T) {
+	s := newTestSet(t)
+	s.configure(poolA)
+	path := filepath.Join(s.dir, "a")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	other, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.refused(poolA); !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "address in use") {
+		t.Errorf("the error is %q", err)
+	}
+	other.Close()
+	s.configure(poolA)
+	s.answers("a", "one", "one")
+}
+
+// An address of TCP may become wider or narrower, in the same pool or another; only a
+// socket that is to stay is in the way, and is named.
+func TestTCPAddressChangesItsWidth(t *testing.T) {
+	s := newTestSet(t)
+	probe, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(probe.Addr().String())
+	probe.Close()
+	at := func(pool, function, host string) string {
+		return "{name: " + pool + ", listen: {address: \"tcp:" + host + ":" + port + "\", allow: [127.0.0.0/8]}, function: {names: [" + function + "]}}"
+	}
+	for _, pools := range []string{
+		at("a", "one", "127.0.0.1"), at("a", "one", "0.0.0.0"), at("a", "one", "localhost"), at("a", "one", "127.0.0.1"),
+		at("b", "one", "0.0.0.0"), at("c", "one", "127.0.0.1"),
+	} {
+		s.configure(pools)
+		s.answers("tcp:127.0.0.1:"+port, "one", "one")
+	}
+	err = s.refused(at("c", "one", "127.0.0.1"), at("d", "two", "0.0.0.0"))
+	if want := "pool c listens on tcp:127.0.0.1:" + port; !strings.Contains(err.Error(), want) {
+		t.Errorf("the error is %q, want %q in it", err, want)
+	}
+	s.answers("tcp:127.0.0.1:"+port, "one", "one")
+}
+
+// A folder of two names does not make two sockets of one.
+func TestSocketByAnotherName(t *testing.T) {
+	s := newTestSet(t)
+	if err := os.Symlink(s.dir, filepath.Join(s.dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	s.configure(poolA)
+	socket := inode(t, filepath.Join(s.dir, "a"))
+	s.configure("{name: a, listen: [{address: unix:%D/link/a, mode: \"0600\"}], function: {names: [one]}}")
+	s.answers("a", "one", "one")
+	if now := inode(t, filepath.Join(s.dir, "a")); !os.SameFile(now, socket) || now.Mode().Perm() != 0o600 {
+		t.Error("the socket was made anew, or has its old mode")
+	}
+	err := s.refused("{name: a, listen: [unix:%D/link/a, unix:%D/a], function: {names: [one]}}")
+	if want := "pool a listens on unix:" + s.dir + "/link/a"; !strings.Contains(err.Error(), want) {
+		t.Errorf("the error is %q, want %q in it", err, want)
+	}
+	s.answers("a", "one", "one")
+}

@@ -1,0 +1,170 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// connects fails unless l accepts a connection to addr.
+func connects(t *testing.T, l *Listener, network, addr string) {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted.Close()
+}
+
+// A socket whose name leads nowhere, or to another one, is lost.
+func TestIsLost(t *testing.T) {
+	checkNoFDLeak(t)
+	path := tempSocket(t)
+	l := mustOpen(t, Options{Address: "unix:" + path, Mode: 0o600})
+	if l.IsLost() {
+		t.Error("a fresh socket is lost")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if !l.IsLost() {
+		t.Error("without its file it is not lost")
+	}
+	next := mustOpen(t, Options{Address: "unix:" + path, Mode: 0o600})
+	if !l.IsLost() || next.IsLost() {
+		t.Error("the socket that has the name is not told from the one that had it")
+	}
+	l.Close()
+	if next.IsLost() {
+		t.Error("the old socket has taken the new one's file with it")
+	}
+	connects(t, next, "unix", path)
+	for _, address := range []string{"tcp:127.0.0.1:0", "unix:@fcgid-test-" + filepath.Base(filepath.Dir(path))} {
+		if mustOpen(t, Options{Address: address}).IsLost() {
+			t.Errorf("%s is lost", address)
+		}
+	}
+}
+
+// A socket is known by each of its names, and is in the way of what overlaps it.
+func TestNamesOfASocket(t *testing.T) {
+	checkNoFDLeak(t)
+	dir := tempDir(t)
+	if err := os.Symlink(dir, dir+"-link"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(dir + "-link") })
+	file := mustOpen(t, Options{Address: "unix:" + dir + "/s", Mode: 0o600})
+	tcp := mustOpen(t, Options{Address: "tcp:127.0.0.1:0"})
+	port := tcp.tcpAddr().Port
+	for _, test := range []struct {
+		l                *Listener
+		address          string
+		isAt, isInTheWay bool
+	}{
+		{file, "unix:" + dir + "/s", true, true},
+		{file, "unix:" + dir + "-link/s", true, true},
+		{file, "unix:" + dir + "/other", false, false},
+		{file, "unix:@s", false, false},
+		{file, "nonsense", false, false},
+		{tcp, fmt.Sprintf("tcp:127.0.0.1:%d", port), true, true},
+		{tcp, fmt.Sprintf("tcp:0.0.0.0:%d", port), false, true},
+		{tcp, fmt.Sprintf("tcp:[::]:%d", port), false, true},
+		{tcp, fmt.Sprintf("tcp::%d", port), false, true},
+		{tcp, fmt.Sprintf("tcp:127.0.0.2:%d", port), false, false},
+		{tcp, "tcp:127.0.0.1:1", false, false},
+		{tcp, "unix:" + dir + "/s", false, false},
+	} {
+		if isAt, isInTheWay := test.l.IsAt(test.address), test.l.IsInTheWay(test.address); isAt != test.isAt || isInTheWay != test.isInTheWay {
+			t.Errorf("%s: IsAt %v, IsInTheWay %v", test.address, isAt, isInTheWay)
+		}
+	}
+}
+
+// An address may become wider or narrower: the new socket listens before the old one
+// has gone, and nobody else can share either of them.
+func TestTCPAddressChangesItsWidth(t *testing.T) {
+	for _, test := range [][2]string{
+		{"127.0.0.1", "0.0.0.0"}, {"0.0.0.0", "127.0.0.1"}, {"127.0.0.1", ""}, {"", "127.0.0.1"}, {"0.0.0.0", "[::]"}, {"[::]", "0.0.0.0"}, {"[::1]", "[::]"},
+	} {
+		t.Run(strings.Join(test[:], " to "), func(t *testing.T) {
+			checkNoFDLeak(t)
+			old, err := Open(t.Context(), Options{Address: "tcp:" + test[0] + ":0"})
+			if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT) {
+				t.Skip("this machine has no IPv6")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer old.Close()
+			port := old.tcpAddr().Port
+			next := fmt.Sprintf("tcp:%s:%d", test[1], port)
+			if _, err := Open(t.Context(), Options{Address: next}); !errors.Is(err, ErrInUse) {
+				t.Fatalf("while the old one is there to stay: %v, want %v", err, ErrInUse)
+			}
+			unrelated := mustOpen(t, Options{Address: "unix:@fcgid-test-width-" + fmt.Sprint(port)})
+			l := mustOpen(t, Options{Address: next}, unrelated, old)
+			for _, s := range []*Listener{old, l} {
+				if on := reusesPort(t, s); on {
+					t.Errorf("%v may be shared", s.Addr())
+				}
+			}
+			old.Close()
+			network, host := "tcp4", "127.0.0.1"
+			if strings.HasPrefix(test[0], "[::1") {
+				network, host = "tcp6", "[::1]"
+			}
+			connects(t, l, network, fmt.Sprintf("%s:%d", host, port))
+		})
+	}
+}
+
+func reusesPort(t *testing.T, l *Listener) bool {
+	t.Helper()
+	value := 0
+	err := withFD(l.ln, func(fd int) (err error) {
+		value, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value != 0
+}
+
+// A second Listener goes by another name of its socket.
+func TestDupByAnotherName(t *testing.T) {
+	checkNoFDLeak(t)
+	dir := tempDir(t)
+	if err := os.Symlink(dir, dir+"-link"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(dir + "-link") })
+	l := mustOpen(t, Options{Address: "unix:" + dir + "/s", Mode: 0o600})
+	name := "unix:" + dir + "-link/s"
+	dup, err := l.Dup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dup.Close()
+	if got := dup.Options().Address; got != name || l.Options().Address == name {
+		t.Errorf("their names are %s and %s", got, l.Options().Address)
+	}
+	if err := dup.Apply(Options{Address: name, Mode: 0o640}); err != nil {
+		t.Error(err)
+	}
+	l.Disown()
+	l.Close()
+	connects(t, dup, "unix", dir+"/s")
+}
