@@ -220,7 +220,7 @@ func TestMode(t *testing.T) {
 func TestSizes(t *testing.T) {
 	for text, want := range map[string]int64{
 		"0": 0, "1": 1, "64KiB": 64 << 10, "1MiB": 1 << 20, "1GB": 1e9, "1 gib": 1 << 30,
-		"9223372036854775807": 1<<63 - 1, "0x10": 16,
+		"1125899906842624": 1 << 50, "0x10": 16,
 	} {
 		c := mustLoad(t, one+"  limits: {body: "+text+"}\n")
 		if got := c.Pools[0].Limits.Body; got != want {

@@ -320,13 +320,24 @@ var faultTests = []struct {
 	}},
 	{"sizes", pool("limits: {params: -1, body: 8EiB, body_memory: lots}"), []string{
 		`f:5:20: pools[0].limits.params: "-1" is negative`,
-		`f:5:30: pools[0].limits.body: "8EiB" is too large`,
+		`f:5:30: pools[0].limits.body: "8EiB" is too large: 1PiB at most`,
 		`f:5:49: pools[0].limits.body_memory: "lots" is not a size, for example 65536, 64KiB or 1MiB`,
 	}},
 	{"more sizes", pool("limits: {params: 99999999999999999999, body: 1.5, body_memory: 99999999999EiB}"), []string{
-		`f:5:20: pools[0].limits.params: "99999999999999999999" is too large`,
+		`f:5:20: pools[0].limits.params: "99999999999999999999" is too large: 1PiB at most`,
 		`f:5:48: pools[0].limits.body: "1.5" is not a size, for example 65536, 64KiB or 1MiB`,
-		`f:5:66: pools[0].limits.body_memory: "99999999999EiB" is too large`,
+		`f:5:66: pools[0].limits.body_memory: "99999999999EiB" is too large: 1PiB at most`,
+	}},
+	{"limits that bound nothing", pool("limits: {params: 2GiB, body_memory: 2GiB, max_conns: 2000000, max_reqs: 2000000, queue: 2000000}"), []string{
+		"f:5:20: pools[0].limits.params: must be from 1KiB to 1GiB, or 0 for no limit: they are held in memory",
+		"f:5:39: pools[0].limits.body_memory: must be at most 1GiB: it is held in memory",
+		"f:5:56: pools[0].limits.max_conns: must be from 0 to 1048576, not 2000000",
+		"f:5:75: pools[0].limits.max_reqs: must be from 0 to 1048576, not 2000000",
+		"f:5:91: pools[0].limits.queue: must be from 0 to 1048576, not 2000000",
+	}},
+	{"limits that nothing stays within", pool("limits: {params: 100, queue_timeout: 1us}"), []string{
+		"f:5:20: pools[0].limits.params: must be from 1KiB to 1GiB, or 0 for no limit: they are held in memory",
+		`f:5:40: pools[0].limits.queue_timeout: "1us" is too short: 1ms at least, or 0`,
 	}},
 	{"body_memory", pool("limits: {body_memory: 0}"), []string{
 		"f:5:25: pools[0].limits.body_memory: must be at least 4KiB: a body passes through this buffer",

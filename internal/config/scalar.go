@@ -53,6 +53,13 @@ func scalar(from, to reflect.Value) (any, error) {
 	return text, nil
 }
 
+// What is longer or larger is a slip of the pen, and a sum of several might not fit
+// its type.
+const (
+	maxDuration = 365 * 24 * time.Hour
+	maxSize     = 1 << 50
+)
+
 func parseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if err != nil {
@@ -64,6 +71,12 @@ func parseDuration(text string) (time.Duration, error) {
 	if d < 0 {
 		return 0, fmt.Errorf("%q is negative", text)
 	}
+	if d > maxDuration {
+		return 0, fmt.Errorf("%q is too long: %s at most, or 0", text, formatDuration(maxDuration))
+	}
+	if 0 < d && d < time.Millisecond {
+		return 0, fmt.Errorf("%q is too short: 1ms at least, or 0", text)
+	}
 	return d, nil
 }
 
@@ -71,7 +84,7 @@ func parseSize(text string) (int64, error) {
 	if strings.HasPrefix(text, "-") {
 		return 0, fmt.Errorf("%q is negative", text)
 	}
-	if n, err := strconv.ParseInt(text, 0, 64); err == nil {
+	if n, err := strconv.ParseInt(text, 0, 64); err == nil && n <= maxSize {
 		return n, nil
 	}
 	if number := strings.TrimRight(text, "kKmMgGtTpPeE"); len(number) == len(text)-1 && isNumber(number) {
@@ -81,8 +94,8 @@ func parseSize(text string) (int64, error) {
 	n, err := humanize.ParseBytes(text)
 	_, number := strconv.ParseFloat(text, 64)
 	switch {
-	case err == nil && n > math.MaxInt64, err != nil && (number == nil || strings.HasPrefix(err.Error(), "too large")):
-		return 0, fmt.Errorf("%q is too large", text)
+	case err == nil && n > maxSize, err != nil && (number == nil || strings.HasPrefix(err.Error(), "too large")):
+		return 0, fmt.Errorf("%q is too large: %s at most", text, formatSize(maxSize))
 	case err != nil || number == nil:
 		return 0, fmt.Errorf("%q is not a size, for example 65536, 64KiB or 1MiB", text)
 	}

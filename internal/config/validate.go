@@ -9,7 +9,14 @@ import (
 	"strings"
 )
 
-const minBodyMemory = 4 << 10
+const (
+	minBodyMemory = 4 << 10
+	minParams     = 1 << 10
+	// maxHeld bounds what one request may hold in memory, and maxCount what the kernel
+	// would give nobody: descriptors, and requests that have one.
+	maxHeld  = 1 << 30
+	maxCount = 1 << 20
+)
 
 var (
 	poolName     = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
@@ -85,9 +92,7 @@ func (r *report) pool(key string, p *Pool) {
 	if len(p.Listen) == 0 {
 		r.add(key+".listen", "needs at least one address")
 	}
-	if p.Limits.BodyMemory < minBodyMemory {
-		r.add(key+".limits.body_memory", "must be at least %s: a body passes through this buffer", formatSize(minBodyMemory))
-	}
+	r.limits(key+".limits", &p.Limits)
 	r.oneOf(key+".on_client_abort", p.OnClientAbort, "kill", "ignore")
 	for i, v := range p.Env {
 		r.env(fmt.Sprintf("%s.env[%d]", key, i), v)
@@ -109,6 +114,22 @@ func (r *report) pool(key string, p *Pool) {
 	}
 	r.runners(key, p)
 	r.slow(key, p)
+}
+
+// limits reports bounds that bound nothing, or that nothing stays within.
+func (r *report) limits(key string, l *Limits) {
+	r.count(key+".max_conns", l.MaxConns, 0, maxCount)
+	r.count(key+".max_reqs", l.MaxReqs, 0, maxCount)
+	r.count(key+".queue", l.Queue, 0, maxCount)
+	if l.Params != 0 && l.Params < minParams || l.Params > maxHeld {
+		r.add(key+".params", "must be from %s to %s, or 0 for no limit: they are held in memory", formatSize(minParams), formatSize(maxHeld))
+	}
+	if l.BodyMemory < minBodyMemory {
+		r.add(key+".body_memory", "must be at least %s: a body passes through this buffer", formatSize(minBodyMemory))
+	}
+	if l.BodyMemory > maxHeld {
+		r.add(key+".body_memory", "must be at most %s: it is held in memory", formatSize(maxHeld))
+	}
 }
 
 func (r *report) env(key, text string) {
