@@ -15,53 +15,49 @@ import (
 // Clients that only hold on, and requests that come in part, take no worker:
 // php-fpm's are taken by all three.
 func TestWorkerIsNotHeld(t *testing.T) {
-	for _, early := range []bool{false, true} {
-		t.Run(fmt.Sprint("early_response ", early), func(t *testing.T) {
-			s := newWorkerSite(t, cPool(t, "scale: static, max: 1")+fmt.Sprintf(", limits: {early_response: %v}", early))
-			path := s.dir + "/cgi" + appScript
-			for range 20 { // idle, after an answer
-				p := connect(t, s.address)
-				p.send(request(1, params(path), ""))
-				if r := p.reply(1); r.status() != 200 {
-					t.Fatalf("%v", r)
-				}
-			}
-			half := pairs(1, params(path))
-			for i := range 20 {
-				p := connect(t, s.address)
-				p.send(begin(1, protocol.RoleResponder, true))
-				if i%2 == 0 { // a part of a record
-					p.send(half[:len(half)/2])
-				} else { // a stream that has not ended
-					p.send(half[:len(half)-protocol.HeaderLen])
-				}
-			}
-			body, _ := randomBytes(2 << 20)
-			post := params(path, "REQUEST_METHOD", "POST", "QUERY_STRING", "echo", "CONTENT_LENGTH", fmt.Sprint(len(body)))
-			slow := connect(t, s.address)
-			whole := request(1, post, string(body))
-			slow.send(whole[:len(whole)/2])
-			small := connect(t, s.address)
-			few := request(1, params(path, "REQUEST_METHOD", "POST", "QUERY_STRING", "echo", "CONTENT_LENGTH", "1000"), strings.Repeat("b", 1000))
-			small.send(few[:len(few)-500])
-			await(t, "all of them", func() bool { return len(s.status(t).Pools[0].Requests) == 22 })
+	s := newWorkerSite(t, cPool(t, "scale: static, max: 1"))
+	path := s.dir + "/cgi" + appScript
+	for range 20 { // idle, after an answer
+		p := connect(t, s.address)
+		p.send(request(1, params(path), ""))
+		if r := p.reply(1); r.status() != 200 {
+			t.Fatalf("%v", r)
+		}
+	}
+	half := pairs(1, params(path))
+	for i := range 20 {
+		p := connect(t, s.address)
+		p.send(begin(1, protocol.RoleResponder, true))
+		if i%2 == 0 { // a part of a record
+			p.send(half[:len(half)/2])
+		} else { // a stream that has not ended
+			p.send(half[:len(half)-protocol.HeaderLen])
+		}
+	}
+	body, _ := randomBytes(2 << 20)
+	post := params(path, "REQUEST_METHOD", "POST", "QUERY_STRING", "echo", "CONTENT_LENGTH", fmt.Sprint(len(body)))
+	slow := connect(t, s.address)
+	whole := request(1, post, string(body))
+	slow.send(whole[:len(whole)/2])
+	small := connect(t, s.address)
+	few := request(1, params(path, "REQUEST_METHOD", "POST", "QUERY_STRING", "echo", "CONTENT_LENGTH", "1000"), strings.Repeat("b", 1000))
+	small.send(few[:len(few)-500])
+	await(t, "all of them", func() bool { return len(s.status(t).Pools[0].Requests) == 22 })
 
-			pid := s.asked("").pid
-			if a := s.asked("echo", body...); a.pid != pid || a.rest != fmt.Sprint(len(body), " ")+string(body) {
-				t.Errorf("an upload meanwhile: %d of pid %d", len(a.rest), a.pid)
-			}
-			slow.send(whole[len(whole)/2:])
-			if a, err := parseWorker(slow.reply(1).stdout); err != nil || a.pid != pid || !strings.HasSuffix(a.rest, string(body)) {
-				t.Errorf("the slow upload: %v, %d bytes", err, len(a.rest))
-			}
-			small.send(few[len(few)-500:])
-			if a, err := parseWorker(small.reply(1).stdout); err != nil || a.pid != pid || len(a.rest) != 1005 {
-				t.Errorf("the small upload: %v, %d bytes", err, len(a.rest))
-			}
-			if w := s.workers(); w.Starts != 1 {
-				t.Errorf("workers are %+v", w)
-			}
-		})
+	pid := s.asked("").pid
+	if a := s.asked("echo", body...); a.pid != pid || a.rest != fmt.Sprint(len(body), " ")+string(body) {
+		t.Errorf("an upload meanwhile: %d of pid %d", len(a.rest), a.pid)
+	}
+	slow.send(whole[len(whole)/2:])
+	if a, err := parseWorker(slow.reply(1).stdout); err != nil || a.pid != pid || !strings.HasSuffix(a.rest, string(body)) {
+		t.Errorf("the slow upload: %v, %d bytes", err, len(a.rest))
+	}
+	small.send(few[len(few)-500:])
+	if a, err := parseWorker(small.reply(1).stdout); err != nil || a.pid != pid || len(a.rest) != 1005 {
+		t.Errorf("the small upload: %v, %d bytes", err, len(a.rest))
+	}
+	if w := s.workers(); w.Starts != 1 {
+		t.Errorf("workers are %+v", w)
 	}
 }
 

@@ -99,7 +99,7 @@ func TestManyAtOnce(t *testing.T) {
 func TestManyAborted(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
-			limits := server.Limits{Multiplex: true, Queue: 1000, Params: 16 << 10, Body: 2 << 20, BodyMemory: 64 << 10, EarlyResponse: true}
+			limits := server.Limits{Multiplex: true, Queue: 1000, Params: 16 << 10, Body: 2 << 20, BodyMemory: 64 << 10}
 			address, conns := startEcho(t, network, limits)
 			c, err := Dial(t.Context(), network, address)
 			if err != nil {

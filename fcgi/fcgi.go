@@ -105,9 +105,9 @@ type Request struct {
 	// ends the request. An Authorizer has none.
 	//
 	// A handler's is never nil. It ends with io.EOF, or with context.Cause of the
-	// handler's context when that ends first. Not all of it need be read. If the
-	// params had no CONTENT_LENGTH, or one that is no number, they have the
-	// body's size there.
+	// handler's context when that ends first. Not all of it need be read. With
+	// [Server.BufferRequests] all of it is there, and the params have its size as
+	// CONTENT_LENGTH, whatever they had before.
 	Stdin io.Reader
 	// Data is the second input of a Filter, sent after Stdin; nil is an empty one.
 	// A handler's is always empty.
@@ -135,8 +135,7 @@ type Request struct {
 // client's side, it does nothing.
 //
 // The web server has its own buffers: nginx passes an answer on as it comes with
-// fastcgi_buffering off. While Stdin has not ended the answer stays where it is,
-// unless [Server.EarlyResponse] lets it go.
+// fastcgi_buffering off.
 func (r *Request) Flush() error {
 	if f, ok := r.Stdout.(interface{ Flush() error }); ok {
 		return f.Flush()

@@ -238,10 +238,10 @@ func TestConcurrentWrites(t *testing.T) {
 	}
 }
 
-// Both directions at once, with EarlyResponse.
+// Both directions at once.
 func TestFullDuplex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(t, &fcgi.Server{EarlyResponse: true, Handler: func(_ context.Context, req *fcgi.Request) (uint32, error) {
+		w := serve(t, &fcgi.Server{Handler: func(_ context.Context, req *fcgi.Request) (uint32, error) {
 			io.WriteString(req.Stdout, plain)
 			buf := make([]byte, 10)
 			for {

@@ -22,13 +22,14 @@ import (
 // REMOTE_USER, are in [ParamsFromContext].
 //
 // Body streams Stdin. It fails with io.ErrUnexpectedEOF when it ends before
-// CONTENT_LENGTH; a body of unknown length is taken whole first, so that
-// ContentLength is never -1. The request's context ends as that of a [HandlerFunc].
+// CONTENT_LENGTH. ContentLength is -1 where the web server does not know it: some do
+// not wait for all of a body that comes in chunks. The request's context ends as that of a [HandlerFunc].
 //
 // The http.ResponseWriter does what net/http's does, with these differences:
 // there is no Date (web servers set one), no 1xx and no trailer, and no Hijacker.
 // An answer is buffered; Flush, or http.ResponseController's, sends it. A handler
-// may read its body after it has written, but see [Server.EarlyResponse].
+// may read its body after it has written, unless [Server.BufferRequests] is set: but
+// nginx stops sending the body then.
 // WriteHeader panics for a status that CGI has no room for, which is one over 599
 // too. A body that is shorter than its Content-Length is an error of the request.
 func Handler(h http.Handler) HandlerFunc {
@@ -91,8 +92,11 @@ func httpRequest(req *Request) (*http.Request, error) {
 	if req.Role == RoleAuthorizer || req.Stdin == nil {
 		r.ContentLength = 0
 	}
-	if r.ContentLength > 0 {
+	switch {
+	case r.ContentLength > 0:
 		r.Body = &httpBody{req.Stdin, r.ContentLength}
+	case env["CONTENT_LENGTH"] != "0" && req.Role != RoleAuthorizer && req.Stdin != nil && req.Stdin != io.Reader(noInput):
+		r.ContentLength, r.Body = -1, io.NopCloser(req.Stdin)
 	}
 	return r, nil
 }

@@ -123,8 +123,8 @@ func TestHTTPBody(t *testing.T) {
 		err                      error
 	}{
 		{"whole", "5", "hello", "hello", 5, nil},
-		{"of unknown length", "-1", "hello", "hello", 5, nil},
-		{"without a length", "", "hello", "hello", 5, nil},
+		{"of unknown length", "-1", "hello", "hello", -1, nil},
+		{"without a length", "", "hello", "hello", -1, nil},
 		{"too short", "6", "hello", "hello", 6, io.ErrUnexpectedEOF},
 		{"too long", "4", "hello", "hell", 4, nil},
 		{"none", "0", "hello", "", 0, nil},
@@ -376,10 +376,10 @@ func TestHTTPFlush(t *testing.T) {
 	})
 }
 
-// Both ways at once, with EarlyResponse.
+// Both ways at once.
 func TestHTTPFullDuplex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(t, &fcgi.Server{EarlyResponse: true, Handler: fcgi.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w := serve(t, &fcgi.Server{Handler: fcgi.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
 				t.Error(err)
 			}

@@ -106,10 +106,10 @@ func receiveAll(nc net.Conn, all []*upload) error {
 // back what it has sent, and the server holds little of it in memory.
 func TestThousandRequestsOnOneConnection(t *testing.T) {
 	const requests = 1000
-	for _, early := range []bool{false, true} {
-		t.Run(fmt.Sprint("early ", early), func(t *testing.T) {
+	for _, buffer := range []bool{false, true} {
+		t.Run(fmt.Sprint("buffered ", buffer), func(t *testing.T) {
 			sockets(t, func(t *testing.T, l net.Listener) {
-				s := &fcgi.Server{Handler: echo, MaxReqs: requests, MaxQueue: requests, EarlyResponse: early, BodyMemory: 16 << 10, MaxConns: 1}
+				s := &fcgi.Server{Handler: echo, MaxReqs: requests, MaxQueue: requests, BufferRequests: buffer, BodyMemory: 16 << 10, MaxConns: 1}
 				v := serveOn(t, l, s)
 				nc, err := net.Dial(l.Addr().Network(), l.Addr().String())
 				if err != nil {

@@ -43,8 +43,8 @@ type Server struct {
 	// Handler answers the requests.
 	Handler HandlerFunc
 
-	// MaxConns is how many connections may be open. Requests on one more are
-	// answered with 503. Default: 1024.
+	// MaxConns is how many connections may be open. One more makes room by another
+	// that has had no request for a second, or waits. Default: 1024.
 	MaxConns int
 	// MaxReqs is how many handlers may run at once. A handler that has not
 	// returned though its request has ended does not count. Default: 1024.
@@ -69,10 +69,11 @@ type Server struct {
 	// BodyMemory is how many bytes of a body are held in memory, for each
 	// request, before a file is used. Negative: none. Default: 64 KiB.
 	BodyMemory int64
-	// EarlyResponse lets an answer leave before Stdin has ended. By default it
-	// is held, since web servers stop sending a body as soon as they see an
-	// answer, and some break. Set it for a client that talks both ways at once.
-	EarlyResponse bool
+	// BufferRequests calls a handler when all of its Stdin has come, so that a slow
+	// upload holds none. By default it is called when the params are there, and an
+	// answer leaves as it is written: nginx stops sending a body, and some web servers
+	// break, when an answer comes before the body's end.
+	BufferRequests bool
 
 	// ReadTimeout is how long the params may take to come, and how long a body
 	// may pause. Then the request is answered with 408. Default: 30 s.
@@ -144,12 +145,12 @@ func (s *Server) init() {
 		log = slog.Default()
 	}
 	s.inner = server.New(server.Settings{
-		Runner: function.New(function.Options{Call: s.Handler.Run, Log: log}), InPlace: true,
+		Runner: function.New(function.Options{Call: s.Handler.Run, Log: log}),
 		Limits: server.Limits{
 			MaxConns: orDefault(s.MaxConns, defaultMaxConns), MaxReqs: orDefault(s.MaxReqs, defaultMaxReqs), Multiplex: !s.NoMultiplex,
 			Queue: orDefault(s.MaxQueue, defaultQueue), QueueTimeout: orDefault(s.QueueTimeout, defaultQueueTimeout),
 			Params: orDefault(s.MaxParams, defaultParams), Body: orDefault(s.MaxBody, defaultBody),
-			BodyMemory: orDefault(s.BodyMemory, defaultBodyMemory), EarlyResponse: s.EarlyResponse,
+			BodyMemory: orDefault(s.BodyMemory, defaultBodyMemory), RequestBuffering: s.BufferRequests,
 			ReadTimeout: orDefault(s.ReadTimeout, defaultReadTimeout), WriteTimeout: orDefault(s.WriteTimeout, defaultWriteTimeout),
 			IdleTimeout: orDefault(s.IdleTimeout, 0),
 		},

@@ -79,19 +79,19 @@ type Listen struct {
 // of 0 is 4 for each CPU with a Process, Max times Concurrency with a Worker,
 // and 1024 with a Function.
 type Limits struct {
-	MaxConns      int           `mapstructure:"max_conns"      default:"1024"`
-	MaxReqs       int           `mapstructure:"max_reqs"       default:"0"` // 0 depends on what the pool runs
-	Multiplex     bool          `mapstructure:"multiplex"      default:"true"`
-	Queue         int           `mapstructure:"queue"          default:"256"` // 0: nobody waits
-	QueueTimeout  time.Duration `mapstructure:"queue_timeout"  default:"10s"`
-	Params        int64         `mapstructure:"params"         default:"256KiB"`
-	Body          int64         `mapstructure:"body"           default:"1GiB"`
-	BodyMemory    int64         `mapstructure:"body_memory"    default:"64KiB"` // at least 4 KiB
-	EarlyResponse bool          `mapstructure:"early_response" default:"false"`
-	SingleFields  []string      `mapstructure:"single_fields"  default:"*_USER,*_EMAIL,*_GROUPS"` // [path.Match] patterns of HTTP_ names
-	ReadTimeout   time.Duration `mapstructure:"read_timeout"   default:"30s"`
-	WriteTimeout  time.Duration `mapstructure:"write_timeout"  default:"60s"`
-	IdleTimeout   time.Duration `mapstructure:"idle_timeout"   default:"0"`
+	MaxConns         int           `mapstructure:"max_conns"      default:"1024"`
+	MaxReqs          int           `mapstructure:"max_reqs"       default:"0"` // 0 depends on what the pool runs
+	Multiplex        bool          `mapstructure:"multiplex"      default:"true"`
+	Queue            int           `mapstructure:"queue"          default:"256"` // 0: nobody waits
+	QueueTimeout     time.Duration `mapstructure:"queue_timeout"  default:"10s"`
+	Params           int64         `mapstructure:"params"         default:"256KiB"`
+	Body             int64         `mapstructure:"body"           default:"1GiB"`
+	BodyMemory       int64         `mapstructure:"body_memory"    default:"64KiB"`                   // at least 4 KiB
+	RequestBuffering bool          `mapstructure:"request_buffering" default:"true"`                 // a request runs when all of its body has come
+	SingleFields     []string      `mapstructure:"single_fields"  default:"*_USER,*_EMAIL,*_GROUPS"` // [path.Match] patterns of HTTP_ names
+	ReadTimeout      time.Duration `mapstructure:"read_timeout"   default:"30s"`
+	WriteTimeout     time.Duration `mapstructure:"write_timeout"  default:"60s"`
+	IdleTimeout      time.Duration `mapstructure:"idle_timeout"   default:"0"`
 }
 
 // Process makes a pool run one CGI process a request.

@@ -54,9 +54,9 @@ var faultTests = []struct {
 	{"string wanted, date", pool("on_client_abort: 2020-01-01"), []string{"f:5:20: pools[0].on_client_abort: must be a string, not a date: put it in quotes"}},
 	{"list wanted, string", pool("env: A=1"), []string{"f:5:8: pools[0].env: must be a list, not a string"}},
 	{"mapping wanted, string", pool("limits: none"), []string{"f:5:11: pools[0].limits: must be a mapping, not a string"}},
-	{"boolean", pool("limits: {multiplex: yes, early_response: 1}"), []string{
+	{"boolean", pool("limits: {multiplex: yes, request_buffering: 1}"), []string{
 		`f:5:23: pools[0].limits.multiplex: must be true or false, not "yes"`,
-		`f:5:44: pools[0].limits.early_response: must be true or false, not "1"`,
+		`f:5:47: pools[0].limits.request_buffering: must be true or false, not "1"`,
 	}},
 	{"custom tag", pool("on_client_abort: !x kill"), []string{"f:5:20: pools[0].on_client_abort: must be a string, not a value tagged !x: put it in quotes"}},
 

@@ -114,13 +114,11 @@ func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner, ma
 		Limits: server.Limits{
 			MaxConns: l.MaxConns, MaxReqs: l.MaxReqs, Multiplex: l.Multiplex,
 			Queue: l.Queue, QueueTimeout: l.QueueTimeout,
-			Params: l.Params, Body: l.Body, BodyMemory: l.BodyMemory, EarlyResponse: l.EarlyResponse,
+			Params: l.Params, Body: l.Body, BodyMemory: l.BodyMemory, RequestBuffering: l.RequestBuffering,
 			ReadTimeout: l.ReadTimeout, WriteTimeout: l.WriteTimeout, IdleTimeout: l.IdleTimeout,
 		},
 		Timeout:     cfg.Timeout,
 		SlowAfter:   cfg.Slow.After,
-		InPlace:     cfg.Function != nil,
-		WholeBody:   cfg.Worker != nil, // a slow upload is not to hold a worker
 		IgnoreAbort: cfg.OnClientAbort == "ignore",
 		Grace:       global.ShutdownTimeout,
 		Abandon:     abandon,

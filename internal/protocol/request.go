@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -19,8 +20,8 @@ type Request struct {
 	Params Params
 	// Stdin ends with io.EOF, or with the reason why it cannot be whole. Nil is
 	// an empty stream. If it is an io.Closer, who reads it may close it when
-	// no more is wanted; a Read that waits returns then. If it is a WholeReader,
-	// it may be known before it is read.
+	// no more is wanted; a Read that waits returns then. If it is a WholeReader
+	// or a Filer, it may be known before it is read.
 	Stdin io.Reader
 	// Data is the second input of a Filter (section 6.4). Nil is an empty stream.
 	Data io.Reader
@@ -91,6 +92,22 @@ type WholeReader interface {
 	// Whole returns the stream if all of it is in memory and nothing was read
 	// of it. It reads nothing. The bytes are not to be changed.
 	Whole() ([]byte, bool)
+}
+
+// A Filer is a stream that may be a file.
+type Filer interface {
+	// File returns the whole stream as an open file of its own that can be read from
+	// the beginning, whoever else reads the stream, or nil if it is in none. It is the
+	// caller's.
+	File() (*os.File, error)
+}
+
+// InputFile is STDIN as a file, if it is one and all that the request has, or nil.
+func (r *Request) InputFile() (*os.File, error) {
+	if f, ok := r.Stdin.(Filer); ok && r.Role != RoleFilter {
+		return f.File()
+	}
+	return nil, nil
 }
 
 // A PipeWriter is a writer to a pipe whose descriptor does not block. A stream

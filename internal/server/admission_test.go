@@ -157,7 +157,7 @@ func TestQueueIsLeft(t *testing.T) {
 		p.send(abort(2))
 		p.wantAnswer(2, "", 0)
 		gone.nc.Close()
-		settle()
+		synctest.Wait()
 		if got := s.Snapshot(); got.Queued != 0 {
 			t.Errorf("snapshot is %+v", got)
 		}

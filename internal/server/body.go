@@ -1,97 +1,43 @@
 package server
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"sync"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/fcgid/fcgid/internal/protocol"
 )
 
 // errBodyTooLarge tells that STDIN is longer than limits.body.
 var errBodyTooLarge = errors.New("request body is larger than limits.body")
 
-// fileChunk is how much is read of a spool file at once.
-const fileChunk = 64 << 10
+// A body is a request's STDIN on its way from the read loop, which must not wait, to
+// a runner, which may be slow. There are two: one that is complete before anybody reads
+// it, and one that is read as it comes.
+type body interface {
+	// Read, WriteTo and Close are the runner's. They fail once the request's context
+	// has ended, with its cause; after Close they find the end.
+	io.Reader
+	io.WriterTo
+	io.Closer
 
-// A body is a request's STDIN on its way from the read loop, which must not
-// wait, to a runner, which may be slow. What does not fit into memory goes to an
-// unlinked file, whose room is used again when the runner has caught up.
-//
-// While nothing is held for a program that reads from a pipe, the read loop puts
-// what comes straight into that, as far as there is room.
-type body struct {
-	dir    string
-	memory int   // bytes held in memory
-	limit  int64 // bytes in all; 0 is no bound
-
-	mu         sync.Mutex // guards the fields below
-	changed    sync.Cond
-	size       int64 // of all that came
-	mem        []byte
-	spare      []byte   // a buffer the reader gave back
-	file       *os.File // holds what follows mem, from readAt to writeAt
-	readAt     int64
-	writeAt    int64
-	ended      bool
-	err        error // instead of io.EOF
-	discarding bool
-	pipe       *inputPipe // of the program, while WriteTo runs
-	idle       bool       // WriteTo waits, so the read loop may write to the pipe
-
-	taken []byte // the rest of a chunk of which Read has returned a part; the reader's
+	// write takes a part, without waiting for anybody. An error means that the body
+	// cannot become whole: no more is to be written.
+	write(p []byte) error
+	// end tells that all has come.
+	end()
+	// length is how much has come so far.
+	length() int64
+	// release gives up what the body holds. Nobody reads it any more.
+	release()
 }
 
-func (b *body) init(dir string, memory, limit int64) {
-	b.dir, b.memory, b.limit = dir, int(memory), limit
-	b.changed.L = &b.mu
-}
-
-// write takes p. It never waits for the reader. An error means that the body
-// cannot become whole: the caller is to fail it, and to write no more.
-func (b *body) write(p []byte) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.discarding || b.err != nil {
-		return nil
+func newBody(ctx context.Context, s *Settings) body {
+	if s.Limits.RequestBuffering {
+		return &wholeBody{ctx: ctx, dir: s.SpoolDir, memory: s.Limits.BodyMemory, limit: s.Limits.Body}
 	}
-	if b.limit > 0 && b.size+int64(len(p)) > b.limit {
-		return errBodyTooLarge
-	}
-	b.size += int64(len(p))
-	if b.isDirectLocked() {
-		p = p[b.pipe.write(p):]
-	}
-	if len(p) == 0 {
-		return nil
-	}
-	if b.writeAt == 0 && len(b.mem)+len(p) <= b.memory {
-		if b.mem == nil {
-			b.mem, b.spare = b.spare[:0], nil
-		}
-		b.mem = append(b.mem, p...)
-	} else if err := b.spoolLocked(p); err != nil {
-		return fmt.Errorf("spool request body: %w", err)
-	}
-	b.changed.Signal()
-	return nil
-}
-
-func (b *body) spoolLocked(p []byte) error {
-	if b.file == nil {
-		f, err := openSpool(b.dir)
-		if err != nil {
-			return err
-		}
-		b.file = f
-	}
-	n, err := b.file.WriteAt(p, b.writeAt)
-	b.writeAt += int64(n)
-	return err
+	return newLiveBody(s)
 }
 
 // openSpool makes a file that no folder names.
@@ -106,7 +52,7 @@ func openSpool(dir string) (*os.File, error) {
 	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) {
 		return nil, err
 	}
-	if f, err = os.CreateTemp(dir, "fcgid-body-"); err != nil {
+	if f, err = os.CreateTemp(dir, "fcgid-spool-"); err != nil {
 		return nil, err
 	}
 	if err := os.Remove(f.Name()); err != nil {
@@ -114,232 +60,4 @@ func openSpool(dir string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-// end tells that all has come.
-func (b *body) end() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.ended = true
-	b.changed.Signal()
-}
-
-// fail breaks the body: the reader gets err at once, whatever is buffered.
-func (b *body) fail(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.failLocked(err)
-}
-
-func (b *body) failLocked(err error) {
-	if b.err == nil {
-		b.err = err
-		b.changed.Signal()
-	}
-}
-
-// Close drops what is held and what still comes: nobody wants it any more. A
-// reader that waits gets io.EOF.
-func (b *body) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.discarding = true
-	b.mem, b.spare = nil, nil
-	b.changed.Signal()
-	if b.file == nil {
-		return nil
-	}
-	err := b.file.Close()
-	b.file = nil
-	return err
-}
-
-// isWhole reports whether all has come.
-func (b *body) isWhole() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.ended
-}
-
-// length is how much has come so far.
-func (b *body) length() int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.size
-}
-
-// Whole returns the body if all of it is in memory and none was read. It reads
-// nothing.
-func (b *body) Whole() ([]byte, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	whole := b.ended && b.err == nil && !b.discarding && int64(len(b.mem)) == b.size
-	if !whole {
-		return nil, false
-	}
-	return b.mem, true
-}
-
-// Read returns what has come, in its order, and waits when there is nothing.
-func (b *body) Read(p []byte) (int, error) {
-	chunk, err := b.take()
-	if err != nil {
-		return 0, err
-	}
-	n := copy(p, chunk)
-	b.taken = chunk[n:]
-	return n, nil
-}
-
-// WriteTo writes the body to w as it comes, without a copy of what is in memory.
-// It counts what went through its hands, and not what the read loop wrote.
-func (b *body) WriteTo(w io.Writer) (int64, error) {
-	b.attach(w)
-	var total int64
-	for {
-		chunk, err := b.take()
-		n := 0
-		switch {
-		case err == io.EOF:
-			return total, nil
-		case err != nil:
-			return total, err
-		case chunk == nil:
-			n = b.spliceFile()
-		default:
-			n, err = w.Write(chunk)
-			b.giveBack(chunk)
-		}
-		total += int64(n)
-		if err != nil {
-			return total, err
-		}
-	}
-}
-
-// attach lets the read loop write to w if that is a pipe.
-func (b *body) attach(w io.Writer) {
-	p, ok := w.(protocol.PipeWriter)
-	if !ok {
-		return
-	}
-	if pipe := newInputPipe(p); pipe != nil {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.pipe = pipe
-	}
-}
-
-// isDirectLocked reports whether the read loop may write to the program's pipe.
-func (b *body) isDirectLocked() bool {
-	return b.idle && len(b.mem) == 0 && b.readAt == b.writeAt && !b.discarding && b.err == nil
-}
-
-// isDirect is that for the read loop: nobody else can make it true meanwhile.
-func (b *body) isDirect() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.isDirectLocked()
-}
-
-// splice moves up to n bytes from the socket to the program's pipe. When it moves
-// none, wait tells whether that is because the socket has none; else they are to
-// be read and written.
-func (b *body) splice(socket, n int) (moved int, wait bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.isDirectLocked() || b.limit > 0 && b.size+int64(n) > b.limit {
-		return 0, false
-	}
-	moved, wait = b.pipe.splice(socket, n)
-	b.size += int64(moved)
-	return moved, wait
-}
-
-// spliceFile moves some of what is in the file to the program's pipe, and waits
-// until that has room. When it cannot, the pipe is written to like any writer from
-// now on, which then tells why.
-func (b *body) spliceFile() int {
-	b.mu.Lock()
-	file, pipe, from, n := b.file, b.pipe, b.readAt, b.writeAt-b.readAt
-	b.mu.Unlock()
-	moved, err := pipe.spliceFile(file, from, int(min(n, pipeSize)))
-	if done := b.spliced(moved, err != nil); done != nil {
-		done.Close()
-	}
-	return moved
-}
-
-// spliced notes that spliceFile has moved n bytes, or that it could not. It returns
-// a file that is not needed any more: its room must not be written to again, since
-// what is in the pipe are its pages.
-func (b *body) spliced(n int, failed bool) (done *os.File) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if failed {
-		b.pipe = nil
-	}
-	b.readAt += int64(n)
-	if b.readAt == b.writeAt {
-		done, b.file = b.file, nil
-		b.readAt, b.writeAt = 0, 0
-	}
-	return done
-}
-
-// take waits for bytes and returns them; they are the reader's. It returns none
-// if they are in the file and spliceFile can move them.
-func (b *body) take() ([]byte, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for {
-		switch {
-		case b.err != nil:
-			return nil, b.err
-		case b.discarding:
-			return nil, io.EOF
-		case len(b.taken) > 0:
-			chunk := b.taken
-			b.taken = nil
-			return chunk, nil
-		case len(b.mem) > 0:
-			chunk := b.mem
-			b.mem = nil
-			return chunk, nil
-		case b.readAt < b.writeAt && b.pipe != nil:
-			return nil, nil
-		case b.readAt < b.writeAt:
-			return b.readFileLocked()
-		case b.ended:
-			return nil, io.EOF
-		}
-		b.idle = b.pipe != nil
-		b.changed.Wait()
-		b.idle = false
-	}
-}
-
-func (b *body) readFileLocked() ([]byte, error) {
-	chunk := b.spare
-	b.spare = nil
-	if cap(chunk) < fileChunk {
-		chunk = make([]byte, fileChunk)
-	}
-	chunk = chunk[:min(int64(fileChunk), b.writeAt-b.readAt)]
-	n, err := b.file.ReadAt(chunk, b.readAt)
-	if n == 0 {
-		b.failLocked(fmt.Errorf("read spooled request body: %w", err))
-		return nil, b.err
-	}
-	b.readAt += int64(n)
-	if b.readAt == b.writeAt {
-		b.readAt, b.writeAt = 0, 0
-	}
-	return chunk[:n], nil
-}
-
-func (b *body) giveBack(chunk []byte) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.spare = chunk[:0]
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -15,9 +16,8 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-func newBody(t testing.TB, memory, limit int64) *body {
-	b := new(body)
-	b.init(t.TempDir(), memory, limit)
+func newLive(t testing.TB, memory, limit int64) *liveBody {
+	b := newLiveBody(&Settings{SpoolDir: t.TempDir(), Limits: Limits{BodyMemory: memory, Body: limit}})
 	t.Cleanup(func() { b.Close() })
 	return b
 }
@@ -41,7 +41,7 @@ func TestBodyKeepsOrder(t *testing.T) {
 		for i := range data {
 			data[i] = byte(r.Uint32())
 		}
-		b := newBody(t, int64(r.IntN(100_000)), 0)
+		b := newLive(t, int64(r.IntN(100_000)), 0)
 		go func(r *rand.Rand) {
 			for rest := data; len(rest) > 0; {
 				n := min(len(rest), 1+r.IntN(65_535))
@@ -65,7 +65,7 @@ func TestBodyKeepsOrder(t *testing.T) {
 		if want := sha256.Sum256(data); err != nil || !bytes.Equal(h.Sum(nil), want[:]) {
 			t.Fatalf("seed %d: digest is wrong, error %v", seed, err)
 		}
-		if got := b.length(); got != int64(len(data)) || !b.isWhole() {
+		if got := b.length(); got != int64(len(data)) {
 			t.Fatalf("length is %d, want %d", got, len(data))
 		}
 		b.Close()
@@ -79,7 +79,7 @@ func TestBodyKeepsOrder(t *testing.T) {
 // delivered, and a body that broke is broken for both.
 func TestBodyReadThenWriteTo(t *testing.T) {
 	for _, memory := range []int64{1 << 20, 0} {
-		b := newBody(t, memory, 0)
+		b := newLive(t, memory, 0)
 		data := strings.Repeat("0123456789", 10_000)
 		b.write([]byte(data))
 		b.end()
@@ -93,7 +93,7 @@ func TestBodyReadThenWriteTo(t *testing.T) {
 			t.Errorf("memory %d: got %d bytes of %d, %v", memory, len(got), len(data), err)
 		}
 	}
-	b := newBody(t, 1<<20, 0)
+	b := newLive(t, 1<<20, 0)
 	b.write([]byte("0123456789"))
 	b.Read(make([]byte, 5))
 	b.fail(errBodyTooLarge)
@@ -107,7 +107,7 @@ func TestBodyReadThenWriteTo(t *testing.T) {
 
 // Memory first, then a file that no folder names, then no more.
 func TestBodyBounds(t *testing.T) {
-	b := newBody(t, 8, 16)
+	b := newLive(t, 8, 16)
 	before := openFiles(t)
 	if err := b.write([]byte("12345678")); err != nil || openFiles(t) != before {
 		t.Fatalf("a file is open, or %v", err)
@@ -136,7 +136,7 @@ func TestBodyBounds(t *testing.T) {
 
 // The room in the file, and then the memory, are used again.
 func TestBodyFileIsUsedAgain(t *testing.T) {
-	b := newBody(t, 4, 0)
+	b := newLive(t, 4, 0)
 	chunk := strings.Repeat("x", 1000)
 	for range 100 {
 		b.write([]byte(chunk))
@@ -158,15 +158,15 @@ func TestBodyWakesItsReader(t *testing.T) {
 	broken := errors.New("broken")
 	for _, tt := range []struct {
 		name string
-		stop func(b *body)
+		stop func(b *liveBody)
 		want error
 	}{
-		{"end", (*body).end, io.EOF},
-		{"close", func(b *body) { b.Close() }, io.EOF},
-		{"fail", func(b *body) { b.fail(broken) }, broken},
+		{"end", (*liveBody).end, io.EOF},
+		{"close", func(b *liveBody) { b.Close() }, io.EOF},
+		{"fail", func(b *liveBody) { b.fail(broken) }, broken},
 	} {
 		bubble(t, func(t *testing.T) {
-			b := newBody(t, 4, 0)
+			b := newLive(t, 4, 0)
 			go func() {
 				time.Sleep(time.Second)
 				tt.stop(b)
@@ -183,7 +183,7 @@ func TestBodyWakesItsReader(t *testing.T) {
 
 // A failure is told at once, whatever is buffered; the first is the one.
 func TestBodyFailsOnce(t *testing.T) {
-	b := newBody(t, 10, 0)
+	b := newLive(t, 10, 0)
 	first := errors.New("first")
 	b.write([]byte("12345678"))
 	b.fail(first)
@@ -222,40 +222,126 @@ func TestNoSpoolFileIsLeft(t *testing.T) {
 	}
 }
 
-var _ protocol.WholeReader = (*body)(nil)
+var _ protocol.WholeReader = (*wholeBody)(nil)
 
-// A body can be had as a whole while all of it is in memory and nobody reads it.
-func TestBodyWhole(t *testing.T) {
-	want := func(b *body, text string, ok bool) {
+func newWhole(t testing.TB, memory, limit int64) *wholeBody {
+	b := &wholeBody{ctx: t.Context(), dir: t.TempDir(), memory: memory, limit: limit}
+	t.Cleanup(b.release)
+	return b
+}
+
+// However it comes and is read, what comes out is what went in.
+func TestWholeBodyKeepsOrder(t *testing.T) {
+	before := openFiles(t)
+	for range 30 {
+		seed := rand.Uint64()
+		r := rand.New(rand.NewPCG(seed, 0))
+		data := make([]byte, r.IntN(600_000))
+		for i := range data {
+			data[i] = byte(r.Uint32())
+		}
+		b := newWhole(t, int64(r.IntN(100_000)), int64(len(data)))
+		for rest := data; len(rest) > 0; {
+			n := min(len(rest), 1+r.IntN(65_535))
+			if err := b.write(rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		if err := b.write([]byte("x")); !errors.Is(err, errBodyTooLarge) {
+			t.Errorf("one byte too many: %v", err)
+		}
+		h := sha256.New()
+		var err error
+		head := make([]byte, min(len(data), r.IntN(10)))
+		io.ReadFull(b, head)
+		h.Write(head)
+		switch r.IntN(3) {
+		case 0:
+			_, err = b.WriteTo(h)
+		case 1:
+			_, err = io.Copy(h, struct{ io.Reader }{b})
+		default:
+			_, err = io.Copy(h, iotest.HalfReader(b))
+		}
+		if want := sha256.Sum256(data); err != nil || !bytes.Equal(h.Sum(nil), want[:]) {
+			t.Fatalf("seed %d: digest is wrong, error %v", seed, err)
+		}
+		if got := b.length(); got != int64(len(data)) {
+			t.Fatalf("length is %d, want %d", got, len(data))
+		}
+		b.release()
+	}
+	if after := openFiles(t); after > before {
+		t.Errorf("%d files are left open", after-before)
+	}
+}
+
+// A body in a file is a program's own descriptor: read-only, from the beginning,
+// whoever else reads it.
+func TestWholeBodyAsAFile(t *testing.T) {
+	b := newWhole(t, 8, 0)
+	b.write([]byte("1234"))
+	if f, err := b.File(); f != nil || err != nil {
+		t.Errorf("what is in memory is a file: %v, %v", f, err)
+	}
+	b.write([]byte("567890"))
+	io.ReadFull(b, make([]byte, 3))
+	for range 2 {
+		f, err := b.File()
+		if err != nil || f == nil {
+			t.Fatal(f, err)
+		}
+		got, err := io.ReadAll(f)
+		if string(got) != "1234567890" || err != nil {
+			t.Errorf("file holds %q, %v", got, err)
+		}
+		if _, err := f.Write([]byte("x")); err == nil {
+			t.Error("it can be written")
+		}
+		f.Close()
+	}
+	b.Close()
+	if f, err := b.File(); f != nil || err != nil {
+		t.Errorf("after its end: %v, %v", f, err)
+	}
+}
+
+// A body can be had as a whole while all of it is in memory and nobody has read it, and
+// ends with its request.
+func TestWholeBodyWhole(t *testing.T) {
+	want := func(b *wholeBody, text string, ok bool) {
 		t.Helper()
 		if got, whole := b.Whole(); string(got) != text || whole != ok {
 			t.Errorf("got %q, %v; want %q, %v", got, whole, text, ok)
 		}
 	}
-	b := newBody(t, 8, 0)
+	b := newWhole(t, 8, 0)
 	b.write([]byte("1234"))
-	want(b, "", false)
 	b.write([]byte("5678"))
-	b.end()
 	want(b, "12345678", true)
 	want(b, "12345678", true)
 	b.Read(make([]byte, 1))
 	want(b, "", false)
+	b.Close()
+	if n, err := b.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("after Close: %d, %v", n, err)
+	}
 
-	b = newBody(t, 8, 0)
-	b.end()
-	want(b, "", true)
-	b.fail(errBodyTooLarge)
-	want(b, "", false)
-
-	b = newBody(t, 8, 0)
+	b = newWhole(t, 8, 0)
 	b.write([]byte("123456789"))
-	b.end()
 	want(b, "", false) // in a file
 
-	b = newBody(t, 8, 0)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	b = newWhole(t, 8, 0)
+	b.ctx = ctx
 	b.write([]byte("1234"))
-	b.end()
-	b.Close()
+	cancel(ErrAborted)
 	want(b, "", false)
+	if n, err := b.Read(make([]byte, 1)); n != 0 || err != ErrAborted {
+		t.Errorf("after the end of the request: %d, %v", n, err)
+	}
+	if n, err := b.WriteTo(io.Discard); n != 0 || err != ErrAborted {
+		t.Errorf("after the end of the request: %d, %v", n, err)
+	}
 }

@@ -12,15 +12,17 @@ func TestDrainLooksForARequestThatHasArrived(t *testing.T) {
 	for _, network := range []string{"unix", "tcp", "embedded"} {
 		for _, arrived := range []bool{false, true} {
 			client, accepted := connected(t, network)
-			c := newConn(New(testSettings(hello), Options{}), accepted, nil)
-			c.used = true
+			a := new(address)
+			a.pool.Store(New(testSettings(hello), Options{}))
+			c := newConn(a, accepted, nil)
+			c.table.used = true
 			if arrived {
 				if _, err := client.Write(begin(1, true)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			c.drain()
-			if got := c.lastCall.Load() != 0; got != arrived {
+			c.table.drain()
+			if got := c.in.until.Load() != 0; got != arrived {
 				t.Errorf("%s: a request has arrived: %v; is waited for: %v", network, arrived, got)
 			}
 			if _, err := accepted.Read(make([]byte, 1)); (err == nil) != arrived {

@@ -45,35 +45,71 @@ type Result struct {
 	Dropped    []string         // lines of the response's header that are no fields
 }
 
-// finish ends the request once: an answer of our own if its program gave
-// none, the ends of the streams, END_REQUEST. Nothing else ends one that was
-// begun. A later call does nothing, and does not wait for the first.
+const (
+	// endSilence and endWait are how long an answer of our own waits for the end of
+	// STDIN: while the client sends, and in all. Web servers stop sending a body, or
+	// break, when its answer comes before its end; but it has to come.
+	endSilence = 5 * time.Second
+	endWait    = 30 * time.Second
+)
+
+// finish ends the request: the rest of its answer, or one of our own if its program
+// gave none, the ends of the streams, END_REQUEST. It is called once, by who has made
+// the step to stateAnswer or stateParting; nothing else ends what was begun.
 func (r *request) finish(appStatus uint32, err error) {
-	if !r.finishing.CompareAndSwap(false, true) {
-		return
-	}
-	defer r.finished.fire()
-	r.stage.Store(int32(stageEnding))
-	begun, left := r.response.close()
-	if !left && !r.settings.Limits.EarlyResponse {
-		<-r.stdinOver.wait() // the answer waits for the end of STDIN, also one of our own
-	}
+	begun, left := r.answer.close()
 	if cause := context.Cause(r.ctx); cause != nil {
 		err = cause
-	} else if r.conn.lost.Load() && !errors.Is(err, ErrClientGone) {
-		err = ErrClientGone // the read loop is about to find out
 	}
 	v := r.verdict(appStatus, err, begun, left)
+	if v.isOwn(left) {
+		r.awaitStdin()
+	}
+	if gone := r.conn.table.whyGone(r); gone != nil {
+		v = r.verdict(0, gone, begun, left)
+	}
 	params := r.known.Load()
 	if params == nil {
 		params = &protocol.Params{}
 	}
+	isOwn := v.isOwn(left)
 	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
 	// No pooled buffer: many may wait for a client that does not read.
-	out := r.appendEnd(nil, &v, params, left)
+	out := r.appendEnd(r.end[:0], &v, params, isOwn)
 	out = protocol.AppendEnd(out, r.id, end)
-	now := r.conn.end(r, out)
+	isEarly := isOwn && !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer
+	now := r.conn.table.sendEnd(r, out, isEarly)
 	r.report(now, v, end, params)
+}
+
+// isOwn reports whether v is an answer of our own. Once some of the program's has left
+// it can only be cut short.
+func (v *refusal) isOwn(left bool) bool { return v.httpStatus != 0 && !left }
+
+// awaitStdin waits until the client has sent all, or will not, for as long as an answer
+// of our own may wait.
+func (r *request) awaitStdin() {
+	if r.stdinOver.has.Load() {
+		return
+	}
+	last := time.Now().Add(endWait)
+	timer := time.NewTimer(endSilence)
+	defer timer.Stop()
+	for {
+		select {
+		case <-r.stdinOver.wait():
+			return
+		case now := <-timer.C:
+			until := time.Unix(0, r.heard.Load()).Add(endSilence)
+			if until.After(last) {
+				until = last
+			}
+			if !now.Before(until) {
+				return
+			}
+			timer.Reset(until.Sub(now))
+		}
+	}
 }
 
 // maxEnd is the length of what follows the rest of a usual answer: padding, the end
@@ -82,20 +118,21 @@ const maxEnd = 2*protocol.HeaderLen + 7 + protocol.HeaderLen + 8
 
 // appendEnd appends what comes before END_REQUEST: the rest of the answer, or
 // one of our own, and the ends of the streams.
-func (r *request) appendEnd(dst []byte, v *refusal, params *protocol.Params, left bool) []byte {
-	w := &r.response
+func (r *request) appendEnd(dst []byte, v *refusal, params *protocol.Params, isOwn bool) []byte {
+	w := &r.answer
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	dst = slices.Grow(dst, len(w.held)+len(w.heldErr)+maxEnd)
 	switch {
 	case v.outcome == Aborted:
-	case v.httpStatus != 0 && !left:
+	case isOwn:
 		answer := ownAnswer(v.httpStatus, params.Get("REQUEST_METHOD") == "HEAD")
 		w.sent, w.status = int64(len(answer)), v.httpStatus
-		dst = w.appendStderrLocked(dst)
 		dst = protocol.AppendRecord(dst, protocol.TypeStdout, r.id, answer)
+		dst = w.appendStderrLocked(dst)
 	default:
 		dst = w.appendHeldLocked(dst)
+		dst = w.appendStderrLocked(dst)
 	}
 	if w.hasStderr {
 		dst = protocol.AppendRecord(dst, protocol.TypeStderr, r.id, nil)
@@ -116,13 +153,13 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 			appStatus = 500
 		}
 		v := refusal{0, appStatus, 0, OK, err}
-		if appStatus != 0 {
+		if err != nil {
 			v.outcome = Failed
 		}
 		return v
 	}
 	if err == nil {
-		err = cgi.HeaderError(cgi.ErrHeaderUnfinished, r.response.pending)
+		err = cgi.HeaderError(cgi.ErrHeaderUnfinished, r.answer.head)
 	}
 	if appStatus == 0 {
 		appStatus = 500
@@ -134,11 +171,11 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 
 // knownVerdict is what an error means that says how a request is to end.
 func knownVerdict(err error) (v refusal, ok bool) {
-	var own *refusedError
+	var own *refusal
 	var refused *protocol.Refusal
 	switch {
 	case errors.As(err, &own):
-		return *own.refusal, true
+		return *own, true
 	case errors.Is(err, ErrAborted), errors.Is(err, ErrClientGone): // also of a Runner that refuses for it
 		return refusal{0, 0, 0, Aborted, err}, true
 	case errors.As(err, &refused):
@@ -173,12 +210,13 @@ func ownAnswer(status int, isHead bool) []byte {
 }
 
 func (r *request) report(now time.Time, v refusal, end protocol.End, params *protocol.Params) {
-	s := r.conn.server
-	res := &Result{
-		Outcome: v.outcome, HTTPStatus: r.response.status, End: end, Reason: v.reason,
+	s := r.server
+	res := &r.result
+	*res = Result{
+		Outcome: v.outcome, HTTPStatus: r.answer.status, End: end, Reason: v.reason,
 		Serial: r.req.Serial, Remote: r.conn.remote, Params: params, PID: int(r.pid.Load()),
 		Begun: r.begun, Queue: now.Sub(r.begun),
-		Received: r.received.Load(), Sent: r.response.sent, Dropped: r.response.dropped,
+		Received: r.received.Load(), Sent: r.answer.sent, Dropped: r.answer.dropped,
 	}
 	if nanos := r.running.Load(); nanos != 0 {
 		started := time.Unix(0, nanos)

@@ -3,6 +3,7 @@ package server
 import (
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,17 +14,17 @@ import (
 // counts as gone, since nothing else would tell us that it is.
 func (c *conn) halfClosed() bool {
 	uc, ok := c.nc.(*net.UnixConn)
-	return ok && c.lingering.Load() == 0 && !hungUp(uc)
+	return ok && c.in.until.Load() == 0 && !hungUp(uc)
 }
 
 // awaitHangup answers what has been asked and returns when the client is gone,
 // or the connection is closed after the last answer.
 func (c *conn) awaitHangup() error {
-	for _, r := range append([]*request(nil), c.receiving...) {
-		c.drop(r, ErrClientGone)
+	for _, r := range slices.Clone(c.table.receiving) {
+		c.table.drop(r, ErrClientGone)
 	}
-	c.closeWhenDone()
-	c.setReadDeadline(time.Time{})
+	c.table.close(phaseClosing)
+	c.in.setDeadline(time.Time{})
 	raw, err := c.nc.(*net.UnixConn).SyscallConn()
 	if err != nil {
 		return err

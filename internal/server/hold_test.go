@@ -48,7 +48,6 @@ func TestHold(t *testing.T) {
 			<-release
 			return hello(nil, req)
 		})
-		settings.InPlace = false
 		settings.Hold, settings.Limits.MaxReqs = h.begin, 1
 		s := serve(t, settings)
 		p := s.dial()

@@ -89,7 +89,7 @@ func TestInputOfPrograms(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		for _, pause := range []time.Duration{0, time.Millisecond} {
 			t.Run(fmt.Sprint(network, pause), func(t *testing.T) {
-				settings := testSettings(toPipe(digestOf(pause)))
+				settings := liveSettings(toPipe(digestOf(pause)))
 				settings.Limits.Body = 16 << 20
 				p := listen(t, network, settings).connect()
 				const requests = 4
@@ -123,7 +123,7 @@ func TestInputOfPrograms(t *testing.T) {
 func TestInputOfAStuckProgram(t *testing.T) {
 	release := make(chan struct{})
 	stuck := toPipe(func(stdin *os.File) string { <-release; return digestOf(0)(stdin) })
-	settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+	settings := liveSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
 		if req.Stdin == nil {
 			return hello(ctx, req)
 		}
@@ -149,7 +149,7 @@ func TestInputIsNotWanted(t *testing.T) {
 		"some is read":   func(stdin *os.File) string { io.ReadFull(stdin, make([]byte, 300_000)); return "ok" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			settings := testSettings(toPipe(read))
+			settings := liveSettings(toPipe(read))
 			settings.Limits.Body = 16 << 20
 			p := listen(t, "unix", settings).connect()
 			for id := uint16(1); id <= 3; id++ {
@@ -165,7 +165,7 @@ func TestInputIsNotWanted(t *testing.T) {
 
 // A body that grows too large on its way to the program is refused.
 func TestInputIsTooLarge(t *testing.T) {
-	settings := testSettings(toPipe(digestOf(0)))
+	settings := liveSettings(toPipe(digestOf(0)))
 	settings.Limits.Body = 1 << 20
 	s := listen(t, "unix", settings)
 	p := s.connect()
@@ -192,7 +192,7 @@ func TestInputBreaksOff(t *testing.T) {
 		{"silent", "tcp blocking", stay, TimedOut},
 	} {
 		t.Run(c.name+" "+c.network, func(t *testing.T) {
-			settings := testSettings(toPipe(digestOf(0)))
+			settings := liveSettings(toPipe(digestOf(0)))
 			settings.Limits.ReadTimeout = 200 * time.Millisecond
 			s := listen(t, c.network, settings)
 			p := s.connect()
@@ -211,7 +211,7 @@ func TestInputBreaksOff(t *testing.T) {
 
 // While its program waits for more, what comes goes to the pipe and nowhere else.
 func TestBodyGoesStraightToThePipe(t *testing.T) {
-	b := newBody(t, 4<<10, 0)
+	b := newLive(t, 4<<10, 0)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -68,30 +67,24 @@ func writes(status uint32, parts ...string) runnerFunc {
 	}
 }
 
-// inPlace has all tests of the package run with Settings.InPlace.
-var inPlace = flag.Bool("inplace", false, "run requests in place")
-
-// settle waits until nothing goes on any more. What a connection's client has sent
-// while a request runs has been read by then.
-func settle() {
-	synctest.Wait()
-	if *inPlace {
-		time.Sleep(readAgainAfter)
-		synctest.Wait()
-	}
-}
-
 // testSettings are settings as a pool has them, smaller.
 func testSettings(run runnerFunc) Settings {
 	return Settings{
-		Runner: run, InPlace: *inPlace,
+		Runner: run,
 		Limits: Limits{
-			Multiplex: true, MaxReqs: 8, Queue: 8, QueueTimeout: 10 * time.Second,
+			RequestBuffering: true, Multiplex: true, MaxReqs: 8, Queue: 8, QueueTimeout: 10 * time.Second,
 			Params: 16 << 10, Body: 1 << 20, BodyMemory: 4 << 10,
 			ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
 		},
 		Grace: 5 * time.Second,
 	}
+}
+
+// liveSettings are those of a pool without request_buffering.
+func liveSettings(run runnerFunc) Settings {
+	s := testSettings(run)
+	s.Limits.RequestBuffering = false
+	return s
 }
 
 // A testServer is a Server with a listener and all that its hooks have told.
@@ -213,11 +206,11 @@ type peer struct {
 	nc      net.Conn
 	records chan record
 	ended   error // why records is closed
-	answers map[uint16]*answer
+	answers map[uint16]*reply
 }
 
-// An answer is what has come of one.
-type answer struct {
+// A reply is what has come of an answer.
+type reply struct {
 	stdout, stderr           string
 	first                    string // content of the first STDOUT record
 	end                      protocol.End
@@ -225,7 +218,7 @@ type answer struct {
 }
 
 func newPeer(t testing.TB, nc net.Conn) *peer {
-	p := &peer{t: t, nc: nc, records: make(chan record, 1<<14), answers: make(map[uint16]*answer)}
+	p := &peer{t: t, nc: nc, records: make(chan record, 1<<14), answers: make(map[uint16]*reply)}
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
@@ -271,7 +264,7 @@ func (p *peer) next() record {
 }
 
 // answer reads until the request has ended.
-func (p *peer) answer(id uint16) answer {
+func (p *peer) answer(id uint16) reply {
 	p.t.Helper()
 	for {
 		if a := p.answers[id]; a != nil && a.end.Status != open {
@@ -289,7 +282,7 @@ func (p *peer) take(rec record) {
 	p.t.Helper()
 	a := p.answers[rec.id]
 	if a == nil {
-		a = &answer{end: protocol.End{Status: open}}
+		a = &reply{end: protocol.End{Status: open}}
 		p.answers[rec.id] = a
 	}
 	switch {

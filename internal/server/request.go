@@ -9,71 +9,65 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-// A stage is how far a request has come.
-type stage int32
-
-const (
-	stageParams  stage = iota // PARAMS come
-	stageBody                 // STDIN comes, and no program was given it yet
-	stageQueued               // waits for its turn to run
-	stageRunning              // its Runner has it
-	stageEnding               // its END_REQUEST is on its way or was sent
-)
-
-var stageNames = [...]string{"params", "body", "queued", "running", "ending"}
-
-// A request is one entry of a connection's table, from BEGIN_REQUEST to
-// END_REQUEST, and on until its Runner has returned.
+// A request is one FCGI_BEGIN_REQUEST and all that comes of it. What happens to it
+// is an event, and each event has a method; lifecycle.go says what it means in
+// which state.
+//
+// Its goroutines are those of its connection: run, from when it is ready until its
+// Runner has returned, and finish, which writes END_REQUEST. run does that itself
+// unless the request has to end before.
 type request struct {
 	// Immutable.
 	conn     *conn
+	server   *Server // of the pool that had the address when the request began
+	settings *Settings
 	id       uint16
 	keep     bool
-	settings *Settings
-	release  func() // of Settings.Hold
 	begun    time.Time
 	ctx      context.Context
 	cancelFn context.CancelCauseFunc
+	release  func() // of Settings.Hold
 
 	// Owned by the read loop.
 	params      strings.Builder
-	paramsOver  bool
 	hasLength   bool // CONTENT_LENGTH is a number
-	stdinIsOver bool
-	bodyIsGone  bool      // what comes of STDIN is dropped
-	heard       time.Time // when the last part of PARAMS or STDIN came
+	stdinClosed bool // nothing of STDIN is taken any more
+	launched    bool // run was started: it releases stdin
 
-	// Owned by the read loop, then, once it has started, by run.
-	came    protocol.Params // as they came; not changed once it is known
+	// Owned by the read loop until the request is ready, then by run.
 	refusal *refusal        // why it is not to run
-	timeout *time.Timer     // while it runs; nil without one
-	slow    *time.Timer     // likewise
+	came    protocol.Params // as they came; not changed once they are known
 	isHead  bool
+	stdin   body // nil while there is nothing in it
 	req     protocol.Request
+	timeout *time.Timer // while it runs; nil without one
+	slow    *time.Timer // likewise
 
-	// Guarded by conn.mu.
-	neighbors          // in conn.live
-	started     bool   // run was called
-	answered    bool   // its client has all of the answer; its Runner goes on
-	afterCancel func() // called when ctx ends while it runs
+	// Guarded by table.mu.
+	neighbors          // in table.live
+	gone        error  // why nobody waits for it any more, or nil
+	afterCancel func() // called when ctx ends while the Runner has the request
 
-	stdinOver event // the answer need not wait for STDIN (any longer)
-	finished  event // finish has done its work
-	body      body
-	response  response
+	answer answer // has its own lock
 
-	stage     atomic.Int32                    // a stage
+	// Of finish. They are here to save allocations.
+	end    [192]byte // the last records, if they are small
+	result Result
+
+	state     atomic.Uint32                   // a state; written by stepLocked alone
 	known     atomic.Pointer[protocol.Params] // came, once they have
+	stdinOver once                            // STDIN has ended, or is not waited for
 	consumed  atomic.Bool                     // the client has sent the end of STDIN
-	finishing atomic.Bool                     // finish was called
-	ended     atomic.Bool                     // its id is free again
-	hasLeft   atomic.Bool                     // its place to run is free again
+	hasPlace  atomic.Bool                     // it counts as running
 	held      atomic.Int64                    // bytes that the parsed PARAMS take
 	pid       atomic.Int64
 	running   atomic.Int64 // when it began to run, Unix nanoseconds
+	heard     atomic.Int64 // when the last part of PARAMS or STDIN came, the same
 	received  atomic.Int64
 }
 
@@ -86,6 +80,9 @@ type refusal struct {
 	reason     error
 }
 
+// Error is the reason: a refusal may be the cause of a context's end.
+func (r *refusal) Error() string { return r.reason.Error() }
+
 func refuse(httpStatus int, reason error) *refusal {
 	return &refusal{httpStatus, uint32(httpStatus), protocol.StatusRequestComplete, Rejected, reason}
 }
@@ -95,16 +92,16 @@ func overload(reason error) *refusal {
 }
 
 func newRequest(c *conn, id uint16, b protocol.Begin) *request {
-	settings, release := c.server.hold()
+	s := c.server()
+	settings, release := s.hold()
 	r := &request{
-		conn: c, id: id, keep: b.Keep, settings: settings, release: release,
-		begun: c.heard,
+		conn: c, server: s, settings: settings, release: release, id: id, keep: b.Keep, begun: c.in.heard,
 	}
 	r.ctx, r.cancelFn = context.WithCancelCause(context.Background())
-	r.body.init(settings.SpoolDir, settings.Limits.BodyMemory, settings.Limits.Body)
-	r.response.req = r
+	r.heard.Store(r.begun.UnixNano())
+	r.answer.req = r
 	r.req.Role = b.Role
-	r.req.Serial = c.server.serial.Add(1)
+	r.req.Serial = s.serial.Add(1)
 	r.req.Canceler = r
 	return r
 }
@@ -114,7 +111,7 @@ func (r *request) addParams(content []byte) {
 	switch limit := r.settings.Limits.Params; {
 	case len(content) == 0:
 		r.endParams()
-	case r.refusal != nil:
+	case r.refusal != nil && r.refusal.httpStatus == 431:
 	case limit > 0 && int64(r.params.Len()+len(content)) > limit:
 		r.params.Reset()
 		r.refusal = refuse(431, errors.New("PARAMS are larger than limits.params"))
@@ -123,12 +120,13 @@ func (r *request) addParams(content []byte) {
 	}
 }
 
+// endParams is the event that PARAMS are complete. A request that is not to run has
+// its answer now.
 func (r *request) endParams() {
-	r.paramsOver = true
 	var err error
-	if r.req.Params, err = protocol.ParseParams(r.params.String()); err != nil && r.refusal == nil {
-		r.conn.server.protocolError(kindParams)
-		r.refusal = refuse(400, fmt.Errorf("PARAMS: %w", err))
+	if r.req.Params, err = protocol.ParseParams(r.params.String()); err != nil {
+		r.server.protocolError(kindParams)
+		r.refuseUnless(refuse(400, fmt.Errorf("PARAMS: %w", err)))
 	}
 	r.holdParams(r.params.Cap())
 	r.params.Reset()
@@ -140,14 +138,24 @@ func (r *request) endParams() {
 		length, err = strconv.ParseUint(text, 10, 63)
 		r.hasLength = err == nil
 	}
-	if limit := r.settings.Limits.Body; limit > 0 && r.hasLength && int64(length) > limit && r.refusal == nil {
-		r.refusal = refuse(413, errBodyTooLarge)
+	if limit := r.settings.Limits.Body; limit > 0 && r.hasLength && int64(length) > limit {
+		r.refuseUnless(refuse(413, errBodyTooLarge))
 	}
-	r.stage.Store(int32(stageBody))
+	r.conn.table.step(r, eventParams)
 	if r.req.Role == protocol.RoleAuthorizer {
 		// An Authorizer has no STDIN, and some servers do not even end it
 		// (section 6.3; mod_authnz_fcgi).
-		r.endStdin()
+		r.closeStdin()
+	}
+	if r.refusal != nil {
+		r.conn.table.end(r, r.refusal)
+	}
+}
+
+// refuseUnless is why the request is not to run, unless there is a reason already.
+func (r *request) refuseUnless(ref *refusal) {
+	if r.refusal == nil {
+		r.refusal = ref
 	}
 }
 
@@ -161,13 +169,13 @@ func (r *request) holdParams(raw int) {
 	const pair = 32 // bytes of two strings
 	size := int64(raw + pair*r.req.Params.Len())
 	limit := r.settings.Limits.Params
-	if limit > 0 && r.conn.paramsHeld.Load()+size > maxHeldParams*limit && r.refusal == nil {
+	if limit > 0 && r.conn.table.paramsHeld.Load()+size > maxHeldParams*limit && r.refusal == nil {
 		r.refusal = overload(errors.New("the connection's open requests have too many PARAMS"))
 		r.req.Params = protocol.Params{}
 		return
 	}
 	r.held.Store(size)
-	r.conn.paramsHeld.Add(size)
+	r.conn.table.paramsHeld.Add(size)
 }
 
 // addStdin takes a part of STDIN; an empty one ends it.
@@ -176,129 +184,96 @@ func (r *request) addStdin(content []byte) {
 	switch {
 	case len(content) == 0:
 		r.consumed.Store(true)
-		r.endStdin()
-	case r.refusal == nil && !r.bodyIsGone && !r.stdinIsOver:
-		if err := r.body.write(content); err != nil {
+		r.closeStdin()
+	case r.stdinClosed || r.refusal != nil:
+	default:
+		if r.stdin == nil {
+			r.stdin = newBody(r.ctx, r.settings)
+		}
+		if err := r.stdin.write(content); err != nil {
 			r.bodyBroke(err)
 		}
 	}
 }
 
-// bodyBroke answers for a body that cannot be taken. The program is told by
-// cancel, so that what it makes of it cannot come before the reason.
+// bodyBroke answers for a body that cannot be taken. The program is told by the end
+// of its context, so that what it makes of it cannot come before the reason.
 func (r *request) bodyBroke(err error) {
-	r.bodyIsGone = true
-	ref := refuse(413, err)
-	if !errors.Is(err, errBodyTooLarge) {
-		ref = overload(err)
+	r.refusal = overload(err)
+	if errors.Is(err, errBodyTooLarge) {
+		r.refusal = refuse(413, err)
 	}
-	if stage(r.stage.Load()) > stageBody {
-		r.conn.cancel(r, &refusedError{ref})
+	if !r.launched {
+		r.stdin.release()
+	}
+	if r.now() != stateParams { // else endParams does it, when it is known what was asked
+		r.conn.table.end(r, r.refusal)
+	}
+}
+
+// closeStdin takes no more of STDIN.
+func (r *request) closeStdin() {
+	if r.stdinClosed {
 		return
 	}
-	r.refusal = ref
+	r.stdinClosed = true
+	if r.stdin != nil {
+		r.stdin.end()
+	}
+	r.stdinOver.happen()
 }
 
-// refusedError carries a refusal as a context's cause.
-type refusedError struct{ *refusal }
-
-func (e *refusedError) Error() string { return e.reason.Error() }
-
-func (r *request) endStdin() {
-	if !r.stdinIsOver {
-		r.body.end()
-		r.stopStdin()
-		if stage(r.stage.Load()) == stageRunning {
-			r.conn.wg.Go(r.response.release)
-		}
+// dropStdin is closeStdin for what nobody wants.
+func (r *request) dropStdin() {
+	r.closeStdin()
+	if r.stdin != nil && !r.launched {
+		r.stdin.release()
 	}
 }
 
-// stopStdin takes no more of STDIN.
-func (r *request) stopStdin() {
-	r.stdinIsOver = true
-	r.awaitNoStdin()
-}
+// hears reports whether the client has something to send that the request is not
+// done without.
+func (r *request) hears() bool { return !r.stdinClosed }
 
-// awaitNoStdin lets the answer go.
-func (r *request) awaitNoStdin() {
-	r.stdinOver.fire()
-}
-
-// ready reports whether the request can start. A body that is not complete must
-// not hold a place to run, so a request waits until it is, or fills the memory
-// meant for it: a client that sends so much is not idle. A body whose length
-// was not told is taken whole, since a CGI program needs CONTENT_LENGTH.
-func (r *request) ready() bool {
-	switch {
-	case stage(r.stage.Load()) != stageBody:
-		return false
-	case r.stdinIsOver || r.refusal != nil:
-		return true
-	case !r.hasLength, r.settings.WholeBody:
-		return false
-	case r.settings.Limits.EarlyResponse:
-		return true
-	}
-	return r.body.length() >= r.settings.Limits.BodyMemory
+// isReady reports whether the request can run. With buffering a slow upload holds no
+// place to run, since the request waits for the end of STDIN.
+func (r *request) isReady() bool {
+	return r.now() == stateBody && (r.stdinClosed || !r.settings.Limits.RequestBuffering)
 }
 
 // prepare completes what the Runner gets.
 func (r *request) prepare() {
-	size := r.body.length()
-	value, given := r.req.Params.Lookup("CONTENT_LENGTH")
-	if !r.hasLength && (size > 0 || given && value != "") {
-		r.req.Params.Set("CONTENT_LENGTH", strconv.FormatInt(size, 10))
+	if r.stdin == nil && !r.stdinClosed {
+		r.stdin = newBody(r.ctx, r.settings)
 	}
-	if r.settings.WholeBody && r.hasLength {
-		r.checkLength(size)
+	if r.settings.Limits.RequestBuffering {
+		r.setLength()
 	}
-	if size > 0 || !r.stdinIsOver {
-		r.req.Stdin = &r.body
+	if r.stdin != nil {
+		r.req.Stdin = r.stdin
 	}
-	r.req.Stdout = &r.response
-	r.req.Stderr = stderr{&r.response}
+	r.req.Stdout = &r.answer
+	r.req.Stderr = stderr{&r.answer}
 	r.req.Started = func(pid int, _ string) { r.pid.Store(int64(pid)) }
 }
 
-// checkLength sees that a program which waits for CONTENT_LENGTH bytes, however
-// few come, gets so many: php-cgi does. A web server that was told to keep the body
-// to itself sends the length all the same.
-func (r *request) checkLength(size int64) {
-	declared, _ := strconv.ParseInt(r.req.Params.Get("CONTENT_LENGTH"), 10, 64)
-	switch {
-	case size >= declared || r.refusal != nil:
-	case size == 0:
-		r.req.Params.Set("CONTENT_LENGTH", "0")
-	default:
-		r.refusal = refuse(400, fmt.Errorf("request body ended after %d bytes of %d", size, declared))
+// setLength has CONTENT_LENGTH say what came, since a CGI program reads so much and
+// php-cgi waits for it.
+func (r *request) setLength() {
+	var size int64
+	if r.stdin != nil {
+		size = r.stdin.length()
 	}
-}
-
-// mayOutlive reports whether the request goes on without its client.
-func (r *request) mayOutlive() bool {
-	return r.settings.IgnoreAbort && r.running.Load() != 0 && r.body.isWhole()
-}
-
-// AfterCancel has f called once ctx has ended; see protocol.Canceler.
-func (r *request) AfterCancel(f func()) (stop func() bool) {
-	r.conn.mu.Lock()
-	defer r.conn.mu.Unlock()
-	if r.ctx.Err() != nil {
-		r.conn.wg.Go(f)
-		return func() bool { return false }
+	declared, given := r.req.Params.Lookup("CONTENT_LENGTH")
+	text := strconv.FormatInt(size, 10)
+	if declared == text || size == 0 && declared == "" {
+		return
 	}
-	r.afterCancel = f
-	return r.forgetAfterCancel
-}
-
-// forgetAfterCancel reports whether that has kept the function from being called.
-func (r *request) forgetAfterCancel() bool {
-	r.conn.mu.Lock()
-	defer r.conn.mu.Unlock()
-	forgotten := r.afterCancel != nil
-	r.afterCancel = nil
-	return forgotten
+	if given && r.hasLength && size > 0 { // web servers that keep the body to themselves send the length all the same
+		r.server.opt.Log.Info("CONTENT_LENGTH is not the length of the body that came", zap.Uint64("request", r.req.Serial),
+			zap.String("script", r.req.Params.Get("SCRIPT_FILENAME")), zap.String("declared", declared), zap.Int64("came", size))
+	}
+	r.req.Params.Set("CONTENT_LENGTH", text)
 }
 
 // errGoexit is what a Runner comes to that ends its goroutine.
@@ -307,33 +282,34 @@ var errGoexit = &protocol.Refusal{HTTPStatus: 500, AppStatus: 500, Reason: error
 // run does the request, from the queue to its end. Goexit passes through it, and
 // so does a panic, which nothing here is to delay.
 func (r *request) run() {
+	defer r.conn.wg.Done()
+	growStack(1)
 	var appStatus uint32
 	var err error = errGoexit
 	defer func() {
 		if p := recover(); p != nil {
 			panic(p)
 		}
-		defer r.conn.leave(r)
-		r.body.Close()
-		r.finish(appStatus, err)
-		<-r.finished.wait() // by another goroutine, perhaps, which waits for the client
-		r.cancelFn(nil)
+		if r.stdin != nil {
+			r.stdin.release()
+		}
+		r.conn.table.returned(r, appStatus, err)
 	}()
 	appStatus, err = r.work()
 }
 
-// answer ends the request for its client; its Runner goes on, and keeps its place.
-func (r *request) answer(appStatus uint32) {
-	r.conn.mu.Lock()
-	r.answered = true
-	r.conn.mu.Unlock()
-	r.finish(appStatus, nil)
+// answered is the event that the client may have all of the answer that there will be,
+// though the Runner goes on, and keeps its place.
+func (r *request) answered(appStatus uint32) {
+	if r.conn.table.step(r, eventAnswered) {
+		r.finish(appStatus, nil)
+	}
 }
 
 // leavePlace frees the place to run, once.
 func (r *request) leavePlace() {
-	if !r.hasLeft.Swap(true) {
-		r.conn.server.admission.release()
+	if r.hasPlace.Swap(false) {
+		r.server.admission.release()
 	}
 }
 
@@ -341,24 +317,23 @@ func (r *request) leavePlace() {
 // again when the program has exited or the Runner has returned, however slow the
 // client is.
 func (r *request) work() (appStatus uint32, err error) {
-	if r.refusal != nil {
-		return 0, &refusedError{r.refusal}
-	}
 	queued := time.Now()
 	if d := r.settings.Limits.QueueTimeout; d > 0 {
 		r.req.QueueDeadline = queued.Add(d)
 	}
-	if err := r.conn.server.admission.acquire(r.ctx, r.req.QueueDeadline); err != nil {
+	if err := r.server.admission.acquire(r.ctx, r.req.QueueDeadline); err != nil {
 		if r.ctx.Err() == nil {
-			err = &refusedError{overload(err)}
+			err = overload(err)
 		}
 		return 0, err
 	}
+	r.hasPlace.Store(true)
 	defer r.leavePlace()
-	r.req.Exited = r.leavePlace
-	if !r.settings.InPlace { // functions answer when they return
-		r.req.Answered = r.answer
+	if !r.conn.table.step(r, eventAdmitted) {
+		return 0, context.Cause(r.ctx)
 	}
+	r.req.Exited = r.leavePlace
+	r.req.Answered = r.answered
 	defer r.stopTimers()
 	if q, ok := r.settings.Runner.(Queuer); ok && q.Queues() {
 		r.req.Running = func() { r.runs(queued) }
@@ -371,14 +346,13 @@ func (r *request) work() (appStatus uint32, err error) {
 // runs is called once, when the request has waited for the last time: the times that
 // it may run, and may run unnoticed, begin.
 func (r *request) runs(queued time.Time) {
-	hooks, now := &r.conn.server.opt.Hooks, time.Now()
+	hooks, now := &r.server.opt.Hooks, time.Now()
 	if hooks.Queued != nil {
 		hooks.Queued(now.Sub(queued))
 	}
 	r.running.Store(now.UnixNano())
-	r.stage.Store(int32(stageRunning))
 	if r.settings.Timeout > 0 {
-		r.timeout = time.AfterFunc(r.settings.Timeout, func() { r.conn.cancel(r, ErrTimeout) })
+		r.timeout = time.AfterFunc(r.settings.Timeout, func() { r.conn.table.end(r, ErrTimeout) })
 	}
 	if hooks.Slow != nil && r.settings.SlowAfter > 0 {
 		r.slow = time.AfterFunc(r.settings.SlowAfter, func() { hooks.Slow(r.info(time.Now())) })
@@ -391,4 +365,27 @@ func (r *request) stopTimers() {
 			t.Stop()
 		}
 	}
+}
+
+// AfterCancel has f called once ctx has ended; see protocol.Canceler.
+func (r *request) AfterCancel(f func()) (stop func() bool) {
+	t := &r.conn.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r.ctx.Err() != nil {
+		r.conn.wg.Go(f)
+		return func() bool { return false }
+	}
+	r.afterCancel = f
+	return r.forgetAfterCancel
+}
+
+// forgetAfterCancel reports whether that has kept the function from being called.
+func (r *request) forgetAfterCancel() bool {
+	t := &r.conn.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	forgotten := r.afterCancel != nil
+	r.afterCancel = nil
+	return forgotten
 }

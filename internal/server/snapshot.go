@@ -34,7 +34,7 @@ type RequestInfo struct {
 func (s *Server) Snapshot() Snapshot {
 	running, waiting := s.admission.numbers()
 	s.mu.Lock()
-	conns := s.within + s.excess
+	conns := s.open
 	s.mu.Unlock()
 	return Snapshot{
 		Limits: s.settings.Load().Limits, Connections: conns, ConnectionsTotal: s.connsTotal.Load(),
@@ -54,11 +54,11 @@ func (s *Server) Requests() []RequestInfo {
 	var all []RequestInfo
 	now := time.Now()
 	for _, c := range conns {
-		c.mu.Lock()
-		for r := range c.live.all {
+		c.table.mu.Lock()
+		for r := range c.table.live.all {
 			all = append(all, r.info(now))
 		}
-		c.mu.Unlock()
+		c.table.mu.Unlock()
 	}
 	slices.SortFunc(all, func(a, b RequestInfo) int { return cmp.Compare(a.Serial, b.Serial) })
 	return all
@@ -67,8 +67,11 @@ func (s *Server) Requests() []RequestInfo {
 // info describes the request, from any goroutine.
 func (r *request) info(now time.Time) RequestInfo {
 	i := RequestInfo{
-		Serial: r.req.Serial, Remote: r.conn.remote, Stage: stageNames[r.stage.Load()],
+		Serial: r.req.Serial, Remote: r.conn.remote, Stage: listedAs[r.now()],
 		PID: int(r.pid.Load()), Params: r.known.Load(), Age: now.Sub(r.begun),
+	}
+	if i.Stage == listedAs[stateRun] && r.running.Load() == 0 {
+		i.Stage = listedAs[stateWait] // in a queue of its Runner
 	}
 	i.Queue = i.Age
 	if nanos := r.running.Load(); nanos != 0 {
@@ -76,17 +79,4 @@ func (r *request) info(now time.Time) RequestInfo {
 		i.Queue, i.Run = started.Sub(r.begun), now.Sub(started)
 	}
 	return i
-}
-
-// running is how many requests their Runners have not returned from.
-func (c *conn) running() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := 0
-	for r := range c.live.all {
-		if r.running.Load() != 0 {
-			n++
-		}
-	}
-	return n
 }

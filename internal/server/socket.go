@@ -29,7 +29,7 @@ type socketReader struct {
 	err error
 
 	// What trySplice is to do, and what came of it.
-	body  *body
+	body  *liveBody
 	want  int
 	moved int
 }
@@ -76,22 +76,14 @@ func (s *socketReader) splice(fd uintptr) (done bool) {
 	return !wait
 }
 
-// Lend reads what there is, as Read does. See protocol.Lender.
-func (cr *connReader) Lend() (buf []byte, n int, err error) {
-	s := cr.socket
-	if s.rc == nil {
-		buf = make([]byte, len(readBuffer{}))
-		n, err = cr.Read(buf)
-		return buf, n, err
-	}
-	cr.prepare()
+// lend reads what there is to a buffer that is the caller's.
+func (s *socketReader) lend() (buf []byte, n int, err error) {
 	s.buf, s.n, s.err = nil, 0, nil
 	err = s.rc.Read(s.tryRead)
 	switch {
 	case s.buf != nil:
 		buf, n = s.buf[:], s.n
 		s.buf = nil
-		cr.noteHeard(n)
 	case err == nil && s.err != nil:
 		err = s.err
 	case err == nil:
@@ -100,25 +92,14 @@ func (cr *connReader) Lend() (buf []byte, n int, err error) {
 	return buf, n, err
 }
 
-// GiveBack takes back a buffer.
-func (cr *connReader) GiveBack(buf []byte) {
-	if cr.socket.rc != nil {
-		readBuffers.Put((*readBuffer)(buf))
-	}
-}
-
-// splice moves up to n bytes of STDIN to the program that has b for its body. It
-// waits for the client as Read does; 0 without an error tells that they are to be
-// read, since the program is not ready for them.
-func (cr *connReader) splice(b *body, n int) (moved int, err error) {
-	cr.prepare()
-	s := cr.socket
+// spliceTo moves up to n bytes to the program that has b for its body, and waits until
+// there is something.
+func (s *socketReader) spliceTo(b *liveBody, n int) (moved int, err error) {
 	if s.trySplice == nil {
 		s.trySplice = s.splice
 	}
 	s.body, s.want, s.moved = b, n, 0
 	err = s.rc.Read(s.trySplice)
 	s.body = nil
-	cr.noteHeard(s.moved)
 	return s.moved, err
 }

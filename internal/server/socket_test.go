@@ -145,20 +145,21 @@ func TestFINOfATCPClient(t *testing.T) {
 func TestLingersForWhatIsStillSent(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
-			s := listen(t, network, testSettings(hello))
+			settings := liveSettings(hello)
+			settings.Limits.Body = 0
+			s := listen(t, network, settings)
 			nc, err := net.Dial(network, s.l.Addr().String())
 			if err != nil {
 				t.Fatal(err)
 			}
-			filter := protocol.AppendBegin(nil, 1, protocol.Begin{Role: protocol.RoleFilter})
 			late := []byte(strings.Repeat(string(part(1, strings.Repeat("x", 60_000))), 100))
-			for _, b := range [][]byte{filter, late} {
+			for _, b := range [][]byte{begin(1, false), params(1), late} {
 				if _, err := nc.Write(b); err != nil {
 					t.Fatalf("after an answer: %v", err)
 				}
 			}
 			p := newPeer(t, nc)
-			p.wantOwn(1, 501, protocol.End{AppStatus: 501, Status: protocol.StatusUnknownRole})
+			p.wantAnswer(1, helloAnswer, 0)
 			p.wantClosed()
 			if p.ended != io.EOF {
 				t.Errorf("connection ends with %v", p.ended)

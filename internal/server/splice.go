@@ -28,8 +28,8 @@ type splicer struct {
 }
 
 // newSplicer returns nil where the kernel cannot splice.
-func newSplicer(w *response, pipe syscall.RawConn) *splicer {
-	socket := w.req.conn.socket.rc
+func newSplicer(w *answer, pipe syscall.RawConn) *splicer {
+	socket := w.req.conn.in.socket.rc
 	if socket == nil {
 		return nil
 	}
@@ -57,55 +57,18 @@ func (s *splicer) blocks() (yes bool) {
 }
 
 // spliceBody sends records of what is in the pipe, until there is little.
-func (w *response) spliceBody(s *splicer) (total int64, err error) {
+func (w *answer) spliceBody(s *splicer) (total int64, err error) {
 	for {
 		n, err := s.waiting()
 		n = min(n, protocol.MaxContent) &^ 7 // a multiple of 8 needs no padding
-		if err != nil || n < spliceMin || s.blocks() {
+		if err != nil || n < spliceMin || s.blocks() || w.goesOn() || !w.flows(n) {
 			return total, err
 		}
-		w.mu.Lock()
-		if !w.begun || w.closed || w.held != nil || w.req.isHead {
-			w.mu.Unlock()
-			return total, nil
+		if err := w.req.conn.out.spliceRecord(s, w.req, &w.outPatience, n); err != nil {
+			return total, w.outcome(err)
 		}
-		err = w.req.conn.spliceRecord(s, w.req, n)
-		if err == nil {
-			w.sent += int64(n)
-			total += int64(n)
-		}
-		goesOn := w.goesOn()
-		w.mu.Unlock()
-		if err != nil && goesOn {
-			return total, nil // the rest is read and thrown away
-		}
-		if err != nil {
-			return total, err
-		}
+		total += int64(n)
 	}
-}
-
-// spliceRecord sends a STDOUT record with the next n bytes of the pipe, which
-// are there, as its content.
-func (c *conn) spliceRecord(s *splicer, r *request, n int) error {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	var header [protocol.HeaderLen]byte
-	if err := c.writeLocked(r, protocol.AppendHeader(header[:0], protocol.TypeStdout, r.id, n, 0)); err != nil {
-		return err
-	}
-	c.writing.Store(r)
-	defer c.writing.Store(nil)
-	for n > 0 {
-		c.setWriteDeadline(r)
-		moved, err := s.move(n)
-		n -= moved
-		c.server.sent.Add(int64(moved))
-		if err != nil && !c.mayWriteOn(r, moved, err) {
-			return c.lose(err)
-		}
-	}
-	return nil
 }
 
 // move splices up to n bytes and waits for the socket to take them.
@@ -145,4 +108,24 @@ func (s *splicer) isEmpty() bool {
 	n := 0
 	s.pipe.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
 	return n == 0
+}
+
+// appendRest appends the next n bytes of the pipe, which are there. It returns nil if
+// they are not: somebody else reads the pipe.
+func (s *splicer) appendRest(dst []byte, n int) []byte {
+	at := len(dst)
+	dst = append(dst, make([]byte, n)...)
+	s.pipe.Control(func(fd uintptr) {
+		for at < len(dst) {
+			k, err := nbio.ReadPipe(fd, dst[at:])
+			if err != nil || k <= 0 {
+				return
+			}
+			at += k
+		}
+	})
+	if at < len(dst) {
+		return nil
+	}
+	return dst
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -14,97 +13,80 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-// A program that answers before it has read its body is held until the body has
-// ended, and its place to run is free meanwhile.
-func TestSmallAnswerIsHeldForTheEndOfStdin(t *testing.T) {
+// With buffering a request waits for the end of STDIN and holds no place to run
+// meanwhile, however large its body is; so nothing of an answer comes before.
+func TestBuffered(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		settings := testSettings(func(_ context.Context, req *protocol.Request) (uint32, error) {
+		settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
 			io.WriteString(req.Stderr, "message")
-			return hello(context.Background(), req)
+			return echo(ctx, req)
 		})
 		settings.Limits.MaxReqs, settings.Limits.BodyMemory = 1, 8
+		settings.SpoolDir = t.TempDir()
 		s := serve(t, settings)
 		p := s.dial()
-		p.send(begin(1, true), params(1, "CONTENT_LENGTH", "100"), part(1, "12345678"))
+		p.send(begin(1, true), params(1, "CONTENT_LENGTH", "17"), part(1, "12345678"), part(1, "the rest"))
 		p.wantSilence()
 		if got := s.Snapshot(); got.InFlight != 0 {
 			t.Errorf("snapshot is %+v", got)
 		}
 		p.send(get(2, true))
-		if a := p.answer(2); a.stdout != helloAnswer || a.stderr != "message" {
-			t.Errorf("answer is %+v", a)
-		}
-		p.send(part(1, "the rest"))
-		p.wantSilence()
+		p.wantAnswer2(2, plainHeader, "message")
 		time.Sleep(time.Second)
-		p.send(part(1, ""))
-		if a := p.answer(1); a.stdout != helloAnswer || a.stderr != "message" || a.end != complete(0) {
-			t.Errorf("answer is %+v", a)
-		}
+		p.send(part(1, "."), part(1, ""))
+		p.wantAnswer2(1, plainHeader+"12345678the rest.", "message")
 		s.result()
-		if r := s.want(OK, 200, complete(0)); r.Received != 16 || r.Run != time.Second {
+		if r := s.want(OK, 200, complete(0)); r.Received != 17 || r.Run != 0 || r.Queue != time.Second {
 			t.Errorf("result is %+v", r)
 		}
 	})
 }
 
-// A program with a large answer has to wait for the end of STDIN.
-func TestLargeAnswerWaitsForTheEndOfStdin(t *testing.T) {
-	for _, stderr := range []bool{false, true} {
-		t.Run(fmt.Sprint("stderr ", stderr), func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				large := strings.Repeat("x", maxHeld+1)
-				settings := testSettings(func(_ context.Context, req *protocol.Request) (uint32, error) {
-					if stderr {
-						io.WriteString(req.Stderr, large)
-						return hello(context.Background(), req)
-					}
-					return writes(0, plainHeader, large, "end")(context.Background(), req)
-				})
-				settings.Limits.BodyMemory = 1
-				s := serve(t, settings)
-				p := s.dial()
-				p.send(begin(1, true), params(1, "CONTENT_LENGTH", "100"), part(1, "1"))
-				p.wantSilence()
-				if got := s.Snapshot().InFlight; got != 1 {
-					t.Errorf("%d in flight", got)
-				}
-				p.send(part(1, ""))
-				a := p.answer(1)
-				if !stderr && a.stdout != plainHeader+large+"end" || stderr && (a.stderr != large || a.stdout != helloAnswer) {
-					t.Errorf("answer is %d bytes, STDERR %d", len(a.stdout), len(a.stderr))
-				}
-			})
-		})
+// wantAnswer2 checks an answer with STDERR.
+func (p *peer) wantAnswer2(id uint16, stdout, stderr string) {
+	p.t.Helper()
+	if a := p.answer(id); a.stdout != stdout || a.stderr != stderr || a.end != complete(0) {
+		p.t.Fatalf("answer is %+v", a)
 	}
 }
 
-// One that waits so is ended like any other.
-func TestWaitingAnswerIsAborted(t *testing.T) {
+// Without it STDIN and the answer are a live pipe in both directions.
+func TestLive(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		ended := make(chan error, 1)
-		settings := testSettings(func(_ context.Context, req *protocol.Request) (uint32, error) {
-			_, err := io.WriteString(req.Stdout, plainHeader+strings.Repeat("x", maxHeld))
-			ended <- err
-			return 0, err
-		})
-		settings.Limits.BodyMemory = 1
-		s := serve(t, settings)
+		s := serve(t, liveSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			io.WriteString(req.Stdout, plainHeader)
+			b := make([]byte, 100)
+			for {
+				n, err := req.Stdin.Read(b)
+				req.Stdout.Write(b[:n])
+				if err == io.EOF {
+					return 0, nil
+				}
+				if err != nil {
+					return 1, err
+				}
+			}
+		}))
 		p := s.dial()
-		p.send(begin(1, true), params(1, "CONTENT_LENGTH", "100"), part(1, "1"))
-		p.wantSilence()
-		p.send(abort(1))
-		p.wantAnswer(1, "", 0)
-		if err := <-ended; err == nil {
-			t.Error("program is not told")
+		p.send(begin(1, true), params(1))
+		if rec := p.next(); rec.content != plainHeader {
+			t.Fatalf("got %v", rec)
 		}
+		for _, text := range []string{"one", "two"} {
+			p.send(part(1, text))
+			if rec := p.next(); rec.content != text {
+				t.Fatalf("got %v", rec)
+			}
+		}
+		p.send(part(1, ""))
+		p.wantAnswer(1, "", 0)
 	})
 }
 
-func TestEarlyResponse(t *testing.T) {
+// An answer that is over before STDIN has ended leaves nothing to watch.
+func TestLiveAnswerBeforeTheEndOfStdin(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		settings := testSettings(hello)
-		settings.Limits.EarlyResponse = true
+		settings := liveSettings(hello)
 		settings.Limits.ReadTimeout = 0
 		s := serve(t, settings)
 		p := s.dial()
@@ -119,7 +101,7 @@ func TestEarlyResponse(t *testing.T) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for c := range s.conns {
-			if n := len(c.receiving); n != 0 { // the read loop is blocked: ours to look at
+			if n := len(c.table.receiving); n != 0 { // the read loop is blocked: ours to look at
 				t.Errorf("%d requests that have ended are still watched", n)
 			}
 		}
@@ -129,15 +111,15 @@ func TestEarlyResponse(t *testing.T) {
 // The rest of a body is not stored once its program has returned.
 func TestRestOfABodyIsDropped(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		settings := testSettings(hello)
+		settings := liveSettings(hello)
 		settings.Limits.BodyMemory, settings.SpoolDir = 8, "/nonexistent" // storing would fail
 		p := serve(t, settings).dial()
 		p.send(begin(1, true), params(1, "CONTENT_LENGTH", "100000"), part(1, "12345678"))
-		synctest.Wait()
+		p.wantAnswer(1, helloAnswer, 0)
 		for range 10 {
 			p.send(part(1, strings.Repeat("x", 10_000)))
 		}
-		p.send(part(1, ""))
+		p.send(part(1, ""), get(1, true))
 		p.wantAnswer(1, helloAnswer, 0)
 	})
 }
@@ -172,58 +154,51 @@ func TestAuthorizer(t *testing.T) {
 	})
 }
 
-// A CGI program needs to know how long its body is.
+// With buffering CONTENT_LENGTH is what came: a CGI program reads so much.
 func TestContentLength(t *testing.T) {
 	tests := []struct {
-		name         string
-		params       []byte
-		whole        bool // taken whole before the program runs
-		body         string
-		length       string
-		hasNoBody    bool
-		lengthIsGone bool
+		name   string
+		params []byte
+		body   string
+		length string
+		isGone bool
 	}{
-		{name: "none", params: params(1), whole: true, body: "12345678", length: "8"},
-		{name: "-1", params: params(1, "CONTENT_LENGTH", "-1"), whole: true, body: "12345678", length: "8"},
-		{name: "empty", params: params(1, "CONTENT_LENGTH", ""), whole: true, body: "12345678", length: "8"},
-		{name: "abc", params: params(1, "CONTENT_LENGTH", "abc"), whole: true, body: "12345678", length: "8"},
-		{name: "too large a number", params: params(1, "CONTENT_LENGTH", strings.Repeat("9", 30)), whole: true, body: "12345678", length: "8"},
-		{name: "repeated", params: params(1, "CONTENT_LENGTH", "5", "A", "b", "CONTENT_LENGTH", "x"), whole: true, body: "12345678", length: "8"},
-		{name: "a number", params: params(1, "CONTENT_LENGTH", "100"), body: "12345678", length: "100"},
-		{name: "none, no body", params: params(1), whole: true, hasNoBody: true, lengthIsGone: true},
-		{name: "empty, no body", params: params(1, "CONTENT_LENGTH", ""), whole: true, hasNoBody: true},
-		{name: "-1, no body", params: params(1, "CONTENT_LENGTH", "-1"), whole: true, hasNoBody: true, length: "0"},
-		{name: "0", params: params(1, "CONTENT_LENGTH", "0"), whole: true, hasNoBody: true, length: "0"},
+		{name: "none", params: params(1), body: "12345678", length: "8"},
+		{name: "-1", params: params(1, "CONTENT_LENGTH", "-1"), body: "12345678", length: "8"},
+		{name: "empty", params: params(1, "CONTENT_LENGTH", ""), body: "12345678", length: "8"},
+		{name: "abc", params: params(1, "CONTENT_LENGTH", "abc"), body: "12345678", length: "8"},
+		{name: "too large a number", params: params(1, "CONTENT_LENGTH", strings.Repeat("9", 30)), body: "12345678", length: "8"},
+		{name: "repeated", params: params(1, "CONTENT_LENGTH", "5", "A", "b", "CONTENT_LENGTH", "x"), body: "12345678", length: "8"},
+		{name: "too large", params: params(1, "CONTENT_LENGTH", "100"), body: "12345678", length: "8"},
+		{name: "too small", params: params(1, "CONTENT_LENGTH", "1"), body: "12345678", length: "8"},
+		{name: "right", params: params(1, "CONTENT_LENGTH", "8"), body: "12345678", length: "8"},
+		{name: "none, no body", params: params(1), isGone: true},
+		{name: "empty, no body", params: params(1, "CONTENT_LENGTH", "")},
+		{name: "-1, no body", params: params(1, "CONTENT_LENGTH", "-1"), length: "0"},
+		{name: "a number, no body", params: params(1, "CONTENT_LENGTH", "9"), length: "0"},
+		{name: "0", params: params(1, "CONTENT_LENGTH", "0"), length: "0"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				var got protocol.Request
-				settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+				s := serve(t, testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
 					got = *req
 					return echo(ctx, req)
-				})
-				settings.Limits.BodyMemory = 8
-				s := serve(t, settings)
+				}))
 				p := s.dial()
 				p.send(begin(1, true), tt.params)
 				if tt.body != "" {
-					p.send(part(1, tt.body[:4]))
-					p.wantSilence()
-					if open := s.Requests(); open[0].Stage != "body" {
-						t.Errorf("stage is %q", open[0].Stage)
-					}
-					p.send(part(1, tt.body[4:]))
+					p.send(part(1, tt.body[:4]), part(1, tt.body[4:]))
 				}
 				p.wantSilence()
-				want := map[bool]string{true: "body", false: "running"}[tt.whole]
-				if open := s.Requests(); open[0].Stage != want {
-					t.Errorf("stage is %q, want %q", open[0].Stage, want)
+				if open := s.Requests(); open[0].Stage != "body" {
+					t.Errorf("stage is %q", open[0].Stage)
 				}
 				p.send(part(1, ""))
 				p.wantAnswer(1, plainHeader+tt.body, 0)
 				length, ok := got.Params.Lookup("CONTENT_LENGTH")
-				if length != tt.length || ok == tt.lengthIsGone || (got.Stdin == nil) != tt.hasNoBody {
+				if length != tt.length || ok == tt.isGone || (got.Stdin == nil) != (tt.body == "") {
 					t.Errorf("CONTENT_LENGTH is %q (%v), STDIN %v", length, ok, got.Stdin)
 				}
 			})
@@ -250,7 +225,7 @@ func TestSpoolFailure(t *testing.T) {
 // A program may close its STDIN, or just return.
 func TestProgramThatReadsNoBody(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+		settings := liveSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
 			read := make(chan error)
 			go func() {
 				_, err := io.Copy(io.Discard, req.Stdin)
@@ -270,30 +245,6 @@ func TestProgramThatReadsNoBody(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		p.send(part(1, "more"), part(1, ""))
 		p.wantAnswer(1, helloAnswer, 0)
-	})
-}
-
-// With WholeBody a request runs once its body has come, however large: a slow
-// upload holds no place to run.
-func TestWholeBody(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		settings := testSettings(echo)
-		settings.WholeBody = true
-		settings.Limits.MaxReqs, settings.Limits.BodyMemory = 1, 8
-		settings.SpoolDir = t.TempDir()
-		s := serve(t, settings)
-		p := s.dial()
-		p.send(begin(1, true), params(1, "CONTENT_LENGTH", "17"), part(1, "12345678"), part(1, "the rest"))
-		p.wantSilence()
-		if got := s.Snapshot().InFlight; got != 0 {
-			t.Errorf("%d in flight", got)
-		}
-		p.send(get(2, true))
-		p.answer(2)
-		p.send(part(1, "."), part(1, ""))
-		if a := p.answer(1); a.end != complete(0) || !strings.HasSuffix(a.stdout, "12345678the rest.") {
-			t.Errorf("answer is %+v", a)
-		}
 	})
 }
 

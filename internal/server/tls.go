@@ -5,18 +5,18 @@ package server
 // section 5.1).
 const tlsPiece = 16 << 10
 
-// piece is how much of n bytes of r is written before there is a new deadline. On a
+// piece is how much of n bytes is written before there is a new deadline. On a
 // plain socket that is all, since what a client took before the deadline counts.
-func (c *conn) piece(r *request, n int) int {
-	if c.under == nil || r != nil && r.ctx.Err() != nil {
+func (c *conn) piece(n int) int {
+	if c.under == nil {
 		return n
 	}
 	return min(n, tlsPiece)
 }
 
-// finishLocked tells the client that nothing follows. With TLS that is a message,
+// sayLast tells the client that nothing follows. With TLS that is a message,
 // for which the client may have to make room: it is not waited for here.
-func (c *conn) finishLocked(tell func() error) {
+func (c *conn) sayLast(tell func() error) {
 	if c.under == nil {
 		tell()
 		return

@@ -138,7 +138,6 @@ func TestCloseThatWaitsIsNotWaitedFor(t *testing.T) {
 	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	settings := testSettings(writes(0, helloAnswer))
 	settings.Limits.WriteTimeout = 50 * time.Millisecond
-	settings.Limits.EarlyResponse = true
 	settings.Grace = 0
 	s := startServer(t, l, settings)
 	for _, keep := range []bool{true, false} {

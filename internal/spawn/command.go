@@ -23,6 +23,8 @@ type Command struct {
 	// Input, if there is any, is all of a STDIN that any pipe holds: MaxInput bytes
 	// at most. Then the process has no Stdin that could be written to.
 	Input []byte
+	// File, if there is one, is to be descriptor 0. It stays the caller's.
+	File *os.File
 	// Socket, if not 0, is to be descriptor 0: then STDOUT is /dev/null. It stays
 	// the caller's.
 	Socket int
@@ -47,7 +49,7 @@ func (c *Command) start() (*Process, error) {
 		return nil, c.explain(err)
 	}
 	p := &Process{PID: pid, ask: cmp.Or(c.StopSignal, syscall.SIGTERM), rawPidfd: pidfd, rawStderr: fds.ours[2]}
-	if c.Stdin && len(c.Input) == 0 {
+	if c.Stdin && c.File == nil && len(c.Input) == 0 {
 		p.Stdin = ourFile(fds.ours[0], "stdin")
 	}
 	if c.Socket == 0 {
@@ -115,6 +117,13 @@ func (p *pipes) open(cmd *Command) error {
 		case i == 0 && cmd.Socket != 0:
 			p.theirs[0] = uintptr(cmd.Socket)
 			continue
+		case i == 0 && cmd.File != nil:
+			fd, err := fdOf(cmd.File)
+			if err != nil {
+				return err
+			}
+			p.theirs[0] = fd
+			continue
 		case i == 0 && !cmd.Stdin, i == 1 && cmd.Socket != 0:
 			null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 			if err != nil {
@@ -140,6 +149,16 @@ func (p *pipes) open(cmd *Command) error {
 		}
 	}
 	return nil
+}
+
+// fdOf is the descriptor of a file that its owner keeps open meanwhile. File.Fd would
+// make it one that blocks.
+func fdOf(f *os.File) (fd uintptr, err error) {
+	rc, err := f.SyscallConn()
+	if err == nil {
+		err = rc.Control(func(own uintptr) { fd = own })
+	}
+	return fd, err
 }
 
 // fillPipe writes all that there is to an empty pipe, and closes it.

@@ -107,8 +107,15 @@ func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error)
 	if len(input) > spawn.MaxInput {
 		input = nil
 	}
+	file, err := req.InputFile()
+	if err != nil {
+		return 0, err
+	}
+	if file != nil {
+		defer file.Close()
+	}
 	began := time.Now()
-	proc, err := p.opt.Spawner.Start(ctx, &spawn.Command{Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input})
+	proc, err := p.opt.Spawner.Start(ctx, &spawn.Command{Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input, File: file})
 	if ctx.Err() != nil && proc == nil {
 		return 0, context.Cause(ctx)
 	}

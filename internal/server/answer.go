@@ -1,0 +1,387 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/nbio"
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// errFinished is what a runner gets that writes to a request which has ended.
+var errFinished = errors.New("request has ended")
+
+const (
+	// maxPart is how much of a stream goes into one record: STDERR is always padded.
+	maxPart = protocol.MaxContent - 8
+	// maxHeld is how much of the end of an answer is held for END_REQUEST.
+	maxHeld = 64 << 10
+)
+
+// An answer is what a runner writes a request's STDOUT to. It collects and checks the
+// header, and then passes on what comes, as it comes. STDERR goes through it too: it
+// follows the header, and other records of STDOUT, in few records.
+type answer struct {
+	req *request
+
+	isClosed bool // nothing more is taken; set with the outlet's turn and mu held, read with either
+	hasLeft  bool // some of the answer has been sent; guarded by the outlet's turn
+
+	outPatience, errPatience patience // of who writes STDOUT, and STDERR
+
+	mu        sync.Mutex // guards the fields below
+	head      []byte     // the header, or as much of it as has come
+	scanned   int        // head[:scanned] holds no blank line
+	begun     bool       // the header is complete
+	headLen   int        // bytes of it in held
+	held      []byte     // what waits for more, or for the end of the request
+	heldErr   []byte     // of STDERR
+	hasStderr bool       // some of STDERR was sent, so the stream must be ended
+	status    int        // HTTP status, once begun
+	dropped   []string   // lines of the header that are no fields, once begun
+	sent      int64      // bytes of STDOUT
+}
+
+// Write takes a part of a CGI response.
+func (w *answer) Write(p []byte) (int, error) { return w.write(p, false) }
+
+// WriteLast is Write of what is meant to be the end of the answer: a little of it
+// is held for END_REQUEST, so that both leave in one write.
+func (w *answer) WriteLast(p []byte) (int, error) { return w.write(p, true) }
+
+func (w *answer) write(p []byte, last bool) (written int, err error) {
+	if w.goesOn() {
+		return len(p), nil
+	}
+	buf := getBuffer()
+	defer buf.free()
+	for {
+		n := min(len(p)-written, maxPart)
+		w.mu.Lock()
+		buf.b, err = w.appendPartLocked(buf.b[:0], p[written:written+n], last && written+n == len(p))
+		w.mu.Unlock()
+		if err != nil {
+			if err != errFinished { // what the runner writes is no CGI response
+				w.req.conn.table.end(w.req, err)
+			}
+			return written, err
+		}
+		if err = w.pass(buf.b); err != nil {
+			return written, err
+		}
+		if written += n; written == len(p) {
+			return written, nil
+		}
+	}
+}
+
+// pass sends whole records. A program whose client has gone and that may run on is
+// not to notice it.
+func (w *answer) pass(records []byte) error {
+	if len(records) == 0 {
+		return nil
+	}
+	return w.outcome(w.req.conn.out.pass(w.req, &w.outPatience, records))
+}
+
+// appendPartLocked takes a part of the response, and appends the records that are to
+// be sent: none of the last part, if that is little.
+func (w *answer) appendPartLocked(dst, p []byte, last bool) ([]byte, error) {
+	if w.isClosed {
+		return dst, errFinished
+	}
+	if !w.begun {
+		rest, err := w.addHeadLocked(p)
+		if err != nil || !w.begun {
+			return dst, err
+		}
+		p = rest
+	}
+	if w.req.isHead {
+		p = nil
+	}
+	switch {
+	case last && len(w.held)+len(p) <= maxHeld:
+		w.held = append(w.held, p...)
+		return dst, nil
+	case w.held == nil:
+		w.sent += int64(len(p))
+		dst = appendStream(dst, protocol.TypeStdout, w.req.id, p)
+	default:
+		w.held = append(w.held, p...)
+		dst = w.appendHeldLocked(dst)
+	}
+	if len(dst) > 0 {
+		dst = w.appendStderrLocked(dst)
+	}
+	return dst, nil
+}
+
+// addHeadLocked takes a part of the header, and returns what of p follows it.
+func (w *answer) addHeadLocked(p []byte) (rest []byte, err error) {
+	all := p // the usual case: the header comes in one piece
+	if len(w.head) > 0 {
+		w.head = append(w.head, p...)
+		all = w.head
+	}
+	end, next := cgi.HeaderEnd(all, w.scanned)
+	w.scanned = next
+	if end == 0 {
+		if len(w.head) == 0 {
+			w.head = append(w.head, p...)
+		}
+		if len(all) >= cgi.MaxHeader {
+			return nil, cgi.HeaderError(cgi.ErrHeaderTooLarge, all)
+		}
+		return nil, nil
+	}
+	h, err := cgi.ParseHeader(all)
+	if err != nil {
+		w.head = slices.Clone(all) // what follows is no header either
+		return nil, err
+	}
+	w.begun, w.status, w.dropped = true, h.Status, h.Dropped
+	w.head, w.held, w.headLen = h.Block, h.Block, len(h.Block)
+	return all[end:], nil
+}
+
+// appendHeldLocked appends what was held as records. The header leaves whole,
+// in the first one of STDOUT.
+func (w *answer) appendHeldLocked(dst []byte) []byte {
+	if w.held == nil {
+		return dst
+	}
+	w.sent += int64(len(w.held))
+	first := min(len(w.held), max(w.headLen, protocol.MaxContent))
+	dst = protocol.AppendRecord(dst, protocol.TypeStdout, w.req.id, w.held[:first])
+	dst = appendStream(dst, protocol.TypeStdout, w.req.id, w.held[first:])
+	w.held, w.headLen = nil, 0
+	return dst
+}
+
+func (w *answer) appendStderrLocked(dst []byte) []byte {
+	if len(w.heldErr) > 0 {
+		w.hasStderr = true
+		dst = appendStream(dst, protocol.TypeStderr, w.req.id, w.heldErr)
+		w.heldErr = nil
+	}
+	return dst
+}
+
+// ReadFrom passes on what r holds until io.EOF, each read at once. A read of
+// the body goes to where its record is sent from. From a descriptor that can be
+// waited for it reads without holding memory while there is nothing.
+func (w *answer) ReadFrom(r io.Reader) (int64, error) {
+	if f, ok := r.(syscall.Conn); ok {
+		rc, err := f.SyscallConn()
+		if err != nil {
+			return 0, err
+		}
+		return w.readFromConn(rc)
+	}
+	var total int64
+	buf := getBuffer()
+	defer buf.free()
+	for {
+		n, err := r.Read(buf.content())
+		total += int64(n)
+		if n > 0 {
+			if err := w.passOn(buf, n); err != nil {
+				return total, err
+			}
+		}
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+func (w *answer) readFromConn(rc syscall.RawConn) (total int64, err error) {
+	var buf *buffer
+	get := func() []byte { buf = getBuffer(); return buf.content() }
+	put := func() { buf.free() }
+	var splice *splicer
+	for {
+		n, err := nbio.Read(rc, get, put)
+		last := false
+		if err == nil && n < spliceMin {
+			n, last = readMore(rc, buf.content(), n)
+		}
+		total += int64(n)
+		switch {
+		case err == nil && last:
+			_, err = w.WriteLast(buf.content()[:n])
+			buf.free()
+			return total, err
+		case err == nil:
+			err = w.passOn(buf, n)
+		}
+		buf.free()
+		if splice == nil && err == nil && n >= spliceMin {
+			splice = newSplicer(w, rc)
+		}
+		if splice != nil && err == nil {
+			var moved int64
+			moved, err = w.spliceBody(splice)
+			total += moved
+		}
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// readMore adds what is there by now to the n bytes of p. It waits for nothing. last
+// tells that nothing more will come: then one write may serve for all of the rest.
+func readMore(rc syscall.RawConn, p []byte, n int) (total int, last bool) {
+	err := rc.Control(func(fd uintptr) {
+		for n < len(p) {
+			k, err := nbio.ReadPipe(fd, p[n:])
+			last = err == nil && k == 0
+			if k == 0 {
+				return
+			}
+			n += k
+		}
+	})
+	return n, last && err == nil
+}
+
+// passOn sends the n bytes of content that stand in buf behind room for a header.
+func (w *answer) passOn(buf *buffer, n int) error {
+	if !w.flows(n) {
+		_, err := w.Write(buf.content()[:n])
+		return err
+	}
+	b := buf.b[:cap(buf.b)]
+	pad := protocol.PaddingFor(protocol.TypeStdout, n)
+	protocol.AppendHeader(b[:0], protocol.TypeStdout, w.req.id, n, pad)
+	clear(b[protocol.HeaderLen+n : protocol.HeaderLen+n+pad])
+	return w.pass(b[:protocol.HeaderLen+n+pad])
+}
+
+// flows reports whether n bytes can be sent as they are: there is a header, and
+// nothing has to go before or with them. Then they count as sent.
+func (w *answer) flows(n int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.isClosed || !w.begun || w.held != nil || len(w.heldErr) > 0 || w.req.isHead {
+		return false
+	}
+	w.sent += int64(n)
+	return true
+}
+
+// outcome is the error of a runner that has written to a client.
+func (w *answer) outcome(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case w.goesOn():
+		return nil
+	case errors.Is(err, errTurn), errors.Is(err, errSlow): // it was cancelled meanwhile
+		return errFinished
+	}
+	return err
+}
+
+// goesOn reports whether the program runs on though its client has gone.
+func (w *answer) goesOn() bool {
+	if !w.req.mayOutlive() || w.req.ctx.Err() != nil {
+		return false
+	}
+	state := w.req.now()
+	return state == stateParting || state == stateLeft || w.req.conn.out.lost.Load()
+}
+
+// IsWhole reports whether so much of the body has come as the header has announced.
+func (w *answer) IsWhole() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.begun {
+		return false
+	}
+	length := cgi.Length(w.head)
+	return length >= 0 && (w.req.isHead || w.sent+int64(len(w.held)) >= int64(len(w.head))+length)
+}
+
+// close lets nothing more be written. It reports whether the header was
+// complete, and whether some of the answer has left.
+func (w *answer) close() (begun, left bool) {
+	o := &w.req.conn.out
+	o.turn <- struct{}{}
+	defer o.done()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.isClosed = true
+	return w.begun, w.hasLeft
+}
+
+// stderr is what a runner writes a request's STDERR to.
+type stderr struct{ *answer }
+
+// Write takes a part of STDERR. It goes out behind the next record of STDOUT, when it
+// fills a record, or at the end: web servers read small ones before the header badly.
+func (e stderr) Write(p []byte) (int, error) {
+	w := e.answer
+	for rest := p; len(rest) > 0; {
+		w.mu.Lock()
+		if w.isClosed {
+			w.mu.Unlock()
+			break
+		}
+		n := min(len(rest), maxPart-len(w.heldErr))
+		w.heldErr = append(w.heldErr, rest[:n]...)
+		var records []byte
+		if len(w.heldErr) == maxPart {
+			records = w.appendStderrLocked(nil)
+		}
+		w.mu.Unlock()
+		rest = rest[n:]
+		if len(records) > 0 && w.req.conn.out.pass(w.req, &w.errPatience, records) != nil {
+			break // nobody reads it
+		}
+	}
+	return len(p), nil
+}
+
+// appendStream appends p in as many records as it needs.
+func appendStream(dst []byte, t protocol.Type, id uint16, p []byte) []byte {
+	for len(p) > 0 {
+		n := min(len(p), maxPart)
+		dst = protocol.AppendRecord(dst, t, id, p[:n])
+		p = p[n:]
+	}
+	return dst
+}
+
+// A buffer holds a record of the largest size and the few that end a request.
+type buffer struct{ b []byte }
+
+var buffers = sync.Pool{New: func() any {
+	return &buffer{b: make([]byte, 0, protocol.HeaderLen+protocol.MaxContent+64)}
+}}
+
+func getBuffer() *buffer { return buffers.Get().(*buffer) }
+
+// content is the part of the buffer behind room for a record's header.
+func (b *buffer) content() []byte {
+	return b.b[protocol.HeaderLen : protocol.HeaderLen+protocol.MaxContent]
+}
+
+// free gives the buffer back, unless it has grown out of the common size.
+func (b *buffer) free() {
+	if cap(b.b) <= 2*protocol.MaxContent {
+		buffers.Put(b)
+	}
+}

@@ -1,0 +1,151 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// A wholeBody has all come before it is read: it stands in memory, or if it is too
+// large for that, in an unlinked file. So it needs no lock: it belongs to the read loop,
+// and then to the runner.
+type wholeBody struct {
+	ctx    context.Context
+	dir    string
+	memory int64 // bytes held in memory
+	limit  int64 // bytes in all; 0 is no bound
+
+	size int64
+	mem  []byte   // all of it, unless there is a file
+	file *os.File // all of it, or nil
+
+	at     int64 // what was read
+	closed atomic.Bool
+}
+
+func (b *wholeBody) write(p []byte) error {
+	size := b.size + int64(len(p))
+	if b.limit > 0 && size > b.limit {
+		return errBodyTooLarge
+	}
+	if b.file == nil && size <= b.memory {
+		b.mem = append(b.mem, p...)
+		b.size = size
+		return nil
+	}
+	if err := b.spool(p); err != nil {
+		return fmt.Errorf("spool request body: %w", err)
+	}
+	b.size = size
+	return nil
+}
+
+func (b *wholeBody) spool(p []byte) (err error) {
+	if b.file == nil {
+		if b.file, err = openSpool(b.dir); err != nil {
+			return err
+		}
+		if _, err = b.file.WriteAt(b.mem, 0); err != nil {
+			return err
+		}
+		b.mem = nil
+	}
+	_, err = b.file.WriteAt(p, b.size)
+	return err
+}
+
+func (b *wholeBody) end() {}
+
+func (b *wholeBody) length() int64 { return b.size }
+
+// Whole returns the body if it is in memory and none of it was read. It reads nothing.
+func (b *wholeBody) Whole() ([]byte, bool) {
+	if b.file != nil || b.at > 0 || b.closed.Load() || b.ctx.Err() != nil {
+		return nil, false
+	}
+	return b.mem, true
+}
+
+// File returns the body as a file of its own, read-only and at its beginning, if it is
+// in one; see protocol.Filer.
+func (b *wholeBody) File() (*os.File, error) {
+	if b.file == nil || b.closed.Load() {
+		return nil, nil
+	}
+	rc, err := b.file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	if cerr := rc.Control(func(own uintptr) {
+		fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", own), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}); cerr != nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open spooled request body: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "stdin"), nil
+}
+
+// Read reads on.
+func (b *wholeBody) Read(p []byte) (n int, err error) {
+	switch {
+	case b.ctx.Err() != nil:
+		return 0, context.Cause(b.ctx)
+	case b.closed.Load() || b.at == b.size:
+		return 0, io.EOF
+	case b.file == nil:
+		n = copy(p, b.mem[b.at:])
+	default:
+		if n, err = b.file.ReadAt(p[:min(int64(len(p)), b.size-b.at)], b.at); n > 0 {
+			err = nil
+		}
+	}
+	b.at += int64(n)
+	if err != nil {
+		err = fmt.Errorf("read spooled request body: %w", err)
+	}
+	return n, err
+}
+
+// WriteTo writes the rest to w, without a copy of what is in memory.
+func (b *wholeBody) WriteTo(w io.Writer) (total int64, err error) {
+	if b.file == nil && b.ctx.Err() == nil && !b.closed.Load() {
+		n, err := w.Write(b.mem[b.at:])
+		b.at += int64(n)
+		return int64(n), err
+	}
+	buf := getBuffer()
+	defer buf.free()
+	for {
+		n, err := b.Read(buf.content())
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+		n, err = w.Write(buf.content()[:n])
+		if total += int64(n); err != nil {
+			return total, err
+		}
+	}
+}
+
+// Close tells that no more is wanted. Anybody may call it.
+func (b *wholeBody) Close() error {
+	b.closed.Store(true)
+	return nil
+}
+
+func (b *wholeBody) release() {
+	b.closed.Store(true)
+	if b.file != nil {
+		b.file.Close()
+	}
+}

@@ -1,0 +1,351 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/nbio"
+	"github.com/fcgid/fcgid/internal/protocol"
+)
+
+// maxControl is how many bytes of answers to management records may wait for a client
+// that does not read them.
+const maxControl = 64 << 10
+
+// An outlet is what writes to a connection: whole records, one writer at a time. A
+// writer that cannot wait any longer leaves the rest of its records as the tail, which
+// goes before whatever is written next.
+type outlet struct {
+	conn *conn
+	lost atomic.Bool            // nothing can be written any more
+	from atomic.Pointer[writer] // who waits for the client
+
+	turn   chan struct{} // full while somebody writes; guards the fields below
+	tail   []byte
+	socket nbio.Writer
+
+	mu       sync.Mutex // guards the fields below
+	control  []byte     // records that answer no open request, not yet written
+	refused  []*Result  // of the requests that control answers
+	flushing bool       // somebody writes control
+}
+
+func (o *outlet) init(c *conn) { o.conn, o.turn = c, make(chan struct{}, 1) }
+
+// errSlow is what a writer gets that has waited for long enough. Its records are
+// written, or stand in the tail.
+var errSlow = errors.New("client is slower than its program")
+
+// A patience is how a writer waits for the client.
+type patience struct {
+	left    time.Duration // how long it may wait in all, if isShort
+	isShort bool
+}
+
+// write sends the rest of r's answer, or records of no request. It waits for the
+// client as long as that takes something now and then. An error is ErrClientGone, and
+// the connection is closed.
+func (o *outlet) write(r *request, b []byte) error {
+	o.turn <- struct{}{}
+	defer o.done()
+	return o.send(writer{outlet: o, req: r}, b)
+}
+
+// pass sends whole records that r's Runner makes, and none once r has its last answer.
+// It waits no longer than p says, nor when r has been cancelled.
+func (o *outlet) pass(r *request, p *patience, b []byte) error {
+	if !o.take(r, p) {
+		return errTurn
+	}
+	defer o.done()
+	if r.answer.isClosed {
+		return errFinished
+	}
+	r.answer.hasLeft = true
+	return o.send(writer{o, r, p}, b)
+}
+
+// errTurn is what a writer gets that has waited for its turn for long enough: nothing
+// was written.
+var errTurn = errors.New("another request's client is slower than its program")
+
+// take waits for r's turn to write.
+func (o *outlet) take(r *request, p *patience) bool {
+	select {
+	case o.turn <- struct{}{}:
+		return true
+	default:
+	}
+	var over <-chan time.Time
+	if p.isShort {
+		began := time.Now()
+		timer := time.NewTimer(p.left)
+		defer func() {
+			timer.Stop()
+			p.left = max(0, p.left-time.Since(began))
+		}()
+		over = timer.C
+	}
+	select {
+	case o.turn <- struct{}{}:
+		return true
+	case <-over:
+		return false
+	case <-r.ctx.Done():
+		return false
+	}
+}
+
+func (o *outlet) done() { <-o.turn }
+
+// A writer is one who has the turn.
+type writer struct {
+	*outlet
+	req      *request  // nil for records of none
+	patience *patience // nil for what waits as long as there is a client
+}
+
+// send writes what others have left, and then b.
+func (o *outlet) send(w writer, b []byte) error {
+	if o.lost.Load() {
+		return ErrClientGone
+	}
+	if len(o.tail) > 0 {
+		if err := w.flushTail(); err != nil {
+			return w.leave(b, err)
+		}
+	}
+	n := o.socket.WriteNow(o.conn.in.socket.rc, b)
+	o.count(n)
+	if b = b[n:]; len(b) == 0 {
+		return nil
+	}
+	n, err := w.wait(b)
+	if err != nil {
+		return w.leave(b[n:], err)
+	}
+	return nil
+}
+
+// leave makes b the end of the tail if err tells that it is not waited for.
+func (w *writer) leave(b []byte, err error) error {
+	if errors.Is(err, errSlow) {
+		w.tail = append(w.tail, b...)
+	}
+	return err
+}
+
+func (w *writer) flushTail() error {
+	n, err := w.wait(w.tail)
+	if w.tail = w.tail[n:]; len(w.tail) == 0 {
+		w.tail = nil
+	}
+	return err
+}
+
+// wait writes b and waits for the client meanwhile. The error is errSlow, or
+// ErrClientGone when the connection is lost.
+func (w *writer) wait(b []byte) (written int, err error) {
+	defer w.begin()()
+	for len(b) > 0 {
+		n, err := w.onePiece(func() (int, error) { return w.some(b[:w.conn.piece(len(b))]) })
+		w.count(n)
+		written += n
+		b = b[n:]
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// some writes all of b, unless the deadline comes first.
+func (w *writer) some(b []byte) (int, error) {
+	if rc := w.conn.in.socket.rc; rc != nil {
+		return w.socket.WriteAll(rc, b)
+	}
+	return w.conn.nc.Write(b)
+}
+
+// begin lets hurry know of the writer, until what it returns is called.
+func (w *writer) begin() (end func()) {
+	waiting := *w // w need not be on the heap
+	w.from.Store(&waiting)
+	return w.outlet.end
+}
+
+func (o *outlet) end() { o.from.Store(nil) }
+
+// onePiece writes with a deadline. An error tells that this was in vain, and a deadline
+// that the client has taken something until then is none.
+func (w *writer) onePiece(write func() (int, error)) (n int, err error) {
+	began, queued := time.Now(), w.queued()
+	w.setDeadline()
+	n, err = write()
+	if err == nil {
+		return n, nil
+	}
+	waited := time.Since(began)
+	if !w.conn.in.isTimeout(err) {
+		return n, w.lose(err)
+	}
+	if p := w.patience; p != nil {
+		if p.isShort {
+			p.left = max(0, p.left-waited)
+		}
+		if w.isCancelled() || p.isShort && p.left == 0 && w.mayLeave() {
+			return n, errSlow
+		}
+	}
+	if give := w.give(); n == 0 && give > 0 && waited >= give && w.queued() >= queued {
+		return n, w.lose(err)
+	}
+	return n, nil
+}
+
+// give is how long the client may take nothing; 0 is for ever. Who waits to end a
+// request that was cancelled does not wait long.
+func (w *writer) give() time.Duration {
+	give := w.conn.server().settings.Load().Limits.WriteTimeout
+	if w.isCancelled() && (give == 0 || give > lingerTime) {
+		give = lingerTime
+	}
+	return give
+}
+
+func (w *writer) isCancelled() bool { return w.req != nil && w.req.ctx.Err() != nil }
+
+// mayLeave reports whether a write that has met its deadline can go on later.
+func (w *writer) mayLeave() bool { return w.conn.under == nil }
+
+// setDeadline is for before each write: the client has to take something until then, or
+// it is the end of patience.
+func (w *writer) setDeadline() {
+	cancelled := w.isCancelled()
+	wait := w.give()
+	if p := w.patience; p != nil && w.mayLeave() {
+		switch {
+		case cancelled:
+			wait = time.Nanosecond
+		case p.isShort && (wait == 0 || p.left < wait):
+			wait = max(p.left, time.Nanosecond)
+		}
+	}
+	var deadline time.Time // none; an earlier one may have been set
+	if wait > 0 {
+		deadline = time.Now().Add(wait)
+	}
+	w.conn.nc.SetWriteDeadline(deadline)
+	if !cancelled && w.isCancelled() {
+		w.setDeadline() // hurry came in between
+	}
+}
+
+// hurry shortens the wait for a client that does not take what is being written of r,
+// which was cancelled. Its program does not wait at all.
+func (o *outlet) hurry(r *request) {
+	w := o.from.Load()
+	switch {
+	case w == nil || w.req != r:
+	case w.patience != nil && w.mayLeave():
+		o.conn.nc.SetWriteDeadline(passed)
+	default:
+		o.conn.nc.SetWriteDeadline(time.Now().Add(lingerTime))
+	}
+}
+
+// queued is how much the client has not taken of what the socket has.
+func (o *outlet) queued() (n int) {
+	if rc := o.conn.in.socket.rc; rc != nil {
+		rc.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
+	}
+	return n
+}
+
+func (o *outlet) count(n int) { o.conn.server().sent.Add(int64(n)) }
+
+// lose closes a connection to which nothing can be written.
+func (o *outlet) lose(err error) error {
+	o.lost.Store(true)
+	o.conn.cut()
+	return fmt.Errorf("%w: %w", ErrClientGone, err)
+}
+
+// post hands records that answer no open request to a goroutine that writes them and
+// then reports the requests that they refuse. It does not wait; a client that never
+// reads them is cut off.
+func (o *outlet) post(records []byte, refused ...*Result) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.control = append(o.control, records...)
+	o.refused = append(o.refused, refused...)
+	if !o.flushing {
+		o.flushing = true
+		o.conn.wg.Go(o.flush)
+	}
+	if len(o.control) > maxControl {
+		return fmt.Errorf("%d bytes of answers are unread: %w", len(o.control), errFlood)
+	}
+	return nil
+}
+
+func (o *outlet) flush() {
+	for {
+		o.mu.Lock()
+		out, refused := o.control, o.refused
+		o.control, o.refused = nil, nil
+		o.flushing = len(out) > 0
+		o.mu.Unlock()
+		if len(out) == 0 {
+			o.conn.table.settle()
+			return
+		}
+		o.write(nil, out) // what fails here fails everywhere: the connection is closed
+		for _, res := range refused {
+			o.conn.server().done(res)
+		}
+	}
+}
+
+// isFlushing reports whether there are records that post was given.
+func (o *outlet) isFlushing() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.flushing
+}
+
+// spliceRecord sends a STDOUT record with the next n bytes of the pipe, which are
+// there, as its content. The error is that of pass.
+func (o *outlet) spliceRecord(s *splicer, r *request, p *patience, n int) error {
+	if !o.take(r, p) {
+		return errTurn
+	}
+	defer o.done()
+	if r.answer.isClosed {
+		return errFinished
+	}
+	w := writer{o, r, p}
+	var header [protocol.HeaderLen]byte
+	err := o.send(w, protocol.AppendHeader(header[:0], protocol.TypeStdout, r.id, n, 0))
+	if err == nil {
+		defer w.begin()()
+	}
+	for n > 0 && err == nil {
+		var moved int
+		moved, err = w.onePiece(func() (int, error) { return s.move(n) })
+		o.count(moved)
+		n -= moved
+	}
+	if errors.Is(err, errSlow) {
+		if o.tail = s.appendRest(o.tail, n); o.tail == nil {
+			return o.lose(io.ErrUnexpectedEOF)
+		}
+	}
+	return err
+}

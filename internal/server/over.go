@@ -1,0 +1,76 @@
+package server
+
+import "time"
+
+// close begins the connection's end, as phase says.
+func (t *table) close(p phase) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.phase = max(t.phase, p)
+	t.settleLocked()
+}
+
+// drain closes the connection once all is answered. A request that is on its way is
+// answered too: its client cannot know that nobody wants it.
+func (t *table) drain() { t.close(phaseDraining) }
+
+// force ends the requests, and the connection after them.
+func (t *table) force() {
+	t.endAll(ErrShutdown)
+	t.close(phaseForced)
+}
+
+func (t *table) settle() { t.close(phaseOpen) }
+
+// settleLocked is the one place that decides whether the connection is over: it is to
+// be closed, and all that was asked is answered. What it decides holds: no request can
+// begin in between.
+func (t *table) settleLocked() {
+	c := t.conn
+	isDecided := t.phase == phaseOpen || t.phase == phaseLastCall || t.phase >= phaseEnding
+	if isDecided || !t.isIdleLocked() || c.out.lost.Load() {
+		return
+	}
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	switch {
+	case t.unread && t.phase != phaseForced && ok:
+		t.phase = phaseEnding
+		c.sayLast(half.CloseWrite)
+		c.in.stopAfter(lingerTime)
+	case t.phase == phaseDraining && (!t.used || c.in.hasInput()):
+		t.phase = phaseLastCall
+		c.in.stopAfter(lastCallTime)
+	case c.under != nil:
+		t.phase = phaseEnding
+		c.in.stopAfter(lingerTime)
+		c.sayLast(c.nc.Close)
+	default:
+		t.phase = phaseClosed
+		c.nc.Close()
+	}
+}
+
+// closeIdle closes the connection if nobody has asked anything on it, or is about to as
+// far as that can be seen.
+func (t *table) closeIdle() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.phase != phaseOpen || !t.isIdleLocked() || t.conn.in.hasInput() {
+		return false
+	}
+	t.phase = phaseClosed
+	t.conn.cut()
+	return true
+}
+
+// idleSince tells whether the connection has no request, since when, and whether it has
+// ever had one.
+func (t *table) idleSince() (since time.Time, used, idle bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.idle, t.used, t.isIdleLocked()
+}
+
+func (t *table) isIdleLocked() bool {
+	return len(t.byID) == 0 && t.sending == 0 && !t.conn.out.isFlushing()
+}
