@@ -68,3 +68,19 @@ func TestLogrotate(t *testing.T) {
 	m.sh("systemctl start fcgid")
 	m.serves(cgiSocket)
 }
+
+// The head of logrotate's file says what to write for another daemon.
+func TestLogrotateOfSecondDaemon(t *testing.T) {
+	m := installed(t)
+	m.write("/etc/fcgid/shop.yaml", "access_log: {output: /var/log/fcgid-shop/access.log}\n"+harness.Documented(t, "docs/php-fpm.md", "second-daemon"))
+	m.writeMode("/srv/shop/who.php", "<?php system('id -un');", 0o644)
+	m.sh(harness.Documented(t, "docs/php-fpm.md", "unit-second-daemon"))
+	m.sh(`sed 's|/fcgid/|/fcgid-shop/|; s/fcgid;/fcgid@shop;/; s/fcgid$/fcgid@shop/; s/su .*/su shop shop/' /etc/logrotate.d/fcgid >/etc/logrotate.d/fcgid-shop`)
+	for range 2 {
+		m.sh("setpriv --reuid www-data --regid www-data --clear-groups fcgid request unix:/run/fcgid-shop/php.sock --script /srv/shop/who.php")
+		m.sh("logrotate --force /etc/logrotate.d/fcgid-shop")
+		harness.Await(t, "a new log", func() bool { _, err := m.try("test -e /var/log/fcgid-shop/access.log"); return err == nil })
+		m.sh("test ! -s /var/log/fcgid-shop/access.log")
+	}
+	m.sh("systemctl stop fcgid@shop && logrotate --force /etc/logrotate.d/fcgid-shop")
+}

@@ -54,15 +54,26 @@ func hello(path string) (string, error) {
 }
 
 // With fcgid.socket, as README says to set it up on a machine where README's fcgid runs,
-// no client notices a restart.
+// no client notices a restart. So it is with a socket in the daemon's own folder.
 func TestSocketActivation(t *testing.T) {
-	m := installed(t)
-	m.write(configuration, activated)
-	m.sh(harness.Documented(t, "README.md", "unit-socket"))
-	m.serves(cgiSocket)
-	const path = "/run/fcgid/cgi.sock"
-	inode := m.inode(path)
+	for path, dropIn := range map[string]string{
+		"/run/fcgid.sock":     "[Socket]\nSocketGroup=mail\n",
+		"/run/fcgid/cgi.sock": "[Socket]\nListenStream=\nListenStream=/run/fcgid/cgi.sock\n",
+	} {
+		t.Run(path, func(t *testing.T) {
+			m := installed(t)
+			m.write("/etc/systemd/system/fcgid.socket.d/test.conf", dropIn)
+			m.write(configuration, activated)
+			m.sh("systemctl daemon-reload")
+			m.sh(harness.Documented(t, "README.md", "unit-socket"))
+			testActivated(t, m, path)
+		})
+	}
+}
 
+func testActivated(t *testing.T, m *machine, path string) {
+	m.serves("unix:" + path)
+	inode, mode := m.inode(path), m.sh("stat -c %U:%G:%a "+path)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var clients sync.WaitGroup
@@ -86,23 +97,27 @@ func TestSocketActivation(t *testing.T) {
 	if now := m.inode(path); now != inode {
 		t.Error("the socket is another one")
 	}
-	m.serves(cgiSocket) // by starting the daemon
+	m.serves("unix:" + path) // by starting the daemon
 	m.reboot()
-	m.serves(cgiSocket)
+	m.serves("unix:" + path)
+	if now := m.sh("stat -c %U:%G:%a " + path); now != mode {
+		t.Errorf("after a reboot the socket is %s, and it was %s", now, mode)
+	}
 }
 
 // A client waits on systemd's socket while the file is wrong. systemd gives up on the
 // socket at some point; starting the daemon brings both back.
 func TestSocketAndWrongFile(t *testing.T) {
+	const address = "unix:/run/fcgid.sock"
 	m := installed(t)
 	m.write(configuration, activated)
 	m.sh(harness.Documented(t, "README.md", "unit-socket"))
 	m.write(configuration, "bad: true\n")
 	m.fails("systemctl restart fcgid")
-	m.fails("fcgid request " + cgiSocket + " --script /usr/lib/cgi-bin/hello.cgi")
+	m.fails("fcgid request " + address + " --script /usr/lib/cgi-bin/hello.cgi")
 	m.write(configuration, activated)
 	m.sh("systemctl start fcgid")
-	m.serves(cgiSocket)
+	m.serves(address)
 	m.sh("systemctl is-active fcgid.socket")
 }
 
