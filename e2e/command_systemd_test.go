@@ -63,8 +63,10 @@ func TestSystemdNotify(t *testing.T) {
 		}
 	}
 	r.signal(syscall.SIGTERM)
-	if got := message(); got != "STOPPING=1" {
-		t.Errorf("at the end: %q", got)
+	var usec int64
+	got := message() // shutdown_timeout is 10s, and a program has 1s more
+	if _, err := fmt.Sscanf(got, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%d", &usec); err != nil || usec < 11e6 || usec > 60e6 {
+		t.Errorf("at the end: %q, want STOPPING=1 and EXTEND_TIMEOUT_USEC", got)
 	}
 }
 

@@ -3,6 +3,7 @@
 package systemd
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -66,4 +67,25 @@ func TestKilled(t *testing.T) {
 		return now != pid && now != "0" && m.property("fcgid", "ActiveState") == "active"
 	})
 	m.serves(cgiSocket)
+}
+
+// A shutdown_timeout that is longer than what the unit gives is not cut off by it.
+func TestStopTakesItsTime(t *testing.T) {
+	m := installed(t)
+	m.write("/etc/systemd/system/fcgid.service.d/short.conf", "[Service]\nTimeoutStopSec=1s\n")
+	m.program("/usr/lib/cgi-bin/slow.cgi", "touch /tmp/runs; sleep 4; echo done\n")
+	m.sh("systemctl daemon-reload")
+	answer := make(chan string)
+	go func() {
+		got, err := m.try("fcgid request " + cgiSocket + " --script /usr/lib/cgi-bin/slow.cgi")
+		answer <- fmt.Sprint(got, " ", err)
+	}()
+	harness.Await(t, "the program to run", func() bool { _, err := m.try("test -e /tmp/runs"); return err == nil })
+	m.sh("systemctl stop fcgid")
+	if got := <-answer; got != "done <nil>" {
+		t.Errorf("a request that ran at the stop: %s", got)
+	}
+	if got := m.property("fcgid", "Result"); got != "success" {
+		t.Errorf("the result of the stop: %s\n%s", got, m.journal())
+	}
 }

@@ -163,7 +163,7 @@ const killTime = 2 * time.Second
 
 // stopGracefully lets requests end. A second signal ends them at once.
 func (d *daemon) stopGracefully(signals *signals) error {
-	systemd.SdNotify(false, systemd.SdNotifyStopping)
+	d.notifyStopping()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -196,4 +196,15 @@ func notifyReloading() {
 	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	usec := time.Duration(now.Nano()).Microseconds()
 	systemd.SdNotify(false, fmt.Sprintf("%s\nMONOTONIC_USEC=%d", systemd.SdNotifyReloading, usec))
+}
+
+// stopMargin is what a stop may take beside what pools may: to remove files, on a busy
+// machine.
+const stopMargin = 15 * time.Second
+
+// notifyStopping tells systemd that the end has begun, and how long it may take: a
+// unit's TimeoutStopSec does not know shutdown_timeout.
+func (d *daemon) notifyStopping() {
+	usec := (d.pools.StopTime() + stopMargin).Microseconds()
+	systemd.SdNotify(false, fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", systemd.SdNotifyStopping, usec))
 }

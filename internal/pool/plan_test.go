@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func inode(t *testing.T, file string) os.FileInfo {
@@ -264,4 +265,37 @@ func TestSocketByAnotherName(t *testing.T) {
 		t.Errorf("the error is %q, want %q in it", err, want)
 	}
 	s.answers("a", "one", "one")
+}
+
+func TestStopTime(t *testing.T) {
+	s := newTestSet(t)
+	for _, test := range []struct {
+		pools []string
+		want  time.Duration // shutdown_timeout is 5s
+	}{
+		{[]string{"{name: p, listen: unix:%D/p, process: {root: [%D], kill_grace: 7s}}"}, 12 * time.Second},
+		{[]string{workerText("p", "p", "one", "stop_grace: 3s")}, 11 * time.Second},
+		{[]string{"{name: p, listen: unix:%D/p, function: {names: [one]}}"}, 6 * time.Second},
+		{[]string{"{name: p, listen: unix:%D/p, function: {names: [one]}}", workerText("w", "w", "one", "stop_grace: 1m")}, 125 * time.Second},
+	} {
+		s.configure(test.pools...)
+		if got := s.StopTime(); got != test.want {
+			t.Errorf("%s: %v, want %v", test.pools, got, test.want)
+		}
+	}
+
+	// One that drains has the time that it had.
+	runs, end := filepath.Join(s.dir, "runs"), filepath.Join(s.dir, "end")
+	s.script("waits", "touch "+runs+"; while ! [ -e "+end+" ]; do sleep 0.01; done; printf 'Content-Type: text/plain\\n\\n'\n")
+	s.configure("{name: old, listen: unix:%D/old, process: {root: [%D], kill_grace: 1m}}")
+	answer := make(chan string)
+	go func() { answer <- s.ask("old", "%D/waits") }()
+	eventually(t, "the program runs", func() bool { _, err := os.Stat(runs); return err == nil })
+	s.configure(poolA)
+	eventually(t, "the pool that drains counts, and it alone", func() bool { return s.StopTime() == 65*time.Second })
+	if err := os.WriteFile(end, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	<-answer
+	eventually(t, "the pool is gone", func() bool { return s.StopTime() == 6*time.Second })
 }

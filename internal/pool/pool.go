@@ -173,6 +173,21 @@ func (p *pool) stop() {
 	}
 }
 
+// stopTime is how long the pool may take to end: its requests have shutdown_timeout,
+// then the programs that still run have their grace. So have workers then that have
+// become idle.
+func (p *pool) stopTime() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.cfg.Process != nil:
+		return p.settings.Grace + p.cfg.Process.KillGrace
+	case p.cfg.Worker != nil:
+		return p.settings.Grace + 2*p.cfg.Worker.StopGrace
+	}
+	return p.settings.Grace + p.settings.Abandon
+}
+
 func (p *pool) setWorkers(w *workerPool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/logs"
@@ -60,6 +61,18 @@ func (s *Set) Stop() {
 		s.retire(p)
 	}
 	s.retiring.Wait()
+}
+
+// StopTime is how long Stop may take, by the keys of the pools that it ends and of
+// those that drain already.
+func (s *Set) StopTime() (longest time.Duration) {
+	s.mu.Lock()
+	pools := slices.AppendSeq(slices.Clone(s.draining), maps.Values(s.pools))
+	s.mu.Unlock()
+	for _, p := range pools {
+		longest = max(longest, p.stopTime())
+	}
+	return longest
 }
 
 // EndWorkers has the workers of pools that drain end without regard to the requests
