@@ -409,14 +409,18 @@ func TestDial(t *testing.T) {
 
 func TestParams(t *testing.T) {
 	p := Params{{"A", "1"}, {"B", "2"}, {"A", "3"}}
+	before := p
 	if got := p.Get("A"); got != "3" {
 		t.Errorf("Get: %q", got)
 	}
 	p.Set("A", "4")
 	p.Set("C", "5")
 	p.Add("C", "6")
-	want := Params{{"A", "4"}, {"B", "2"}, {"C", "5"}, {"C", "6"}}
+	want := Params{{"B", "2"}, {"A", "4"}, {"C", "5"}, {"C", "6"}}
 	if diff := cmp.Diff(want, p); diff != "" {
 		t.Error(diff)
+	}
+	if diff := cmp.Diff(Params{{"A", "1"}, {"B", "2"}, {"A", "3"}}, before); diff != "" {
+		t.Errorf("a copy: %s", diff)
 	}
 }

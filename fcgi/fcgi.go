@@ -2,6 +2,7 @@ package fcgi
 
 import (
 	"io"
+	"slices"
 
 	"github.com/fcgid/fcgid/internal/protocol"
 )
@@ -70,20 +71,21 @@ func (p Params) Get(name string) string {
 // Add appends a variable.
 func (p *Params) Add(name, value string) { *p = append(*p, Param{name, value}) }
 
-// Set gives name this value alone: in the place of its first one, or at the end.
+// Set gives name this value alone: in the place of its last one, or at the end. A
+// copy of the params stays as it is.
 func (p *Params) Set(name, value string) {
+	kept := make(Params, 0, len(*p)+1)
 	found := false
-	kept := (*p)[:0]
-	for _, v := range *p {
-		if v.Name != name {
+	for _, v := range slices.Backward(*p) {
+		switch {
+		case v.Name != name:
 			kept = append(kept, v)
-			continue
-		}
-		if !found {
+		case !found:
 			kept = append(kept, Param{name, value})
 			found = true
 		}
 	}
+	slices.Reverse(kept)
 	if !found {
 		kept = append(kept, Param{name, value})
 	}

@@ -7,6 +7,8 @@ import (
 	"net/http/cgi"
 	"strings"
 	"sync"
+
+	rfc3875 "github.com/fcgid/fcgid/internal/cgi"
 )
 
 // Handler makes a Go web application answer FastCGI requests behind a web server.
@@ -16,7 +18,8 @@ import (
 // is REQUEST_URI as the client has sent it (SCRIPT_NAME and PATH_INFO when it is
 // missing), with the scheme and Host; RemoteAddr is REMOTE_ADDR and REMOTE_PORT;
 // TLS is set when HTTPS is "on". Of a repeated param the last one wins, but
-// header fields are joined. RequestURI is set as by net/http's own server. One
+// header fields are joined, and those that may be there once only are a 400 when
+// their values differ. RequestURI is set as by net/http's own server. One
 // that makes no http.Request is answered with 400: it needs REQUEST_METHOD,
 // SERVER_PROTOCOL, and REQUEST_URI or SCRIPT_NAME at least. Further params, such as
 // REMOTE_USER, are in [ParamsFromContext].
@@ -74,8 +77,8 @@ func httpRequest(req *Request) (*http.Request, error) {
 			environments.Put(env)
 		}
 	}()
-	for _, p := range req.Params {
-		addToEnvironment(env, p)
+	if err := merge(env, req.Params); err != nil {
+		return nil, err
 	}
 	delete(env, "HTTP_") // the header field without a name
 	for _, name := range [...]string{"CONTENT_TYPE", "CONTENT_LENGTH"} {
@@ -101,23 +104,25 @@ func httpRequest(req *Request) (*http.Request, error) {
 	return r, nil
 }
 
-// addToEnvironment joins header fields that are repeated (RFC 9110, section 5.3;
-// RFC 6265, section 5.4), also those whose names become one. Else the last one wins.
-func addToEnvironment(env map[string]string, p Param) {
-	if !strings.HasPrefix(p.Name, "HTTP_") {
-		env[p.Name] = p.Value
-		return
+// merge takes each name of params once. Fields of the header are those too of which
+// the web server has made no variable's name.
+func merge(env map[string]string, params Params) error {
+	m := rfc3875.NewMerger()
+	defer m.Free()
+	for _, p := range params {
+		name := p.Name
+		if strings.HasPrefix(name, "HTTP_") {
+			name = strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+		}
+		m.Add(name, p.Value)
 	}
-	name := strings.ToUpper(strings.ReplaceAll(p.Name, "-", "_"))
-	before, repeated := env[name]
-	switch {
-	case !repeated:
-		env[name] = p.Value
-	case name == "HTTP_COOKIE":
-		env[name] = before + "; " + p.Value
-	default:
-		env[name] = before + ", " + p.Value
+	if err := m.Join(nil); err != nil {
+		return err
 	}
+	for name, value := range m.All() {
+		env[name] = value
+	}
+	return nil
 }
 
 // An httpBody is as much of Stdin as CONTENT_LENGTH says (RFC 3875, section 4.2).

@@ -102,7 +102,7 @@ func TestHTTPHeaderFields(t *testing.T) {
 
 func TestHTTPBadRequest(t *testing.T) {
 	for _, more := range [][]string{
-		{"REQUEST_METHOD", ""}, {"SERVER_PROTOCOL", "nonsense"}, {"HTTP_HOST", "a b"}, {"REQUEST_URI", "/%zz"}, {"HTTP_HOST", "other"},
+		{"REQUEST_METHOD", ""}, {"SERVER_PROTOCOL", "nonsense"}, {"HTTP_HOST", "a b"}, {"REQUEST_URI", "/%zz"}, {"HTTP_HOST", "other"}, {"HTTP_RANGE", "a", "HTTP_RANGE", "b"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			v, w := serveWeb(t, func(http.ResponseWriter, *http.Request) { t.Errorf("%q is served", more) })

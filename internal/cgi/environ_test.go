@@ -280,3 +280,20 @@ func TestRefusalNamesTheReason(t *testing.T) {
 	_, err = p.try("SCRIPT_FILENAME", write(t, tempDir(t)+"/plain", "", 0o644))
 	wantRefusal(t, err, 403, "plain is not executable: ")
 }
+
+func TestCheckFields(t *testing.T) {
+	for _, more := range [][]string{nil, {"HTTP_A", "1", "HTTP_A", "2"}, {"X_USER", "1", "X_USER", "2"}, {"HTTP_X_USER", "1", "HTTP_X_USER", "1"}} {
+		params := paramsOf(append([]string{"HTTP_HOST", "a", "HTTP_X", "b"}, more...)...)
+		if err := CheckFields(&params, []string{"*_USER"}); err != nil {
+			t.Errorf("%q: %v", more, err)
+		}
+	}
+	for n := range 40 {
+		params := paramsOf("HTTP_X_USER", "1")
+		for i := range n {
+			params.Add(fmt.Sprintf("HTTP_N%d", i), "x")
+		}
+		params.Add("HTTP_X_USER", "2")
+		wantRefusal(t, CheckFields(&params, []string{"*_USER"}), 400, "HTTP_X_USER has come twice")
+	}
+}

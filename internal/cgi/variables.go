@@ -2,6 +2,7 @@ package cgi
 
 import (
 	"fmt"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -118,8 +119,7 @@ func (v *variables) add(name, value string) {
 	v.changed = true
 }
 
-// join makes lists of repeated fields (RFC 9110, section 5.3; RFC 6265, section
-// 5.4). One that may be there once only is refused when its values differ: the
+// join makes lists of repeated fields. One that may be there once only is refused when its values differ: the
 // web server may have taken the one for the user's name, and the client have
 // sent the other. The names of two fields of HTTP can be one name here, such as
 // X-User and X_User.
@@ -135,12 +135,77 @@ func (v *variables) join(single fields) error {
 				return &protocol.Refusal{HTTPStatus: 400, AppStatus: 400,
 					Reason: fmt.Errorf("%.100s has come twice with different values and may come once only (limits.single_fields)", x.name)}
 			}
-		case x.name == "HTTP_COOKIE":
-			x.value += "; " + strings.Join(x.more, "; ")
 		default:
-			x.value += ", " + strings.Join(x.more, ", ")
+			separator := Separator(x.name)
+			x.value += separator + strings.Join(x.more, separator)
 		}
 		x.more = nil
 	}
 	return nil
+}
+
+// Separator stands between the values of a field that is repeated, by the name of
+// its param (RFC 9110, section 5.3; RFC 6265, section 5.4).
+func Separator(name string) string {
+	if name == "HTTP_COOKIE" {
+		return "; "
+	}
+	return ", "
+}
+
+// A Merger makes one of params that repeat a name.
+type Merger struct{ v *variables }
+
+// NewMerger returns a Merger without params. Free ends its use.
+func NewMerger() Merger { return Merger{newVariables()} }
+
+// Add adds a param. Of a repeated one the last counts, but of a header's field all.
+func (m Merger) Add(name, value string) { m.v.add(name, value) }
+
+// Join makes lists of repeated fields. It is a *protocol.Refusal where the values of
+// one differ that may come once only, as those may whose names match single.
+func (m Merger) Join(single []string) error { return m.v.join(single) }
+
+// All yields the params, each name once.
+func (m Merger) All() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for _, x := range m.v.list {
+			if !yield(x.name, x.value) {
+				return
+			}
+		}
+	}
+}
+
+// Free gives back what the Merger was made with.
+func (m Merger) Free() { m.v.done() }
+
+// CheckFields is Join of params that are left as they are.
+func CheckFields(params *protocol.Params, single []string) error {
+	if !repeatsField(params) {
+		return nil
+	}
+	m := NewMerger()
+	defer m.Free()
+	for name, value := range params.All() {
+		m.Add(name, value)
+	}
+	return m.Join(single)
+}
+
+// repeatsField reports whether a field of the header is there twice, or may be.
+func repeatsField(params *protocol.Params) bool {
+	var seen [32]string // a browser's are fewer
+	n := 0
+	for name := range params.All() {
+		switch {
+		case !strings.HasPrefix(name, "HTTP_"):
+		case n == len(seen), slices.Contains(seen[:n], name):
+			return true
+		default:
+			seen[n] = name
+			n++
+		}
+	}
+	return false
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/fcgid/fcgid/fcgi"
+	"github.com/fcgid/fcgid/internal/cgi"
 )
 
 // params are the variables of nginx's fastcgi_params for a visit, and the
@@ -78,12 +79,8 @@ func headerParams(r *http.Request) fcgi.Params {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		separator := ", "
-		if name == "Cookie" {
-			separator = "; "
-		}
 		variable := "HTTP_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
-		p.Add(variable, strings.Join(r.Header[name], separator))
+		p.Add(variable, strings.Join(r.Header[name], cgi.Separator(variable)))
 	}
 	return p
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/fcgid/fcgid/fcgi"
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner/function"
@@ -74,10 +75,13 @@ func (s *Set) newFunction(cfg *config.Pool) *function.Runner {
 	for _, name := range names {
 		registry.Register(name, s.handler(name, cfg.Name))
 	}
-	log := s.opt.Logs.With("pool", cfg.Name)
+	log, single := s.opt.Logs.With("pool", cfg.Name), cfg.Limits.SingleFields
 	call := fcgi.HandlerFunc(registry.Respond).Run
 	return function.New(function.Options{
 		Call: func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			if err := cgi.CheckFields(&req.Params, single); err != nil {
+				return 0, err // two values of what may come once only
+			}
 			stderr := functionStderr{log: log, req: req}
 			defer stderr.flush()
 			req.Stderr = &stderr
