@@ -219,7 +219,8 @@ func TestStderr(t *testing.T) {
 echo first line >&2
 printf 'second ' >&2
 printf 'Content-Type: text/plain\n\n%s' $$
-printf 'line\nunended' >&2
+printf 'line\n' >&2
+printf unended >&2
 `
 	for _, to := range []string{"log", "client", "both"} {
 		t.Run(to, func(t *testing.T) {

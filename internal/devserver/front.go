@@ -236,7 +236,7 @@ func (a *answer) flush() error {
 // A lineLogger gives away what is written by the line.
 type lineLogger struct {
 	line func(string)
-	cut  cgi.LineCutter
+	cut  cgi.Entries
 }
 
 func (l *lineLogger) Write(p []byte) (int, error) {

@@ -356,7 +356,8 @@ func TestDevStderr(t *testing.T) {
 	log, entries := logtest.New()
 	d := newTestLog(t, t.TempDir(), log, func(f *wiretest.AppRequest) {
 		f.Stderr("one\r\ntw")
-		f.Stderr("o\nrest")
+		f.Stderr("o\n")
+		f.Stderr("rest")
 		f.Answer("A: b\n\n")
 	})
 	d.do("GET /x", nil)
@@ -364,7 +365,7 @@ func TestDevStderr(t *testing.T) {
 	for _, e := range entries.Of("script stderr") {
 		got = append(got, fmt.Sprint(e.Fields["path"], " ", e.Fields["line"]))
 	}
-	if diff := cmp.Diff([]string{"/x one", "/x two", "/x rest"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"/x one\ntwo", "/x rest"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -8,14 +8,14 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-// A functionStderr takes what a function writes to STDERR to the log, line by
-// line, as that of a program. The function may use it from several goroutines.
+// A functionStderr takes what a function writes to STDERR to the log, as that of a
+// program. The function may use it from several goroutines.
 type functionStderr struct {
 	log *slog.Logger
 	req *protocol.Request
 
 	mu    sync.Mutex // guards the field below
-	lines cgi.LineCutter
+	lines cgi.Entries
 }
 
 // Write takes a part of STDERR.
@@ -26,7 +26,7 @@ func (s *functionStderr) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// flush logs a line that has not ended.
+// flush logs what has not ended.
 func (s *functionStderr) flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-// What a function writes is logged by the line, however it comes; a line without
-// an end is cut before the request ends.
+// What a function writes at once is one entry; one without an end is cut before the
+// request ends.
 func TestFunctionStderr(t *testing.T) {
 	log, entries := logtest.New()
 	s := &functionStderr{log: log, req: &protocol.Request{Serial: 7}}
@@ -30,10 +30,11 @@ func TestFunctionStderr(t *testing.T) {
 			t.Errorf("lines of %v bytes were logged, want %v", got, want)
 		}
 	}
-	write("one\nfi", 3)
-	write("ve.\n", 5)
+	write("one\nfi")
+	write("ve.\n", 9)
 	write(strings.Repeat("x", 40<<10), 16<<10, 16<<10)
-	write("\nrest", 8<<10)
+	write("\n", 8<<10)
+	write("rest")
 	s.flush()
 	if got := entries.Take(); len(got) != 1 || got[0].Message != "rest" {
 		t.Errorf("at the end %v were logged, want the rest", got)

@@ -25,8 +25,8 @@ type Command struct {
 	Input []byte
 	// File, if there is one, is to be descriptor 0. It stays the caller's.
 	File *os.File
-	// Socket, if not 0, is to be descriptor 0: then STDOUT is /dev/null. It stays
-	// the caller's.
+	// Socket, if not 0, is to be descriptor 0: then STDOUT goes where STDERR does. It
+	// stays the caller's.
 	Socket int
 	// StopSignal is what asks the program to end; 0 is TERM.
 	StopSignal syscall.Signal
@@ -124,16 +124,18 @@ func (p *pipes) open(cmd *Command) error {
 			}
 			p.theirs[0] = fd
 			continue
-		case i == 0 && !cmd.Stdin, i == 1 && cmd.Socket != 0:
+		case i == 0 && !cmd.Stdin:
 			null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 			if err != nil {
 				return fmt.Errorf("open %s: %w", os.DevNull, err)
 			}
 			p.theirs[i], p.opened = uintptr(null), append(p.opened, null)
 			continue
+		case i == 1 && cmd.Socket != 0:
+			continue // as STDERR, below
 		}
-		var fds [2]int
-		if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		fds, err := openPipe(i == 2)
+		if err != nil {
 			return fmt.Errorf("pipe: %w", err)
 		}
 		ours, theirs := fds[0], fds[1]
@@ -148,7 +150,19 @@ func (p *pipes) open(cmd *Command) error {
 			return err
 		}
 	}
+	if cmd.Socket != 0 {
+		p.theirs[1] = p.theirs[2]
+	}
 	return nil
+}
+
+// openPipe makes a pipe, where the kernel can of packets: then each write of PIPE_BUF
+// bytes at most is read as one (pipe(2)).
+func openPipe(packets bool) (fds [2]int, err error) {
+	if packets && unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_DIRECT) == nil {
+		return fds, nil
+	}
+	return fds, unix.Pipe2(fds[:], unix.O_CLOEXEC)
 }
 
 // fdOf is the descriptor of a file that its owner keeps open meanwhile. File.Fd would

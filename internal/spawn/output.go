@@ -94,6 +94,7 @@ func (o *Output) late(err error) error {
 	return nil
 }
 
+// Of a pipe of packets what a buffer does not hold is lost: it holds PIPE_BUF.
 var outputBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
 
 // copy holds no memory while there is nothing to read.

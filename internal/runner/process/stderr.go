@@ -2,10 +2,10 @@ package process
 
 import "github.com/fcgid/fcgid/internal/cgi"
 
-// lines takes a script's STDERR to the log, line by line, and to the web server.
+// lines takes a script's STDERR to the log and to the web server.
 type lines struct {
 	run    *run
-	cutter cgi.LineCutter
+	cutter cgi.Entries
 }
 
 // Write takes a part of STDERR. That the web server does not take it is no

@@ -23,29 +23,24 @@ func logLines(logs *logtest.Entries) (lines []string) {
 	return lines
 }
 
-func TestStderrLines(t *testing.T) {
+// What a script writes at once is one entry, as far as a pipe can tell.
+func TestStderrEntries(t *testing.T) {
 	long := strings.Repeat("0123456789abcdef", 1024) // 16 KiB
 	for name, test := range map[string]struct {
-		printf string
+		script string
 		want   []string
 	}{
-		"lines":                     {`a\nb c\n`, []string{"a", "b c"}},
-		"CR LF":                     {`a\r\nb\r\n`, []string{"a", "b"}},
-		"no final newline":          {`a\nb`, []string{"a", "b"}},
-		"no final newline, with CR": {`a\r`, []string{"a"}},
-		"CR inside":                 {`a\rb\n`, []string{"a\rb"}},
-		"empty lines say nothing":   {`\n\na\n\r\n\nb\n\n`, []string{"a", "b"}},
-		"nothing":                   {``, nil},
-		"not UTF-8":                 {`a\377b\n`, []string{"a\xffb"}},
-		"as long as can be":         {long + `\nb\n`, []string{long, "b"}},
-		"no newline":                {long, []string{long}},
-		"one more":                  {long + `x\nb\n`, []string{long, "x", "b"}},
-		"much longer":               {long + long + long + `x`, []string{long, long, long, "x"}},
-		"shorter, then longer":      {`a\n` + long + `b\nc\n`, []string{"a", long, "b", "c"}},
+		"lines at once":    {`printf 'a\nb c\n' >&2`, []string{"a\nb c"}},
+		"two writes":       {`echo a >&2; echo b >&2`, []string{"a", "b"}},
+		"a line in two":    {`printf a >&2; printf 'b\n' >&2`, []string{"ab"}},
+		"no final newline": {`printf 'a\nb' >&2`, []string{"a\nb"}},
+		"nothing":          {`:`, nil},
+		"not UTF-8":        {`printf 'a\377b\n' >&2`, []string{"a\xffb"}},
+		"very long":        {`printf '` + long + long + `x\n' >&2`, []string{long, long, "x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			change, logs := logged("log")
-			p := shell(t, "printf '"+test.printf+"' >&2; printf out", change)
+			p := shell(t, test.script+"; printf out", change)
 			c := p.call().run(t, p)
 			c.want(t, 0, "out")
 			if got := logLines(logs); !slices.Equal(got, test.want) {
@@ -79,10 +74,10 @@ func TestStderrModes(t *testing.T) {
 		lines  []string
 		client string
 	}{
-		"":       {[]string{"a", "b"}, ""},
-		"log":    {[]string{"a", "b"}, ""},
+		"":       {[]string{"a\n\nb"}, ""},
+		"log":    {[]string{"a\n\nb"}, ""},
 		"client": {nil, "a\r\n\nb"},
-		"both":   {[]string{"a", "b"}, "a\r\n\nb"},
+		"both":   {[]string{"a\n\nb"}, "a\r\n\nb"},
 	} {
 		change, logs := logged(mode)
 		p := shell(t, `printf 'a\r\n\nb' >&2`, change)

@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -106,12 +105,15 @@ func (p *Pool) warmUpRequest(program *program) *protocol.Request {
 	return req
 }
 
+// maxHead is how much of an answer to a warm-up request is looked at.
+const maxHead = 16 << 10
+
 // A warmUpAnswer keeps the beginning of a CGI response.
 type warmUpAnswer struct{ start []byte }
 
 // Write takes a part of the response.
 func (a *warmUpAnswer) Write(p []byte) (int, error) {
-	a.start = append(a.start, p[:min(len(p), cgi.MaxLine-len(a.start))]...)
+	a.start = append(a.start, p[:min(len(p), maxHead-len(a.start))]...)
 	return len(p), nil
 }
 

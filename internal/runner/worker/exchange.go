@@ -343,7 +343,7 @@ type requestStderr struct {
 	x      *exchange
 	to     string
 	log    *slog.Logger
-	cutter cgi.LineCutter
+	cutter cgi.Entries
 }
 
 func (p *Pool) newRequestStderr(x *exchange) *requestStderr {

@@ -38,7 +38,7 @@ const (
 // long they live. A zero duration or number is no bound where nothing else is said.
 type Options struct {
 	// Command is the program with its arguments. It accepts FastCGI connections
-	// on descriptor 0; its STDOUT is /dev/null and its STDERR is logged.
+	// on descriptor 0; its STDOUT and its STDERR are logged.
 	Command []string
 	Dir     string // working directory; "" is the daemon's
 

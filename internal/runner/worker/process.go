@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -153,11 +154,12 @@ func (w *spawned) wait() *exit {
 	return &exit{Exit: *e, err: err, lastLine: w.stderr.last()}
 }
 
-// programStderr takes the program's STDERR to the log and keeps its last line.
+// programStderr takes what the program writes to STDERR and STDOUT to the log, and
+// keeps its last line.
 type programStderr struct {
 	log    *slog.Logger
 	pid    int
-	cutter cgi.LineCutter // the pump's
+	cutter cgi.Entries // the pump's
 
 	mu   sync.Mutex // guards the field below
 	line string
@@ -175,7 +177,7 @@ func (s *programStderr) emit(line string) {
 	s.log.Info("worker stderr", "line", line, "pid", s.pid)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.line = line
+	s.line = line[strings.LastIndexByte(line, '\n')+1:]
 }
 
 func (s *programStderr) last() string {

@@ -46,6 +46,25 @@ func TestBodies(t *testing.T) {
 	}
 }
 
+// What a program writes to its own STDOUT and STDERR is in the log; what it writes at
+// once is one entry.
+func TestOutputOfWorkers(t *testing.T) {
+	p := workers(t, func(o *workerOptions) {
+		o.Command = []string{"sh", "-c", `echo out; echo err >&2; printf 'two\nlines\n'; exec sleep 1000`}
+	})
+	var said []any
+	p.await("said all", func(snapshot) bool {
+		said = nil
+		for _, e := range p.logs.Of("worker stderr") {
+			said = append(said, e.Fields["line"])
+		}
+		return len(said) == 3
+	})
+	if fmt.Sprintf("%q", said) != `["out" "err" "two\nlines"]` {
+		t.Errorf("it says %q", said)
+	}
+}
+
 // The program has three descriptors, a group of its own and the environment that
 // it was given.
 func TestWorldOfWorkers(t *testing.T) {
@@ -56,14 +75,17 @@ func TestWorldOfWorkers(t *testing.T) {
 		o.Command, o.Dir = []string{"sh", "-c", script}, dir
 		o.Env, o.PassEnv = []string{"SET=1"}, []string{"PASSED", "UNSET"}
 	})
-	p.await("said all", func(snapshot) bool { return len(p.logs.Of("worker stderr")) == 5 })
 	var said []string
-	for _, e := range p.logs.Of("worker stderr") {
-		said = append(said, e.Fields["line"].(string))
-	}
+	p.await("said all", func(snapshot) bool {
+		said = nil
+		for _, e := range p.logs.Of("worker stderr") {
+			said = append(said, strings.Split(e.Fields["line"].(string), "\n")...)
+		}
+		return len(said) == 5
+	})
 	pid := p.Snapshot().Workers[0].PID
 	want := fmt.Sprintf("on 1  %s %d %d", dir, pid, pid)
-	if !strings.Contains(said[1], " 0 -> socket:") || !strings.HasSuffix(said[2], " 1 -> /dev/null") ||
+	if !strings.Contains(said[1], " 0 -> socket:") || !strings.Contains(said[2], " 1 -> pipe:") ||
 		!strings.Contains(said[3], " 2 -> pipe:") || said[4] != want {
 		t.Errorf("it says %q, want %q", said, want)
 	}
@@ -92,7 +114,7 @@ func TestStderrOfRequests(t *testing.T) {
 		var errs output
 		p.want("stderr", "said", func(r *protocol.Request) { r.Stderr = &errs })
 		logged := len(p.logs.Of("request stderr"))
-		if (errs.String() == "one\ntwo\n") != (to != cgi.StderrLog) || (logged == 2) != (to != cgi.StderrClient) {
+		if (errs.String() == "one\ntwo\n") != (to != cgi.StderrLog) || (logged == 1) != (to != cgi.StderrClient) {
 			t.Errorf("%s: client got %q, %d lines are logged", to, errs.String(), logged)
 		}
 		p.stop()
