@@ -135,11 +135,12 @@ type Worker struct {
 	MaxMemory    int64          `mapstructure:"max_memory"    default:"0"`       // of the worker and its children, from 1 MiB; 0 is no limit
 	StartTimeout time.Duration  `mapstructure:"start_timeout" default:"10s"`     // from start to accepting; never 0
 	StopSignal   syscall.Signal `mapstructure:"stop_signal"   default:"SIGTERM"`
-	StopGrace    time.Duration  `mapstructure:"stop_grace"    default:"10s"`  // from StopSignal to SIGKILL
-	WarmUp       []string       `mapstructure:"warm_up"`                      // NAME=value, the parameters of the first request; empty: none is made
-	Dispatch     string         `mapstructure:"dispatch"      default:"lifo"` // lifo or fifo
-	Dir          string         `mapstructure:"dir"`                          // absolute; "" is the daemon's
-	Stderr       string         `mapstructure:"stderr"        default:"log"`  // log, client or both
+	StopGrace    time.Duration  `mapstructure:"stop_grace"    default:"10s"`     // from StopSignal to SIGKILL
+	WarmUp       []string       `mapstructure:"warm_up"`                         // NAME=value, the parameters of the first request; empty: none is made
+	Reload       string         `mapstructure:"reload"        default:"changed"` // which reloads replace the workers: changed ones or always
+	Dispatch     string         `mapstructure:"dispatch"      default:"lifo"`    // lifo or fifo
+	Dir          string         `mapstructure:"dir"`                             // absolute; "" is the daemon's
+	Stderr       string         `mapstructure:"stderr"        default:"log"`     // log, client or both
 }
 
 // Function makes a pool answer with functions of this program.

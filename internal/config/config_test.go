@@ -96,7 +96,7 @@ func defaultWorker(command ...string) *Worker {
 	return &Worker{
 		Command: command, Scale: "dynamic", Max: 8, Min: 1, MinSpare: 1, MaxSpare: 4, Concurrency: 1, SpawnRate: 32,
 		IdleTimeout: time.Minute, StartTimeout: 10 * time.Second, StopSignal: syscall.SIGTERM, StopGrace: 10 * time.Second,
-		WarmUp: []string{}, Dispatch: "lifo", Stderr: "log", Root: []string{}, Extensions: []string{},
+		WarmUp: []string{}, Reload: "changed", Dispatch: "lifo", Stderr: "log", Root: []string{}, Extensions: []string{},
 	}
 }
 

@@ -151,6 +151,9 @@ var faultTests = []struct {
 		`f:5:48: pools[1].worker.command: must be a list, not a string`,
 		`f:6:49: pools[2].worker.command[0]: "" is not an absolute path`,
 	}},
+	{"worker reload", worker("{command: [/x], reload: allways}"), []string{
+		`f:4:35: pools[0].worker.reload: "allways" is not one of changed, always (did you mean always?)`,
+	}},
 	{"worker words", worker("{command: [/x], scale: dynamc, dispatch: filo, stderr: both , dir: app, warm_up: [A=1, =, x]}"), []string{
 		`f:4:34: pools[0].worker.scale: "dynamc" is not one of static, dynamic, ondemand (did you mean dynamic?)`,
 		`f:4:52: pools[0].worker.dispatch: "filo" is not one of lifo, fifo (did you mean fifo?)`,

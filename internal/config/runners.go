@@ -102,6 +102,7 @@ func (r *report) worker(key string, w *Worker) {
 	r.files(key, w.Root, w.Extensions)
 	r.oneOf(key+".scale", w.Scale, "static", "dynamic", "ondemand")
 	r.oneOf(key+".dispatch", w.Dispatch, "lifo", "fifo")
+	r.oneOf(key+".reload", w.Reload, "changed", "always")
 	r.oneOf(key+".stderr", w.Stderr, "log", "client", "both")
 	r.workerNumbers(key, w)
 	if w.Scale == "dynamic" {

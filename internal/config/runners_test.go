@@ -34,6 +34,7 @@ func TestWorkerValues(t *testing.T) {
     stop_signal: sigUsr1
     stop_grace: 0
     warm_up: [SCRIPT_FILENAME=/srv/ping.php, QUERY_STRING=]
+    reload: always
     dispatch: fifo
     dir: /srv
     stderr: client`)
@@ -41,7 +42,7 @@ func TestWorkerValues(t *testing.T) {
 		Command: []string{"/usr/bin/php-cgi", "-d", "x=1"}, Root: []string{"/srv"}, Extensions: []string{".php", ".phar"}, Scale: "dynamic", Max: 32768, MaxSpare: 32768,
 		Concurrency: 32768, SpawnRate: 1000, MaxRequests: 1<<31 - 1, MaxLifetime: time.Second, MaxMemory: 1 << 20,
 		StartTimeout: 100 * time.Millisecond, StopSignal: syscall.SIGUSR1,
-		WarmUp: []string{"SCRIPT_FILENAME=/srv/ping.php", "QUERY_STRING="}, Dispatch: "fifo", Dir: "/srv", Stderr: "client",
+		WarmUp: []string{"SCRIPT_FILENAME=/srv/ping.php", "QUERY_STRING="}, Reload: "always", Dispatch: "fifo", Dir: "/srv", Stderr: "client",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -111,3 +111,44 @@ func (s *testSet) post(socket string, body io.Reader) string {
 	_, text, _ := strings.Cut(out.String(), "\r\n\r\n")
 	return text
 }
+
+// With reload: always each reload replaces the workers, though nothing has changed;
+// one that is refused does not, nor does it touch other pools.
+func TestReloadAlways(t *testing.T) {
+	s := newTestSet(t)
+	always := func(more string) string { return workerText("w", "w", "worker", "reload: always"+more) }
+	other := workerText("o", "o", "other")
+	s.configure(always(""), other)
+	pid := func(pool string) (pid int) {
+		eventually(t, "one worker is idle", func() bool {
+			list := s.running()[pool].workers.status().List
+			if len(list) != 1 || list[0].State != "idle" {
+				return false
+			}
+			pid = list[0].PID
+			return true
+		})
+		return pid
+	}
+	first, others := pid("w"), pid("o")
+	replaced := func(why string) {
+		t.Helper()
+		old := first
+		eventually(t, why, func() bool { first = pid("w"); return first != old })
+	}
+	s.configure(always(""), other)
+	replaced("a reload of the same configuration replaces the worker")
+	s.configure(always(", dispatch: fifo"), other)
+	replaced("so does one of another configuration")
+	s.refused(always(", dispatch: fifo"), "{name: z, listen: unix:%D/none/z, function: {}}")
+	s.configure(workerText("w", "w", "worker"), other) // no longer always, which is no reason to replace it
+	s.configure(workerText("w", "w", "worker"), other)
+	if got := pid("w"); got != first {
+		t.Errorf("a reload with the default, or a refused one, has replaced the worker")
+	}
+	s.configure(always(""), other)
+	replaced("always again")
+	if got := pid("o"); got != others {
+		t.Errorf("the worker of another pool was replaced")
+	}
+}

@@ -178,6 +178,19 @@ func (p *Plan) Commit() {
 	}
 }
 
+// keepPool has a pool whose configuration has not changed follow what is not its own.
+// Its workers are left alone, unless each reload is to replace them.
+func (s *Set) keepPool(p *pool, global *config.Config) {
+	if p.settings.Grace != global.ShutdownTimeout {
+		settings := p.settings
+		settings.Grace = global.ShutdownTimeout
+		p.update(p.cfg, settings)
+	}
+	if p.cfg.Worker != nil && p.cfg.Worker.Reload == "always" {
+		s.updateWorkers(p.workers, &p.cfg)
+	}
+}
+
 // commitPool brings one pool to its configuration. A pool that has not changed
 // is left alone.
 func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
@@ -188,10 +201,8 @@ func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 		s.configurePool(running, cfg, p.cfg)
 	case !reflect.DeepEqual(running.cfg, cfg):
 		s.configurePool(running, cfg, p.cfg)
-	case running.settings.Grace != p.cfg.ShutdownTimeout:
-		settings := running.settings
-		settings.Grace = p.cfg.ShutdownTimeout
-		running.update(cfg, settings)
+	default:
+		s.keepPool(running, p.cfg)
 	}
 	stays := make(map[string]bool)
 	for _, lc := range cfg.Listen {

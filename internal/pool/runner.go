@@ -20,7 +20,7 @@ func (s *Set) runnerFor(p *pool, cfg *config.Pool) (run server.Runner, maxReqs i
 	case p.workers == nil:
 		p.setWorkers(s.startWorkers(cfg))
 	default:
-		p.workers.Update(s.workerOptions(cfg))
+		s.updateWorkers(p.workers, cfg)
 	}
 	return p.workers, cfg.Worker.Max * cfg.Worker.Concurrency
 }

@@ -17,13 +17,14 @@ type workerPool struct {
 	*worker.Pool
 	*generation
 	end        context.CancelFunc
+	release    uint64 // how many reloads have replaced workers of the same program
 	supervised sync.WaitGroup
 }
 
 // startWorkers starts the workers of a pool.
 func (s *Set) startWorkers(cfg *config.Pool) *workerPool {
 	ctx, end := context.WithCancel(context.Background())
-	w := &workerPool{Pool: worker.New(s.workerOptions(cfg)), generation: newGeneration(), end: end}
+	w := &workerPool{Pool: worker.New(s.workerOptions(cfg, 0)), generation: newGeneration(), end: end}
 	log := s.opt.Logs.With("pool", cfg.Name)
 	w.supervised.Go(func() {
 		if err := w.Supervise(ctx); err != nil {
@@ -42,10 +43,18 @@ func (w *workerPool) stop() {
 	w.supervised.Wait()
 }
 
-func (s *Set) workerOptions(cfg *config.Pool) worker.Options {
+// updateWorkers brings workers to a pool's configuration.
+func (s *Set) updateWorkers(w *workerPool, cfg *config.Pool) {
+	if cfg.Worker.Reload == "always" {
+		w.release++
+	}
+	w.Update(s.workerOptions(cfg, w.release))
+}
+
+func (s *Set) workerOptions(cfg *config.Pool, release uint64) worker.Options {
 	c, m := cfg.Worker, s.opt.Metrics.Workers(cfg.Name)
 	return worker.Options{
-		Command: c.Command, Dir: c.Dir, WarmUp: c.WarmUp, Roots: c.Root, Extensions: c.Extensions,
+		Command: c.Command, Dir: c.Dir, WarmUp: c.WarmUp, Release: release, Roots: c.Root, Extensions: c.Extensions,
 		Env: cfg.Env, PassEnv: cfg.PassEnv, PassParams: cfg.PassParams,
 		SingleFields: cfg.Limits.SingleFields, Dropped: s.tellDropped(cfg.Name),
 		Software: version.Software(),

@@ -56,7 +56,10 @@ type Options struct {
 	// WarmUp, NAME=value, are the params of a request that a new worker must
 	// answer, with a status below 500, before it gets others. Without them it is
 	// ready when the program has been executed.
-	WarmUp   []string
+	WarmUp []string
+	// Release tells two of the same program apart that are to be taken for different
+	// ones, since the program has read files that have changed.
+	Release  uint64
 	Software string // SERVER_SOFTWARE when the web server sent none
 
 	Scale       string // ScaleDynamic (also when empty), ScaleStatic or ScaleOnDemand
@@ -170,10 +173,11 @@ const (
 
 // A program is what is executed, and with what.
 type program struct {
-	argv   []string
-	dir    string
-	env    []string
-	warmUp []string
+	release uint64
+	argv    []string
+	dir     string
+	env     []string
+	warmUp  []string
 }
 
 // New returns a Pool that has not started any: Supervise does.
@@ -191,12 +195,12 @@ func New(o Options) *Pool {
 func (p *Pool) newProgramLocked() *program {
 	// php-cgi would end after 500 requests: here MaxRequests says when.
 	env := p.told.OfWorker("PHP_FCGI_MAX_REQUESTS=0")
-	return &program{argv: p.opt.Command, dir: p.opt.Dir, env: env, warmUp: p.opt.WarmUp}
+	return &program{release: p.opt.Release, argv: p.opt.Command, dir: p.opt.Dir, env: env, warmUp: p.opt.WarmUp}
 }
 
 // isSame reports whether two programs do the same.
 func (p *program) isSame(other *program) bool {
-	return p.dir == other.dir && slices.Equal(p.argv, other.argv) &&
+	return p.release == other.release && p.dir == other.dir && slices.Equal(p.argv, other.argv) &&
 		slices.Equal(p.env, other.env) && slices.Equal(p.warmUp, other.warmUp)
 }
 
@@ -309,7 +313,7 @@ func (p *Pool) finish() {
 }
 
 // Update changes the options, also for the workers that there are. Other Command,
-// Dir, Env, PassEnv or WarmUp replace them: each stays until another one has taken
+// Dir, Env, PassEnv, WarmUp or Release replace them: each stays until another one has taken
 // its place, and so stays for good where the new program cannot be started. RunDir,
 // Hooks and Spawner are not changed.
 func (p *Pool) Update(o Options) {

@@ -57,6 +57,25 @@ func TestReloadUnderLoad(t *testing.T) {
 	p.want("env VERSION", fmt.Sprint(last))
 }
 
+// The same program may have read files that have changed: another release of it
+// replaces the workers, the same one does not.
+func TestRelease(t *testing.T) {
+	p := workers(t, func(o *workerOptions) { o.Max = 2 })
+	before := p.await("two idle", func(s snapshot) bool { return s.Idle == 2 })
+	p.Update(p.opt)
+	if s := p.Snapshot(); fmt.Sprint(pids(s)) != fmt.Sprint(pids(before)) || s.Outdated != 0 {
+		t.Errorf("workers are %v, were %v", pids(s), pids(before))
+	}
+	change := p.opt
+	change.Release++
+	p.Update(change)
+	p.await("both replaced", func(s snapshot) bool { return s.Exits["reload"] == 2 && s.Idle == 2 })
+	p.Update(change)
+	if s := p.Snapshot(); s.Outdated != 0 || s.Starts != 4 {
+		t.Errorf("%d are outdated, %d were started", s.Outdated, s.Starts)
+	}
+}
+
 // New workers are ready before the old ones leave; where they cannot be, the old
 // ones stay.
 func TestReloadToBrokenProgram(t *testing.T) {
