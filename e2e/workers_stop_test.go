@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,6 +131,43 @@ func TestWorkerChildrenEnd(t *testing.T) {
 		awaitGone(t, pids)
 		s.asked("")
 	})
+}
+
+// A job that a page has started in the background outlives the worker that did, when
+// that leaves in health; not when the worker has to be ended.
+func TestWorkerJobsStay(t *testing.T) {
+	for name, c := range map[string]struct {
+		keys  string
+		leave func(s *site)
+		stays bool
+	}{
+		"max_requests":      {"scale: static, max: 1, max_requests: 1", func(s *site) { s.asked("") }, true},
+		"idle":              {"scale: ondemand, max: 1, idle_timeout: 100ms", func(*site) {}, true},
+		"the worker's kill": {"scale: static, max: 1", func(s *site) { syscall.Kill(s.workers().List[0].PID, syscall.SIGKILL) }, true},
+		"the daemon's stop": {"scale: static, max: 1", func(s *site) { s.signal(syscall.SIGTERM); s.exitCode() }, true},
+		"a timeout":         {"scale: static, max: 1, stop_grace: 100ms", func(s *site) { s.later("hang") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newWorkerSite(t, phpPool(t, c.keys)+", timeout: 1s")
+			_, out := s.ask(s.dir+"/cgi/app.php", nil, "QUERY_STRING", "job")
+			var job int
+			if _, err := fmt.Sscanf(out[strings.LastIndex(out, "job"):], "job %d", &job); err != nil {
+				t.Fatalf("%q: %v", out, err)
+			}
+			t.Cleanup(func() { syscall.Kill(job, syscall.SIGKILL) })
+			worker := 0
+			if w := s.workers(); len(w.List) > 0 {
+				worker = w.List[0].PID
+			}
+			c.leave(s)
+			awaitGone(t, []int{worker})
+			if !c.stays {
+				awaitGone(t, []int{job})
+			} else if !alive(job) {
+				t.Error("the job is gone")
+			}
+		})
+	}
 }
 
 // A daemon that is killed leaves no worker behind, and the next one starts in

@@ -42,6 +42,7 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 		return nil, err
 	}
 	d := &daemon{opt: o, started: time.Now(), logs: l, metrics: metrics.New(pool.Kinds()), failed: make(chan error, 1)}
+	d.programs.Log = l.Logger
 	d.pools = pool.NewSet(pool.Options{
 		Functions: o.Functions, Logs: l, Metrics: d.metrics, Spawner: &d.programs, Broken: d.broken,
 	})

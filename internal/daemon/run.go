@@ -93,6 +93,7 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
+	defer d.reapOrphans()()
 	if err := d.configure(context.Background(), cfg); err != nil {
 		return err
 	}
@@ -103,6 +104,21 @@ func Run(o Options) error {
 	systemd.SdNotify(false, systemd.SdNotifyReady)
 	defer d.startBeside()()
 	return d.untilStopped(signals)
+}
+
+// reapOrphans takes what programs leave behind, until stop is called.
+func (d *daemon) reapOrphans() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := d.programs.Reap(ctx); err != nil {
+			d.logs.Warn("programs that leave their process group may outlive their requests", "error", err)
+		}
+	})
+	return func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // startBeside starts Options.Beside. It ends it and waits for it when stop is called.

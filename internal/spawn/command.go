@@ -52,6 +52,9 @@ func (c *Command) start() (*Process, error) {
 	if c.Stdin && c.File == nil && len(c.Input) == 0 {
 		p.Stdin = ourFile(fds.ours[0], "stdin")
 	}
+	if c.Socket != 0 {
+		p.socket = fileName(c.Socket)
+	}
 	if c.Socket == 0 {
 		p.out.file = ourFile(fds.ours[1], "stdout")
 		p.Stdout = &p.out

@@ -2,6 +2,9 @@ package spawn
 
 import (
 	"context"
+	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -16,8 +19,12 @@ type Spawner interface {
 // Local starts programs as children of this process, and knows of those that it
 // has not waited for. The zero value is ready.
 type Local struct {
-	mu     sync.Mutex // guards the fields below; a process's own mu may be taken under it
-	all    map[*Process]struct{}
+	// Log tells of what cannot be ended; nil logs nothing.
+	Log *slog.Logger
+
+	mu     sync.Mutex // guards the fields below; nothing else is locked or called under it
+	all    map[int]*Process
+	kept   map[int]bool // pids of those that were given up and not waited for
 	killed bool
 }
 
@@ -37,13 +44,14 @@ func (l *Local) Start(ctx context.Context, cmd *Command) (*Process, error) {
 	return p, nil
 }
 
-// Kill kills every program with its process group, at once, and from now on
-// every one that is started.
+// Kill kills every program with its tree, at once, and from now on every one that
+// is started.
 func (l *Local) Kill() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.killed = true
-	for p := range l.all {
+	all := slices.Collect(maps.Values(l.all))
+	l.mu.Unlock()
+	for _, p := range all {
 		p.Kill()
 	}
 }
@@ -57,19 +65,53 @@ func (l *Local) Len() int {
 
 func (l *Local) add(started *Process) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.all == nil {
-		l.all = make(map[*Process]struct{})
+		l.all = make(map[int]*Process)
 	}
-	l.all[started] = struct{}{}
-	if l.killed {
+	l.all[started.PID] = started
+	delete(l.kept, started.PID)
+	killed := l.killed
+	l.mu.Unlock()
+	if killed {
 		started.Kill()
 	}
 }
 
-// remove is for a process that was waited for.
+// remove is for a process that was waited for. Another one may have its pid by now.
 func (l *Local) remove(reaped *Process) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.all, reaped)
+	if l.all[reaped.PID] == reaped {
+		delete(l.all, reaped.PID)
+	}
+}
+
+// keep is for one that was given up: its exit is waited for by Reap.
+func (l *Local) keep(pid int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.kept == nil {
+		l.kept = make(map[int]bool)
+	}
+	l.kept[pid] = true
+}
+
+func (l *Local) forget(pid int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.kept, pid)
+}
+
+// has reports whether there is a program of that pid.
+func (l *Local) has(pid int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all[pid] != nil
+}
+
+func (l *Local) log() *slog.Logger {
+	if l.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return l.Log
 }

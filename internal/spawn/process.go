@@ -29,14 +29,21 @@ type Process struct {
 	ask   unix.Signal // what asks it to end
 	owner *Local      // who knows of it until it is reaped
 
+	socket string // that it listens on, as /proc/PID/fd has it; "" is none
+
 	rawPidfd, rawStderr int      // until Watch; the first is -1 where the kernel has none
 	pidfd               *os.File // from then on, if there is one
 
 	mu         sync.Mutex // guards the fields below
-	terminated bool
+	leaving    bool       // it alone was asked to end
+	terminated bool       // its process group was
 	killed     bool
-	kill       *time.Timer // not nil once terminated
+	givenUp    bool        // it cannot be signalled, and nobody waits for it
+	wake       *time.Timer // not nil once leaving
+	kill       *time.Timer // not nil once leaving or terminated
+	killAt     time.Time   // when that comes
 	reaped     bool        // its pid may belong to somebody else
+	kin        []task      // its tree at the last look, without itself
 }
 
 // HasExited reports whether the program has exited. It is not reaped by this: its
@@ -61,6 +68,9 @@ func (p *Process) Watch() {
 	if p.killed {
 		p.Stderr.Expire(lastWords)
 	}
+	if p.givenUp {
+		p.pidfd.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // IsOver reports whether the program has exited and left nothing of STDERR to read
@@ -74,122 +84,84 @@ func (p *Process) IsOver() bool {
 	return true
 }
 
-// AwaitExit returns when the program has exited; it is not reaped. Watch comes first.
-func (p *Process) AwaitExit() {
+// AwaitExit returns when the program has exited; it is not reaped. It returns false
+// when the program has not, and was given up. Watch comes first.
+func (p *Process) AwaitExit() bool {
 	if rc, err := p.pidfd.SyscallConn(); err == nil {
 		if rc.Read(func(uintptr) bool { return p.HasExited() }) == nil {
-			return
+			return true
 		}
+	}
+	if p.isGivenUp() {
+		return p.HasExited()
 	}
 	// Without a pidfd that can be waited for, this takes a thread.
 	var info unix.Siginfo
 	for unix.Waitid(unix.P_PID, p.PID, &info, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 	}
+	return true
 }
 
-// Terminate asks the program's process group to end, and kills it after grace.
-// When the program has exited by itself, what is left of its group was meant to
-// live on: only the waiting for output ends.
-func (p *Process) Terminate(grace time.Duration) {
+func (p *Process) isGivenUp() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case p.terminated || p.reaped:
-	case p.HasExited():
-		p.expireLocked(0)
-	default:
-		p.terminated = true
-		p.signalLocked(p.ask)
-		p.signalLocked(unix.SIGCONT) // a stopped one would not notice
-		p.kill = time.AfterFunc(grace, p.Kill)
-	}
-}
-
-// IsTerminated reports whether the program was asked to end. What is left of its
-// process group has its grace then, and is killed after it.
-func (p *Process) IsTerminated() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.terminated
-}
-
-// expireLocked ends the moving of input and output after d, whoever holds the
-// other ends.
-func (p *Process) expireLocked(d time.Duration) {
-	if p.Stdin != nil {
-		p.Stdin.SetWriteDeadline(time.Now().Add(d))
-	}
-	for _, o := range []*Output{p.Stdout, p.Stderr} {
-		if o != nil {
-			o.Expire(d)
-		}
-	}
-}
-
-// Kill ends the program's process group, or what the program has left of it.
-// Output that somebody outside the group holds open is waited for no longer.
-func (p *Process) Kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.reaped {
-		p.killed = true
-		p.signalLocked(unix.SIGKILL)
-		p.expireLocked(lastWords)
-	}
-}
-
-// signalLocked signals a program that was not reaped, and its process group,
-// which it may have left.
-func (p *Process) signalLocked(s unix.Signal) {
-	unix.Kill(-p.PID, s)
-	if group, err := unix.Getpgid(p.PID); err == nil && group != p.PID {
-		unix.Kill(p.PID, s)
-	}
+	return p.givenUp
 }
 
 // An Exit is how a program ended.
 type Exit struct {
 	Status     syscall.WaitStatus
 	Usage      syscall.Rusage
-	Terminated bool // it was asked to
+	Terminated bool // its process group was asked to
+	GivenUp    bool // it has not: it cannot be signalled
 }
 
 // Code is the exit status as shells write it: 128 + signal for a program that one
-// has killed.
+// has killed, and one that was given up.
 func (e *Exit) Code() uint32 {
+	if e.GivenUp {
+		return 128 + uint32(unix.SIGKILL)
+	}
 	if e.Status.Signaled() {
 		return 128 + uint32(e.Status.Signal())
 	}
 	return uint32(e.Status.ExitStatus())
 }
 
-// Wait takes the exit status of a program that has exited, and forgets it. What
-// is left of the process group of a terminated one is killed: it holds neither
+// Wait takes the exit status of a program that has exited, or was given up, and
+// forgets it. What is left of the tree of a terminated one is killed: it has neither
 // stdout nor stderr, and a pid that is reaped must not be signalled.
 func (p *Process) Wait() (*Exit, error) {
+	if p.IsTerminated() {
+		p.Kill()
+	}
 	defer p.owner.remove(p)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e := &Exit{Terminated: p.terminated}
-	if p.terminated {
-		p.signalLocked(unix.SIGKILL)
-		p.kill.Stop()
-	}
-	var err error
-	for {
-		_, err = syscall.Wait4(p.PID, &e.Status, 0, &e.Usage)
-		if err != syscall.EINTR {
-			break
+	for _, t := range []*time.Timer{p.wake, p.kill} {
+		if t != nil {
+			t.Stop()
 		}
 	}
-	p.reaped = true
 	if p.pidfd != nil {
-		p.pidfd.Close()
+		defer p.pidfd.Close()
 	} else {
-		unix.Close(p.rawPidfd)
+		defer unix.Close(p.rawPidfd)
 	}
-	if err != nil {
-		return e, fmt.Errorf("wait for pid %d: %w", p.PID, err)
+	e := &Exit{Terminated: p.terminated}
+	p.reaped = true
+	if p.givenUp && !p.HasExited() {
+		e.GivenUp = true
+		p.owner.keep(p.PID)
+		return e, nil
 	}
-	return e, nil
+	for {
+		_, err := syscall.Wait4(p.PID, &e.Status, 0, &e.Usage)
+		if err == nil {
+			return e, nil
+		}
+		if err != syscall.EINTR {
+			return e, fmt.Errorf("wait for pid %d: %w", p.PID, err)
+		}
+	}
 }

@@ -13,6 +13,11 @@ if ($query === 'gate') {
 if ($query === 'complain') {
 	error_log('oh dear');
 }
+if ($query === 'job') { // which goes on when the request is answered
+	exec('(echo $$ >>' . getenv('GATE') . '/jobs; exec sleep 1000) > /dev/null 2>&1 & echo $!', $job);
+	echo 'job ', $job[0], "\n";
+	exit;
+}
 if ($query === 'hang') {
 	for (;;) {
 		sleep(1);

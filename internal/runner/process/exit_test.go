@@ -154,7 +154,7 @@ func TestKill(t *testing.T) {
 	programs.Kill()
 }
 
-// Kill does not wait for those that a program has left outside of its group.
+// Kill ends those too that a program has left outside of its group.
 func TestKillWithOutsider(t *testing.T) {
 	var programs spawn.Local
 	p := shell(t, "setsid sh -c 'echo $$; exec sleep 1000' & wait", func(o *options) { o.Spawner = &programs })

@@ -308,8 +308,23 @@ func (p *Pool) finish() {
 	p.refuseWaitingLocked()
 	for _, w := range p.all {
 		w.retire(exitStop)
+		if w.state == stateStopping && w.inFlight == 0 {
+			w.stop() // it has less time now
+		}
 	}
 	p.adjustLocked()
+}
+
+// longestLeave is how long a worker without a request may take to end when the pool
+// does.
+const longestLeave = 3 * time.Second
+
+// leaveGraceLocked is how long a worker without a request may take to end.
+func (p *Pool) leaveGraceLocked() time.Duration {
+	if p.phase == phaseEnding {
+		return min(p.opt.StopGrace, longestLeave)
+	}
+	return p.opt.StopGrace
 }
 
 // Update changes the options, also for the workers that there are. Other Command,

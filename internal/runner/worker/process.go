@@ -20,19 +20,24 @@ import (
 	"github.com/fcgid/fcgid/internal/spawn"
 )
 
+// lastWords is how long the STDERR of a program that has exited is still taken: what
+// it has left in the background may have it open.
+const lastWords = 100 * time.Millisecond
+
 // A spawned is a FastCGI program that runs, with the socket that it
 // accepts connections on as its descriptor 0.
 type spawned struct {
 	*spawn.Process
 	path   string // of the socket
 	stderr *programStderr
+	grace  time.Duration
 	pump   sync.WaitGroup // a goroutine that takes STDERR
 }
 
 // launchProgram starts the program and returns when it has been executed.
 func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	p.mu.Lock()
-	signal, log := p.opt.StopSignal, p.opt.Log
+	signal, grace, log := p.opt.StopSignal, p.opt.StopGrace, p.opt.Log
 	p.mu.Unlock()
 	if len(program.argv) == 0 {
 		return nil, fmt.Errorf("start a worker: no command")
@@ -50,7 +55,7 @@ func (p *Pool) launchProgram(program *program, id int) (process, error) {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
 	defer unix.Close(socket)
-	w := &spawned{path: path}
+	w := &spawned{path: path, grace: grace}
 	w.Process, err = p.spawner.Start(context.Background(), &spawn.Command{
 		Argv: argv, Env: program.env, Dir: program.dir, Socket: socket, StopSignal: signal,
 	})
@@ -136,6 +141,8 @@ func listenUnix(path string) (fd int, err error) {
 
 func (w *spawned) pid() int { return w.PID }
 
+func (w *spawned) leave(grace time.Duration) { w.Leave(grace) }
+
 func (w *spawned) end(grace time.Duration) { w.Terminate(grace) }
 
 // connect makes a connection, which the program need not have accepted.
@@ -144,10 +151,12 @@ func (w *spawned) connect(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, "unix", w.path)
 }
 
-// wait waits for the program's exit and ends what is left of its process group.
+// wait waits for the program's exit and ends what else has its socket.
 func (w *spawned) wait() *exit {
-	w.AwaitExit()
-	w.Kill()
+	if w.AwaitExit() && !w.IsTerminated() {
+		w.EndServing(w.grace)
+	}
+	w.Stderr.Expire(lastWords)
 	w.pump.Wait()
 	e, err := w.Wait()
 	os.Remove(w.path)

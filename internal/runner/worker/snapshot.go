@@ -1,12 +1,10 @@
 package worker
 
 import (
-	"bytes"
-	"fmt"
 	"maps"
-	"os"
-	"strconv"
 	"time"
+
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // A Snapshot is how a Pool is at one moment.
@@ -52,7 +50,7 @@ func (p *Pool) Snapshot() Snapshot {
 	s := p.snapshot()
 	for i := range s.Workers {
 		if pid := s.Workers[i].PID; pid != 0 {
-			s.Workers[i].CPU, s.Workers[i].RSS = resourcesOf(pid)
+			s.Workers[i].CPU, s.Workers[i].RSS = spawn.Usage(pid)
 		}
 	}
 	return s
@@ -99,55 +97,6 @@ func (w *worker) snapshot() Info {
 
 // memoryOf is the resident memory of a process and its descendants, in bytes.
 func memoryOf(pid int) int64 {
-	_, rss := resourcesOf(pid)
+	_, rss := spawn.Usage(pid)
 	return rss
-}
-
-// maxDescendants bounds how many processes are looked at for one worker.
-const maxDescendants = 1000
-
-// resourcesOf is the CPU time and the resident memory of a process and its
-// descendants, those that have ended included in its time (proc(5)).
-func resourcesOf(pid int) (cpu time.Duration, rss int64) {
-	pids := []int{pid}
-	for i := 0; i < len(pids) && i < maxDescendants; i++ {
-		ticks, pages := readStat(pids[i])
-		cpu += time.Duration(ticks) * (time.Second / clockTicks)
-		rss += pages * int64(os.Getpagesize())
-		pids = append(pids, childrenOf(pids[i])...)
-	}
-	return cpu, rss
-}
-
-// clockTicks is how many ticks a second has: USER_HZ, the same everywhere.
-const clockTicks = 100
-
-// readStat returns CPU ticks and resident pages of a process, 0 of one that is gone.
-func readStat(pid int) (ticks, pages int64) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, 0
-	}
-	// The second field is the program's name in brackets, which may hold any.
-	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	field := func(n int) int64 { // numbered as in proc(5)
-		if n-3 >= len(fields) {
-			return 0
-		}
-		v, _ := strconv.ParseInt(string(fields[n-3]), 10, 64)
-		return v
-	}
-	return field(14) + field(15) + field(16) + field(17), field(24)
-}
-
-// childrenOf are the children that the main thread of a process has started;
-// none where the kernel does not tell.
-func childrenOf(pid int) (pids []int) {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, f := range bytes.Fields(b) {
-		if child, err := strconv.Atoi(string(f)); err == nil {
-			pids = append(pids, child)
-		}
-	}
-	return pids
 }

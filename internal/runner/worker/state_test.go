@@ -41,6 +41,8 @@ func (f *fakeProcess) connect(context.Context) (net.Conn, error) {
 	return ours, nil
 }
 
+func (f *fakeProcess) leave(grace time.Duration) { f.end(grace) }
+
 func (f *fakeProcess) end(time.Duration) {
 	f.signal++
 	if !f.deaf {

@@ -52,6 +52,7 @@ type worker struct {
 	memory   int64     // that it had, with its descendants, after its last request; 0 if nobody has looked
 	tired    string    // which of its limits it has reached; "" is none
 	reason   string    // why it is asked to end; "" is not
+	forced   bool      // it is asked to end since something is wrong with it
 	failure  error     // what it did wrong, where that is why it is asked to end
 	overdue  time.Time // when it should have ended; the zero time until it is asked to
 	readied  time.Time // when it became ready; the zero time before
@@ -64,10 +65,13 @@ type process interface {
 	pid() int
 	// connect makes a connection to it.
 	connect(ctx context.Context) (net.Conn, error)
-	// end asks it to end and kills it after grace. It does not wait. It may be
-	// called again.
+	// leave asks it to end, and nothing that it has started, and kills it after grace.
+	// It does not wait, and may be called again, with less grace too.
+	leave(grace time.Duration)
+	// end asks it to end with all that it has started, and kills that after grace.
+	// It does not wait, and may be called again, also after leave.
 	end(grace time.Duration)
-	// wait returns when it has exited and nothing is left of it.
+	// wait returns when it has exited, and nothing is left that is the program.
 	wait() *exit
 }
 
@@ -186,12 +190,10 @@ func (w *worker) done() {
 func (w *worker) retire(reason string) {
 	switch w.state {
 	case stateStarting, stateIdle:
-		w.reason = reason
-		w.transition(stateStopping)
+		w.stopFor(reason)
 		w.stop()
 	case stateBusy:
-		w.reason = reason
-		w.transition(stateStopping)
+		w.stopFor(reason)
 	case stateStopping, stateGone:
 	}
 }
@@ -200,10 +202,10 @@ func (w *worker) retire(reason string) {
 func (w *worker) end(reason string) {
 	switch w.state {
 	case stateStarting, stateIdle, stateBusy:
-		w.reason = reason
-		w.transition(stateStopping)
+		w.stopFor(reason)
 		w.stop()
 	case stateStopping:
+		w.forced = w.forced || isForced(reason)
 		w.stop()
 	case stateGone:
 	}
@@ -226,6 +228,23 @@ func (w *worker) impossible(event string) {
 	panic(fmt.Sprintf("worker %d is %v and %s", w.id, w.state, event))
 }
 
+// stopFor notes why it is to end.
+func (w *worker) stopFor(reason string) {
+	w.reason, w.forced = reason, isForced(reason)
+	w.transition(stateStopping)
+}
+
+// isForced reports whether a worker that ends for that reason is ill: then all that
+// it has started ends with it. One that is well leaves what it has left in the
+// background on purpose.
+func isForced(reason string) bool {
+	switch reason {
+	case exitTimeout, exitAbort, exitProtocol, exitStart:
+		return true
+	}
+	return false
+}
+
 // killTime is how long after KILL a worker may need to be gone.
 const killTime = 5 * time.Second
 
@@ -236,11 +255,14 @@ func (w *worker) stop() {
 	if w.process == nil {
 		return
 	}
-	process, grace := w.process, w.pool.opt.StopGrace
+	grace, ask := w.pool.leaveGraceLocked(), w.process.leave
+	if w.forced {
+		grace, ask = w.pool.opt.StopGrace, w.process.end
+	}
 	if w.overdue.IsZero() {
 		w.overdue = time.Now().Add(grace + killTime)
 	}
-	w.pool.laterLocked(func() { process.end(grace) })
+	w.pool.laterLocked(func() { ask(grace) })
 	for _, s := range w.seats {
 		if s.req == nil || w.inFlight == 0 { // or has the warm-up request, which is not counted
 			s.cut()

@@ -1,0 +1,90 @@
+package spawn
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// reapEvery is how often orphans that have exited are waited for.
+	reapEvery = time.Second
+	// ripe is how long a child that may be somebody else's has to have exited before
+	// it is taken for an orphan: who has started it would have waited for it by then.
+	ripe = 10 * time.Second
+)
+
+// Reap makes this process the parent of what its programs leave behind
+// (PR_SET_CHILD_SUBREAPER), so that it can be found, and waits for those that exit,
+// until ctx ends. Children that others in this process have started are theirs.
+func (l *Local) Reap(ctx context.Context) error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become the parent of orphans: %w", err)
+	}
+	tick := time.NewTicker(reapEvery)
+	defer tick.Stop()
+	for zombies := make(map[int]zombie); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			zombies = l.reap(zombies, now)
+		}
+	}
+}
+
+// A zombie is a child that has exited, and need not be an orphan.
+type zombie struct {
+	start uint64
+	since time.Time
+}
+
+// reap waits for the orphans that have exited. It returns the children that have, and
+// may be somebody else's.
+func (l *Local) reap(before map[int]zombie, now time.Time) map[int]zombie {
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil || info.Signo == 0 {
+		return nil
+	}
+	after := make(map[int]zombie)
+	for _, t := range l.orphans() {
+		if !t.isZombie {
+			continue
+		}
+		z := before[t.pid]
+		if z.start != t.start {
+			z = zombie{t.start, now}
+		}
+		if l.isOrphan(&t) || now.Sub(z.since) >= ripe {
+			unix.Wait4(t.pid, nil, unix.WNOHANG, nil)
+			l.forget(t.pid)
+		} else {
+			after[t.pid] = z
+		}
+	}
+	return after
+}
+
+// isOrphan reports whether a child that is no program of ours can be of nobody else
+// in this process: it was given up, or is in the process group of something that
+// is neither it nor this process.
+func (l *Local) isOrphan(t *task) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.kept[t.pid] || t.group != t.pid && t.group != unix.Getpgrp()
+}
+
+// orphans are the children of this process that are no programs of ours: what those
+// have left behind, and what others have started.
+func (l *Local) orphans() (all []task) {
+	look := look{found: make(map[int]task)}
+	for _, pid := range look.children(os.Getpid()) {
+		if t, ok := readTask(pid); ok && !l.has(pid) {
+			all = append(all, t)
+		}
+	}
+	return all
+}
