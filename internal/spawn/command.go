@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"syscall"
@@ -82,27 +83,56 @@ func (c *Command) explain(err error) error {
 	case errors.Is(err, unix.ENOENT) && unix.Access(name, unix.F_OK) == nil:
 		return fmt.Errorf("start %s: its interpreter %s: %w", name, interpreterOf(name), err)
 	case errors.Is(err, unix.ENOEXEC):
-		return fmt.Errorf("start %s: it is no program and has no #! line: %w", name, err)
+		return fmt.Errorf("start %s: it is no program and %s: %w", name, formatOf(name), err)
 	}
 	return fmt.Errorf("start %s: %w", name, err)
 }
 
-// interpreterOf is what the first line of a script names, quoted: one that was
-// written on Windows ends with \r.
-func interpreterOf(name string) string {
+// beginning is what the kernel looks at to tell what a file is.
+func beginning(name string) ([]byte, error) {
 	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	start := make([]byte, 256)
+	n, err := f.Read(start)
+	if err == io.EOF {
+		err = nil
+	}
+	return start[:n], err
+}
+
+// formatOf says why the kernel knows no way to execute a file.
+func formatOf(name string) string {
+	start, err := beginning(name)
+	switch {
+	case err != nil:
+		return "cannot be read"
+	case bytes.HasPrefix(start, []byte("\xef\xbb\xbf#!")):
+		return "begins with a byte order mark, which must not be before #!"
+	case bytes.HasPrefix(start, []byte("\xef\xbb\xbf")), bytes.HasPrefix(start, []byte("\xff\xfe")), bytes.HasPrefix(start, []byte("\xfe\xff")):
+		return "begins with a byte order mark, not with #!"
+	}
+	return "has no #! line"
+}
+
+// interpreterOf is what the first line of a script names, quoted.
+func interpreterOf(name string) string {
+	start, err := beginning(name)
 	if err != nil {
 		return "is unknown"
 	}
-	defer f.Close()
-	start := make([]byte, 256) // the kernel looks at no more
-	n, _ := f.Read(start)
-	line, _, _ := bytes.Cut(start[:n], []byte{'\n'})
+	line, _, _ := bytes.Cut(start, []byte{'\n'})
 	line, ok := bytes.CutPrefix(line, []byte("#!"))
 	if !ok {
 		return "for the dynamic loader"
 	}
-	return strconv.Quote(string(bytes.TrimLeft(line, " \t")))
+	interpreter := strconv.Quote(string(bytes.TrimLeft(line, " \t")))
+	if bytes.HasSuffix(line, []byte{'\r'}) {
+		interpreter += ", with a carriage return at the end of its line as on Windows"
+	}
+	return interpreter
 }
 
 // pipes are the two ends of a program's descriptors 0, 1 and 2.
