@@ -8,13 +8,16 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/listen"
+	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/status"
 )
 
-// A Daemon is what the server tells of. Its methods are called by many goroutines.
+// A Daemon is what the server tells of. Its methods are called by many goroutines, and
+// each Page is the caller's.
 type Daemon interface {
 	Status() *status.Page
 	IsStopping() bool
@@ -30,54 +33,70 @@ type Options struct {
 
 // A Server serves one address or none. Its methods are called by one goroutine.
 type Server struct {
-	opt     Options
-	address string // "" is off
-	l       *listen.Listener
-	srv     *http.Server
-	done    chan struct{} // closed when srv has ended
+	opt      Options
+	settings atomic.Pointer[Settings]
+	l        *listen.Listener
+	srv      *http.Server
+	done     chan struct{} // closed when srv has ended
 }
 
 // New returns a Server that serves nothing: a Change gives it an address.
-func New(o Options) *Server { return &Server{opt: o} }
-
-// A Change is a new address that has been opened and is not yet served. Either
-// Commit or Undo is called next.
-type Change struct {
-	server  *Server
-	address string
-	l       *listen.Listener // nil: none is wanted
-	taken   bool             // l has the socket of the server
-	none    bool             // nothing changes
+func New(o Options) *Server {
+	s := &Server{opt: o}
+	s.settings.Store(new(Settings))
+	return s
 }
 
-// Listen opens address, unless it is the one that is served and can be reached; "" is
-// none.
-func (s *Server) Listen(ctx context.Context, address string) (Change, error) {
-	change := Change{server: s, address: address}
-	if address == s.address && (s.l == nil || !s.l.IsLost()) {
-		change.none = true
-		return change, nil
+// A Change is new settings whose address has been opened and is not yet served. Either
+// Commit or Undo is called next.
+type Change struct {
+	server   *Server
+	settings Settings
+	l        *listen.Listener // nil: none is wanted
+	taken    bool             // l has the socket of the server
+	stays    bool             // so has the server: what it serves stays
+}
+
+// Listen opens the address of settings, unless it is the one that is served and can be
+// reached. After an error nothing has changed.
+func (s *Server) Listen(ctx context.Context, settings Settings) (Change, error) {
+	change := Change{server: s, settings: settings}
+	o := listen.Options{Address: settings.Address, Mode: 0o660, Allow: settings.Allow}
+	if settings.Address == s.settings.Load().Address && (s.l == nil || !s.l.IsLost()) {
+		change.stays = true
+		if s.l == nil {
+			return change, nil
+		}
+		return change, s.l.Apply(o)
 	}
-	if address == "" {
+	if settings.Address == "" {
 		return change, nil
 	}
 	var err error
 	switch {
 	case s.l == nil:
-		change.l, err = listen.Open(ctx, options(address))
-	case s.l.IsAt(address): // by another name
+		change.l, err = listen.Open(ctx, o)
+	case s.l.IsAt(settings.Address): // by another name
 		change.taken = true
-		change.l, err = s.l.Dup(address)
+		if change.l, err = s.l.Dup(settings.Address); err == nil {
+			err = change.l.Apply(o)
+		}
 	default:
-		change.l, err = listen.Open(ctx, options(address), s.l)
+		change.l, err = listen.Open(ctx, o, s.l)
+	}
+	if err != nil {
+		change.Undo()
 	}
 	return change, err
 }
 
-func options(address string) listen.Options { return listen.Options{Address: address, Mode: 0o660} }
-
-// Undo closes what was opened.
+// Undo closes what was opened, and lets in whom the old settings let in.
 func (c Change) Undo() {
+	if c.stays && c.server.l != nil {
+		old := c.server.l.Options()
+		old.Allow = c.server.settings.Load().Allow
+		c.server.l.Apply(old)
+	}
 	if c.l == nil {
 		return
 	}
@@ -89,17 +108,23 @@ func (c Change) Undo() {
 
 // Commit ends the server at the old address and begins to serve the new one.
 func (c Change) Commit() {
-	if c.none {
+	s := c.server
+	if c.stays {
+		s.settings.Store(&c.settings)
 		return
 	}
-	s := c.server
 	if c.taken {
 		s.l.Disown()
 	}
 	s.Close()
-	s.address, s.l = c.address, c.l
+	s.settings.Store(&c.settings)
+	s.l = c.l
 	if c.l == nil {
 		return
+	}
+	refusals := logs.Sampled(s.opt.Log)
+	c.l.OnRefused = func(client string, reason error) {
+		refusals.Warn("connection refused", "client", client, "error", reason)
 	}
 	srv, done := &http.Server{
 		Handler:           s.handler(),
@@ -114,7 +139,7 @@ func (c Change) Commit() {
 			s.opt.Broken(err)
 		}
 	}()
-	s.opt.Log.Info("listening", "admin", c.address)
+	s.opt.Log.Info("listening", "admin", c.settings.Address)
 }
 
 // Close ends the server that runs, if one does.
@@ -138,7 +163,7 @@ func (s *Server) handler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
-		encoder.Encode(s.opt.Daemon.Status())
+		encoder.Encode(s.page())
 	})
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "healthy") })
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
@@ -148,7 +173,7 @@ func (s *Server) handler() http.Handler {
 		}
 		plain(w, http.StatusOK, "ready")
 	})
-	return mux
+	return s.guard(mux)
 }
 
 func plain(w http.ResponseWriter, status int, text string) {

@@ -45,7 +45,12 @@ func newTestServer(t *testing.T) (*Server, *fakeDaemon) {
 
 func (s *Server) change(t *testing.T, address string) {
 	t.Helper()
-	c, err := s.Listen(t.Context(), address)
+	s.changeTo(t, Settings{Address: address})
+}
+
+func (s *Server) changeTo(t *testing.T, settings Settings) {
+	t.Helper()
+	c, err := s.Listen(t.Context(), settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +107,7 @@ func TestAddressChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.change(t, "unix:"+first)
-	dropped, err := s.Listen(t.Context(), "unix:"+second)
+	dropped, err := s.Listen(t.Context(), Settings{Address: "unix:" + second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +119,7 @@ func TestAddressChanges(t *testing.T) {
 	if !isServed(t, "unix", first) {
 		t.Error("not served after a change to the same")
 	}
-	renamed, err := s.Listen(t.Context(), "unix:"+dir+"/link/1")
+	renamed, err := s.Listen(t.Context(), Settings{Address: "unix:" + dir + "/link/1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +163,7 @@ func TestWidthChanges(t *testing.T) {
 	at := probe.Addr().String()
 	_, port, _ := net.SplitHostPort(at)
 	s.change(t, "")
-	if _, err := s.Listen(t.Context(), "tcp:"+at); !errors.Is(err, listen.ErrInUse) {
+	if _, err := s.Listen(t.Context(), Settings{Address: "tcp:" + at}); !errors.Is(err, listen.ErrInUse) {
 		t.Errorf("the port is another's: %v", err)
 	}
 	probe.Close()

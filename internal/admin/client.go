@@ -18,7 +18,7 @@ func FetchStatus(ctx context.Context, network, address string) (*status.Page, er
 			return new(net.Dialer).DialContext(ctx, network, address)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://fcgid/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/status", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,10 @@ type AccessLog struct {
 
 // Admin is the HTTP server for metrics and health.
 type Admin struct {
-	Listen string `mapstructure:"listen" default:"tcp:127.0.0.1:9253"` // "" is off; tcp:host:port or unix:/path
+	Listen string         `mapstructure:"listen" default:"tcp:127.0.0.1:9253"` // "" is off; tcp:host:port or unix:/path
+	Allow  []netip.Prefix `mapstructure:"allow"`                               // client networks of tcp; empty: all, of a loopback address only
+	URIs   string         `mapstructure:"uris" default:"hidden"`               // hidden: no query strings in /status on TCP; or full
+	Hosts  []string       `mapstructure:"hosts"`                               // names that it answers to on TCP, besides localhost and IP addresses
 }
 
 // Pool is one set of addresses and what answers behind it. Of Process, Worker

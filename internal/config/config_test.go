@@ -103,7 +103,7 @@ func defaultWorker(command ...string) *Worker {
 func defaultConfig() *Config {
 	return &Config{
 		Log:             Log{Level: "info", Format: "auto", Output: "stderr"},
-		Admin:           Admin{Listen: "tcp:127.0.0.1:9253"},
+		Admin:           Admin{Listen: "tcp:127.0.0.1:9253", Allow: []netip.Prefix{}, Hosts: []string{}, URIs: "hidden"},
 		ShutdownTimeout: 30 * time.Second,
 		Include:         []string{},
 		Pools:           []Pool{defaultPool()},
@@ -120,7 +120,7 @@ func TestValues(t *testing.T) {
 	got := mustLoad(t, `
 log: {level: debug, format: json, output: /var/log/fcgid.log}
 access_log: {output: stdout}
-admin: {listen: "unix:/run/admin"}
+admin: {listen: "unix:/run/admin", hosts: [fcgid.example, x], uris: full}
 shutdown_timeout: 0
 pools:
 - name: A.b-c_1
@@ -151,7 +151,7 @@ pools:
 	want := &Config{
 		Log:       Log{"debug", "json", "/var/log/fcgid.log"},
 		AccessLog: AccessLog{"stdout"},
-		Admin:     Admin{"unix:/run/admin"},
+		Admin:     Admin{Listen: "unix:/run/admin", Allow: []netip.Prefix{}, Hosts: []string{"fcgid.example", "x"}, URIs: "full"},
 		Include:   []string{},
 		Pools: []Pool{{
 			Name: "A.b-c_1",
@@ -288,6 +288,28 @@ func TestOverrides(t *testing.T) {
 	if diff := cmp.Diff(want, c, ignorePlaces); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+// A variable and a flag give a list with commas, as a container must that listens for
+// others.
+func TestOverriddenLists(t *testing.T) {
+	write(t, map[string]string{"f": "admin: {hosts: [x]}\n" + one})
+	t.Setenv("FCGID_ADMIN_LISTEN", "tcp:0.0.0.0:9253")
+	t.Setenv("FCGID_ADMIN_ALLOW", "10.0.0.0/8, 192.168.1.7")
+	c, err := Load("f", flags(t, "--admin.hosts=a.example,b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Admin{
+		Listen: "tcp:0.0.0.0:9253", Hosts: []string{"a.example", "b"}, URIs: "hidden",
+		Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.168.1.7/32")},
+	}
+	if diff := cmp.Diff(want, c.Admin, ignorePlaces); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	t.Setenv("FCGID_ADMIN_ALLOW", "10.0.0.0/8,lan")
+	_, err = Load("f", nil)
+	wantFaults(t, err, `FCGID_ADMIN_ALLOW: admin.allow[1]: "lan" is not a network, for example 10.0.0.0/8 or 2001:db8::1`)
 }
 
 func TestOverrideFaults(t *testing.T) {

@@ -104,12 +104,12 @@ func (r *report) find(key string) place {
 	return place{path: key}
 }
 
-// parent cuts the last name off key; "" has none.
+// parent cuts the last name or index off key; "" has none.
 func parent(key string) (string, bool) {
 	if key == "" {
 		return "", false
 	}
-	return key[:max(strings.LastIndexByte(key, '.'), 0)], true
+	return key[:max(strings.LastIndexAny(key, ".["), 0)], true
 }
 
 // err returns the faults, sorted and each once, or nil.

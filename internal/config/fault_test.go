@@ -353,6 +353,18 @@ var faultTests = []struct {
 		`f:6:20: pools[0].on_client_abort: "klil" is not one of kill, ignore (did you mean kill?)`,
 	}},
 	{"admin", "admin: {listen: 'unix:@x'}\n" + one, []string{`f:1:17: admin.listen: "unix:@x" is not tcp:host:port or unix:/path`}},
+	{"admin open to all", "admin: {listen: 'tcp:0.0.0.0:9253'}\n" + one, []string{
+		`f:1:8: admin.allow: "tcp:0.0.0.0:9253" is open to other machines: name the networks that may connect`,
+	}},
+	{"admin by name", "admin: {listen: 'tcp:example.com:9253'}\n" + one, []string{
+		`f:1:8: admin.allow: "tcp:example.com:9253" is open to other machines: name the networks that may connect`,
+	}},
+	{"admin keys", "admin: {listen: unix:/a, allow: [10.0.0.0/8], uris: none, hosts: [a, 'b:80', '']}\n" + one, []string{
+		`f:1:33: admin.allow: is for tcp and systemd only`,
+		`f:1:53: admin.uris: "none" is not one of hidden, full`,
+		`f:1:70: admin.hosts[1]: "b:80" is not the name of a host, without a port`,
+		`f:1:78: admin.hosts[2]: "" is not the name of a host, without a port`,
+	}},
 	{"admin address", "admin: {listen: 'tcp:9253'}\n" + one, []string{
 		`f:1:17: admin.listen: "tcp:9253" needs a host and a port, as tcp:127.0.0.1:9000 or tcp:[::1]:9000`,
 	}},

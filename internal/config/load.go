@@ -27,6 +27,9 @@ var overrides = []struct{ key, usage string }{
 	{"log.output", "stderr, stdout or a file"},
 	{"access_log.output", `stderr, stdout or a file; "" is off`},
 	{"admin.listen", `tcp:host:port or unix:/path; "" is off`},
+	{"admin.allow", "client networks of admin.listen, with commas between them"},
+	{"admin.uris", "hidden or full: query strings in /status on TCP"},
+	{"admin.hosts", "names that the admin server answers to on TCP, with commas between them"},
 	{"shutdown_timeout", "how long running requests may end on a graceful stop"},
 }
 

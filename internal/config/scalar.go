@@ -29,6 +29,9 @@ func scalar(from, to reflect.Value) (any, error) {
 	if !ok {
 		return from.Interface(), nil
 	}
+	if to.Kind() == reflect.Slice { // of a variable or a flag; the tree has lists
+		return strings.FieldsFunc(text, func(c rune) bool { return c == ',' || c == ' ' }), nil
+	}
 	switch to.Type() {
 	case reflect.TypeFor[time.Duration]():
 		return parseDuration(text)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -31,7 +32,7 @@ func (r *report) validate(c *Config) {
 		r.add("log.output", "is empty: write stderr, stdout or a file")
 	}
 	users := map[string]string{} // address id: key of who has it
-	r.adminListen(c.Admin.Listen, users)
+	r.admin(c.Admin, users)
 	if len(c.Pools) == 0 {
 		r.add("pools", "no pools")
 	}
@@ -62,19 +63,29 @@ func (r *report) unique(key, value string, seen map[string]string) {
 	seen[value] = key
 }
 
-func (r *report) adminListen(listen string, users map[string]string) {
+func (r *report) admin(c Admin, users map[string]string) {
 	const key = "admin.listen"
-	if listen == "" {
+	r.oneOf("admin.uris", c.URIs, "hidden", "full")
+	for i, name := range c.Hosts {
+		if !hostName.MatchString(name) {
+			r.add(fmt.Sprintf("admin.hosts[%d]", i), "%q is not the name of a host, without a port", name)
+		}
+	}
+	if c.Listen == "" {
 		return
 	}
-	switch a, err := parseAddress(listen); {
+	a, err := parseAddress(c.Listen)
+	switch {
 	case err != nil:
 		r.add(key, "%v", err)
+		return
 	case a.kind != "tcp" && a.kind != "unix":
-		r.add(key, "%q is not tcp:host:port or unix:/path", listen)
+		r.add(key, "%q is not tcp:host:port or unix:/path", c.Listen)
+		return
 	case a.id != "":
 		users[a.id] = key
 	}
+	r.networks("admin.allow", c.Listen, c.Allow, a)
 }
 
 func (r *report) poolName(key, name string, owners map[string]string) {
@@ -175,14 +186,20 @@ func (r *report) fileKeys(key string, l Listen, a address) {
 // clientKeys reports rules for clients that the address cannot apply, and a
 // lack of them where every machine could connect.
 func (r *report) clientKeys(key string, l Listen, a address) {
-	if len(l.Allow) > 0 && a.kind != "tcp" && a.kind != "systemd" {
-		r.add(key+".allow", "is for tcp and systemd only")
-	}
+	r.networks(key+".allow", l.Address, l.Allow, a)
 	if len(l.AllowUIDs) > 0 && a.kind == "tcp" {
 		r.add(key+".allow_uids", "is for unix and systemd only")
 	}
-	if len(l.Allow) == 0 && a.kind == "tcp" && !a.loopback {
-		r.add(key+".allow", "%q is open to other machines: name the networks that may connect", l.Address)
+}
+
+// networks reports networks at key beside an address that has no such clients, and a
+// lack of them.
+func (r *report) networks(key, listen string, allow []netip.Prefix, a address) {
+	if len(allow) > 0 && a.kind != "tcp" && a.kind != "systemd" {
+		r.add(key, "is for tcp and systemd only")
+	}
+	if len(allow) == 0 && a.kind == "tcp" && !a.loopback {
+		r.add(key, "%q is open to other machines: name the networks that may connect", listen)
 	}
 }
 

@@ -65,6 +65,11 @@ func logOptions(cfg *config.Config) logs.Options {
 	return o
 }
 
+// adminSettings are what a configuration says of the admin server.
+func adminSettings(a config.Admin) admin.Settings {
+	return admin.Settings{Address: a.Listen, Allow: a.Allow, Hosts: a.Hosts, FullURIs: a.URIs == "full"}
+}
+
 // configure makes cfg the configuration in force, or changes nothing.
 func (d *daemon) configure(ctx context.Context, cfg *config.Config) (err error) {
 	defer func() { d.noteReload(err) }()
@@ -72,7 +77,7 @@ func (d *daemon) configure(ctx context.Context, cfg *config.Config) (err error) 
 	if err != nil {
 		return err
 	}
-	admin, err := d.admin.Listen(ctx, cfg.Admin.Listen)
+	admin, err := d.admin.Listen(ctx, adminSettings(cfg.Admin))
 	if err != nil {
 		undoLogs()
 		return fmt.Errorf("admin: %w", err)

@@ -1,0 +1,62 @@
+package admin
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/fcgid/fcgid/internal/status"
+)
+
+// Settings are what the configuration says of the server.
+type Settings struct {
+	Address string         // "" is off
+	Allow   []netip.Prefix // client networks of a TCP address; empty: all
+	// Hosts are names that it answers to on TCP, besides localhost and IP addresses. A
+	// browser that was told another name for our address (DNS rebinding) sends that.
+	Hosts []string
+	// FullURIs has the status on TCP show query strings, which may hold secrets.
+	FullURIs bool
+}
+
+// isTCP reports whether others than users whom a file's mode lets in can connect.
+func (s *Settings) isTCP() bool { return strings.HasPrefix(s.Address, "tcp:") }
+
+// answersTo reports whether a Host field names this server.
+func (s *Settings) answersTo(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || host == "localhost" {
+		return true
+	}
+	return slices.ContainsFunc(s.Hosts, func(h string) bool { return strings.EqualFold(h, host) })
+}
+
+// guard lets through what is meant for this server.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if settings := s.settings.Load(); settings.isTCP() && !settings.answersTo(r.Host) {
+			plain(w, http.StatusMisdirectedRequest, "not a name of this server: see admin.hosts")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// page is what the status shows.
+func (s *Server) page() *status.Page {
+	page := s.opt.Daemon.Status()
+	if settings := s.settings.Load(); !settings.isTCP() || settings.FullURIs {
+		return page
+	}
+	for _, pool := range page.Pools {
+		for i := range pool.Requests {
+			pool.Requests[i].URI, _, _ = strings.Cut(pool.Requests[i].URI, "?")
+		}
+	}
+	return page
+}
