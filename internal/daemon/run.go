@@ -108,13 +108,12 @@ func Run(o Options) error {
 
 // reapOrphans takes what programs leave behind, until stop is called.
 func (d *daemon) reapOrphans() (stop func()) {
+	if err := d.programs.Adopt(); err != nil {
+		d.logs.Warn("programs that leave their process group may outlive their requests", "error", err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() {
-		if err := d.programs.Reap(ctx); err != nil {
-			d.logs.Warn("programs that leave their process group may outlive their requests", "error", err)
-		}
-	})
+	running.Go(func() { d.programs.Reap(ctx) })
 	return func() {
 		cancel()
 		running.Wait()

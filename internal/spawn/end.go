@@ -178,7 +178,7 @@ func (p *Process) killLocked(find func(*Process) []task) (failures []failure) {
 	first := !p.killed
 	p.killed = true
 	stopped := make(map[int]task)
-	for range 10 {
+	for round := range 10 {
 		before := len(stopped)
 		for _, t := range find(p) {
 			if _, known := stopped[t.pid]; !known && !t.isZombie {
@@ -186,7 +186,8 @@ func (p *Process) killLocked(find func(*Process) []task) (failures []failure) {
 				t.signal(unix.SIGSTOP)
 			}
 		}
-		if len(stopped) == before {
+		// What the kernel tells of a process's children may lack some while others exit.
+		if round > 0 && len(stopped) == before {
 			break
 		}
 	}

@@ -33,13 +33,12 @@ func reaper(t *testing.T) *spawn.Local {
 	t.Helper()
 	l := new(spawn.Local)
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- l.Reap(ctx) }()
+	runnertest.Must(t, l.Adopt())
+	var reaping sync.WaitGroup
+	reaping.Go(func() { l.Reap(ctx) })
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		reaping.Wait()
 	})
 	return l
 }

@@ -17,19 +17,24 @@ const (
 	ripe = 10 * time.Second
 )
 
-// Reap makes this process the parent of what its programs leave behind
-// (PR_SET_CHILD_SUBREAPER), so that it can be found, and waits for those that exit,
-// until ctx ends. Children that others in this process have started are theirs.
-func (l *Local) Reap(ctx context.Context) error {
+// Adopt makes this process the parent of what its programs leave behind from now on
+// (PR_SET_CHILD_SUBREAPER), so that it can be found. Somebody is to Reap then.
+func (l *Local) Adopt() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the parent of orphans: %w", err)
 	}
+	return nil
+}
+
+// Reap waits for orphans that have exited, until ctx ends. Children that others in
+// this process have started are theirs.
+func (l *Local) Reap(ctx context.Context) {
 	tick := time.NewTicker(reapEvery)
 	defer tick.Stop()
 	for zombies := make(map[int]zombie); ; {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case now := <-tick.C:
 			zombies = l.reap(zombies, now)
 		}
