@@ -50,6 +50,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	settings := s.settings.Load()
 	left := g.drain(settings.Grace, settings.Abandon)
+	s.logRest()
 	if ctx.Err() != nil {
 		return left
 	}

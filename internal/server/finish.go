@@ -240,7 +240,7 @@ func (s *Server) done(res *Result) {
 
 // log tells what went wrong: Warn for what a program or an overload did, Info for
 // what was not allowed, so that whoever set it up finds out why, Debug for what
-// happens every day.
+// happens every day. Unless all is to be told, many of one kind are told by a few.
 func (s *Server) log(res *Result) {
 	level := zap.WarnLevel
 	switch {
@@ -253,6 +253,16 @@ func (s *Server) log(res *Result) {
 	if entry == nil {
 		return
 	}
+	leftOut := zap.Skip()
+	if !s.opt.Log.Core().Enabled(zap.DebugLevel) {
+		n, ok := s.sampler.admit(resultKind{res.Outcome, res.HTTPStatus}, time.Now())
+		if !ok {
+			return
+		}
+		if n > 0 {
+			leftOut = zap.Int("left_out_before", n)
+		}
+	}
 	pid := zap.Skip()
 	if res.PID != 0 {
 		pid = zap.Int("pid", res.PID)
@@ -261,6 +271,14 @@ func (s *Server) log(res *Result) {
 		zap.String("outcome", string(res.Outcome)), zap.Uint64("request", res.Serial), pid, zap.String("remote", res.Remote),
 		zap.String("script", res.Params.Get("SCRIPT_FILENAME")), zap.String("uri", res.Params.Get("REQUEST_URI")),
 		zap.Int("status", res.HTTPStatus), zap.Uint32("app_status", res.End.AppStatus),
-		zap.Duration("queue", res.Queue), zap.Duration("run", res.Run), zap.Error(res.Reason),
+		zap.Duration("queue", res.Queue), zap.Duration("run", res.Run), zap.Error(res.Reason), leftOut,
 	)
+}
+
+// logRest tells of results that were left out and that no other was logged for.
+func (s *Server) logRest() {
+	for kind, n := range s.sampler.rest() {
+		s.opt.Log.Warn("more requests not served as asked, which were not logged",
+			zap.String("outcome", string(kind.outcome)), zap.Int("status", kind.status), zap.Int("requests", n))
+	}
 }

@@ -85,3 +85,42 @@ func TestLog(t *testing.T) {
 		}
 	})
 }
+
+// Many requests that end alike are told by a few, and by how many there were more;
+// whoever wants every one has the log tell all.
+func TestLogIsSampled(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		core, logs := observer.New(zap.InfoLevel)
+		s := serve(t, testSettings(writes(3)))
+		s.opt.Log = zap.New(core)
+		p := s.dial()
+		flood := func(n int) {
+			for range n {
+				p.send(get(1, true))
+				p.answer(1)
+			}
+			synctest.Wait()
+		}
+		flood(sampleSize + 30)
+		if n := logs.Len(); n != sampleSize {
+			t.Errorf("%d records of as many requests", n)
+		}
+		p.send(begin(1, true), abort(1)) // another kind, which is told at debug alone
+		p.answer(1)
+		synctest.Wait()
+		if n := logs.Len(); n != sampleSize {
+			t.Errorf("%d records, an aborted request included", n)
+		}
+		time.Sleep(samplePeriod)
+		flood(sampleSize + 7)
+		if first := logs.All()[sampleSize].ContextMap(); first["left_out_before"] != int64(30) {
+			t.Errorf("after a while: %v", first)
+		}
+		s.stop()
+		s.wantServed(0)
+		last := logs.All()[logs.Len()-1]
+		if last.Message != "more requests not served as asked, which were not logged" || last.ContextMap()["requests"] != int64(7) {
+			t.Errorf("at the end: %v", last)
+		}
+	})
+}

@@ -112,6 +112,7 @@ type Options struct {
 type Server struct {
 	opt       Options
 	admission admission
+	sampler   sampler
 	settings  atomic.Pointer[Settings]
 
 	connsTotal, received, sent atomic.Int64
