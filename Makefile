@@ -2,6 +2,7 @@
 # make run      builds and serves the samples at http://127.0.0.1:8080/
 # make test     installs what the tests need (Debian packages), runs them all
 # make test-systemd  installs fcgid on a Debian of its own, which it makes and boots (root; half a minute)
+# make test-apps  runs WordPress, DokuWiki and public-inbox (Debian packages) and compares them with php-fpm and Plack
 # make check    what else guards the tree: format, vet, staticcheck, go.mod
 # make fuzz     runs each fuzz test for FUZZTIME
 # make bench    compares fcgid with its peers (Debian packages) and prints ratios: docs/performance.md
@@ -23,7 +24,7 @@ UNITDIR    ?= $(PREFIX)/lib/systemd/system
 
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: all build run test test-unit test-e2e test-systemd test-packages check fuzz bench bench-go install uninstall clean
+.PHONY: all build run test test-unit test-e2e test-apps test-systemd test-packages check fuzz bench bench-go install uninstall clean
 
 all: build
 
@@ -33,7 +34,7 @@ build:
 run: build
 	./fcgid dev
 
-test: test-packages test-unit test-e2e
+test: test-packages test-unit test-e2e test-apps
 	scripts/test-systemd --if-possible
 
 test-packages:
@@ -50,6 +51,11 @@ test-e2e:
 	$(GO) test -tags e2e -timeout 10m ./e2e
 	$(GO) test -race -tags e2e -timeout 10m ./e2e
 
+test-apps:
+	scripts/test-packages nginx-light apache2-bin php-cgi php-fpm php-mysql php-gd php-xml mariadb-server \
+		wordpress wordpress-theme-twentytwentythree dokuwiki public-inbox libplack-perl libfcgi-procmanager-perl git
+	$(GO) test -tags apps -timeout 15m ./e2e/apps
+
 # ARGS: -v, -run REGEXP
 test-systemd:
 	scripts/test-systemd $(ARGS)
@@ -58,12 +64,14 @@ check:
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags e2e ./e2e
+	$(GO) vet -tags apps ./e2e/apps
 	$(GO) vet -tags systemd ./e2e/systemd
 	GOARCH=arm $(GO) vet ./...
 	$(GO) vet -C bench ./...
 	$(GO) mod tidy -diff
 	$(STATICCHECK) ./...
 	$(STATICCHECK) -tags e2e ./e2e
+	$(STATICCHECK) -tags apps ./e2e/apps
 	$(STATICCHECK) -tags systemd ./e2e/systemd
 	cd bench && $(STATICCHECK) ./...
 

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"net"
 	"os/exec"
 	"sync"
 	"syscall"
@@ -75,6 +76,21 @@ func (p *Program) Exited() bool {
 	default:
 		return false
 	}
+}
+
+// Listening waits until the program accepts connections at an address.
+func (p *Program) Listening(t testing.TB, network, address string) {
+	t.Helper()
+	Await(t, address+" to accept connections", func() bool {
+		if p.Exited() {
+			t.Fatalf("%s has exited: %v\n%s", p.Path, p.Err, p.Out)
+		}
+		c, err := net.Dial(network, address)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
 }
 
 // Signal sends a signal to a program that has not exited.

@@ -74,13 +74,13 @@ func (w WebServer) start(t testing.TB, log string, addresses []string, cmd *exec
 	if w.Change != nil {
 		w.Change(cmd)
 	}
-	Start(t, cmd)
+	program := Start(t, cmd)
 	t.Cleanup(func() {
 		if b, _ := os.ReadFile(log); t.Failed() {
 			t.Logf("the log of %s:\n%s", cmd.Path, Tail(string(b), 4000))
 		}
 	})
 	for _, address := range addresses {
-		Listening(t, "tcp", address)
+		program.Listening(t, "tcp", address)
 	}
 }
