@@ -121,7 +121,7 @@ func TestReloadAlways(t *testing.T) {
 	s.configure(always(""), other)
 	pid := func(pool string) (pid int) {
 		eventually(t, "one worker is idle", func() bool {
-			list := s.running()[pool].workers.status().List
+			list := s.running()[pool].workers.status(true).List
 			if len(list) != 1 || list[0].State != "idle" {
 				return false
 			}

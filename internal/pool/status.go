@@ -19,7 +19,7 @@ func (s *Set) Status() []status.Pool {
 	for _, p := range append(s.list(), draining...) {
 		if !seen[p] {
 			seen[p] = true
-			pools = append(pools, p.status())
+			pools = append(pools, p.status(true))
 		}
 	}
 	return pools
@@ -43,7 +43,7 @@ func (p *pool) numbers() metrics.Numbers {
 		AcceptQueues: p.acceptQueues(),
 	}
 	if w := p.workersNow(); w != nil {
-		s := w.Snapshot()
+		s := w.Numbers()
 		n.Workers = &metrics.WorkerNumbers{
 			States: workerCounts(&s), Max: s.Max, Waiting: s.Waiting, Degraded: s.Degraded, AtMax: s.AtMax, AtMaxTime: s.AtMaxTime,
 		}
@@ -51,7 +51,9 @@ func (p *pool) numbers() metrics.Numbers {
 	return n
 }
 
-func (p *pool) status() status.Pool {
+// status is what is told of the pool; if it is to be full also of each request and each
+// worker, whose process is looked at then.
+func (p *pool) status(full bool) status.Pool {
 	s := p.server.Snapshot()
 	state := status.Pool{
 		Name: p.name, State: "serving", Started: p.started, Listeners: []status.Listener{},
@@ -59,7 +61,7 @@ func (p *pool) status() status.Pool {
 			MaxConns: s.Limits.MaxConns, MaxReqs: s.Limits.MaxReqs, Multiplex: s.Limits.Multiplex, Queue: s.Limits.Queue,
 		},
 		Connections: s.Connections, ConnectionsTotal: s.ConnectionsTotal,
-		Running: s.InFlight, Queued: s.Queued, Requests: []status.Request{},
+		Running: s.InFlight, Queued: s.Queued,
 	}
 	waiting := p.acceptQueues()
 	p.mu.Lock()
@@ -77,8 +79,12 @@ func (p *pool) status() status.Pool {
 	}
 	p.mu.Unlock()
 	if workers != nil {
-		state.Workers = workers.status()
+		state.Workers = workers.status(full)
 	}
+	if !full {
+		return state
+	}
+	state.Requests = []status.Request{}
 	for _, r := range p.server.Requests() {
 		state.Requests = append(state.Requests, describeRequest(r))
 	}
@@ -96,20 +102,19 @@ func describeRequest(r server.RequestInfo) status.Request {
 }
 
 // workerCounts are how many workers there are in each of status.WorkerStates.
-func workerCounts(s *worker.Snapshot) map[string]int {
+func workerCounts(s *worker.Numbers) map[string]int {
 	return map[string]int{"starting": s.Starting, "idle": s.Idle, "busy": s.Busy, "stopping": s.Stopping}
 }
 
 // status is what is told of the workers.
-func (w *workerPool) status() *status.Workers {
+func (w *workerPool) status(full bool) *status.Workers {
+	if !full {
+		n := w.Numbers()
+		return describeWorkers(&n)
+	}
 	s, now := w.Snapshot(), time.Now()
-	state := &status.Workers{
-		Scale: s.Scale, Max: s.Max, States: workerCounts(&s), Waiting: s.Waiting, Starts: s.Starts, Exits: s.Exits,
-		AtMax: s.AtMax, AtMaxSeconds: s.AtMaxTime.Seconds(), List: []status.Worker{},
-	}
-	if s.Degraded {
-		state.Degraded = s.Why
-	}
+	state := describeWorkers(&s.Numbers)
+	state.List = []status.Worker{}
 	for _, x := range s.Workers {
 		ws := status.Worker{
 			PID: x.PID, State: x.State, Leaving: x.Leaving, Requests: x.Requests, LastUsed: x.LastUsed,
@@ -121,6 +126,17 @@ func (w *workerPool) status() *status.Workers {
 			})
 		}
 		state.List = append(state.List, ws)
+	}
+	return state
+}
+
+func describeWorkers(n *worker.Numbers) *status.Workers {
+	state := &status.Workers{
+		Scale: n.Scale, Max: n.Max, States: workerCounts(n), Waiting: n.Waiting, Starts: n.Starts, Exits: n.Exits,
+		AtMax: n.AtMax, AtMaxSeconds: n.AtMaxTime.Seconds(),
+	}
+	if n.Degraded {
+		state.Degraded = n.Why
 	}
 	return state
 }

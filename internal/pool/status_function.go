@@ -30,13 +30,7 @@ func (s *Set) statusFunction(pool string) fcgi.HandlerFunc {
 		if p == nil {
 			return 0, &fcgi.StatusError{Status: http.StatusNotFound, Err: fmt.Errorf("no pool %q", name)}
 		}
-		state := p.status()
-		if !query.Has("full") {
-			state.Requests = nil
-			if state.Workers != nil {
-				state.Workers.List = nil
-			}
-		}
+		state := p.status(query.Has("full"))
 		if query.Has("json") {
 			return 0, writeStatusJSON(req.Stdout, &state)
 		}

@@ -288,7 +288,7 @@ func TestReloadsConverge(t *testing.T) {
 			m := &model{t: t, faulty: true, rand: rand.New(rand.NewPCG(seed, 0))}
 			m.Pool = New(m.options(brokenProgram + 1))
 			m.Pool.runDir = t.TempDir()
-			m.Pool.launch, m.Pool.measure = m.launch, func(int) int64 { return 1 << 20 }
+			m.Pool.launch, m.Pool.measure = m.launch, func(int) (time.Duration, int64) { return 0, 1 << 20 }
 			ctx, cancel := context.WithCancel(context.Background())
 			ended := make(chan error, 1)
 			go func() { ended <- m.Supervise(ctx) }()

@@ -130,7 +130,7 @@ const (
 type Pool struct {
 	// Immutable.
 	launch  func(program *program, id int) (process, error)
-	measure func(pid int) int64 // the memory of a process and its descendants
+	measure func(pid int) (cpu time.Duration, rss int64) // of a process and its descendants
 	hooks   Hooks
 	spawner spawn.Spawner
 	runDir  string
@@ -186,7 +186,7 @@ func New(o Options) *Pool {
 	if p.spawner == nil {
 		p.spawner = new(spawn.Local)
 	}
-	p.launch, p.measure = p.launchProgram, memoryOf
+	p.launch, p.measure = p.launchProgram, spawn.Usage
 	p.setOptions(o)
 	p.program = p.newProgramLocked()
 	return p

@@ -290,7 +290,7 @@ func (p *Pool) release(s *seat, x *exchange) {
 	w := s.worker
 	var memory int64
 	if s.maxMemory > 0 && x.fate == fateFit {
-		memory = p.measure(w.process.pid())
+		_, memory = p.measure(w.process.pid())
 	}
 	p.mu.Lock()
 	defer p.unlock()

@@ -3,12 +3,10 @@ package worker
 import (
 	"maps"
 	"time"
-
-	"github.com/fcgid/fcgid/internal/spawn"
 )
 
-// A Snapshot is how a Pool is at one moment.
-type Snapshot struct {
+// Numbers are how a Pool is at one moment.
+type Numbers struct {
 	Scale string
 	Max   int
 	// Starting, Idle, Busy and Stopping are how many workers are in that state.
@@ -22,7 +20,12 @@ type Snapshot struct {
 	Retry                          time.Time         // then: when the next one is tried, if that is not now
 	AtMax                          uint64            // times that all of Max workers have become busy
 	AtMaxTime                      time.Duration     // how long they were
-	Workers                        []Info            // in the order of their starts
+}
+
+// A Snapshot is how a Pool and its workers are at one moment.
+type Snapshot struct {
+	Numbers
+	Workers []Info // in the order of their starts
 }
 
 // An Info is how a worker is at one moment.
@@ -45,12 +48,20 @@ type CurrentRequest struct {
 	Since               time.Time // when the worker got it
 }
 
-// Snapshot returns how things are.
+// Numbers returns what the pool knows by itself.
+func (p *Pool) Numbers() Numbers {
+	p.mu.Lock()
+	defer p.unlock()
+	return p.numbersLocked()
+}
+
+// Snapshot returns that and the workers, for each of which it asks the kernel: some
+// three files of /proc.
 func (p *Pool) Snapshot() Snapshot {
 	s := p.snapshot()
 	for i := range s.Workers {
 		if pid := s.Workers[i].PID; pid != 0 {
-			s.Workers[i].CPU, s.Workers[i].RSS = spawn.Usage(pid)
+			s.Workers[i].CPU, s.Workers[i].RSS = p.measure(pid)
 		}
 	}
 	return s
@@ -59,9 +70,16 @@ func (p *Pool) Snapshot() Snapshot {
 func (p *Pool) snapshot() Snapshot {
 	p.mu.Lock()
 	defer p.unlock()
-	now := time.Now()
+	s := Snapshot{Numbers: p.numbersLocked()}
+	for _, w := range p.all {
+		s.Workers = append(s.Workers, w.snapshot())
+	}
+	return s
+}
+
+func (p *Pool) numbersLocked() Numbers {
 	n := p.ranks.count
-	s := Snapshot{
+	numbers := Numbers{
 		Scale: p.opt.Scale, Max: p.opt.Max,
 		Starting: n[stateStarting], Idle: n[stateIdle], Busy: n[stateBusy], Stopping: n[stateStopping],
 		Outdated: p.ranks.outdated, Waiting: p.waiting.Len(), Starts: p.starts, Exits: maps.Clone(p.exits),
@@ -69,12 +87,9 @@ func (p *Pool) snapshot() Snapshot {
 		AtMax: p.saturation.times, AtMaxTime: p.saturation.total,
 	}
 	if p.saturation.is {
-		s.AtMaxTime += now.Sub(p.saturation.since)
+		numbers.AtMaxTime += time.Since(p.saturation.since)
 	}
-	for _, w := range p.all {
-		s.Workers = append(s.Workers, w.snapshot())
-	}
-	return s
+	return numbers
 }
 
 func (w *worker) snapshot() Info {
@@ -93,10 +108,4 @@ func (w *worker) snapshot() Info {
 		}
 	}
 	return s
-}
-
-// memoryOf is the resident memory of a process and its descendants, in bytes.
-func memoryOf(pid int) int64 {
-	_, rss := spawn.Usage(pid)
-	return rss
 }
