@@ -176,3 +176,58 @@ func TestUsage(t *testing.T) {
 		t.Errorf("completion bash: %q", out)
 	}
 }
+
+// Root reads what the daemon's user may not: check looks with that user's eyes where it
+// is told to, and says when it was not.
+func TestCheckAsUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may become another user")
+	}
+	dir := folder(t)
+	if err := os.Mkdir(dir+"/private", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	inside := dir + "/private/cgi"
+	if err := os.Mkdir(inside, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	program := script(t, dir+"/interpreter", "#!/bin/sh\n")
+	if err := os.Chmod(program, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/f.yaml", "pools: [{name: a, listen: unix:/run/x, process: {root: ["+inside+", "+dir+"/private], interpreters: [.x="+program+"]}}]\n")
+	code, _, stderr := fcgid(t, dir, nil, "check", "-c", "f.yaml")
+	if code != 0 || !strings.Contains(stderr, "warning: checked as root") {
+		t.Errorf("as root: %d, %s", code, stderr)
+	}
+	code, _, stderr = fcgid(t, dir, nil, "check", "-c", "f.yaml", "--user", "nobody")
+	if code != 78 || strings.Count(stderr, "permission denied") != 3 || strings.Contains(stderr, "warning") {
+		t.Errorf("as nobody: %d, %s", code, stderr)
+	}
+	if code, _, stderr := fcgid(t, dir, nil, "check", "-c", "f.yaml", "--user", "nobody-such"); code != 1 || !strings.Contains(stderr, "unknown user") {
+		t.Errorf("as somebody who does not exist: %d, %s", code, stderr)
+	}
+}
+
+// Limits that the process cannot keep are told, by check and when the daemon starts.
+func TestTooFewDescriptors(t *testing.T) {
+	dir := folder(t)
+	write(t, dir+"/f.yaml", "pools: [{name: a, listen: unix:"+dir+"/s, function: {}, limits: {max_conns: 2000}}]\n")
+	limited := exec.CommandContext(t.Context(), "/bin/sh", "-c", `ulimit -n 1500 && exec "$0" check -c f.yaml`, binary)
+	limited.Dir = dir
+	out, err := limited.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "and ulimit -n is 1500") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	code, _, stderr := fcgid(t, dir, nil, "check", "-c", "f.yaml")
+	if code != 0 || strings.Contains(stderr, "descriptors") {
+		t.Errorf("without a limit: %d, %s", code, stderr)
+	}
+	d := launch(t, dir, "- {name: a, listen: 'unix:"+dir+"/s', function: {}, limits: {max_conns: 2000}}\n", func(cmd *exec.Cmd) {
+		cmd.Args = append([]string{"/bin/sh", "-c", `ulimit -n 1500 && exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = "/bin/sh"
+	})
+	if !strings.Contains(d.out.String(), "may hold more descriptors") {
+		t.Errorf("the daemon says nothing:\n%s", d.out)
+	}
+}

@@ -2,33 +2,45 @@ package cli
 
 import (
 	"fmt"
+	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/daemon"
 	"github.com/fcgid/fcgid/internal/pool"
 )
 
 const defaultConfig = "/etc/fcgid/fcgid.yaml"
 
 func newCheckCommand(functions pool.Functions) *cobra.Command {
-	var file string
+	var file, as string
 	var dump bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Checks a configuration file",
 		Long: `Reads a configuration file and the files it includes, checks every key, and
 looks whether the users, folders, scripts and interpreters exist. Each fault is
-a line "file:line:column: path: what is wrong". Exits 78 when there is one.`,
-		Example: "  fcgid check -c /etc/fcgid/fcgid.yaml\n  fcgid check -c fcgid.yaml --dump",
+a line "file:line:column: path: what is wrong". Exits 78 when there is one.
+
+Root may read and run what the daemon's user may not: --user looks with that
+user's eyes.`,
+		Example: "  fcgid check -c /etc/fcgid/fcgid.yaml --user www-data\n  fcgid check -c fcgid.yaml --dump",
 		Args:    noFile,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if as != "" {
+				if err := become(as); err != nil {
+					return err
+				}
+			}
 			cfg, err := config.LoadAndCheck(file, cmd.Flags(), functions.Names())
 			if err != nil {
 				return err
 			}
 			if !dump {
+				warn(cmd.ErrOrStderr(), cfg)
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (pools: %d)\n", file, len(cfg.Pools))
 				return err
 			}
@@ -41,8 +53,19 @@ a line "file:line:column: path: what is wrong". Exits 78 when there is one.`,
 		},
 	}
 	addConfigFlags(cmd.Flags(), &file)
+	cmd.Flags().StringVar(&as, "user", "", "look with the rights of this `user`, who will run the daemon; only root can")
 	cmd.Flags().BoolVar(&dump, "dump", false, "print the effective configuration, with defaults")
 	return cmd
+}
+
+// warn tells what is no fault and may yet be none of what was meant.
+func warn(w io.Writer, cfg *config.Config) {
+	if os.Geteuid() == 0 {
+		fmt.Fprintln(w, "warning: checked as root, who may read and run everything: --user NAME looks with the eyes of another user")
+	}
+	if need, limit, err := daemon.Descriptors(cfg); err == nil && need > limit {
+		fmt.Fprintf(w, "warning: the pools may hold %d descriptors at once, and ulimit -n is %d: see limits.max_conns\n", need, limit)
+	}
 }
 
 // noFile refuses arguments, of which a file's name is likely one.

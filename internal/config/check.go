@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // checkMachine looks for what c needs of this machine and of this program.
@@ -110,6 +112,8 @@ func (r *report) checkFolder(key, path string) {
 		r.add(key, "%q: %v", path, cause(err))
 	case !info.IsDir():
 		r.add(key, "%q is not a folder", path)
+	case unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS) == unix.EACCES:
+		r.add(key, "%q: nothing in it can be reached: permission denied", path)
 	}
 }
 

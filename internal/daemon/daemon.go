@@ -106,6 +106,7 @@ func (d *daemon) reload(ctx context.Context) {
 		d.logs.Error("reload refused: the old configuration stays", "file", d.opt.File, "error", err)
 		return
 	}
+	d.warnOfDescriptors(cfg)
 	d.logs.Info("reloaded", "file", d.opt.File, "pools", len(cfg.Pools))
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -79,6 +80,23 @@ func reserveDescriptors() {
 	}
 }
 
+// Descriptors returns how many descriptors the pools of cfg may hold at once and how
+// many a daemon that is started like this process may have.
+func Descriptors(cfg *config.Config) (need, limit int, err error) {
+	var rlimit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &rlimit); err != nil {
+		return 0, 0, fmt.Errorf("limit of descriptors: %w", err)
+	}
+	return cfg.Descriptors(), int(min(rlimit.Max, math.MaxInt32)), nil // it raises its own to the largest
+}
+
+// warnOfDescriptors tells when the pools' limits promise more than there is.
+func (d *daemon) warnOfDescriptors(cfg *config.Config) {
+	if need, limit, err := Descriptors(cfg); err == nil && need > limit {
+		d.logs.Warn("the pools may hold more descriptors than the process may have: see limits.max_conns and ulimit -n", "pools", need, "limit", limit)
+	}
+}
+
 // Run is a daemon's life: it returns when a signal has stopped it, or when it
 // cannot go on. The process is to end then: it hears no signal any more.
 func Run(o Options) error {
@@ -101,6 +119,7 @@ func Run(o Options) error {
 	if os.Geteuid() == 0 {
 		d.logs.Warn("running as root, and so does every program")
 	}
+	d.warnOfDescriptors(cfg)
 	systemd.SdNotify(false, systemd.SdNotifyReady)
 	defer d.startBeside()()
 	return d.untilStopped(signals)

@@ -1,0 +1,34 @@
+package config
+
+import "runtime"
+
+// What one of these holds at once of descriptors, at most.
+const (
+	ofDaemon  = 64 // logs, listeners, the poller
+	ofProcess = 6  // three pipes, what stands for the process, files of body and answer
+	ofWorker  = 6  // its socket, a connection, a pipe, what stands for it, files of body and answer
+)
+
+// Descriptors is how many descriptors all pools may hold at once, at most; a
+// max_conns of 0, which is no limit, counts for none.
+func (c *Config) Descriptors() int {
+	n := ofDaemon
+	for i := range c.Pools {
+		n += c.Pools[i].descriptors()
+	}
+	return n
+}
+
+func (p *Pool) descriptors() int {
+	l := p.Limits
+	n := len(p.Listen) + l.MaxConns + l.Queue // a body that waits may be a file
+	switch {
+	case p.Worker != nil:
+		return n + p.Worker.Max*(ofWorker+p.Worker.Concurrency)
+	case p.Process != nil && l.MaxReqs == 0:
+		return n + 4*runtime.GOMAXPROCS(0)*ofProcess
+	case p.Process != nil:
+		return n + l.MaxReqs*ofProcess
+	}
+	return n + l.MaxReqs
+}
