@@ -163,11 +163,11 @@ func TestExitStatus(t *testing.T) {
 		{"exit 3", "printf 'Content-Type: text/plain\\n\\nhello'; exit 3", 3, 200, "hello", ""},
 		{"exit 3 without output", "exit 3", 3, 502, "502 Bad Gateway\n", "response has no header (exit status 3)"},
 		{"segv", "kill -SEGV $$", 139, 502, "502 Bad Gateway\n", "response has no header (exit status 139)"},
-		{"segv in header", "echo 'Content-Type: text/plain'; kill -SEGV $$", 139, 502, "502 Bad Gateway\n", "response ended inside its header (exit status 139)"},
+		{"segv in header", "echo 'Content-Type: text/plain'; kill -SEGV $$", 139, 502, "502 Bad Gateway\n", `response ended inside its header (exit status 139): "Content-Type: text/plain\n"`},
 		{"segv in body", "printf 'Content-Type: text/plain\\n\\nhello'; kill -SEGV $$", 139, 200, "hello", ""},
 		{"no output", ":", 500, 502, "502 Bad Gateway\n", "response has no header"},
-		{"no header", "echo hello; echo; echo world", 500, 502, "502 Bad Gateway\n", "line that is none"},
-		{"half a header", "printf 'Content-Type: text/plain\\nX-A: b'", 500, 502, "502 Bad Gateway\n", "response ended inside its header"},
+		{"no header", "echo hello; echo; echo world", 500, 502, "502 Bad Gateway\n", `line that is none: "hello"`},
+		{"half a header", "printf 'Content-Type: text/plain\\nX-A: b'", 500, 502, "502 Bad Gateway\n", "response ended inside its header: "},
 		{"cannot start", "", 500, 502, "502 Bad Gateway\n", "no such file or directory"},
 	}
 	s := newSite(t, "unix", simple)

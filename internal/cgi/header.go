@@ -19,14 +19,12 @@ var (
 	ErrHeaderTooLarge   = errors.New("response header is larger than 64 KiB")
 )
 
-// HeaderError is what it means that a response has ended, or has become too
-// large, before its header was complete: err, one of those above, with what has
-// come instead.
+// HeaderError is err, one of those above, with the beginning of what has come instead.
 func HeaderError(err error, response []byte) error {
 	if len(response) == 0 {
-		return ErrNoHeader
+		return err
 	}
-	return fmt.Errorf("%w, which begins with %.200q", err, response[:min(len(response), 200)])
+	return fmt.Errorf("%w: %q", err, response[:min(len(response), maxShown)])
 }
 
 // roomInHeader is what a header may grow by when it is brought into its form: lines
@@ -109,7 +107,7 @@ func (p *headerParser) add(line []byte, first bool) (err error) {
 	name, value, ok := bytes.Cut(line, []byte{':'})
 	switch {
 	case !ok:
-		return fmt.Errorf("response header has a line without a colon: %.*q", maxShown, line)
+		return fmt.Errorf("response header has a line that is none: %q", line[:min(len(line), maxShown)])
 	case !IsToken(name):
 		p.drop(line)
 		return nil

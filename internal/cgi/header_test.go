@@ -131,10 +131,10 @@ func TestHeader(t *testing.T) {
 func TestHeaderErrors(t *testing.T) {
 	long := strings.Repeat("x", 1000)
 	for in, want := range map[string]string{
-		"A: b\n<html> says\n\n":        `response header has a line without a colon: "<html> says"`,
-		long + "\n\n":                  `response header has a line without a colon: "` + long[:200] + `"`,
-		"\nTraceback (most recent":     `response has no header, which begins with "\nTraceback (most recent"`,
-		"<!--: x\n\n<p>":               `response has no header, which begins with "<!--: x\n\n<p>"`,
+		"A: b\n<html> says\n\n":        `response header has a line that is none: "<html> says"`,
+		long + "\n\n":                  `response header has a line that is none: "` + long[:200] + `"`,
+		"\nTraceback (most recent":     `response has no header: "\nTraceback (most recent"`,
+		"<!--: x\n\n<p>":               `response has no header: "<!--: x\n\n<p>"`,
 		"Status: fine\n\n":             `response header has a status that is none, or not final: "fine"`,
 		"Status: 100 Continue\n\n":     `response header has a status that is none, or not final: "100 Continue"`,
 		"A: b\x01" + "\n\n":            `response header has the control character 0x01: "A: b\x01"`,
@@ -145,10 +145,10 @@ func TestHeaderErrors(t *testing.T) {
 		}
 	}
 	if err := HeaderError(ErrHeaderUnfinished, []byte("oh dear"+long)); !errors.Is(err, ErrHeaderUnfinished) ||
-		err.Error() != `response ended inside its header, which begins with "oh dear`+long[:193]+`"` {
+		err.Error() != `response ended inside its header: "oh dear`+long[:193]+`"` {
 		t.Error(err)
 	}
-	if err := HeaderError(ErrHeaderUnfinished, nil); err != ErrNoHeader {
+	if err := HeaderError(ErrNoHeader, nil); err != ErrNoHeader {
 		t.Error(err)
 	}
 }

@@ -167,7 +167,7 @@ func TestRequestFails(t *testing.T) {
 func TestRequestNoHeader(t *testing.T) {
 	addr := "unix:" + wiretest.StartApplication(t, func(f *wiretest.AppRequest) { f.Answer("no header\n\nat all") })
 	stdout, stderr, code := runRequest(t, "", addr)
-	if code != 0 || stdout != "no header\n\nat all" || stderr != "request: no CGI header: response header has a line without a colon: \"no header\"\n" {
+	if code != 0 || stdout != "no header\n\nat all" || stderr != "request: no CGI header: response header has a line that is none: \"no header\"\n" {
 		t.Errorf("exit %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }
@@ -193,14 +193,14 @@ func TestRequestUsage(t *testing.T) {
 		"unix:/a unix:/b":             "got 2 arguments",
 		"/run/a":                      "did you mean unix:/run/a?",
 		"localhost:9000":              "did you mean tcp:localhost:9000?",
-		"nonsense":                    "is none of unix:/path",
-		"unix:run/a":                  "takes an absolute path or @",
-		"unix:@":                      "takes an absolute path or @",
-		"tcp:localhost":               "takes host:port",
-		"tcp::9000":                   "takes host:port",
-		"tcp:localhost:0":             "takes host:port",
-		"tcp:localhost:99999":         "takes host:port",
-		"tcp:::1:9000":                "takes host:port",
+		"nonsense":                    "is not unix:/path",
+		"unix:run/a":                  "needs an absolute path of a socket, or @name",
+		"unix:@":                      "needs an absolute path of a socket, or @name",
+		"tcp:localhost":               "needs a host and a port",
+		"tcp::9000":                   "needs a host and a port",
+		"tcp:localhost:0":             "needs a host and a port",
+		"tcp:localhost:99999":         "needs a port from 0 to 65535",
+		"tcp:::1:9000":                "needs a host and a port",
 		"unix:/a -p noequals":         `--param "noequals" is not NAME=VALUE`,
 		"unix:/a -p =x":               `--param "=x" is not NAME=VALUE`,
 		"unix:/a --script b/a.cgi":    `--script "b/a.cgi" is neither an absolute path nor the name of a function`,

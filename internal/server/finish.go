@@ -158,14 +158,19 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 		}
 		return v
 	}
+	var instead []byte // of a header
 	if err == nil {
-		err = cgi.HeaderError(cgi.ErrHeaderUnfinished, r.answer.head)
+		err, instead = cgi.ErrNoHeader, r.answer.head
+		if len(instead) > 0 {
+			err = cgi.ErrHeaderUnfinished
+		}
 	}
 	if appStatus == 0 {
 		appStatus = 500
 	} else {
 		err = fmt.Errorf("%w (exit status %d)", err, appStatus)
 	}
+	err = cgi.HeaderError(err, instead)
 	return refusal{502, appStatus, 0, Failed, err}
 }
 

@@ -67,9 +67,9 @@ func TestDroppedHeaderLines(t *testing.T) {
 // What came instead of a header is said.
 func TestNoHeaderIsQuoted(t *testing.T) {
 	for in, want := range map[string]string{
-		"Traceback: oh\nFile x\n\n": `response header has a line without a colon: "File x"`,
-		"oh dear":                   `response ended inside its header, which begins with "oh dear"`,
-		"\n<p>":                     `response has no header, which begins with "\n<p>"`,
+		"Traceback: oh\nFile x\n\n": `response header has a line that is none: "File x"`,
+		"oh dear":                   `response ended inside its header: "oh dear"`,
+		"\n<p>":                     `response has no header: "\n<p>"`,
 		"":                          `response has no header`,
 	} {
 		bubble(t, func(t *testing.T) {
