@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,38 +13,22 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fcgid/fcgid/fcgi"
+	"github.com/fcgid/fcgid/internal/address"
 	"github.com/fcgid/fcgid/internal/cgi"
 )
 
 // parseDialAddress takes fcgid's form of an address apart for net.Dial.
-func parseDialAddress(addr string) (network, address string, err error) {
-	network, address, _ = strings.Cut(addr, ":")
-	switch {
-	case network == "unix" && len(address) > 1 && (address[0] == '/' || address[0] == '@'):
-		return network, address, nil
-	case network == "unix":
-		return "", "", usageErrorf("address %q: unix: takes an absolute path or @ and a name", addr)
-	case network == "tcp" && isHostPort(address):
-		return network, address, nil
-	case network == "tcp":
-		return "", "", usageErrorf("address %q: tcp: takes host:port, or [host]:port for IPv6", addr)
+func parseDialAddress(addr string) (network, name string, err error) {
+	network, name, err = address.ParseDial(addr)
+	if err == nil {
+		return network, name, nil
 	}
-	hint := ""
-	if filepath.IsAbs(addr) {
-		hint = fmt.Sprintf(" (did you mean unix:%s?)", addr)
-	} else if isHostPort(addr) {
-		hint = fmt.Sprintf(" (did you mean tcp:%s?)", addr)
+	for _, meant := range []string{"unix:" + addr, "tcp:" + addr} {
+		if _, _, missed := address.ParseDial(meant); missed == nil {
+			return "", "", usageErrorf("address %v (did you mean %s?)", err, meant)
+		}
 	}
-	return "", "", usageErrorf("address %q is none of unix:/path, unix:@abstract, tcp:host:port%s", addr, hint)
-}
-
-func isHostPort(s string) bool {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil || host == "" {
-		return false
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && n != 0
+	return "", "", usageErrorf("address %v", err)
 }
 
 // request checks the flags and makes the request of them; closeFiles is to be

@@ -12,6 +12,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/address"
 )
 
 // YAML writes the effective configuration, every key with its value. Loading
@@ -101,8 +103,8 @@ func hasMode(v reflect.Value) bool {
 	if !ok {
 		return false
 	}
-	a, err := parseAddress(l.Address)
-	return err == nil && a.kind == "unix"
+	a, err := address.Parse(l.Address)
+	return err == nil && a.Kind == address.Unix
 }
 
 func encodeList(v reflect.Value) (*yaml.Node, error) {

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/fcgid/fcgid/internal/address"
 )
 
 const (
@@ -67,23 +69,23 @@ func (r *report) admin(c Admin, users map[string]string) {
 	const key = "admin.listen"
 	r.oneOf("admin.uris", c.URIs, "hidden", "full")
 	for i, name := range c.Hosts {
-		if !hostName.MatchString(name) {
+		if !address.IsHostName(name) {
 			r.add(fmt.Sprintf("admin.hosts[%d]", i), "%q is not the name of a host, without a port", name)
 		}
 	}
 	if c.Listen == "" {
 		return
 	}
-	a, err := parseAddress(c.Listen)
+	a, err := address.Parse(c.Listen)
 	switch {
 	case err != nil:
 		r.add(key, "%v", err)
 		return
-	case a.kind != "tcp" && a.kind != "unix":
+	case a.Kind != address.TCP && a.Kind != address.Unix:
 		r.add(key, "%q is not tcp:host:port or unix:/path", c.Listen)
 		return
-	case a.id != "":
-		users[a.id] = key
+	case a.ID != "":
+		users[a.ID] = key
 	}
 	r.networks("admin.allow", c.Listen, c.Allow, a)
 }
@@ -158,21 +160,21 @@ func (r *report) listen(key string, l Listen, users map[string]string) {
 		r.add(key+".address", "needs an address")
 		return
 	}
-	a, err := parseAddress(l.Address)
+	a, err := address.Parse(l.Address)
 	if err != nil {
 		r.add(key+".address", "%v", err)
 		return
 	}
-	if a.id != "" {
-		r.unique(key+".address", a.id, users)
+	if a.ID != "" {
+		r.unique(key+".address", a.ID, users)
 	}
 	r.fileKeys(key, l, a)
 	r.clientKeys(key, l, a)
 }
 
 // fileKeys reports keys of a socket file beside an address that has none.
-func (r *report) fileKeys(key string, l Listen, a address) {
-	if a.kind == "unix" {
+func (r *report) fileKeys(key string, l Listen, a address.Address) {
+	if a.Kind == address.Unix {
 		return
 	}
 	mode := r.given(key + ".mode") // the field alone may hold the default
@@ -185,20 +187,20 @@ func (r *report) fileKeys(key string, l Listen, a address) {
 
 // clientKeys reports rules for clients that the address cannot apply, and a
 // lack of them where every machine could connect.
-func (r *report) clientKeys(key string, l Listen, a address) {
+func (r *report) clientKeys(key string, l Listen, a address.Address) {
 	r.networks(key+".allow", l.Address, l.Allow, a)
-	if len(l.AllowUIDs) > 0 && a.kind == "tcp" {
+	if len(l.AllowUIDs) > 0 && a.Kind == address.TCP {
 		r.add(key+".allow_uids", "is for unix and systemd only")
 	}
 }
 
 // networks reports networks at key beside an address that has no such clients, and a
 // lack of them.
-func (r *report) networks(key, listen string, allow []netip.Prefix, a address) {
-	if len(allow) > 0 && a.kind != "tcp" && a.kind != "systemd" {
+func (r *report) networks(key, listen string, allow []netip.Prefix, a address.Address) {
+	if len(allow) > 0 && a.Kind != address.TCP && a.Kind != address.Systemd {
 		r.add(key, "is for tcp and systemd only")
 	}
-	if len(allow) == 0 && a.kind == "tcp" && !a.loopback {
+	if len(allow) == 0 && a.Kind == address.TCP && !a.IsLoopback {
 		r.add(key, "%q is open to other machines: name the networks that may connect", listen)
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/address"
 )
 
 // Options say where to listen and who may connect.
@@ -111,23 +113,23 @@ func Open(ctx context.Context, o Options, yielding ...*Listener) (*Listener, err
 
 // bind opens the socket; of o it applies no more than bind(2) itself needs.
 func bind(ctx context.Context, o Options, yielding []*Listener) (*Listener, error) {
-	kind, name, err := parseAddress(o.Address)
+	a, err := address.Parse(o.Address)
 	if err != nil {
 		return nil, err
 	}
-	switch kind {
-	case unixPath:
-		ln, file, err := bindPath(ctx, name, o.Mode)
+	switch a.Kind {
+	case address.Unix:
+		ln, file, err := bindPath(ctx, a.Name, o.Mode)
 		return &Listener{ln: ln, file: file}, err
-	case unixAbstract:
-		ln, err := bindAbstract(ctx, name)
+	case address.Abstract:
+		ln, err := bindAbstract(ctx, a.Name)
 		return &Listener{ln: ln}, err
-	case systemdName:
-		ln, err := passedListener(name)
+	case address.Systemd:
+		ln, err := passedListener(a.Name)
 		return &Listener{ln: ln, passed: true}, err
 	default:
 		yielding = slices.DeleteFunc(slices.Clone(yielding), func(l *Listener) bool { return l.tcpAddr() == nil || !l.IsInTheWay(o.Address) })
-		ln, err := bindTCP(ctx, name, yielding)
+		ln, err := bindTCP(ctx, a.Name, yielding)
 		return &Listener{ln: ln}, err
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net"
 	"os"
+
+	"github.com/fcgid/fcgid/internal/address"
 )
 
 // ErrInUse is that of an address which somebody listens on.
@@ -19,34 +21,34 @@ func (l *Listener) IsLost() bool {
 	return err != nil || !os.SameFile(now, l.file.info)
 }
 
-// IsAt tells whether address names the socket of l, if by another name: a folder may
+// IsAt tells whether an address names the socket of l, if by another name: a folder may
 // have two, and so has 127.0.0.1.
-func (l *Listener) IsAt(address string) bool {
-	kind, name, err := parseAddress(address)
+func (l *Listener) IsAt(text string) bool {
+	a, err := address.Parse(text)
 	if err != nil {
 		return false
 	}
-	switch kind {
-	case unixPath:
-		info, err := os.Lstat(name)
+	switch a.Kind {
+	case address.Unix:
+		info, err := os.Lstat(a.Name)
 		return err == nil && l.file != nil && os.SameFile(info, l.file.info)
-	case tcpHostPort:
-		own, other := l.tcpAddr(), resolve(name)
+	case address.TCP:
+		own, other := l.tcpAddr(), resolve(a.Name)
 		return own != nil && other != nil && own.Port == other.Port && own.IP.Equal(other.IP)
 	}
-	return address == l.Options().Address
+	return text == l.Options().Address
 }
 
-// IsInTheWay tells whether l is why address is in use.
-func (l *Listener) IsInTheWay(address string) bool {
-	if l.IsAt(address) {
+// IsInTheWay tells whether l is why an address is in use.
+func (l *Listener) IsInTheWay(text string) bool {
+	if l.IsAt(text) {
 		return true
 	}
-	kind, name, err := parseAddress(address)
-	if err != nil || kind != tcpHostPort {
+	a, err := address.Parse(text)
+	if err != nil || a.Kind != address.TCP {
 		return false
 	}
-	own, other := l.tcpAddr(), resolve(name)
+	own, other := l.tcpAddr(), resolve(a.Name)
 	return own != nil && other != nil && own.Port == other.Port && (isWildcard(own.IP) || isWildcard(other.IP))
 }
 

@@ -6,57 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
-
-type addressKind int
-
-const (
-	unixPath addressKind = iota
-	unixAbstract
-	tcpHostPort
-	systemdName
-)
-
-// maxUnixName is how many bytes of a socket's name fit in sockaddr_un: 108 with the
-// zero that ends a path or begins an abstract name.
-const maxUnixName = 107
-
-// parseAddress splits an address into its kind and what follows the prefix; the
-// name of an abstract one begins with "@".
-func parseAddress(address string) (addressKind, string, error) {
-	prefix, name, _ := strings.Cut(address, ":")
-	switch {
-	case prefix == "unix":
-		return parseUnix(name)
-	case prefix == "tcp":
-		_, port, err := net.SplitHostPort(name)
-		if err == nil && port == "" {
-			err = errors.New("missing port in address")
-		}
-		return tcpHostPort, name, err
-	case prefix == "systemd" && name != "":
-		return systemdName, name, nil
-	}
-	return 0, "", errors.New("address is none of unix:/path, unix:@abstract, tcp:host:port, systemd:NAME")
-}
-
-func parseUnix(name string) (addressKind, string, error) {
-	switch {
-	case strings.HasPrefix(name, "/") && len(name) > maxUnixName:
-		return 0, "", fmt.Errorf("path of %d bytes: a unix socket's may have %d", len(name), maxUnixName)
-	case strings.HasPrefix(name, "/"):
-		return unixPath, name, nil
-	case strings.HasPrefix(name, "@") && len(name)-1 > maxUnixName:
-		return 0, "", fmt.Errorf("abstract name of %d bytes: it may have %d", len(name)-1, maxUnixName)
-	case strings.HasPrefix(name, "@") && len(name) > 1:
-		return unixAbstract, name, nil
-	}
-	return 0, "", errors.New("a unix address is an absolute path or @ and a name")
-}
 
 // bindTCP listens on host:port, beside yielding ones that hold it, which are about to
 // close.
