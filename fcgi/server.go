@@ -18,7 +18,7 @@ import (
 const (
 	defaultMaxConns        = 1024
 	defaultMaxReqs         = 1024
-	defaultQueue           = 256
+	defaultQueue           = 1024
 	defaultQueueTimeout    = 10 * time.Second
 	defaultParams          = 256 << 10
 	defaultBody            = 1 << 30
@@ -54,7 +54,7 @@ type Server struct {
 	// with GET_VALUES.
 	NoMultiplex bool
 	// MaxQueue is how many requests may wait while MaxReqs run. One more is
-	// answered with 503. Negative: none waits. Default: 256.
+	// answered with 503. Negative: none waits. Default: 1024.
 	MaxQueue int
 	// QueueTimeout is how long a request may wait. Then it is answered with 503.
 	// Default: 10 s.

@@ -85,7 +85,7 @@ type Limits struct {
 	MaxConns         int           `mapstructure:"max_conns"      default:"1024"`
 	MaxReqs          int           `mapstructure:"max_reqs"       default:"0"` // 0 depends on what the pool runs
 	Multiplex        bool          `mapstructure:"multiplex"      default:"true"`
-	Queue            int           `mapstructure:"queue"          default:"256"` // 0: nobody waits
+	Queue            int           `mapstructure:"queue"          default:"1024"` // 0: nobody waits
 	QueueTimeout     time.Duration `mapstructure:"queue_timeout"  default:"10s"`
 	Params           int64         `mapstructure:"params"         default:"256KiB"`
 	Body             int64         `mapstructure:"body"           default:"1GiB"`
@@ -144,6 +144,7 @@ type Worker struct {
 	Dispatch     string         `mapstructure:"dispatch"      default:"lifo"`    // lifo or fifo
 	Dir          string         `mapstructure:"dir"`                             // absolute; "" is the daemon's
 	Stderr       string         `mapstructure:"stderr"        default:"log"`     // log, client or both
+	LongParams   bool           `mapstructure:"long_params"   default:"false"`   // pass params on that are longer than a record
 }
 
 // Function makes a pool answer with functions of this program.

@@ -74,7 +74,7 @@ func defaultPool() Pool {
 		Name:   "a",
 		Listen: []Listen{{Address: "unix:/run/a", Mode: 0o660, Allow: []netip.Prefix{}, AllowUIDs: []uint32{}}},
 		Limits: Limits{
-			MaxConns: 1024, Multiplex: true, RequestBuffering: true, Queue: 256, QueueTimeout: 10 * time.Second,
+			MaxConns: 1024, Multiplex: true, RequestBuffering: true, Queue: 1024, QueueTimeout: 10 * time.Second,
 			Params: 256 << 10, Body: 1 << 30, BodyMemory: 64 << 10,
 			SingleFields: []string{"*_USER", "*_EMAIL", "*_GROUPS"},
 			ReadTimeout:  30 * time.Second, WriteTimeout: time.Minute,

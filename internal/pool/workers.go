@@ -63,7 +63,7 @@ func (s *Set) workerOptions(cfg *config.Pool, release uint64) worker.Options {
 		IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
 		MaxRequests: c.MaxRequests, MaxMemory: c.MaxMemory,
 		StartTimeout: c.StartTimeout, StopSignal: c.StopSignal, StopGrace: c.StopGrace,
-		Stderr:  c.Stderr,
+		Stderr: c.Stderr, LongParams: c.LongParams,
 		RunDir:  runtimeFolder(),
 		Log:     s.opt.Logs.With("pool", cfg.Name),
 		Hooks:   worker.Hooks{Started: m.Started, Exited: m.Exited, Waited: m.Waited, Repeated: m.Repeated},

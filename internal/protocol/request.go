@@ -122,6 +122,10 @@ type PipeWriter interface {
 // for longer than it may: then who runs it counts as hung.
 var ErrTimeout = errors.New("request ran longer than its timeout")
 
+// ErrClientLeft is the context's cause, as errors.Is tells, when the client has gone or
+// has aborted the request, and what runs is to end with it.
+var ErrClientLeft = errors.New("client has left")
+
 // A Refusal is an error that has an answer: the HTTP status that the client is
 // to see and the appStatus of its END_REQUEST. A runner returns one when it has
 // sent nothing.

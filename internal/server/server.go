@@ -37,12 +37,21 @@ type Queuer interface {
 
 // The reasons for which a request's context ends.
 var (
-	ErrAborted     = errors.New("client sent ABORT_REQUEST")
-	ErrClientGone  = errors.New("client closed the connection")
+	ErrAborted     = error(leftError("client sent ABORT_REQUEST"))
+	ErrClientGone  = error(leftError("client closed the connection"))
 	ErrTimeout     = protocol.ErrTimeout
 	ErrReadTimeout = errors.New("client was silent for longer than read_timeout")
 	ErrShutdown    = errors.New("server is shutting down")
 )
+
+// A leftError is a protocol.ErrClientLeft.
+type leftError string
+
+// Error says how the client has left.
+func (e leftError) Error() string { return string(e) }
+
+// Is reports whether target is what all such errors are.
+func (leftError) Is(target error) bool { return target == protocol.ErrClientLeft }
 
 // ErrAbandoned is what Serve returns that has not waited for all Runners to return.
 var ErrAbandoned = errors.New("gave up waiting for Runners to return")

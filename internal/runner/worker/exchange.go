@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type exchange struct {
 	delivered bool      // some of the answer was passed on
 	answered  bool      // some of STDOUT has come
 	stray     bool      // it ended with a record of another request
+	missing   bool      // the answer is that of a PHP which has not found its script
 	keep      bool      // the connection can be used again
 	ended     bool      // END_REQUEST has come
 	end       protocol.End
@@ -120,7 +122,7 @@ func (x *exchange) talk(ctx context.Context) {
 	}
 	x.keep = x.answered && (x.input == nil || x.input.whole)
 	if x.req.HasInput() && x.keep {
-		x.keep = !x.seat.isUnread()
+		x.keep = x.seat.isRead()                  // else the rest of a body would be read as the next request
 		x.seat.conn.SetWriteDeadline(time.Time{}) // the input's stop may have set one
 	}
 }
@@ -200,6 +202,7 @@ func (x *exchange) receive(to *protocol.Request) (protocol.End, error) {
 		}
 		switch rec.Type {
 		case protocol.TypeStdout:
+			x.missing = x.missing || !x.answered && saysMissing(rec.Content)
 			x.answered = x.answered || len(rec.Content) > 0
 			err = x.deliver(to.Stdout, rec.Content)
 		case protocol.TypeStderr:
@@ -217,6 +220,12 @@ func (x *exchange) receive(to *protocol.Request) (protocol.End, error) {
 			return protocol.End{}, err
 		}
 	}
+}
+
+// saysMissing reports whether an answer is PHP's to a script that it cannot open. It
+// says so to nobody else.
+func saysMissing(answer []byte) bool {
+	return len(answer) < 1<<10 && bytes.HasPrefix(answer, []byte("Status: 404")) && bytes.Contains(answer, []byte("\nNo input file specified."))
 }
 
 // A brokenAnswer is what is not FastCGI, or no answer.
@@ -270,15 +279,48 @@ func (x *exchange) failed(ctx context.Context, err error) {
 	case cause != nil, errors.As(err, &taker), errors.As(err, &input):
 		switch {
 		case !x.begun: // it knows of no request
+		case cause == nil && x.input == nil && x.seat.isUnix():
+			x.hangUp(ctx)
 		case x.abort():
 			x.fate = fateFit
 		default:
-			x.fate = fateAborted
+			x.abandon(cause)
 		}
 	case errors.As(err, &unreachable):
 	default:
 		x.fate = fateLost
 		x.err = fmt.Errorf("worker pid %d closed the connection before END_REQUEST: %w", x.seat.worker.process.pid(), err)
+	}
+}
+
+// hangUp is for a worker whose answer nobody takes any more, which may go on
+// (on_client_abort: close): what it writes from now on fails. It is done when it has
+// closed the connection, or looks for more on it: till then an ABORT_REQUEST stands
+// there that nobody has read. The end of ctx ends the waiting.
+func (x *exchange) hangUp(ctx context.Context) {
+	x.seat.tryWrite(protocol.AppendRecord(nil, protocol.TypeAbortRequest, x.id, nil))
+	x.seat.shut()
+	err := x.seat.awaitRead()
+	if err != nil && errors.Is(context.Cause(ctx), protocol.ErrTimeout) {
+		x.fate, x.err = fateHung, fmt.Errorf("%w, after its client had left (on_client_abort)", context.Cause(ctx))
+		return
+	}
+	if err != nil {
+		x.seat.conn.SetWriteDeadline(time.Now().Add(abortGrace))
+		err = x.seat.awaitRead()
+	}
+	if err == nil {
+		x.fate = fateFit
+		return
+	}
+	x.abandon(context.Cause(ctx))
+}
+
+// abandon is for a worker that has not ended a request in time that nobody wants.
+func (x *exchange) abandon(cause error) {
+	x.fate = fateAborted
+	if errors.Is(cause, protocol.ErrClientLeft) {
+		x.err = fmt.Errorf("%w, and the worker did not end its request within %v (on_client_abort)", cause, abortGrace)
 	}
 }
 

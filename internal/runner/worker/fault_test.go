@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand"
 	"os"
@@ -264,6 +265,57 @@ func TestAbort(t *testing.T) {
 		}
 		p.stop()
 	}
+}
+
+// A worker whose answer nobody takes any more may go on: it notices that when it
+// writes, is busy until it has done, and stays.
+func TestNobodyTakesTheAnswer(t *testing.T) {
+	p := workers(t)
+	pid, _ := p.ask(background, "pid")
+	g := newGate(t)
+	left := errors.New("client has left")
+	ended := make(chan error, 1)
+	gone := func(r *protocol.Request) { r.Stdout = failing{Err: left} }
+	go func() {
+		_, err := p.ask(background, "stream "+g.path, gone)
+		ended <- err
+	}()
+	s := p.await("noticed", func(snapshot) bool { return os.Remove(g.path+".here") == nil })
+	if s.Busy != 1 {
+		t.Errorf("snapshot is %+v", s)
+	}
+	g.open()
+	if err := <-ended; !errors.Is(err, left) {
+		t.Errorf("error is %v", err)
+	}
+	p.want("pid", pid)
+
+	ctx, cancel := context.WithCancelCause(background)
+	g = newGate(t)
+	go func() {
+		_, err := p.ask(ctx, "stream "+g.path, gone)
+		ended <- err
+	}()
+	p.await("noticed", func(snapshot) bool { return os.Remove(g.path+".here") == nil })
+	cancel(protocol.ErrTimeout)
+	if err := <-ended; err != protocol.ErrTimeout {
+		t.Errorf("error is %v", err)
+	}
+	p.await("replaced", func(s snapshot) bool { return s.Exits["timeout"] == 1 && s.Idle == 1 && len(s.Workers) == 1 })
+}
+
+// A worker that is ended since its client has left is named in the log, with the key.
+func TestAbortIsLogged(t *testing.T) {
+	p := workers(t, func(o *workerOptions) { o.Stderr = cgi.StderrClient })
+	ctx, cancel := context.WithCancelCause(background)
+	p.ask(ctx, "hang", func(r *protocol.Request) { r.Stderr = leaves(func() { cancel(protocol.ErrClientLeft) }) })
+	p.await("a line in the log", func(snapshot) bool {
+		for _, e := range p.logs.Of("worker is replaced") {
+			text := fmt.Sprint(e.Fields["error"])
+			return strings.Contains(text, "client has left") && strings.Contains(text, "on_client_abort")
+		}
+		return false
+	})
 }
 
 // Whoever breaks while a body is sent: the program does not take a part for the

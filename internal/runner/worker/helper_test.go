@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 
 // beWorker is a FastCGI program on descriptor 0. Variables of its environment
 // say how it behaves as a process: ACCEPTS is how many connections it has at once, BROKEN names a file with which it does not
-// start, EXIT_AFTER is how many requests it answers, DEAF ignores TERM. The param
+// start, SIPS has it read little at a time, EXIT_AFTER is how many requests it answers, DEAF ignores TERM. The param
 // DO says what it does with a request.
 func beWorker() int {
 	if why, err := os.ReadFile(os.Getenv("BROKEN")); err == nil {
@@ -81,6 +81,7 @@ func beWorker() int {
 		if err != nil {
 			return 1
 		}
+		accepted.Add(1)
 		go func() {
 			serveConn(conn)
 			<-room
@@ -88,13 +89,16 @@ func beWorker() int {
 	}
 }
 
-var answered atomic.Int64
+var answered, accepted atomic.Int64
 
 func digest(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
 
 func serveConn(conn net.Conn) {
 	defer conn.Close()
 	r := protocol.NewReader(conn)
+	if os.Getenv("SIPS") != "" {
+		r = protocol.NewReader(sipper{conn})
+	}
 	late := &lateness{}
 	if os.Getenv("DEAF") == "idle" { // hears TERM only between two connections, like php-cgi
 		defer os.Exit(0)
@@ -107,6 +111,11 @@ func serveConn(conn net.Conn) {
 		}
 	}
 }
+
+// A sipper reads little at a time, so that the rest stands in the socket.
+type sipper struct{ io.Reader }
+
+func (s sipper) Read(p []byte) (int, error) { return s.Reader.Read(p[:min(len(p), 512)]) }
 
 // A helperRequest is what the helper has read of a request.
 type helperRequest struct {
@@ -139,6 +148,14 @@ func serveOne(conn net.Conn, r *protocol.Reader, late *lateness) bool {
 			req.params, _ = protocol.ParseParams(string(params))
 			if req.params.Get("DO") == "early" { // answers without STDIN
 				return req.reply(conn, "early")
+			}
+			if req.params.Get("DO") == "half-read" { // and reads on when it has another connection
+				before := accepted.Load()
+				sent := req.reply(conn, "half")
+				for end := time.Now().Add(patience); accepted.Load() == before && time.Now().Before(end); {
+					time.Sleep(time.Millisecond)
+				}
+				return sent
 			}
 		case rec.Type == protocol.TypeStdin && len(rec.Content) > 0:
 			req.stdin = append(req.stdin, rec.Content...)
@@ -181,6 +198,26 @@ func (q *helperRequest) serve(conn net.Conn, r *protocol.Reader) bool {
 			}
 			time.Sleep(time.Millisecond)
 		}
+	case "size":
+		return q.reply(conn, strconv.Itoa(len(q.params.Get(arg))))
+	case "conns":
+		return q.reply(conn, strconv.FormatInt(accepted.Load(), 10))
+	case "missing": // as php-cgi
+		out := protocol.AppendRecord(nil, protocol.TypeStdout, q.id, []byte("Status: 404 Not Found\r\nContent-type: text/html\r\n\r\nNo input file specified.\n"))
+		_, err := conn.Write(protocol.AppendEnd(out, q.id, protocol.End{}))
+		return err == nil
+	case "stream": // until nobody takes it; then it waits, and has a last word
+		for {
+			time.Sleep(time.Millisecond)
+			if _, err := conn.Write(protocol.AppendRecord(nil, protocol.TypeStdout, q.id, []byte("A: b\r\n\r\n"))); err != nil {
+				break
+			}
+		}
+		os.WriteFile(arg+".here", nil, 0o600)
+		if f, err := os.Open(arg); err == nil {
+			f.Close()
+		}
+		return false
 	case "pid":
 		return q.reply(conn, strconv.Itoa(os.Getpid()))
 	case "env":

@@ -79,11 +79,14 @@ type Options struct {
 	StopSignal   syscall.Signal
 	StopGrace    time.Duration // from StopSignal, 0 is TERM, to KILL
 
-	Stderr  string       // where FCGI_STDERR of requests goes: cgi.StderrLog (also when empty), cgi.StderrClient or cgi.StderrBoth
-	RunDir  string       // where a folder for the workers' sockets is made; "" is os.TempDir
-	Log     *slog.Logger // nil logs nothing
-	Hooks   Hooks
-	Spawner spawn.Spawner // what starts them; nil: a spawn.Local of its own
+	Stderr string // where FCGI_STDERR of requests goes: cgi.StderrLog (also when empty), cgi.StderrClient or cgi.StderrBoth
+	// LongParams has params passed on that are longer than a FastCGI record, for
+	// programs that put records together. Without it they are refused with 431.
+	LongParams bool
+	RunDir     string       // where a folder for the workers' sockets is made; "" is os.TempDir
+	Log        *slog.Logger // nil logs nothing
+	Hooks      Hooks
+	Spawner    spawn.Spawner // what starts them; nil: a spawn.Local of its own
 }
 
 // Hooks report what happens. Each may be nil; all are called from many
@@ -160,6 +163,7 @@ type Pool struct {
 	spawns     bucket
 	health     health
 	saturation saturation
+	missing    sampler  // of what is logged of scripts that were not found
 	later      []func() // what is to be done when mu is free; see unlock
 }
 
@@ -222,6 +226,23 @@ func (p *Pool) unlock() {
 func (p *Pool) logLocked(level slog.Level, message string, fields ...any) {
 	log := p.opt.Log
 	p.laterLocked(func() { log.Log(context.Background(), level, message, fields...) })
+}
+
+// A sampler permits so many entries of a kind a minute, so that nobody fills the log
+// with them.
+type sampler struct {
+	since time.Time
+	n     int
+}
+
+const perMinute = 10
+
+func (s *sampler) permits(now time.Time) bool {
+	if now.Sub(s.since) >= time.Minute {
+		s.since, s.n = now, 0
+	}
+	s.n++
+	return s.n <= perMinute
 }
 
 // setOptions takes options with what is missing filled in.

@@ -66,13 +66,13 @@ func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
 // wants it to have.
 func (p *Pool) tell(req *protocol.Request) (*protocol.Request, error) {
 	p.mu.Lock()
-	told, rules := p.told, p.rules
+	told, rules, long := p.told, p.rules, p.opt.LongParams
 	p.mu.Unlock()
 	params, err := told.ForWorker(&req.Params, rules)
 	switch {
 	case err != nil:
 		return nil, err
-	case !params.FitRecords():
+	case !long && !params.FitRecords():
 		return nil, errParamTooLong
 	case params == &req.Params:
 		return req, nil
@@ -318,6 +318,10 @@ func (p *Pool) judgeLocked(w *worker, x *exchange) {
 	switch x.fate {
 	case fateFit:
 		w.answered = true
+		if x.missing && p.missing.permits(time.Now()) {
+			p.logLocked(slog.LevelInfo, "worker has not found the script", "script", x.req.Params.Get("SCRIPT_FILENAME"),
+				"uri", x.req.Params.Get("REQUEST_URI"), "request", x.req.Serial, "pid", w.process.pid())
+		}
 	case fateLost:
 		if x.begun {
 			p.logLocked(slog.LevelWarn, "worker gave up a request", "request", x.req.Serial, "pid", w.process.pid(),
@@ -340,7 +344,7 @@ func (p *Pool) judgeLocked(w *worker, x *exchange) {
 	if w.serves() {
 		w.failure = x.err
 		p.logLocked(slog.LevelWarn, "worker is replaced", "reason", reason, "pid", w.process.pid(),
-			"request", x.req.Serial, "error", x.err)
+			"request", x.req.Serial, "script", x.req.Params.Get("SCRIPT_FILENAME"), "error", x.err)
 	}
 	if w.inFlight > 0 {
 		w.retire(reason)
@@ -349,4 +353,4 @@ func (p *Pool) judgeLocked(w *worker, x *exchange) {
 	}
 }
 
-var errParamTooLong = &protocol.Refusal{HTTPStatus: 431, AppStatus: 431, Reason: errors.New("a param is longer than a FastCGI record")}
+var errParamTooLong = &protocol.Refusal{HTTPStatus: 431, AppStatus: 431, Reason: errors.New("a param is longer than a FastCGI record, which not all programs read (worker.long_params)")}

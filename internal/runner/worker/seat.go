@@ -89,6 +89,28 @@ type unreachableError struct{ error }
 
 var errGone = errors.New("the worker has exited")
 
+// isUnix reports whether the kernel tells what the worker has read.
+func (s *seat) isUnix() bool {
+	_, ok := s.conn.(*net.UnixConn)
+	return ok && s.raw != nil
+}
+
+// tryWrite writes what can be written at once.
+func (s *seat) tryWrite(b []byte) { s.writer.WriteNow(s.raw, b) }
+
+// shut lets the worker's writes fail, and its reads end.
+func (s *seat) shut() {
+	c := s.conn.(*net.UnixConn)
+	c.CloseRead()
+	c.CloseWrite()
+}
+
+// awaitRead waits until the worker has read all that was written, or has closed the
+// connection, or a deadline is over.
+func (s *seat) awaitRead() error {
+	return s.raw.Write(func(fd uintptr) bool { return !hasQueued(int(fd)) })
+}
+
 // write writes to the connection.
 func (s *seat) write(b []byte) (int, error) {
 	n := s.writer.WriteNow(s.raw, b)
@@ -207,6 +229,9 @@ func (s *seat) claim() {
 		}
 	}
 }
+
+// isRead reports whether the worker has provably read all that was written.
+func (s *seat) isRead() bool { return s.isUnix() && !s.isUnread() }
 
 // isUnread reports whether some of what was written was not read by the worker.
 func (s *seat) isUnread() (unread bool) {

@@ -2,6 +2,8 @@ package worker_test
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -167,3 +169,41 @@ func TestConcurrencyChanges(t *testing.T) {
 	held.Wait()
 	p.await("the old one gone", func(s snapshot) bool { return s.Exits["timeout"] == 1 && s.Idle == 1 })
 }
+
+// A program that puts records together gets params that are longer than one.
+func TestLongParamsArePassedOn(t *testing.T) {
+	p := workers(t, func(o *workerOptions) { o.LongParams = true })
+	for _, n := range []int{65_521, 100_000, 200_000} {
+		value := strings.Repeat("x", n)
+		p.want("size BIG", fmt.Sprint(n), func(r *protocol.Request) { r.Params.Add("BIG", value) })
+	}
+}
+
+// A connection on which something of a body may stand unread is not used again: the
+// worker would take it for its next request.
+func TestHalfReadBody(t *testing.T) {
+	p := workers(t, func(o *workerOptions) { o.Env = append(o.Env, "SIPS=1") })
+	p.want("conns", "1")
+	p.want("conns", "1")
+	for i, body := range []io.Reader{whole(strings.Repeat("x", 64<<10)), random(60_000), random(1_000_000)} {
+		p.want("half-read", "half", post(body))
+		p.want("conns", fmt.Sprint(i+2))
+	}
+	p.want("digest", fmt.Sprintf("1000 %s", digest(strings.Repeat("x", 1000))), post(whole(strings.Repeat("x", 1000))))
+	p.want("conns", "4")
+}
+
+// The log has the path that PHP has not found, but not each one of a scanner's.
+func TestMissingScriptIsLogged(t *testing.T) {
+	p := workers(t)
+	for range 2 * perMinute {
+		p.want("missing", "No input file specified.\n", func(r *protocol.Request) { r.Params.Add("SCRIPT_FILENAME", "/wrong/index.php") })
+	}
+	said := p.logs.Of("worker has not found the script")
+	if len(said) != perMinute || said[0].Fields["script"] != "/wrong/index.php" {
+		t.Errorf("logged %d times: %v", len(said), said)
+	}
+}
+
+// perMinute is how many entries of a kind are logged.
+const perMinute = 10
