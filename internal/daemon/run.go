@@ -120,6 +120,9 @@ func Run(o Options) error {
 		d.logs.Warn("running as root, and so does every program")
 	}
 	d.warnOfDescriptors(cfg)
+	if n := reserveThreads(spareThreads, threadRoom()); n < spareThreads {
+		d.logs.Warn("little room for threads, without which the daemon dies: see ulimit -u and TasksMax", "threads", n)
+	}
 	systemd.SdNotify(false, systemd.SdNotifyReady)
 	defer d.startBeside()()
 	return d.untilStopped(signals)
