@@ -1,7 +1,9 @@
 package harness
 
 import (
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -31,6 +33,29 @@ func TestDocumentedNames(t *testing.T) {
 			seen[b.Name] = b.Line
 			if strings.Contains(b.Text, "<!-- test:") {
 				t.Errorf("%s:%d: the block has the comment of another one in it", file, b.Line)
+			}
+		}
+	}
+}
+
+// A block that has a name is one that a test runs.
+func TestDocumentedNamesAreRun(t *testing.T) {
+	var tests strings.Builder
+	for _, pattern := range []string{"e2e/*.go", "e2e/apps/*.go", "e2e/systemd/*", "scripts/*"} {
+		files, _ := filepath.Glob(filepath.Join(Root(t), pattern))
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				continue // a folder
+			}
+			tests.Write(text)
+		}
+	}
+	for _, file := range documents(t) {
+		for _, b := range Blocks(t, file) {
+			asked := regexp.MustCompile(`["'` + "`" + ` ]` + regexp.QuoteMeta(b.Name) + `["'` + "`" + ` )\n]`)
+			if b.Name != "" && !asked.MatchString(tests.String()) {
+				t.Errorf("%s:%d: no test runs %s", file, b.Line, b.Name)
 			}
 		}
 	}

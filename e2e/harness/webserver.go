@@ -64,7 +64,7 @@ func (w WebServer) Apache(t testing.TB) (addresses []string) {
 		addresses = append(addresses, address)
 		text += fmt.Sprintf("Listen %[1]s\n<VirtualHost %[1]s>\n%[2]s\n</VirtualHost>\n", address, host)
 	}
-	w.start(t, w.Dir+"/apache.log", addresses, exec.Command(Need(t, "apache2"), "-X", "-f", Write(t, w.Dir+"/apache.conf", text)))
+	w.start(t, w.Dir+"/apache.log", addresses, exec.Command(Need(t, "apache2"), "-DFOREGROUND", "-f", Write(t, w.Dir+"/apache.conf", text)))
 	return addresses
 }
 
