@@ -223,7 +223,11 @@ func TestCgiFcgi(t *testing.T) {
 
 func TestCaddy(t *testing.T) {
 	r := newExerciseRig(t, "")
-	for name, upstream := range map[string]string{"unix": "unix/" + r.unix, "tcp": r.tcp} {
+	// Without split the whole path is PATH_INFO, and SCRIPT_NAME is empty.
+	const split, whole = "split .sh", "env SCRIPT_FILENAME %s/cgi{http.request.uri.path}"
+	for name, c := range map[string][2]string{
+		"unix": {"unix/" + r.unix, split}, "tcp": {r.tcp, split}, "without split": {"unix/" + r.unix, fmt.Sprintf(whole, r.dir)},
+	} {
 		t.Run(name, func(t *testing.T) {
 			dir, address := folder(t), freeAddress(t)
 			conf := write(t, dir+"/Caddyfile", fmt.Sprintf(`{
@@ -234,11 +238,11 @@ http://%s {
 	reverse_proxy %s {
 		transport fastcgi {
 			root %s/cgi
-			split .sh
+			%s
 		}
 	}
 }
-`, address, upstream, r.dir))
+`, address, c[0], r.dir, c[1]))
 			cmd := exec.Command(need(t, "caddy"), "run", "--config", conf, "--adapter", "caddyfile")
 			cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 			start(t, cmd)
