@@ -128,12 +128,12 @@ func TestWorkerFolder(t *testing.T) {
 	s.configure(s.pool("cgi", cPool(t, "max: 1")))
 	s.reload(t)
 	status := s.status(t)
-	if status.Reload.OK || !strings.Contains(status.Reload.Error, "pool cgi: folder for the workers' sockets") {
+	if status.Reload.OK || !strings.Contains(status.Reload.Error, "pool cgi: make a folder for workers' sockets") {
 		t.Errorf("reload: %+v", status.Reload)
 	}
 	wantAnswer(t, s, function(s.script("hello", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\n")), 0, "hello")
 	code, _, stderr := fcgid(t, s.dir, []string{"FCGID_ADMIN_LISTEN="}, "serve", "-c", s.file)
-	if code != 1 || !strings.Contains(stderr, "folder for the workers' sockets") {
+	if code != 1 || !strings.Contains(stderr, "folder for workers' sockets") {
 		t.Errorf("exit status %d, %s", code, stderr)
 	}
 

@@ -19,14 +19,15 @@ type Plan struct {
 	opened map[string]map[string]*listen.Listener // by pool and address
 	given  []*listen.Listener                     // that their pools give up and nobody has taken
 	taken  []*listen.Listener                     // whose sockets opened ones took over
+	ready  map[string]*workerPool                 // by pool: workers that can be started
 	undos  []func()
 }
 
 // Plan opens what cfg needs and does not have yet, and changes the sockets
 // that stay. On error nothing has changed.
 func (s *Set) Plan(ctx context.Context, cfg *config.Config) (*Plan, error) {
-	p := &Plan{set: s, cfg: cfg, opened: make(map[string]map[string]*listen.Listener)}
-	err := checkRuntimeFolder(cfg)
+	p := &Plan{set: s, cfg: cfg, opened: make(map[string]map[string]*listen.Listener), ready: make(map[string]*workerPool)}
+	err := p.prepareWorkers()
 	if err == nil {
 		err = p.open(ctx)
 	}
@@ -45,6 +46,25 @@ func (p *Plan) Undo() {
 	for i := len(p.undos) - 1; i >= 0; i-- {
 		p.undos[i]()
 	}
+}
+
+// prepareWorkers does so for the pools that get workers and have none yet.
+func (p *Plan) prepareWorkers() error {
+	running := p.set.running()
+	for i := range p.cfg.Pools {
+		cfg := &p.cfg.Pools[i]
+		if now := running[cfg.Name]; cfg.Worker == nil || now != nil && now.workers != nil {
+			continue
+		}
+		p.set.removeDead.Do(p.set.removeDeadFolders)
+		w, err := p.set.prepareWorkers(cfg)
+		if err != nil {
+			return err
+		}
+		p.ready[cfg.Name] = w
+		p.undos = append(p.undos, func() { w.Discard() })
+	}
+	return nil
 }
 
 // open opens the addresses that their pools do not listen on yet. A socket that
@@ -198,9 +218,9 @@ func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 	switch {
 	case running == nil:
 		running = s.newPool(cfg.Name)
-		s.configurePool(running, cfg, p.cfg)
+		p.configurePool(running, cfg)
 	case !reflect.DeepEqual(running.cfg, cfg):
-		s.configurePool(running, cfg, p.cfg)
+		p.configurePool(running, cfg)
 	default:
 		s.keepPool(running, p.cfg)
 	}

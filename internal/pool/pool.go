@@ -80,9 +80,10 @@ func accessLine(pool string, r *server.Result) *logs.Request {
 
 // configurePool brings a pool to its configuration, but for its endpoints. Workers
 // that it has no more stay for the requests that have begun with them.
-func (s *Set) configurePool(p *pool, cfg config.Pool, global *config.Config) {
-	run, maxReqs := s.runnerFor(p, &cfg)
-	settings := poolSettings(&cfg, global, run, maxReqs)
+func (plan *Plan) configurePool(p *pool, cfg config.Pool) {
+	s := plan.set
+	run, maxReqs := s.runnerFor(p, &cfg, plan.ready[cfg.Name])
+	settings := poolSettings(&cfg, plan.cfg, run, maxReqs)
 	if cfg.Worker != nil {
 		settings.Hold = p.workers.hold
 	}

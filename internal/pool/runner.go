@@ -10,15 +10,17 @@ import (
 )
 
 // runnerFor returns what does a pool's requests, and how many it does at once.
-// Workers that the pool has already take over the configuration.
-func (s *Set) runnerFor(p *pool, cfg *config.Pool) (run server.Runner, maxReqs int) {
+// Workers that the pool has already take over the configuration, else those that are
+// ready are started.
+func (s *Set) runnerFor(p *pool, cfg *config.Pool, ready *workerPool) (run server.Runner, maxReqs int) {
 	switch {
 	case cfg.Function != nil:
 		return s.newFunction(cfg), 1024
 	case cfg.Worker == nil:
 		return s.newProcess(cfg), 4 * runtime.GOMAXPROCS(0)
 	case p.workers == nil:
-		p.setWorkers(s.startWorkers(cfg))
+		p.setWorkers(ready)
+		ready.start(s.opt.Logs.With("pool", cfg.Name))
 	default:
 		s.updateWorkers(p.workers, cfg)
 	}

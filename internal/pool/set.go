@@ -32,6 +32,8 @@ type Set struct {
 	opt      Options
 	retiring sync.WaitGroup
 
+	removeDead sync.Once
+
 	mu       sync.Mutex // guards the fields below
 	cfg      *config.Config
 	pools    map[string]*pool

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -21,17 +22,25 @@ type workerPool struct {
 	supervised sync.WaitGroup
 }
 
-// startWorkers starts the workers of a pool.
-func (s *Set) startWorkers(cfg *config.Pool) *workerPool {
+// prepareWorkers makes the workers of a pool ready to be started: start or Discard
+// is called next.
+func (s *Set) prepareWorkers(cfg *config.Pool) (*workerPool, error) {
+	w := &workerPool{Pool: worker.New(s.workerOptions(cfg, 0)), generation: newGeneration()}
+	if err := w.Prepare(); err != nil {
+		return nil, fmt.Errorf("pool %s: %w ($RUNTIME_DIRECTORY or $TMPDIR says where)", cfg.Name, err)
+	}
+	return w, nil
+}
+
+// start starts the workers.
+func (w *workerPool) start(log *slog.Logger) {
 	ctx, end := context.WithCancel(context.Background())
-	w := &workerPool{Pool: worker.New(s.workerOptions(cfg, 0)), generation: newGeneration(), end: end}
-	log := s.opt.Logs.With("pool", cfg.Name)
+	w.end = end
 	w.supervised.Go(func() {
 		if err := w.Supervise(ctx); err != nil {
 			log.Error("workers are not supervised", "error", err)
 		}
 	})
-	return w
 }
 
 // stop ends the workers once the last request that has begun with them has ended,
@@ -78,21 +87,13 @@ func runtimeFolder() string {
 	return first
 }
 
-// checkRuntimeFolder tells whether a folder can be made there, if cfg has a pool
-// of workers.
-func checkRuntimeFolder(cfg *config.Config) error {
-	for _, p := range cfg.Pools {
-		if p.Worker == nil {
-			continue
-		}
-		folder, err := os.MkdirTemp(runtimeFolder(), "fcgid-workers-")
-		if err == nil {
-			err = os.Remove(folder)
-		}
-		if err != nil {
-			return fmt.Errorf("pool %s: folder for the workers' sockets ($RUNTIME_DIRECTORY or $TMPDIR): %w", p.Name, err)
-		}
-		return nil
+// removeDeadFolders removes what daemons that were killed have left.
+func (s *Set) removeDeadFolders() {
+	removed, err := worker.RemoveDead(runtimeFolder())
+	for _, folder := range removed {
+		s.opt.Logs.Info("removed the folder of workers of a daemon that is gone", "folder", folder)
 	}
-	return nil
+	if err != nil {
+		s.opt.Logs.Warn("cannot look for what daemons that are gone have left", "error", err)
+	}
 }

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -145,9 +144,10 @@ type Pool struct {
 	told       *cgi.Environment
 	rules      *cgi.Rules // nil: workers look for their scripts
 	program    *program
-	folder     string      // of the sockets
+	folder     *folder     // of the sockets; nil before Prepare
 	timer      *time.Timer // of Supervise
 	phase      phase
+	supervised bool      // Supervise was called
 	all        []*worker // that are not gone
 	ranks      ranks     // the same, counted
 	size       int       // workers that there are to be; see resizeLocked
@@ -273,9 +273,32 @@ func (p *Pool) setOptions(o Options) {
 	})
 }
 
+// Prepare does what may fail before workers can be started: it makes a folder for their
+// sockets. Supervise or Discard is called next.
+func (p *Pool) Prepare() error {
+	folder, err := makeFolder(p.runDir)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.unlock()
+	p.folder = folder
+	return nil
+}
+
+// Discard undoes Prepare.
+func (p *Pool) Discard() error {
+	p.mu.Lock()
+	defer p.unlock()
+	if err := p.folder.remove(); err != nil {
+		return fmt.Errorf("remove the folder of workers' sockets: %w", err)
+	}
+	return nil
+}
+
 // Supervise starts workers and replaces them until ctx ends, lets those that are
-// busy end their requests, and returns when all have been waited for. The error
-// is that of making a folder for their sockets. It is to be called once.
+// busy end their requests, and returns when all have been waited for. It prepares the
+// Pool, unless that has been done. It is to be called once.
 func (p *Pool) Supervise(ctx context.Context) error {
 	timer, err := p.begin()
 	if err != nil {
@@ -296,25 +319,29 @@ func (p *Pool) Supervise(ctx context.Context) error {
 	p.finish()
 	p.wg.Wait()
 	timer.Stop()
-	if err := os.Remove(p.folder); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove the folder of workers' sockets: %w", err)
-	}
-	return nil
+	return p.Discard()
 }
 
 func (p *Pool) begin() (*time.Timer, error) {
 	p.mu.Lock()
-	defer p.unlock()
-	if p.phase != phaseNew {
+	again, isPrepared := p.supervised, p.folder != nil
+	p.supervised = true
+	p.unlock()
+	if again {
 		return nil, errors.New("supervise workers: called twice")
 	}
-	p.phase = phaseEnding
-	folder, err := makeFolder(p.runDir)
+	var err error
+	if !isPrepared {
+		err = p.Prepare()
+	}
+	p.mu.Lock()
+	defer p.unlock()
 	if err != nil {
+		p.phase = phaseEnding
 		p.refuseWaitingLocked()
 		return nil, err
 	}
-	p.phase, p.folder = phaseRunning, folder
+	p.phase = phaseRunning
 	p.timer = time.NewTimer(0)
 	p.spawns.fill(time.Now(), p.opt.SpawnRate)
 	p.adjustLocked()

@@ -76,8 +76,8 @@ func (p *Pool) launchProgram(program *program, id int) (process, error) {
 func (p *Pool) listen(name string) (path string, fd int, err error) {
 	p.mu.Lock()
 	folder := p.folder
-	p.mu.Unlock()
-	path = filepath.Join(folder, name)
+	p.unlock()
+	path = filepath.Join(folder.path, name)
 	fd, err = listenUnix(path)
 	if !errors.Is(err, unix.ENOENT) {
 		return path, fd, err
@@ -85,40 +85,32 @@ func (p *Pool) listen(name string) (path string, fd int, err error) {
 	if folder, err = p.renewFolder(folder); err != nil {
 		return "", -1, err
 	}
-	path = filepath.Join(folder, name)
+	path = filepath.Join(folder.path, name)
 	fd, err = listenUnix(path)
 	return path, fd, err
 }
 
 // renewFolder makes another folder of sockets in place of one that has vanished,
 // of another name, since anybody may have taken the old one meanwhile.
-func (p *Pool) renewFolder(old string) (string, error) {
+func (p *Pool) renewFolder(old *folder) (*folder, error) {
 	if p.runDir != "" {
 		if err := os.MkdirAll(p.runDir, 0o700); err != nil {
-			return "", fmt.Errorf("make a folder for workers' sockets: %w", err)
+			return nil, fmt.Errorf("make a folder for workers' sockets: %w", err)
 		}
 	}
 	folder, err := makeFolder(p.runDir)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	p.mu.Lock()
 	defer p.unlock()
 	if p.folder != old { // somebody else was faster
-		p.laterLocked(func() { os.Remove(folder) })
+		p.laterLocked(func() { folder.remove() })
 		return p.folder, nil
 	}
-	p.logLocked(slog.LevelWarn, "the folder of workers' sockets has vanished", "folder", old, "new", folder)
+	p.logLocked(slog.LevelWarn, "the folder of workers' sockets has vanished", "folder", old.path, "new", folder.path)
+	p.laterLocked(func() { old.lock.Close() })
 	p.folder = folder
-	return folder, nil
-}
-
-// makeFolder makes a folder for workers' sockets which nobody else can enter.
-func makeFolder(in string) (string, error) {
-	folder, err := os.MkdirTemp(in, "fcgid-workers-")
-	if err != nil {
-		return "", fmt.Errorf("make a folder for workers' sockets: %w", err)
-	}
 	return folder, nil
 }
 
