@@ -289,7 +289,7 @@ func TestLeaveOfAWrapper(t *testing.T) {
 	for name, script := range map[string]string{
 		"a child":            "$SELF; echo done >&2",
 		"of another session": "setsid $SELF & wait",
-		"an orphan":          "(setsid $SELF <&0 &); while :; do sleep .01; done",
+		"an orphan":          "(setsid $SELF & ); while :; do sleep .01; done",
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, path := serve(t, reaper(t), "exec 3<&0; "+strings.ReplaceAll(script, "$SELF &", "$SELF <&3 &"))
@@ -297,9 +297,8 @@ func TestLeaveOfAWrapper(t *testing.T) {
 			r.Leave(runnertest.Patience)
 			r.wait()
 			awaitGone(t, pid)
-			if _, err := net.Dial("unix", path); err == nil {
-				t.Error("somebody listens")
-			}
+			// The kernel closes what a process had open a moment before or after that.
+			runnertest.Poll(t, "nobody to listen", func() bool { _, err := net.Dial("unix", path); return err != nil })
 		})
 	}
 }
