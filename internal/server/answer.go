@@ -225,7 +225,9 @@ func (w *answer) readFromConn(rc syscall.RawConn) (total int64, err error) {
 		}
 		buf.free()
 		if splice == nil && err == nil && n >= spliceMin {
-			splice = newSplicer(w, rc)
+			if splice = newSplicer(w, rc); splice != nil {
+				defer splice.release()
+			}
 		}
 		if splice != nil && err == nil {
 			var moved int64

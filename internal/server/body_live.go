@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/fcgid/fcgid/internal/nbio"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -215,7 +216,7 @@ func (b *liveBody) spliceFile() int {
 	b.mu.Lock()
 	file, pipe, from, n := b.file, b.pipe, b.readAt, b.writeAt-b.readAt
 	b.mu.Unlock()
-	moved, err := pipe.spliceFile(file, from, int(min(n, pipeSize)))
+	moved, err := pipe.spliceFile(file, from, int(min(n, nbio.PipeSize)))
 	if done := b.spliced(moved, err != nil); done != nil {
 		done.Close()
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fcgid/fcgid/internal/nbio"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -61,7 +62,7 @@ func (p *inputPipe) write(b []byte) (n int) {
 func (p *inputPipe) enlarge() {
 	if !p.enlarged {
 		p.enlarged = true
-		unix.FcntlInt(uintptr(p.fd), unix.F_SETPIPE_SZ, pipeSize) // refused: it stays as it is
+		nbio.EnlargePipe(uintptr(p.fd))
 	}
 }
 

@@ -15,9 +15,6 @@ const (
 	// spliceMin is how much has to be in a pipe for moving its pages to cost
 	// less than copying what they hold.
 	spliceMin = 32 << 10
-	// pipeSize is what a pipe is made to hold once there is much in it: then its
-	// program goes on while its output, or input, is on its way.
-	pipeSize = 1 << 20
 )
 
 // splicer moves the body of a response from a program's pipe to the socket
@@ -43,12 +40,15 @@ func (s *splicer) waiting() (n int, err error) {
 		n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
 		if n >= spliceMin && !s.enlarged {
 			s.enlarged = true
-			unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) // refused: it stays as it is
+			nbio.EnlargePipe(fd) // its program goes on while its output is on its way
 		}
 		return true
 	})
 	return n, err
 }
+
+// release gives back what the pipe was made larger by.
+func (s *splicer) release() { s.pipe.Control(nbio.ShrinkPipe) }
 
 // blocks reports whether a splice might wait for the client, however long that takes.
 func (s *splicer) blocks() (yes bool) {

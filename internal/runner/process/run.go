@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/nbio"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -37,6 +38,7 @@ type run struct {
 
 	pumps        sync.WaitGroup // goroutines that move stdin and stderr, and wait for the exit
 	inputErr     error          // of reading what is to be its stdin; written before pumps are done
+	input        nbio.LargePipe // what its stdin was; likewise
 	inputDropped atomic.Bool    // its stdin is not wanted any more
 	gone         chan struct{}  // closed when it has exited, if watch was called
 }
@@ -63,6 +65,7 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 	}
 	r.pumps.Wait()
 	e, waitErr := r.Wait()
+	r.input.Forget() // it may have left in it what nobody read
 	if r.runner.opt.Hooks.Exited != nil {
 		r.runner.opt.Hooks.Exited(exitReason(e), &e.Usage)
 	}
@@ -172,7 +175,7 @@ func (r *run) exited() {
 // it, or not all, is no error; but if it breaks, the program must not take a part
 // for the whole, so it is terminated before its stdin ends.
 func (r *run) feed() {
-	defer r.Stdin.Close()
+	defer r.closeInput()
 	in := pipeWriter{file: r.Stdin}
 	_, err := io.Copy(&in, r.req.Stdin)
 	if r.dropInput() || err == nil || in.broken {
@@ -180,6 +183,15 @@ func (r *run) feed() {
 	}
 	r.inputErr = fmt.Errorf("read stdin: %w", err)
 	r.end()
+}
+
+// closeInput closes the program's stdin. If that was made larger, it is so until the
+// program has gone.
+func (r *run) closeInput() {
+	if rc, err := r.Stdin.SyscallConn(); err == nil {
+		rc.Control(func(fd uintptr) { r.input = nbio.Large(fd) })
+	}
+	r.Stdin.Close()
 }
 
 // dropInput lets go of what was to be the program's stdin. It reports whether
