@@ -101,7 +101,7 @@ func TestWorkerClientLeaves(t *testing.T) {
 	} {
 		t.Run(test.program+" "+test.how, func(t *testing.T) {
 			t.Parallel()
-			s := newWorkerSite(t, "worker: {command: "+workerCommand(t, test.program)+", scale: static, max: 1, stop_grace: 100ms}"+workerEnv("a"))
+			s := newWorkerSite(t, "worker: {command: "+workerCommand(t, test.program)+", scale: static, max: 1, stop_grace: 100ms}, on_client_abort: kill"+workerEnv("a"))
 			s.nginx(keepAlive)
 			g := newGate(t, s.dir)
 			first := s.asked("").pid
@@ -118,11 +118,15 @@ func TestWorkerClientLeaves(t *testing.T) {
 	}
 }
 
-// With on_client_abort: ignore the request runs to its end, and the worker stays.
-func TestWorkerClientLeavesIgnored(t *testing.T) {
-	for _, how := range []string{"close", "nginx"} {
-		t.Run(how, func(t *testing.T) {
-			s := newWorkerSite(t, cPool(t, "scale: static, max: 1")+", on_client_abort: ignore")
+// With on_client_abort: ignore, and with close, which is the default, the request runs to
+// its end, and the worker stays.
+func TestWorkerClientLeavesAndItGoesOn(t *testing.T) {
+	for _, test := range []struct{ how, keys string }{
+		{"close", ", on_client_abort: ignore"}, {"nginx", ", on_client_abort: ignore"}, {"close", ""}, {"nginx", ""},
+	} {
+		t.Run(test.how+test.keys, func(t *testing.T) {
+			how := test.how
+			s := newWorkerSite(t, cPool(t, "scale: static, max: 1")+test.keys)
 			s.nginx(keepAlive)
 			g := newGate(t, s.dir)
 			first := s.asked("")

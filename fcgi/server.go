@@ -154,7 +154,7 @@ func (s *Server) init() {
 			ReadTimeout: orDefault(s.ReadTimeout, defaultReadTimeout), WriteTimeout: orDefault(s.WriteTimeout, defaultWriteTimeout),
 			IdleTimeout: orDefault(s.IdleTimeout, 0),
 		},
-		Timeout: orDefault(s.Timeout, 0), IgnoreAbort: s.IgnoreAbort,
+		Timeout: orDefault(s.Timeout, 0), OnAbort: onAbort(s.IgnoreAbort),
 		Grace: orDefault(s.ShutdownTimeout, defaultShutdownTimeout), Abandon: abandonAfter,
 	}, server.Options{Log: zap.New(&slogCore{log.Handler()})})
 }
@@ -168,4 +168,11 @@ func orDefault[T int | int64 | time.Duration](given, standard T) T {
 		return standard
 	}
 	return given
+}
+
+func onAbort(ignore bool) server.OnAbort {
+	if ignore {
+		return server.AbortIgnore
+	}
+	return server.AbortKill
 }

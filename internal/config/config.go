@@ -55,9 +55,9 @@ type Pool struct {
 	Name          string        `mapstructure:"name"`   // unique, [A-Za-z0-9_.-]+
 	Listen        []Listen      `mapstructure:"listen"` // at least one
 	Limits        Limits        `mapstructure:"limits"`
-	Timeout       time.Duration `mapstructure:"timeout"         default:"0"`    // a request's wall clock; 0 is none
-	OnClientAbort string        `mapstructure:"on_client_abort" default:"kill"` // kill or ignore
-	Env           []string      `mapstructure:"env"`                            // NAME=value
+	Timeout       time.Duration `mapstructure:"timeout"         default:"0"` // a request's wall clock; 0 is none
+	OnClientAbort string        `mapstructure:"on_client_abort"`             // kill, close or ignore; "" is kill, for workers close
+	Env           []string      `mapstructure:"env"`                         // NAME=value
 	PassEnv       []string      `mapstructure:"pass_env"        default:"PATH,LANG,TZ"`
 	PassParams    []string      `mapstructure:"pass_params"` // names
 	Process       *Process      `mapstructure:"process"`

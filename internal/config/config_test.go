@@ -79,7 +79,7 @@ func defaultPool() Pool {
 			SingleFields: []string{"*_USER", "*_EMAIL", "*_GROUPS"},
 			ReadTimeout:  30 * time.Second, WriteTimeout: time.Minute,
 		},
-		OnClientAbort: "kill",
+		OnClientAbort: "",
 		Env:           []string{},
 		PassEnv:       []string{"PATH", "LANG", "TZ"},
 		PassParams:    []string{},

@@ -350,7 +350,7 @@ var faultTests = []struct {
 		`f:1:14: log.level: "x" is not one of debug, info, warn, error`,
 		`f:1:25: log.format: "jsn" is not one of auto, console, json (did you mean json?)`,
 		`f:1:38: log.output: is empty: write stderr, stdout or a file`,
-		`f:6:20: pools[0].on_client_abort: "klil" is not one of kill, ignore (did you mean kill?)`,
+		`f:6:20: pools[0].on_client_abort: "klil" is not one of kill, close, ignore (did you mean kill?)`,
 	}},
 	{"admin", "admin: {listen: 'unix:@x'}\n" + one, []string{`f:1:17: admin.listen: "unix:@x" is not tcp:host:port or unix:/path`}},
 	{"admin open to all", "admin: {listen: 'tcp:0.0.0.0:9253'}\n" + one, []string{

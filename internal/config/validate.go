@@ -106,7 +106,9 @@ func (r *report) pool(key string, p *Pool) {
 		r.add(key+".listen", "needs at least one address")
 	}
 	r.limits(key+".limits", &p.Limits)
-	r.oneOf(key+".on_client_abort", p.OnClientAbort, "kill", "ignore")
+	if p.OnClientAbort != "" {
+		r.oneOf(key+".on_client_abort", p.OnClientAbort, "kill", "close", "ignore")
+	}
 	for i, v := range p.Env {
 		r.env(fmt.Sprintf("%s.env[%d]", key, i), v)
 	}

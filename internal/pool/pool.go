@@ -118,12 +118,27 @@ func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner, ma
 			Params: l.Params, Body: l.Body, BodyMemory: l.BodyMemory, RequestBuffering: l.RequestBuffering,
 			ReadTimeout: l.ReadTimeout, WriteTimeout: l.WriteTimeout, IdleTimeout: l.IdleTimeout,
 		},
-		Timeout:     cfg.Timeout,
-		SlowAfter:   cfg.Slow.After,
-		IgnoreAbort: cfg.OnClientAbort == "ignore",
-		Grace:       global.ShutdownTimeout,
-		Abandon:     abandon,
+		Timeout:   cfg.Timeout,
+		SlowAfter: cfg.Slow.After,
+		OnAbort:   onAbort(cfg),
+		Grace:     global.ShutdownTimeout,
+		Abandon:   abandon,
 	}
+}
+
+// onAbort is what becomes of the pool's programs when their clients leave.
+func onAbort(cfg *config.Pool) server.OnAbort {
+	switch cfg.OnClientAbort {
+	case "close":
+		return server.AbortClose
+	case "ignore":
+		return server.AbortIgnore
+	case "":
+		if cfg.Worker != nil {
+			return server.AbortClose
+		}
+	}
+	return server.AbortKill
 }
 
 // serve begins to serve l. A listener that breaks ends the daemon: it would look

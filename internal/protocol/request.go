@@ -25,9 +25,9 @@ type Request struct {
 	Stdin io.Reader
 	// Data is the second input of a Filter (section 6.4). Nil is an empty stream.
 	Data io.Reader
-	// Stdout takes a CGI response. After an error of Write nothing more of it
-	// is wanted, and what the program writes is to fail from then on; it may go on
-	// as long as the context has not ended. It may be a LastWriter.
+	// Stdout takes a CGI response. After an error of Write nothing more of it is wanted.
+	// After an ErrClientLeft what the program writes is to fail from then on, and it may
+	// go on as long as the context has not ended. It may be a LastWriter.
 	Stdout io.Writer
 	// Stderr takes messages for the web server's log.
 	Stderr io.Writer
@@ -123,7 +123,8 @@ type PipeWriter interface {
 var ErrTimeout = errors.New("request ran longer than its timeout")
 
 // ErrClientLeft is the context's cause, as errors.Is tells, when the client has gone or
-// has aborted the request, and what runs is to end with it.
+// has aborted the request, and what runs is to end with it; and the error of Stdout when
+// it need not.
 var ErrClientLeft = errors.New("client has left")
 
 // A Refusal is an error that has an answer: the HTTP status that the client is

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/fcgid/fcgid/internal/protocol"
 )
@@ -41,7 +42,10 @@ func startStage(t *testing.T, i int, ignore bool) *stageServer {
 		s.causes <- err
 		return 0, err
 	})
-	settings.Limits.MaxReqs, settings.IgnoreAbort = 1, ignore
+	settings.Limits.MaxReqs = 1
+	if ignore {
+		settings.OnAbort = AbortIgnore
+	}
 	s.testServer = serve(t, settings)
 	if inStages[i].name == "queued" {
 		s.dial().send(get(1, true))
@@ -146,7 +150,7 @@ func TestIgnoreAbort(t *testing.T) {
 					ended <- errors.Join(err, ctx.Err())
 					return 0, nil
 				})
-				settings.IgnoreAbort = true
+				settings.OnAbort = AbortIgnore
 				s := serve(t, settings)
 				p := s.dial()
 				p.send(get(1, true))
@@ -183,6 +187,53 @@ func TestIgnoreAbort(t *testing.T) {
 	}
 }
 
+// With on_client_abort close a program that runs goes on, and what it writes from then
+// on fails; its timeout ends it all the same.
+func TestCloseOnAbort(t *testing.T) {
+	for _, how := range []string{"abort", "close"} {
+		t.Run(how, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				release, wrote, ended := make(chan struct{}), make(chan error, 1), make(chan error, 1)
+				settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+					<-release
+					_, err := hello(ctx, req)
+					wrote <- errors.Join(err, ctx.Err())
+					<-ctx.Done()
+					ended <- context.Cause(ctx)
+					return 0, err
+				})
+				settings.OnAbort, settings.Timeout = AbortClose, time.Hour
+				s := serve(t, settings)
+				p := s.dial()
+				p.send(get(1, true))
+				p.wantSilence()
+				if how == "abort" {
+					p.send(abort(1))
+					p.wantAnswer(1, "", 0)
+				} else {
+					p.nc.Close()
+				}
+				if r := s.result(); r.Outcome != Aborted {
+					t.Errorf("result is %+v", r)
+				}
+				synctest.Wait()
+				close(release)
+				if err := <-wrote; !errors.Is(err, protocol.ErrClientLeft) {
+					t.Errorf("the program's write: %v", err)
+				}
+				if got := s.Snapshot().InFlight; got != 1 {
+					t.Errorf("%d are in flight", got)
+				}
+				if err := <-ended; !errors.Is(err, ErrTimeout) {
+					t.Errorf("it was ended with %v", err)
+				}
+				synctest.Wait()
+				s.noMoreResults()
+			})
+		})
+	}
+}
+
 // A program that writes when its client goes must not notice either.
 func TestIgnoreAbortWhileWriting(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -200,7 +251,7 @@ func TestIgnoreAbortWhileWriting(t *testing.T) {
 			ended <- ctx.Err()
 			return 0, nil
 		})
-		settings.IgnoreAbort = true
+		settings.OnAbort = AbortIgnore
 		s := serve(t, settings)
 		p := s.dial()
 		p.send(get(1, true))
@@ -245,7 +296,7 @@ func TestIgnoreAbortInTheBody(t *testing.T) {
 			ended <- err
 			return untilDone(ctx, req)
 		})
-		settings.IgnoreAbort, settings.Limits.BodyMemory = true, 8
+		settings.OnAbort, settings.Limits.BodyMemory = AbortIgnore, 8
 		p := serve(t, settings).dial()
 		p.send(begin(1, true), params(1, "CONTENT_LENGTH", "100"), part(1, "12345678"))
 		p.wantSilence()

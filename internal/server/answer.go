@@ -54,8 +54,11 @@ func (w *answer) Write(p []byte) (int, error) { return w.write(p, false) }
 func (w *answer) WriteLast(p []byte) (int, error) { return w.write(p, true) }
 
 func (w *answer) write(p []byte, last bool) (written int, err error) {
-	if w.goesOn() {
+	switch {
+	case w.goesOn():
 		return len(p), nil
+	case w.isDeserted():
+		return 0, ErrClientGone
 	}
 	buf := getBuffer()
 	defer buf.free()
@@ -67,6 +70,9 @@ func (w *answer) write(p []byte, last bool) (written int, err error) {
 		if err != nil {
 			if err != errFinished { // what the runner writes is no CGI response
 				w.req.conn.table.end(w.req, err)
+			}
+			if err = w.outcome(err); err == nil {
+				written = len(p)
 			}
 			return written, err
 		}
@@ -291,14 +297,21 @@ func (w *answer) outcome(err error) error {
 		return nil
 	case w.goesOn():
 		return nil
+	case w.isDeserted():
+		return ErrClientGone
 	case errors.Is(err, errTurn), errors.Is(err, errSlow): // it was cancelled meanwhile
 		return errFinished
 	}
 	return err
 }
 
-// goesOn reports whether the program runs on though its client has gone.
+// goesOn reports whether the program is not to notice that its client has gone.
 func (w *answer) goesOn() bool {
+	return w.req.settings.OnAbort == AbortIgnore && w.isDeserted()
+}
+
+// isDeserted reports whether the program runs on though its client has gone.
+func (w *answer) isDeserted() bool {
 	if !w.req.mayOutlive() || w.req.ctx.Err() != nil {
 		return false
 	}

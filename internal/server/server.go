@@ -75,16 +75,25 @@ type Limits struct {
 	IdleTimeout      time.Duration // a connection without a request
 }
 
+// OnAbort says what becomes of a program that runs when its client leaves.
+type OnAbort int
+
+const (
+	AbortKill   OnAbort = iota // its context ends
+	AbortClose                 // it may go on, but what it writes fails
+	AbortIgnore                // it goes on, and its output is dropped
+)
+
 // Settings say how a request is served. They are not changed once handed over:
 // a request keeps those it began with.
 type Settings struct {
-	Runner      Runner
-	Limits      Limits
-	Timeout     time.Duration // wall clock of a running request; 0 is no bound
-	IgnoreAbort bool          // a request whose client is gone runs to its end
-	SlowAfter   time.Duration // Hooks.Slow is called for a request that runs longer; 0 is never
-	SpoolDir    string        // where bodies that leave memory go; "" is os.TempDir
-	Grace       time.Duration // how long requests may go on once Serve's context has ended
+	Runner    Runner
+	Limits    Limits
+	Timeout   time.Duration // wall clock of a running request; 0 is no bound
+	OnAbort   OnAbort       // what becomes of a program that runs when its client leaves
+	SlowAfter time.Duration // Hooks.Slow is called for a request that runs longer; 0 is never
+	SpoolDir  string        // where bodies that leave memory go; "" is os.TempDir
+	Grace     time.Duration // how long requests may go on once Serve's context has ended
 	// Abandon is how long after the last moment, when the requests have been
 	// ended and the connections closed, Serve waits for a Runner that does not
 	// return though its context has ended. 0 is for ever: right for a Runner that

@@ -232,7 +232,7 @@ func TestShutdownOfWhatRunsOn(t *testing.T) {
 				causes <- context.Cause(ctx)
 				return 0, nil
 			})
-			settings.IgnoreAbort = true
+			settings.OnAbort = AbortIgnore
 			s := serve(t, settings)
 			p := s.dial()
 			p.send(get(1, true))

@@ -105,7 +105,7 @@ func TestSpliceOfWhatGoesOn(t *testing.T) {
 		ended <- err
 		return status, err
 	})
-	settings.IgnoreAbort = true
+	settings.OnAbort = AbortIgnore
 	s := listen(t, "unix", settings)
 	nc := dialRaw(t, s)
 	fmt.Fprintf(nc, "%s", get(1, true))

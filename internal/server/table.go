@@ -459,5 +459,5 @@ func (t *table) running() int {
 
 // mayOutlive reports whether the request goes on without its client.
 func (r *request) mayOutlive() bool {
-	return r.settings.IgnoreAbort && r.running.Load() != 0 && r.stdinOver.has.Load()
+	return r.settings.OnAbort != AbortKill && r.running.Load() != 0 && r.stdinOver.has.Load()
 }

@@ -54,8 +54,8 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 	watch := sync.OnceFunc(r.watch)
 	later := time.AfterFunc(patience, watch)
 	outErr := r.deliver(ctx)
-	if outErr != nil {
-		r.end()
+	if outErr != nil && (ctx.Err() != nil || !errors.Is(outErr, protocol.ErrClientLeft)) {
+		r.end() // else its next write fails, which may be all that is to be done
 	}
 	if later.Stop() && r.IsOver() {
 		r.exited()

@@ -279,7 +279,7 @@ func (x *exchange) failed(ctx context.Context, err error) {
 	case cause != nil, errors.As(err, &taker), errors.As(err, &input):
 		switch {
 		case !x.begun: // it knows of no request
-		case cause == nil && x.input == nil && x.seat.isUnix():
+		case cause == nil && errors.Is(err, protocol.ErrClientLeft) && x.input == nil && x.seat.isUnix():
 			x.hangUp(ctx)
 		case x.abort():
 			x.fate = fateFit

@@ -273,7 +273,7 @@ func TestNobodyTakesTheAnswer(t *testing.T) {
 	p := workers(t)
 	pid, _ := p.ask(background, "pid")
 	g := newGate(t)
-	left := errors.New("client has left")
+	left := protocol.ErrClientLeft
 	ended := make(chan error, 1)
 	gone := func(r *protocol.Request) { r.Stdout = failing{Err: left} }
 	go func() {
