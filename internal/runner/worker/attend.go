@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -10,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -105,36 +105,26 @@ func (p *Pool) warmUpRequest(program *program) *protocol.Request {
 	return req
 }
 
-// maxHead is how much of an answer to a warm-up request is looked at.
-const maxHead = 16 << 10
-
 // A warmUpAnswer keeps the beginning of a CGI response.
 type warmUpAnswer struct{ start []byte }
 
 // Write takes a part of the response.
 func (a *warmUpAnswer) Write(p []byte) (int, error) {
-	a.start = append(a.start, p[:min(len(p), maxHead-len(a.start))]...)
+	a.start = append(a.start, p[:min(len(p), cgi.MaxHeader-len(a.start))]...)
 	return len(p), nil
 }
 
 // check returns an error if the response has a status of 500 or more (RFC 3875,
 // section 6.3.3), or is none.
 func (a *warmUpAnswer) check() error {
-	if len(a.start) == 0 {
-		return fmt.Errorf("the answer is empty")
+	if end, _ := cgi.HeaderEnd(a.start, 0); end == 0 {
+		return cgi.HeaderError(cgi.ErrNoHeader, a.start)
 	}
-	for line := range bytes.Lines(a.start) {
-		line = bytes.TrimRight(line, "\r\n")
-		name, value, _ := bytes.Cut(line, []byte{':'})
-		value = bytes.TrimLeft(value, " \t")
-		switch {
-		case len(line) == 0:
-			return nil
-		case bytes.EqualFold(name, []byte("Status")) && len(value) > 0 && value[0] >= '5':
-			return fmt.Errorf("the answer has status %.80s", value)
-		}
+	h, err := cgi.ParseHeader(a.start)
+	if err == nil && h.Status >= 500 {
+		err = fmt.Errorf("the answer has status %d", h.Status)
 	}
-	return nil
+	return err
 }
 
 // exited is called when a worker has ended, or could not be started.
