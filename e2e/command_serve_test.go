@@ -186,7 +186,7 @@ func TestServeLogs(t *testing.T) {
 	}
 	for name, want := range map[string]any{
 		"pool": "cgi", "method": "POST", "uri": "/x?y", "script": r.dir + "/cgi/three.sh", "client": "192.0.2.1", "remote": p.LocalAddr().String(),
-		"outcome": "error", "status": 404.0, "app_status": 3.0, "received": 4.0,
+		"outcome": "ok", "status": 404.0, "app_status": 3.0, "received": 4.0,
 	} {
 		if line[name] != want {
 			t.Errorf("access log: %s is %v, want %v", name, line[name], want)
