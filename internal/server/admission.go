@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -22,6 +23,42 @@ type admission struct {
 	running int
 	limit   int       // of waiting
 	waiting list.List // of chan struct{}, closed when admitted
+	crowded time.Time // since when there was always one that waits; the zero time: none does
+	told    time.Time // when tell was last called
+
+	tell func(crowd) // immutable; nil: nobody is told
+}
+
+// A crowd is what requests wait for.
+type crowd struct {
+	max, waiting int
+	since        time.Time
+}
+
+// Who waits for a moment is nothing to tell of; who always does is, now and then.
+const (
+	crowdTime  = time.Second
+	crowdPause = time.Minute
+)
+
+// unlock frees mu, and tells when requests have waited for long without a break.
+func (a *admission) unlock() {
+	c, due := crowd{a.max, a.waiting.Len(), a.crowded}, false
+	if c.waiting == 0 {
+		a.crowded = time.Time{}
+	} else {
+		now := time.Now()
+		if a.crowded.IsZero() {
+			a.crowded = now
+		}
+		if due = a.tell != nil && now.Sub(a.crowded) >= crowdTime && now.Sub(a.told) >= crowdPause; due {
+			a.told = now
+		}
+	}
+	a.mu.Unlock()
+	if due {
+		a.tell(c)
+	}
 }
 
 // acquire returns without an error when the request may run; release must follow. A request whose ctx ends leaves the queue at
@@ -34,16 +71,17 @@ func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
 	a.mu.Lock()
 	if a.max == 0 || a.running < a.max {
 		a.running++
-		a.mu.Unlock()
+		a.unlock()
 		return nil
 	}
 	if a.waiting.Len() >= a.limit {
-		a.mu.Unlock()
-		return errQueueFull
+		err := a.fullLocked()
+		a.unlock()
+		return err
 	}
 	turn := make(chan struct{})
 	place := a.waiting.PushBack(turn)
-	a.mu.Unlock()
+	a.unlock()
 
 	var expired <-chan time.Time
 	if !deadline.IsZero() {
@@ -64,7 +102,7 @@ func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
 		err = errQueueTimeout
 	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	defer a.unlock()
 	select {
 	case <-turn: // admitted in the meantime
 		a.releaseLocked()
@@ -74,10 +112,19 @@ func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
 	return err
 }
 
+// fullLocked says what is full, and since when.
+func (a *admission) fullLocked() error {
+	if a.crowded.IsZero() {
+		return fmt.Errorf("%w: all %d places are taken (limits.max_reqs), and none may wait (limits.queue)", errQueueFull, a.max)
+	}
+	return fmt.Errorf("%w: %d requests wait (limits.queue), and all %d places have been taken (limits.max_reqs) for %v",
+		errQueueFull, a.waiting.Len(), a.max, time.Since(a.crowded).Round(time.Millisecond))
+}
+
 // release ends what acquire began.
 func (a *admission) release() {
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	defer a.unlock()
 	a.releaseLocked()
 }
 
@@ -96,13 +143,13 @@ func (a *admission) admitLocked() {
 // setLimits changes the bounds. Who runs or waits already is not turned away.
 func (a *admission) setLimits(max, queue int) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	defer a.unlock()
 	a.max, a.limit = max, queue
 	a.admitLocked()
 }
 
 func (a *admission) numbers() (running, waiting int) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	defer a.unlock()
 	return a.running, a.waiting.Len()
 }

@@ -367,3 +367,35 @@ func TestQueuer(t *testing.T) {
 		}
 	})
 }
+
+// Requests that always wait are told of once a minute, however many they are, and the
+// first that is turned away tells what is full, and since when.
+func TestCrowd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var told []crowd
+		a := admission{tell: func(c crowd) { told = append(told, c) }}
+		a.setLimits(2, 3)
+		var waiting sync.WaitGroup
+		for range 5 {
+			waiting.Go(func() { a.acquire(t.Context(), time.Time{}) })
+			synctest.Wait()
+		}
+		began := time.Now()
+		time.Sleep(1500 * time.Millisecond)
+		err := a.acquire(t.Context(), time.Time{})
+		if want := "the queue is full: 3 requests wait (limits.queue), and all 2 places have been taken (limits.max_reqs) for 1.5s"; err == nil || err.Error() != want {
+			t.Errorf("error is %v", err)
+		}
+		for range 90 {
+			a.acquire(t.Context(), time.Time{})
+			time.Sleep(time.Second)
+		}
+		if len(told) != 2 || told[0] != (crowd{2, 3, began}) {
+			t.Errorf("told %+v", told)
+		}
+		for range 5 {
+			a.release()
+		}
+		waiting.Wait()
+	})
+}
