@@ -46,7 +46,7 @@ func (p *Process) Leave(grace time.Duration) {
 		unix.Kill(p.PID, unix.SIGCONT)
 		p.wake = time.AfterFunc(wakeAfter, func() { p.shutdownSocket() })
 	}
-	p.killAfterLocked(grace, func() { p.killAll((*Process).servingLocked) })
+	p.killAfterLocked(grace, p.killServing)
 }
 
 // killAfterLocked has kill called after grace, unless something is to come sooner.
@@ -151,32 +151,32 @@ func (p *Process) filesLocked() (files []string) {
 
 // Kill ends the program's tree. Output that somebody else has open is waited for no
 // longer. A program that cannot be signalled is given up.
-func (p *Process) Kill() { p.killAll((*Process).lookLocked) }
+func (p *Process) Kill() {
+	p.tell(p.killAll((*Process).lookLocked, -p.PID))
+}
 
-// killAll kills what find finds.
-func (p *Process) killAll(find func(*Process) []task) {
-	for _, t := range p.killLocked(find) {
+// killServing ends the part of the tree that is the program.
+func (p *Process) killServing() {
+	p.tell(p.killAll((*Process).servingLocked, p.PID))
+}
+
+// tell logs what cannot be killed.
+func (p *Process) tell(pids []int) {
+	for _, pid := range pids {
 		p.owner.log().Warn("process cannot be signalled, and is given up",
-			"pid", t.pid, "program", p.PID, "reason", t.err)
+			"pid", pid, "program", p.PID, "reason", unix.EPERM)
 	}
 }
 
-// A failure is a process that could not be killed.
-type failure struct {
-	task
-	err error
-}
-
-// killLocked takes the lock. It stops what it finds until there is nothing new, so
-// that nothing is started meanwhile, and kills it then.
-func (p *Process) killLocked(find func(*Process) []task) (failures []failure) {
+// killAll stops what find finds until there is nothing new, so that nothing is
+// started meanwhile, and kills it then, with target (see kill(2)), whether or not it was
+// found: to look takes descriptors. It returns, once, what it is not permitted to kill.
+func (p *Process) killAll(find func(*Process) []task, target int) (denied []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.reaped {
 		return nil
 	}
-	first := !p.killed
-	p.killed = true
 	stopped := make(map[int]task)
 	for round := range 10 {
 		before := len(stopped)
@@ -191,22 +191,27 @@ func (p *Process) killLocked(find func(*Process) []task) (failures []failure) {
 			break
 		}
 	}
-	for _, t := range stopped {
-		if err := t.signal(unix.SIGKILL); err != nil && first {
-			failures = append(failures, failure{t, err})
-			p.giveUpLocked(t.pid)
+	delete(stopped, p.PID)
+	for pid, t := range stopped {
+		if !t.signal(unix.SIGKILL) {
+			denied = append(denied, pid)
 		}
 	}
+	unix.Kill(target, unix.SIGKILL)
+	if err := unix.Kill(p.PID, unix.SIGKILL); err == unix.EPERM && !p.HasExited() {
+		denied = append(denied, p.PID)
+		p.giveUpLocked()
+	}
 	p.expireLocked(lastWords)
-	return failures
+	if p.killed {
+		denied = nil
+	}
+	p.killed = true
+	return denied
 }
 
-// giveUpLocked notes that a process cannot be signalled. If it is the program itself,
-// nobody waits for that any more.
-func (p *Process) giveUpLocked(pid int) {
-	if pid != p.PID {
-		return
-	}
+// giveUpLocked has nobody wait for the program any more.
+func (p *Process) giveUpLocked() {
 	p.givenUp = true
 	if p.pidfd != nil {
 		p.pidfd.SetReadDeadline(time.Unix(1, 0))
@@ -244,7 +249,7 @@ func (p *Process) EndServing(grace time.Duration) {
 		case now.After(kill.Add(time.Second)):
 			return // it was told of
 		case now.After(kill):
-			p.killAll((*Process).servingLocked)
+			p.killServing()
 		}
 		time.Sleep(pause)
 	}

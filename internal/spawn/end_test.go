@@ -149,6 +149,22 @@ func TestTreeEnds(t *testing.T) {
 	}
 }
 
+// Nor does it take descriptors to end a program with its process group.
+func TestEndWithoutDescriptors(t *testing.T) {
+	r := run(t, reaper(t), &spawn.Command{Argv: []string{"/bin/sh", "-c", "trap '' TERM; sleep 1000 & echo $!; while :; do wait; done"}})
+	pid := r.pid()
+	var limit unix.Rlimit
+	runnertest.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	runnertest.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}))
+	r.Terminate(10 * time.Millisecond)
+	e := r.wait()
+	runnertest.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	if e.Code() != 137 || e.GivenUp {
+		t.Errorf("exit is %+v", e)
+	}
+	awaitGone(t, pid)
+}
+
 // A tree that grows while it is killed is killed all the same.
 func TestGrowingTree(t *testing.T) {
 	script := "grow() { while :; do setsid sh -c 'sleep 1000' & done; }; grow & grow & echo ok; wait"

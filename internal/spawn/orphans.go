@@ -87,7 +87,10 @@ func (l *Local) isOrphan(t *task) bool {
 func (l *Local) orphans() (all []task) {
 	look := look{found: make(map[int]task)}
 	for _, pid := range look.children(os.Getpid()) {
-		if t, ok := readTask(pid); ok && !l.has(pid) {
+		if l.has(pid) {
+			continue
+		}
+		if t, ok := readTask(pid); ok {
 			all = append(all, t)
 		}
 	}

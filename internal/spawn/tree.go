@@ -40,30 +40,22 @@ func (t *task) isStill() bool {
 }
 
 // signal signals this very process: it has been looked at before, and another one may
-// have its pid by now. That it is gone is no error.
-func (t *task) signal(s unix.Signal) error {
+// have its pid by now. It reports false if it is not permitted.
+func (t *task) signal(s unix.Signal) bool {
 	fd, err := unix.PidfdOpen(t.pid, 0)
-	if err == unix.ENOSYS {
-		if t.isStill() {
-			err = unix.Kill(t.pid, s)
-		}
-		return ignore(err, unix.ESRCH)
+	if err == unix.ESRCH {
+		return true
 	}
-	if err != nil {
-		return ignore(err, unix.ESRCH)
+	if err == nil {
+		defer unix.Close(fd)
 	}
-	defer unix.Close(fd)
 	if !t.isStill() {
-		return nil
+		return true
 	}
-	return ignore(unix.PidfdSendSignal(fd, s, nil, 0), unix.ESRCH)
-}
-
-func ignore(err, what error) error {
-	if err == what {
-		return nil
+	if err == nil {
+		return unix.PidfdSendSignal(fd, s, nil, 0) != unix.EPERM
 	}
-	return err
+	return unix.Kill(t.pid, s) != unix.EPERM // without a pidfd, by an old kernel or for want of descriptors
 }
 
 // A look finds processes of a tree.
