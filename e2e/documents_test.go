@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/fcgid/fcgid/e2e/harness"
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 // A manual is README.md as somebody follows it whose machine is a folder.
@@ -302,7 +303,7 @@ func TestDocumentedFunctions(t *testing.T) {
 	}
 	write(t, m.dir+"/own/main.go", m.block("go-functions"))
 	own := m.dir + "/own/functions"
-	if err := harness.Build(harness.UnderRace(), own, m.dir+"/own/main.go"); err != nil {
+	if err := harness.Build(wiretest.UnderRace(), own, m.dir+"/own/main.go"); err != nil {
 		t.Fatal(err)
 	}
 	write(t, m.dir+"/srv/files/a.txt", "a file")
@@ -317,7 +318,7 @@ func TestDocumentedFunctions(t *testing.T) {
 func TestDocumentedGo(t *testing.T) {
 	m := newManual(t)
 	write(t, m.dir+"/web/main.go", m.block("go-web"))
-	if err := harness.Build(harness.UnderRace(), m.dir+"/web/web", m.dir+"/web/main.go"); err != nil {
+	if err := harness.Build(wiretest.UnderRace(), m.dir+"/web/web", m.dir+"/web/main.go"); err != nil {
 		t.Fatal(err)
 	}
 	harness.Start(t, exec.Command(m.dir+"/web/web")).Listening(t, "unix", m.dir+"/run/app.sock")

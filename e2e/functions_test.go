@@ -18,13 +18,14 @@ import (
 
 	"github.com/fcgid/fcgid/e2e/harness"
 	"github.com/fcgid/fcgid/fcgi"
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 // buildProgram builds a daemon that has functions of its own.
 func buildProgram(t testing.TB, source string) string {
 	t.Helper()
 	program := filepath.Join(folder(t), "program")
-	if err := harness.Build(harness.UnderRace(), program, source); err != nil {
+	if err := harness.Build(wiretest.UnderRace(), program, source); err != nil {
 		t.Fatal(err)
 	}
 	return program
@@ -33,7 +34,7 @@ func buildProgram(t testing.TB, source string) string {
 // misbehaving is a daemon whose functions misbehave, built once.
 var misbehaving = sync.OnceValues(func() (string, error) {
 	program := filepath.Join(filepath.Dir(binary), "misbehaving")
-	return program, harness.Build(harness.UnderRace(), program, "./testdata/functions")
+	return program, harness.Build(wiretest.UnderRace(), program, "./testdata/functions")
 })
 
 // function is a request for a function.

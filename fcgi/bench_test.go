@@ -54,7 +54,7 @@ func BenchmarkHello(b *testing.B) {
 
 // The steady state stays as lean as it is.
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if wiretest.UnderRace() {
 		t.Skip("the race detector allocates too")
 	}
 	for name, tt := range map[string]struct {

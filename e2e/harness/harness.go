@@ -9,11 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 // Main runs the tests of a suite with a daemon that it builds, and with a folder of
@@ -31,7 +31,7 @@ func Main(m *testing.M, daemon *string) {
 		os.Chmod(dir, 0o755)
 		os.Setenv("TMPDIR", dir)
 		*daemon = filepath.Join(dir, "fcgid")
-		if err := Build(UnderRace(), *daemon, Module+"/cmd/fcgid"); err != nil {
+		if err := Build(wiretest.UnderRace(), *daemon, Module+"/cmd/fcgid"); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -41,12 +41,6 @@ func Main(m *testing.M, daemon *string) {
 
 // Module is the import path of fcgid.
 const Module = "github.com/fcgid/fcgid"
-
-// UnderRace reports whether the tests were built with the race detector.
-func UnderRace() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
-}
 
 // Build builds a program with the race detector, or as `make` builds the daemon:
 // these make different system calls.

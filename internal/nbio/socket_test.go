@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/nbio"
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 // sockets are the two ends of a connection.
@@ -201,7 +202,7 @@ func BenchmarkSocket(b *testing.B) {
 }
 
 func TestAllocationsOfSockets(t *testing.T) {
-	if raceEnabled {
+	if wiretest.UnderRace() {
 		t.Skip("counts are of a build without the race detector")
 	}
 	_, peer, rc := sockets(t)

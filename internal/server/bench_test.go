@@ -23,7 +23,7 @@ func benchServer(tb testing.TB) net.Listener {
 
 // The steady state stays as lean as it is.
 func TestAllocationsOfARequest(t *testing.T) {
-	if raceEnabled {
+	if wiretest.UnderRace() {
 		t.Skip("the race detector allocates too")
 	}
 	c := wiretest.Dial(t, benchServer(t).Addr())

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +29,13 @@ var TypicalParams = []string{
 	"REMOTE_ADDR", "192.0.2.1", "REMOTE_PORT", "54321", "SERVER_ADDR", "192.0.2.2", "SERVER_PORT", "443",
 	"SERVER_NAME", "example.org", "REDIRECT_STATUS", "200", "HTTP_HOST", "example.org",
 	"HTTP_USER_AGENT", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0", "HTTP_ACCEPT", "*/*",
+}
+
+// UnderRace reports whether the test was built with the race detector, whose build
+// allocates more and makes other system calls.
+func UnderRace() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // A Client asks for the same page again and again.

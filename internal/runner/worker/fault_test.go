@@ -157,7 +157,7 @@ func TestCrashLoop(t *testing.T) {
 	wg.Go(func() { p.want("", "ok") })
 	began := time.Now()
 	s := p.await("three failures", func(s snapshot) bool { return s.Degraded && time.Until(s.Retry) > 150*time.Millisecond })
-	if want := "exit status 3: cannot read its settings"; s.Why != want {
+	if want := "exit status 3: cannot read its settings"; !strings.HasPrefix(s.Why, want) { // a build that counts coverage has more to say
 		t.Errorf("why is %q, want %q", s.Why, want)
 	}
 	if took := time.Since(began); s.Starts > 8+uint64(took/(100*time.Millisecond))+1 {

@@ -1,5 +1,0 @@
-//go:build !race
-
-package fcgi_test
-
-const raceEnabled = false

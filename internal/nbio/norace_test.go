@@ -1,5 +1,0 @@
-//go:build !race
-
-package nbio_test
-
-const raceEnabled = false
