@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/fcgid/fcgid/internal/runner/function"
 	"github.com/fcgid/fcgid/internal/server"
 )
@@ -156,7 +154,7 @@ func (s *Server) init() {
 		},
 		Timeout: orDefault(s.Timeout, 0), OnAbort: onAbort(s.IgnoreAbort),
 		Grace: orDefault(s.ShutdownTimeout, defaultShutdownTimeout), Abandon: abandonAfter,
-	}, server.Options{Log: zap.New(&slogCore{log.Handler()})})
+	}, server.Options{Log: log})
 }
 
 // orDefault is a limit as the server has it, where 0 is none.

@@ -56,7 +56,7 @@ var users = map[string][]string{
 	"github.com/spf13/viper":              {"internal/config"},
 	"github.com/spf13/cobra":              {"internal/cli"},
 	"github.com/prometheus/client_golang": {"internal/metrics"},
-	"go.uber.org/zap":                     {"internal/logs", "internal/pool", "internal/server", "fcgi"},
+	"go.uber.org/zap":                     {"internal/logs"},
 }
 
 // links say what a package must not link, however deep down.
@@ -68,14 +68,14 @@ var links = []struct {
 	{"internal/nbio", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/"}},
 	{"internal/listen", []string{"github.com/spf13/", "github.com/prometheus/"}},
 	{"internal/config", []string{"github.com/prometheus/"}},
-	{"internal/server", []string{"github.com/spf13/", "github.com/prometheus/", "os/exec"}},
+	{"internal/server", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
 	{"internal/cgi", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
 	{"internal/spawn", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
 	{"internal/runner/process", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec"}},
 	{"internal/runner/worker", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/"}},
 	{"internal/runner/function", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/", "os/exec", "golang.org/"}},
 	{"internal/status", []string{"go.uber.org/", "github.com/", "golang.org/"}},
-	{"fcgi", []string{"github.com/spf13/", "github.com/prometheus/"}},
+	{"fcgi", []string{"go.uber.org/", "github.com/spf13/", "github.com/prometheus/"}},
 }
 
 // list runs go list and returns its words by line.

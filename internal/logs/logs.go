@@ -30,9 +30,6 @@ type Options struct {
 type Logs struct {
 	*slog.Logger // the daemon's log
 
-	// Zap writes to the same.
-	Zap *zap.Logger
-
 	level      zap.AtomicLevel
 	isConsole  atomic.Bool
 	output     file
@@ -53,8 +50,7 @@ func New(o Options) (*Logs, error) {
 	}
 	commit()
 	complaints := zap.ErrorOutput(&file{output: "stderr", file: os.Stderr})
-	core := newCore(&l.output, l.level, &l.isConsole)
-	l.Logger, l.Zap = newLogger(core), zap.New(core, complaints)
+	l.Logger = newLogger(newCore(&l.output, l.level, &l.isConsole))
 	l.accessLine = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{
 		TimeKey: "ts", EncodeTime: zapcore.RFC3339NanoTimeEncoder, EncodeDuration: zapcore.SecondsDurationEncoder,
 	}), &l.access, zapcore.InfoLevel), complaints)

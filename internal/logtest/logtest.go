@@ -24,9 +24,12 @@ type Entries struct {
 }
 
 // New returns a logger of all levels and what it logs.
-func New() (*slog.Logger, *Entries) {
+func New() (*slog.Logger, *Entries) { return NewAt(slog.LevelDebug) }
+
+// NewAt is New for one that logs nothing below a level.
+func NewAt(level slog.Level) (*slog.Logger, *Entries) {
 	e := new(Entries)
-	return slog.New(&handler{to: e}), e
+	return slog.New(&handler{to: e, level: level}), e
 }
 
 // All are the entries so far.
@@ -61,11 +64,12 @@ func (e *Entries) Take() []Entry {
 // A handler adds records to entries.
 type handler struct {
 	to     *Entries
+	level  slog.Level
 	fields map[string]any
 }
 
-// Enabled is always true.
-func (h *handler) Enabled(context.Context, slog.Level) bool { return true }
+// Enabled tells whether a level is logged.
+func (h *handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
 
 // Handle takes a record.
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
@@ -85,7 +89,7 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 
 // WithAttrs adds fields to all that follows.
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	next := &handler{to: h.to, fields: maps.Clone(h.fields)}
+	next := &handler{to: h.to, level: h.level, fields: maps.Clone(h.fields)}
 	if next.fields == nil {
 		next.fields = make(map[string]any)
 	}

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/logs"
@@ -51,7 +49,7 @@ func (s *Set) newPool(name string) *pool {
 	m := s.opt.Metrics.Pool(name)
 	p.slow = newSlowReporter(p, s.opt.Logs.Slow)
 	p.server = server.New(server.Settings{}, server.Options{
-		Log: s.opt.Logs.Zap.With(zap.String("pool", name)),
+		Log: s.opt.Logs.With("pool", name),
 		Hooks: server.Hooks{
 			ProtocolError: m.ProtocolError,
 			Queued:        m.Queued,

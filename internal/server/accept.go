@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"go.uber.org/zap"
 )
 
 // A Drainer is a listener that can take no new connections and yet return, by Accept,
@@ -34,7 +32,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		if !drains {
 			l.Close()
 		} else if err := drainer.Drain(); err != nil {
-			s.opt.Log.Warn("connections may be lost that nobody has accepted yet", zap.Stringer("listener", l.Addr()), zap.Error(err))
+			s.opt.Log.Warn("connections may be lost that nobody has accepted yet", "listener", l.Addr().String(), "error", err)
 		}
 	})
 	g := &group{conns: make(map[*conn]struct{}), gone: make(chan struct{})}
@@ -85,7 +83,7 @@ func (a *address) accept(ctx context.Context, l net.Listener, g *group) error {
 			time.Sleep(shortest)
 			continue
 		}
-		a.pool.Load().opt.Log.Warn("cannot accept a connection", zap.Stringer("listener", l.Addr()), zap.Error(err))
+		a.pool.Load().opt.Log.Warn("cannot accept a connection", "listener", l.Addr().String(), "error", err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

@@ -4,8 +4,6 @@ import (
 	"io"
 	"net"
 	"sync"
-
-	"go.uber.org/zap"
 )
 
 // A conn is one transport connection: what reads it, what it carries, and what writes
@@ -48,7 +46,7 @@ func (c *conn) serve() {
 	err := c.read()
 	if err != nil && !c.in.isOver(err) {
 		c.server().protocolError(errorKind(err))
-		c.server().opt.Log.Debug("connection broken off", zap.String("remote", c.remote), zap.Error(err))
+		c.server().opt.Log.Debug("connection broken off", "remote", c.remote, "error", err)
 	}
 	c.out.lost.Store(true)
 	c.cut()

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -233,7 +232,7 @@ func (r *request) report(now time.Time, v refusal, end protocol.End, params *pro
 func (s *Server) done(res *Result) {
 	if len(res.Dropped) > 0 {
 		s.opt.Log.Warn("response header has lines that are no fields, which were dropped",
-			zap.Strings("lines", res.Dropped), zap.Uint64("request", res.Serial), zap.String("script", res.Params.Get("SCRIPT_FILENAME")))
+			"lines", res.Dropped, "request", res.Serial, "script", res.Params.Get("SCRIPT_FILENAME"))
 	}
 	if res.Outcome != OK {
 		s.log(res)
@@ -247,43 +246,45 @@ func (s *Server) done(res *Result) {
 // what was not allowed, so that whoever set it up finds out why, Debug for what
 // happens every day. Unless all is to be told, many of one kind are told by a few.
 func (s *Server) log(res *Result) {
-	level := zap.WarnLevel
+	level := slog.LevelWarn
 	switch {
 	case res.Outcome == Aborted, res.HTTPStatus == http.StatusNotFound:
-		level = zap.DebugLevel
+		level = slog.LevelDebug
 	case res.Outcome == Rejected:
-		level = zap.InfoLevel
+		level = slog.LevelInfo
 	}
-	entry := s.opt.Log.Check(level, "request not served as asked")
-	if entry == nil {
+	ctx := context.Background()
+	if !s.opt.Log.Enabled(ctx, level) {
 		return
 	}
-	leftOut := zap.Skip()
-	if !s.opt.Log.Core().Enabled(zap.DebugLevel) {
+	fields := []slog.Attr{
+		slog.String("outcome", string(res.Outcome)), slog.Uint64("request", res.Serial), slog.String("remote", res.Remote),
+		slog.String("script", res.Params.Get("SCRIPT_FILENAME")), slog.String("uri", res.Params.Get("REQUEST_URI")),
+		slog.Int("status", res.HTTPStatus), slog.Uint64("app_status", uint64(res.End.AppStatus)),
+		slog.Duration("queue", res.Queue), slog.Duration("run", res.Run),
+	}
+	if !s.opt.Log.Enabled(ctx, slog.LevelDebug) {
 		n, ok := s.sampler.admit(resultKind{res.Outcome, res.HTTPStatus}, time.Now())
 		if !ok {
 			return
 		}
 		if n > 0 {
-			leftOut = zap.Int("left_out_before", n)
+			fields = append(fields, slog.Int("left_out_before", n))
 		}
 	}
-	pid := zap.Skip()
 	if res.PID != 0 {
-		pid = zap.Int("pid", res.PID)
+		fields = append(fields, slog.Int("pid", res.PID))
 	}
-	entry.Write(
-		zap.String("outcome", string(res.Outcome)), zap.Uint64("request", res.Serial), pid, zap.String("remote", res.Remote),
-		zap.String("script", res.Params.Get("SCRIPT_FILENAME")), zap.String("uri", res.Params.Get("REQUEST_URI")),
-		zap.Int("status", res.HTTPStatus), zap.Uint32("app_status", res.End.AppStatus),
-		zap.Duration("queue", res.Queue), zap.Duration("run", res.Run), zap.Error(res.Reason), leftOut,
-	)
+	if res.Reason != nil {
+		fields = append(fields, slog.Any("error", res.Reason))
+	}
+	s.opt.Log.LogAttrs(ctx, level, "request not served as asked", fields...)
 }
 
 // logRest tells of results that were left out and that no other was logged for.
 func (s *Server) logRest() {
 	for kind, n := range s.sampler.rest() {
 		s.opt.Log.Warn("more requests not served as asked, which were not logged",
-			zap.String("outcome", string(kind.outcome)), zap.Int("status", kind.status), zap.Int("requests", n))
+			"outcome", string(kind.outcome), "status", kind.status, "requests", n)
 	}
 }

@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -270,8 +268,8 @@ func (r *request) setLength() {
 		return
 	}
 	if given && r.hasLength && size > 0 { // web servers that keep the body to themselves send the length all the same
-		r.server.opt.Log.Info("CONTENT_LENGTH is not the length of the body that came", zap.Uint64("request", r.req.Serial),
-			zap.String("script", r.req.Params.Get("SCRIPT_FILENAME")), zap.String("declared", declared), zap.Int64("came", size))
+		r.server.opt.Log.Info("CONTENT_LENGTH is not the length of the body that came", "request", r.req.Serial,
+			"script", r.req.Params.Get("SCRIPT_FILENAME"), "declared", declared, "came", size)
 	}
 	r.req.Params.Set("CONTENT_LENGTH", text)
 }

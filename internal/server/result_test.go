@@ -3,13 +3,13 @@ package server
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/logtest"
 	"github.com/fcgid/fcgid/internal/protocol"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 )
 
 // What can be seen of a request while it is open, and what is told of it then.
@@ -55,9 +55,9 @@ func TestRequestIsSeen(t *testing.T) {
 // and what went well is not logged.
 func TestLog(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		core, logs := observer.New(zap.DebugLevel)
+		log, logs := logtest.New()
 		s := serve(t, testSettings(hello))
-		s.opt.Log = zap.New(core)
+		s.opt.Log = log
 		p := s.dial()
 		p.send(get(1, true))
 		p.wantAnswer(1, helloAnswer, 0)
@@ -73,14 +73,14 @@ func TestLog(t *testing.T) {
 		synctest.Wait()
 		var got []string
 		for _, e := range logs.All() {
-			got = append(got, fmt.Sprintf("%v %s %v", e.Level, e.Message, e.ContextMap()["outcome"]))
+			got = append(got, fmt.Sprintf("%v %s %v", e.Level, e.Message, e.Fields["outcome"]))
 		}
-		want := []string{"debug request not served as asked aborted", "warn request not served as asked error", "debug connection broken off <nil>"}
+		want := []string{"DEBUG request not served as asked aborted", "WARN request not served as asked error", "DEBUG connection broken off <nil>"}
 		if len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
 			t.Fatalf("logged: %q, want %q", got, want)
 		}
-		fields := logs.All()[1].ContextMap()
-		if fields["script"] != "/srv/x" || fields["status"] != int64(502) || fields["error"] != "response has no header (exit status 3)" {
+		fields := logs.All()[1].Fields
+		if fields["script"] != "/srv/x" || fields["status"] != int64(502) || fmt.Sprint(fields["error"]) != "response has no header (exit status 3)" {
 			t.Errorf("fields are %v", fields)
 		}
 	})
@@ -90,9 +90,9 @@ func TestLog(t *testing.T) {
 // whoever wants every one has the log tell all.
 func TestLogIsSampled(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		core, logs := observer.New(zap.InfoLevel)
+		log, logs := logtest.NewAt(slog.LevelInfo)
 		s := serve(t, testSettings(writes(3)))
-		s.opt.Log = zap.New(core)
+		s.opt.Log = log
 		p := s.dial()
 		flood := func(n int) {
 			for range n {
@@ -113,13 +113,13 @@ func TestLogIsSampled(t *testing.T) {
 		}
 		time.Sleep(samplePeriod)
 		flood(sampleSize + 7)
-		if first := logs.All()[sampleSize].ContextMap(); first["left_out_before"] != int64(30) {
+		if first := logs.All()[sampleSize].Fields; first["left_out_before"] != int64(30) {
 			t.Errorf("after a while: %v", first)
 		}
 		s.stop()
 		s.wantServed(0)
 		last := logs.All()[logs.Len()-1]
-		if last.Message != "more requests not served as asked, which were not logged" || last.ContextMap()["requests"] != int64(7) {
+		if last.Message != "more requests not served as asked, which were not logged" || last.Fields["requests"] != int64(7) {
 			t.Errorf("at the end: %v", last)
 		}
 	})

@@ -7,12 +7,11 @@ package server
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/fcgid/fcgid/internal/protocol"
 )
@@ -122,7 +121,7 @@ type Hooks struct {
 
 // Options are what a Server has for life.
 type Options struct {
-	Log   *zap.Logger // nil logs nothing
+	Log   *slog.Logger // nil logs nothing
 	Hooks Hooks
 }
 
@@ -145,7 +144,7 @@ type Server struct {
 // New returns a Server that has nothing to listen on yet.
 func New(settings Settings, opt Options) *Server {
 	if opt.Log == nil {
-		opt.Log = zap.NewNop()
+		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{opt: opt, conns: make(map[*conn]struct{}), room: make(chan struct{}, 1)}
 	s.admission.tell = func(c crowd) {
