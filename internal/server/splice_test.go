@@ -76,7 +76,7 @@ func TestSpliceToAClientThatIsGone(t *testing.T) {
 	for _, closes := range []bool{false, true} {
 		t.Run(fmt.Sprintf("closes=%v", closes), func(t *testing.T) {
 			settings := testSettings(fromPipe(body))
-			settings.Limits.WriteTimeout = 50 * time.Millisecond
+			settings.Limits.WriteTimeout = 2 * time.Second
 			s := listen(t, "unix", settings)
 			nc := dialRaw(t, s)
 			if _, err := nc.Write(get(1, true)); err != nil {
