@@ -148,8 +148,7 @@ func New(settings Settings, opt Options) *Server {
 	}
 	s := &Server{opt: opt, conns: make(map[*conn]struct{}), room: make(chan struct{}, 1)}
 	s.admission.tell = func(c crowd) {
-		s.opt.Log.Warn("all places to run are taken, and requests wait", zap.Int("max_reqs", c.max),
-			zap.Int("waiting", c.waiting), zap.Duration("for", time.Since(c.since)))
+		s.opt.Log.Warn("all places to run are taken, and requests wait", "max_reqs", c.max, "waiting", c.waiting, "for", time.Since(c.since))
 	}
 	s.Update(settings)
 	return s
