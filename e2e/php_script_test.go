@@ -4,8 +4,10 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,21 +131,38 @@ func hasNoOther(p fcgi.Params) bool {
 	return p.Get("PATH_TRANSLATED") == "" && strings.HasSuffix(p.Get("SCRIPT_FILENAME"), ".php")
 }
 
-// asker sends requests to a pool, one after the other on one connection.
+// asker sends requests to a pool, one after the other on one connection, or on
+// another one where that was closed: its Client does so when it was late itself.
 func asker(t *testing.T, socket string) func(fcgi.Params) string {
 	t.Helper()
-	c, err := fcgi.Dial(t.Context(), "unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
+	var c *fcgi.Client
+	t.Cleanup(func() {
+		if c != nil {
+			c.Close()
+		}
+	})
 	return func(p fcgi.Params) string {
 		t.Helper()
-		var out strings.Builder
-		if _, err := c.Do(context.Background(), &fcgi.Request{Params: p, Stdout: &out, KeepConn: true}); err != nil {
-			t.Fatal(err)
+		for range 10 {
+			var err error
+			if c == nil {
+				if c, err = fcgi.Dial(context.Background(), "unix", socket); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var out strings.Builder
+			_, err = c.Do(context.Background(), &fcgi.Request{Params: p, Stdout: &out, KeepConn: true})
+			if err == nil {
+				return out.String()
+			}
+			if !errors.Is(err, net.ErrClosed) {
+				t.Fatal(err)
+			}
+			c.Close()
+			c = nil
 		}
-		return out.String()
+		t.Fatal("each connection is closed")
+		return ""
 	}
 }
 
