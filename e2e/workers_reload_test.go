@@ -3,8 +3,11 @@
 package e2e
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -162,5 +165,59 @@ func TestWorkerReloadOfKind(t *testing.T) {
 	}
 	if got := s.metric(t, `fcgid_workers{pool="cgi",state="idle"}`); got != "" {
 		t.Errorf("there are %s idle workers", got)
+	}
+}
+
+// Whatever reloads come within a moment, over whatever settings, and under load, all
+// workers are of the last one soon after, and no request is lost.
+func TestWorkerReloadsConverge(t *testing.T) {
+	settings := []string{
+		"scale: static, max: 1, max_requests: 1", "scale: static, max: 3", "max: 4, min: 2, max_memory: 1MiB", "scale: ondemand, max: 2",
+		"max: 3, max_requests: 3, max_spare: 1", "scale: static, max: 2, max_lifetime: 1s",
+	}
+	command := workerCommand(t, "php")
+	pool := func(gen, keys string) string {
+		return "worker: {command: " + command + ", " + keys + "}" + workerEnv(gen)
+	}
+	s := newWorkerSite(t, pool("g0", settings[1]))
+	random := rand.New(rand.NewPCG(1, 1))
+	stop := make(chan struct{})
+	var load sync.WaitGroup
+	for range 3 {
+		load.Go(func() {
+			call, end := s.straight(s.dir + "/cgi" + appScript)
+			defer end()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if body, err := call(i); err != nil || !strings.Contains(body, "g") {
+					t.Errorf("%q, %v", body, err)
+				}
+			}
+		})
+	}
+	defer load.Wait()
+	defer close(stop)
+	gen := ""
+	for round := range 6 {
+		for i := range 2 + random.IntN(3) {
+			gen = fmt.Sprintf("g%d-%d", round, i)
+			s.configure(s.pool("cgi", pool(gen, settings[random.IntN(len(settings))])))
+			s.reload(t)
+		}
+		s.awaitWorkers("only new ones", func(w workersStatus) bool {
+			for _, x := range w.List {
+				if x.Leaving == "reload" {
+					return false
+				}
+			}
+			return len(w.List) > 0
+		})
+		if a := s.asked(""); a.gen != gen {
+			t.Errorf("round %d: %+v answers, want %s", round, a, gen)
+		}
 	}
 }
