@@ -16,6 +16,9 @@ import (
 
 // checkMachine looks for what c needs of this machine and of this program.
 func (r *report) checkMachine(c *Config, functions []string) {
+	if c.SpoolDir != "" {
+		r.checkFolder("spool_dir", c.SpoolDir)
+	}
 	for i, p := range c.Pools {
 		key := fmt.Sprintf("pools[%d]", i)
 		for j, l := range p.Listen {

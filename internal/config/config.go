@@ -21,6 +21,8 @@ type Config struct {
 	Log       Log       `mapstructure:"log"`
 	AccessLog AccessLog `mapstructure:"access_log"`
 	Admin     Admin     `mapstructure:"admin"`
+	// SpoolDir holds bodies and answers that are on their way and not in memory.
+	SpoolDir string `mapstructure:"spool_dir"` // absolute; "" is the folder for temporary files
 	// ShutdownTimeout is how long running requests may end on a graceful stop.
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout" default:"30s"`
 	// Include holds the globs as written; what they name is already in Pools.
@@ -91,6 +93,8 @@ type Limits struct {
 	Body             int64         `mapstructure:"body"           default:"1GiB"`
 	BodyMemory       int64         `mapstructure:"body_memory"    default:"64KiB"`                   // at least 4 KiB
 	RequestBuffering bool          `mapstructure:"request_buffering" default:"true"`                 // a request runs when all of its body has come
+	AnswerSpool      int64         `mapstructure:"answer_spool"   default:"1GiB"`                    // 0: the program waits for its client
+	Spool            int64         `mapstructure:"spool"          default:"8GiB"`                    // of the pool
 	SingleFields     []string      `mapstructure:"single_fields"  default:"*_USER,*_EMAIL,*_GROUPS"` // [path.Match] patterns of HTTP_ names
 	ReadTimeout      time.Duration `mapstructure:"read_timeout"   default:"30s"`
 	WriteTimeout     time.Duration `mapstructure:"write_timeout"  default:"60s"`

@@ -35,6 +35,9 @@ func (r *report) validate(c *Config) {
 	}
 	users := map[string]string{} // address id: key of who has it
 	r.admin(c.Admin, users)
+	if c.SpoolDir != "" {
+		r.absolute("spool_dir", c.SpoolDir)
+	}
 	if len(c.Pools) == 0 {
 		r.add("pools", "no pools")
 	}

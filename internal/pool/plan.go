@@ -184,6 +184,7 @@ func (p *Plan) Commit() {
 	for _, l := range p.taken {
 		l.Disown()
 	}
+	s.warnOfSpool(spoolDir(p.cfg))
 	s.setConfig(p.cfg) // before the metrics of its pools are looked up
 	old := s.running()
 	next := make(map[string]*pool, len(p.cfg.Pools))
@@ -201,9 +202,9 @@ func (p *Plan) Commit() {
 // keepPool has a pool whose configuration has not changed follow what is not its own.
 // Its workers are left alone, unless each reload is to replace them.
 func (s *Set) keepPool(p *pool, global *config.Config) {
-	if p.settings.Grace != global.ShutdownTimeout {
+	if dir := spoolDir(global); p.settings.Grace != global.ShutdownTimeout || p.settings.SpoolDir != dir {
 		settings := p.settings
-		settings.Grace = global.ShutdownTimeout
+		settings.Grace, settings.SpoolDir = global.ShutdownTimeout, dir
 		p.update(p.cfg, settings)
 	}
 	if p.cfg.Worker != nil && p.cfg.Worker.Reload == "always" {

@@ -114,11 +114,13 @@ func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner, ma
 			MaxConns: l.MaxConns, MaxReqs: l.MaxReqs, Multiplex: l.Multiplex,
 			Queue: l.Queue, QueueTimeout: l.QueueTimeout,
 			Params: l.Params, Body: l.Body, BodyMemory: l.BodyMemory, RequestBuffering: l.RequestBuffering,
+			AnswerSpool: l.AnswerSpool, Spool: l.Spool,
 			ReadTimeout: l.ReadTimeout, WriteTimeout: l.WriteTimeout, IdleTimeout: l.IdleTimeout,
 		},
 		Timeout:   cfg.Timeout,
 		SlowAfter: cfg.Slow.After,
 		OnAbort:   onAbort(cfg),
+		SpoolDir:  spoolDir(global),
 		Grace:     global.ShutdownTimeout,
 		Abandon:   abandon,
 	}

@@ -31,6 +31,7 @@ type Options struct {
 type Set struct {
 	opt      Options
 	retiring sync.WaitGroup
+	spoolDir string // that was looked at last; owned by who plans
 
 	removeDead sync.Once
 

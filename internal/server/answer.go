@@ -32,6 +32,7 @@ type answer struct {
 	hasLeft  bool // some of the answer has been sent; guarded by the outlet's turn
 
 	outPatience, errPatience patience // of who writes STDOUT, and STDERR
+	backlog                  backlog  // has its own lock
 
 	mu        sync.Mutex // guards the fields below
 	head      []byte     // the header, or as much of it as has come
@@ -76,7 +77,7 @@ func (w *answer) write(p []byte, last bool) (written int, err error) {
 			}
 			return written, err
 		}
-		if err = w.pass(buf.b); err != nil {
+		if err = w.pass(&w.outPatience, buf.b); err != nil {
 			return written, err
 		}
 		if written += n; written == len(p) {
@@ -85,14 +86,42 @@ func (w *answer) write(p []byte, last bool) (written int, err error) {
 	}
 }
 
-// pass sends whole records. A program whose client has gone and that may run on is
-// not to notice it.
-func (w *answer) pass(records []byte) error {
+func (w *answer) init(r *request) {
+	w.req, w.backlog.req, w.backlog.spool.req = r, r, r
+	if r.settings.Limits.AnswerSpool > 0 {
+		w.outPatience = patience{patienceTime, true}
+		w.errPatience = w.outPatience
+	}
+}
+
+// pass sends whole records, or leaves them to the backlog when the client is too slow.
+// A program whose client has gone and that may run on is not to notice it.
+func (w *answer) pass(p *patience, records []byte) error {
 	if len(records) == 0 {
 		return nil
 	}
-	return w.outcome(w.req.conn.out.pass(w.req, &w.outPatience, records))
+	if w.backlog.isEmpty() {
+		err := w.req.conn.out.pass(w.req, p, records)
+		switch {
+		case w.isCancelled():
+			return w.outcome(err)
+		case errors.Is(err, errSlow):
+			w.backlog.begin()
+			return nil
+		case !errors.Is(err, errTurn):
+			return w.outcome(err)
+		}
+	}
+	if w.backlog.add(w.req.ctx, records) || w.goesOn() {
+		return nil
+	}
+	if w.isCancelled() {
+		return errFinished
+	}
+	return w.outcome(w.req.conn.out.pass(w.req, new(patience), records))
 }
+
+func (w *answer) isCancelled() bool { return w.req.ctx.Err() != nil }
 
 // appendPartLocked takes a part of the response, and appends the records that are to
 // be sent: none of the last part, if that is little.
@@ -275,7 +304,7 @@ func (w *answer) passOn(buf *buffer, n int) error {
 	pad := protocol.PaddingFor(protocol.TypeStdout, n)
 	protocol.AppendHeader(b[:0], protocol.TypeStdout, w.req.id, n, pad)
 	clear(b[protocol.HeaderLen+n : protocol.HeaderLen+n+pad])
-	return w.pass(b[:protocol.HeaderLen+n+pad])
+	return w.pass(&w.outPatience, b[:protocol.HeaderLen+n+pad])
 }
 
 // flows reports whether n bytes can be sent as they are: there is a header, and
@@ -288,6 +317,13 @@ func (w *answer) flows(n int) bool {
 	}
 	w.sent += int64(n)
 	return true
+}
+
+// unsend takes back n bytes that flows has counted.
+func (w *answer) unsend(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sent -= int64(n)
 }
 
 // outcome is the error of a runner that has written to a client.
@@ -339,7 +375,8 @@ func (w *answer) close() (begun, left bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.isClosed = true
-	return w.begun, w.hasLeft
+	w.backlog.close()
+	return w.begun, w.hasLeft || w.backlog.wasUsed()
 }
 
 // stderr is what a runner writes a request's STDERR to.
@@ -363,7 +400,7 @@ func (e stderr) Write(p []byte) (int, error) {
 		}
 		w.mu.Unlock()
 		rest = rest[n:]
-		if len(records) > 0 && w.req.conn.out.pass(w.req, &w.errPatience, records) != nil {
+		if len(records) > 0 && w.pass(&w.errPatience, records) != nil {
 			break // nobody reads it
 		}
 	}

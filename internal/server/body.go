@@ -1,12 +1,8 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"io"
-	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // errBodyTooLarge tells that STDIN is longer than limits.body.
@@ -33,31 +29,10 @@ type body interface {
 	release()
 }
 
-func newBody(ctx context.Context, s *Settings) body {
-	if s.Limits.RequestBuffering {
-		return &wholeBody{ctx: ctx, dir: s.SpoolDir, memory: s.Limits.BodyMemory, limit: s.Limits.Body}
+func newBody(r *request) body {
+	limits := &r.settings.Limits
+	if limits.RequestBuffering {
+		return &wholeBody{ctx: r.ctx, spool: spool{req: r}, memory: limits.BodyMemory, limit: limits.Body}
 	}
-	return newLiveBody(s)
-}
-
-// openSpool makes a file that no folder names.
-func openSpool(dir string) (*os.File, error) {
-	if dir == "" {
-		dir = os.TempDir()
-	}
-	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
-	if err == nil {
-		return f, nil
-	}
-	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) {
-		return nil, err
-	}
-	if f, err = os.CreateTemp(dir, "fcgid-spool-"); err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return newLiveBody(r)
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/fcgid/fcgid/internal/nbio"
@@ -20,7 +19,6 @@ const fileChunk = 64 << 10
 // While nothing is held for a program that reads from a pipe, the read loop puts
 // what comes straight into that, as far as there is room.
 type liveBody struct {
-	dir    string
 	memory int   // bytes held in memory
 	limit  int64 // bytes in all; 0 is no bound
 
@@ -28,8 +26,8 @@ type liveBody struct {
 	changed    sync.Cond
 	size       int64 // of all that came
 	mem        []byte
-	spare      []byte   // a buffer the reader gave back
-	file       *os.File // holds what follows mem, from readAt to writeAt
+	spare      []byte // a buffer the reader gave back
+	spool      spool  // holds what follows mem, from readAt to writeAt
 	readAt     int64
 	writeAt    int64
 	ended      bool
@@ -41,8 +39,8 @@ type liveBody struct {
 	taken []byte // the rest of a chunk of which Read has returned a part; the reader's
 }
 
-func newLiveBody(s *Settings) *liveBody {
-	b := &liveBody{dir: s.SpoolDir, memory: int(s.Limits.BodyMemory), limit: s.Limits.Body}
+func newLiveBody(r *request) *liveBody {
+	b := &liveBody{spool: spool{req: r}, memory: int(r.settings.Limits.BodyMemory), limit: r.settings.Limits.Body}
 	b.changed.L = &b.mu
 	return b
 }
@@ -76,16 +74,11 @@ func (b *liveBody) write(p []byte) error {
 }
 
 func (b *liveBody) spoolLocked(p []byte) error {
-	if b.file == nil {
-		f, err := openSpool(b.dir)
-		if err != nil {
-			return err
-		}
-		b.file = f
+	if err := b.spool.writeAt(p, b.writeAt); err != nil {
+		return err
 	}
-	n, err := b.file.WriteAt(p, b.writeAt)
-	b.writeAt += int64(n)
-	return err
+	b.writeAt += int64(len(p))
+	return nil
 }
 
 func (b *liveBody) end() {
@@ -119,12 +112,8 @@ func (b *liveBody) Close() error {
 	b.discarding = true
 	b.mem, b.spare = nil, nil
 	b.changed.Signal()
-	if b.file == nil {
-		return nil
-	}
-	err := b.file.Close()
-	b.file = nil
-	return err
+	b.spool.close()
+	return nil
 }
 
 func (b *liveBody) length() int64 {
@@ -214,19 +203,17 @@ func (b *liveBody) splice(socket, n int) (moved int, wait bool) {
 // now on, which then tells why.
 func (b *liveBody) spliceFile() int {
 	b.mu.Lock()
-	file, pipe, from, n := b.file, b.pipe, b.readAt, b.writeAt-b.readAt
+	file, pipe, from, n := b.spool.file, b.pipe, b.readAt, b.writeAt-b.readAt
 	b.mu.Unlock()
 	moved, err := pipe.spliceFile(file, from, int(min(n, nbio.PipeSize)))
-	if done := b.spliced(moved, err != nil); done != nil {
-		done.Close()
-	}
+	b.spliced(moved, err != nil)
 	return moved
 }
 
-// spliced notes that spliceFile has moved n bytes, or that it could not. It returns
-// a file that is not needed any more: its room must not be written to again, since
-// what is in the pipe are its pages.
-func (b *liveBody) spliced(n int, failed bool) (done *os.File) {
+// spliced notes that spliceFile has moved n bytes, or that it could not. A file that
+// was read gives way to a new one: its room must not be written to again, since what is
+// in the pipe are its pages.
+func (b *liveBody) spliced(n int, failed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if failed {
@@ -234,10 +221,9 @@ func (b *liveBody) spliced(n int, failed bool) (done *os.File) {
 	}
 	b.readAt += int64(n)
 	if b.readAt == b.writeAt {
-		done, b.file = b.file, nil
+		b.spool.close()
 		b.readAt, b.writeAt = 0, 0
 	}
-	return done
 }
 
 // take waits for bytes and returns them; they are the reader's. It returns none
@@ -279,7 +265,7 @@ func (b *liveBody) readFileLocked() ([]byte, error) {
 		chunk = make([]byte, fileChunk)
 	}
 	chunk = chunk[:min(int64(fileChunk), b.writeAt-b.readAt)]
-	n, err := b.file.ReadAt(chunk, b.readAt)
+	n, err := b.spool.file.ReadAt(chunk, b.readAt)
 	if n == 0 {
 		b.failLocked(fmt.Errorf("read spooled request body: %w", err))
 		return nil, b.err

@@ -16,8 +16,13 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
+// spooling is a request whose body may be in a file.
+func spooling(t testing.TB, limits Limits) *request {
+	return &request{conn: new(conn), server: new(Server), settings: &Settings{SpoolDir: t.TempDir(), Limits: limits}}
+}
+
 func newLive(t testing.TB, memory, limit int64) *liveBody {
-	b := newLiveBody(&Settings{SpoolDir: t.TempDir(), Limits: Limits{BodyMemory: memory, Body: limit}})
+	b := newLiveBody(spooling(t, Limits{BodyMemory: memory, Body: limit}))
 	t.Cleanup(func() { b.Close() })
 	return b
 }
@@ -115,7 +120,7 @@ func TestBodyBounds(t *testing.T) {
 	if err := b.write([]byte("90123456")); err != nil || openFiles(t) != before+1 {
 		t.Fatalf("no file is open, or %v", err)
 	}
-	if entries, _ := os.ReadDir(b.dir); len(entries) != 0 {
+	if entries, _ := os.ReadDir(b.spool.req.settings.SpoolDir); len(entries) != 0 {
 		t.Errorf("the file has the name %v", entries)
 	}
 	if err := b.write([]byte("x")); !errors.Is(err, errBodyTooLarge) {
@@ -144,7 +149,7 @@ func TestBodyFileIsUsedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if info, err := b.file.Stat(); err != nil || info.Size() != 1000 {
+	if info, err := b.spool.file.Stat(); err != nil || info.Size() != 1000 {
 		t.Errorf("file has %d bytes, %v", info.Size(), err)
 	}
 	b.write([]byte("1234"))
@@ -225,8 +230,7 @@ func TestNoSpoolFileIsLeft(t *testing.T) {
 var _ protocol.WholeReader = (*wholeBody)(nil)
 
 func newWhole(t testing.TB, memory, limit int64) *wholeBody {
-	b := &wholeBody{ctx: t.Context(), dir: t.TempDir(), memory: memory, limit: limit}
-	t.Cleanup(b.release)
+	b := &wholeBody{ctx: t.Context(), spool: spool{req: spooling(t, Limits{})}, memory: memory, limit: limit}
 	return b
 }
 

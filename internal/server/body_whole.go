@@ -15,13 +15,12 @@ import (
 // and then to the runner.
 type wholeBody struct {
 	ctx    context.Context
-	dir    string
 	memory int64 // bytes held in memory
 	limit  int64 // bytes in all; 0 is no bound
 
-	size int64
-	mem  []byte   // all of it, unless there is a file
-	file *os.File // all of it, or nil
+	size  int64
+	mem   []byte // all of it, unless there is a file
+	spool spool  // all of it, if there is a file
 
 	at     int64 // what was read
 	closed atomic.Bool
@@ -32,30 +31,26 @@ func (b *wholeBody) write(p []byte) error {
 	if b.limit > 0 && size > b.limit {
 		return errBodyTooLarge
 	}
-	if b.file == nil && size <= b.memory {
+	if b.spool.file == nil && size <= b.memory {
 		b.mem = append(b.mem, p...)
 		b.size = size
 		return nil
 	}
-	if err := b.spool(p); err != nil {
+	if err := b.toFile(p); err != nil {
 		return fmt.Errorf("spool request body: %w", err)
 	}
 	b.size = size
 	return nil
 }
 
-func (b *wholeBody) spool(p []byte) (err error) {
-	if b.file == nil {
-		if b.file, err = openSpool(b.dir); err != nil {
-			return err
-		}
-		if _, err = b.file.WriteAt(b.mem, 0); err != nil {
+func (b *wholeBody) toFile(p []byte) error {
+	if b.spool.file == nil {
+		if err := b.spool.writeAt(b.mem, 0); err != nil {
 			return err
 		}
 		b.mem = nil
 	}
-	_, err = b.file.WriteAt(p, b.size)
-	return err
+	return b.spool.writeAt(p, b.size)
 }
 
 func (b *wholeBody) end() {}
@@ -64,7 +59,7 @@ func (b *wholeBody) length() int64 { return b.size }
 
 // Whole returns the body if it is in memory and none of it was read. It reads nothing.
 func (b *wholeBody) Whole() ([]byte, bool) {
-	if b.file != nil || b.at > 0 || b.closed.Load() || b.ctx.Err() != nil {
+	if b.spool.file != nil || b.at > 0 || b.closed.Load() || b.ctx.Err() != nil {
 		return nil, false
 	}
 	return b.mem, true
@@ -73,10 +68,10 @@ func (b *wholeBody) Whole() ([]byte, bool) {
 // File returns the body as a file of its own, read-only and at its beginning, if it is
 // in one; see protocol.Filer.
 func (b *wholeBody) File() (*os.File, error) {
-	if b.file == nil || b.closed.Load() {
+	if b.spool.file == nil || b.closed.Load() {
 		return nil, nil
 	}
-	rc, err := b.file.SyscallConn()
+	rc, err := b.spool.file.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
@@ -99,10 +94,10 @@ func (b *wholeBody) Read(p []byte) (n int, err error) {
 		return 0, context.Cause(b.ctx)
 	case b.closed.Load() || b.at == b.size:
 		return 0, io.EOF
-	case b.file == nil:
+	case b.spool.file == nil:
 		n = copy(p, b.mem[b.at:])
 	default:
-		if n, err = b.file.ReadAt(p[:min(int64(len(p)), b.size-b.at)], b.at); n > 0 {
+		if n, err = b.spool.file.ReadAt(p[:min(int64(len(p)), b.size-b.at)], b.at); n > 0 {
 			err = nil
 		}
 	}
@@ -115,7 +110,7 @@ func (b *wholeBody) Read(p []byte) (n int, err error) {
 
 // WriteTo writes the rest to w, without a copy of what is in memory.
 func (b *wholeBody) WriteTo(w io.Writer) (total int64, err error) {
-	if b.file == nil && b.ctx.Err() == nil && !b.closed.Load() {
+	if b.spool.file == nil && b.ctx.Err() == nil && !b.closed.Load() {
 		n, err := w.Write(b.mem[b.at:])
 		b.at += int64(n)
 		return int64(n), err
@@ -145,7 +140,5 @@ func (b *wholeBody) Close() error {
 
 func (b *wholeBody) release() {
 	b.closed.Store(true)
-	if b.file != nil {
-		b.file.Close()
-	}
+	b.spool.close()
 }

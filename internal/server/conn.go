@@ -20,6 +20,8 @@ type conn struct {
 	in    intake
 	table table
 	out   outlet
+
+	spooled budget // bytes in files of its requests
 }
 
 func newConn(a *address, nc net.Conn, g *group) *conn {

@@ -64,6 +64,7 @@ func (r *request) finish(appStatus uint32, err error) {
 	if v.isOwn(left) {
 		r.awaitStdin()
 	}
+	<-r.answer.backlog.drained()
 	if gone := r.conn.table.whyGone(r); gone != nil {
 		v = r.verdict(0, gone, begun, left)
 	}

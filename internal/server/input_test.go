@@ -229,7 +229,7 @@ func TestBodyGoesStraightToThePipe(t *testing.T) {
 		}
 	}
 	text := bytes.Repeat([]byte("x"), 40<<10)
-	if err := b.write(text); err != nil || b.mem != nil || b.file != nil {
+	if err := b.write(text); err != nil || b.mem != nil || b.spool.file != nil {
 		t.Errorf("%d bytes are in memory, or %v", len(b.mem), err)
 	}
 	socket, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)

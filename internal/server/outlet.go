@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -120,6 +121,9 @@ func (o *outlet) send(w writer, b []byte) error {
 		if err := w.flushTail(); err != nil {
 			return w.leave(b, err)
 		}
+	}
+	if len(b) == 0 {
+		return nil
 	}
 	n := o.socket.WriteNow(o.conn.in.socket.rc, b)
 	o.count(n)
@@ -311,6 +315,35 @@ func (o *outlet) flush() {
 			o.conn.server().done(res)
 		}
 	}
+}
+
+// sendFile sends n bytes of a file, which are whole records of r. The error is that of
+// write.
+func (o *outlet) sendFile(r *request, file *os.File, from, n int64) error {
+	o.turn <- struct{}{}
+	defer o.done()
+	w := writer{outlet: o, req: r}
+	rc := o.conn.in.socket.rc
+	if rc == nil || blocks(rc) {
+		buf := make([]byte, n)
+		if _, err := file.ReadAt(buf, from); err != nil {
+			return o.lose(err)
+		}
+		return o.send(w, buf)
+	}
+	if err := o.send(w, nil); err != nil {
+		return err
+	}
+	defer w.begin()()
+	for n > 0 {
+		moved, err := w.onePiece(func() (int, error) { return sendFile(rc, file, from, int(n)) })
+		o.count(moved)
+		from, n = from+int64(moved), n-int64(moved)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // isFlushing reports whether there are records that post was given.

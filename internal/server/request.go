@@ -97,7 +97,7 @@ func newRequest(c *conn, id uint16, b protocol.Begin) *request {
 	}
 	r.ctx, r.cancelFn = context.WithCancelCause(context.Background())
 	r.heard.Store(r.begun.UnixNano())
-	r.answer.req = r
+	r.answer.init(r)
 	r.req.Role = b.Role
 	r.req.Serial = s.serial.Add(1)
 	r.req.Canceler = r
@@ -186,7 +186,7 @@ func (r *request) addStdin(content []byte) {
 	case r.stdinClosed || r.refusal != nil:
 	default:
 		if r.stdin == nil {
-			r.stdin = newBody(r.ctx, r.settings)
+			r.stdin = newBody(r)
 		}
 		if err := r.stdin.write(content); err != nil {
 			r.bodyBroke(err)
@@ -242,7 +242,7 @@ func (r *request) isReady() bool {
 // prepare completes what the Runner gets.
 func (r *request) prepare() {
 	if r.stdin == nil && !r.stdinClosed {
-		r.stdin = newBody(r.ctx, r.settings)
+		r.stdin = newBody(r)
 	}
 	if r.settings.Limits.RequestBuffering {
 		r.setLength()

@@ -69,6 +69,8 @@ type Limits struct {
 	// RequestBuffering has a request run when all of STDIN has come. Else it runs when
 	// its PARAMS are there, reads STDIN as it comes, and is heard at once.
 	RequestBuffering bool
+	AnswerSpool      int64         // bytes of an answer in a file, while its client is slower than its program; 0 is none, and the program waits
+	Spool            int64         // bytes in files of bodies and answers, in all
 	ReadTimeout      time.Duration // PARAMS complete; silence in STDIN
 	WriteTimeout     time.Duration // a client that takes nothing
 	IdleTimeout      time.Duration // a connection without a request
@@ -133,6 +135,7 @@ type Server struct {
 	settings  atomic.Pointer[Settings]
 
 	connsTotal, received, sent atomic.Int64
+	spooled                    budget        // bytes in files
 	serial                     atomic.Uint64 // of the last request
 	room                       chan struct{} // gets something when a client has gone
 

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"io"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -50,10 +51,45 @@ func (s *splicer) waiting() (n int, err error) {
 // release gives back what the pipe was made larger by.
 func (s *splicer) release() { s.pipe.Control(nbio.ShrinkPipe) }
 
-// blocks reports whether a splice might wait for the client, however long that takes.
-func (s *splicer) blocks() (yes bool) {
-	s.socket.Control(func(fd uintptr) { yes = nbio.Blocks(fd) })
+// blocks reports whether to move something to the socket might wait for the client,
+// however long that takes.
+func blocks(socket syscall.RawConn) (yes bool) {
+	socket.Control(func(fd uintptr) { yes = nbio.Blocks(fd) })
 	return yes
+}
+
+// sendFile moves up to n bytes of the file to the socket, and waits for that to take
+// them.
+func sendFile(socket syscall.RawConn, file *os.File, from int64, n int) (moved int, err error) {
+	frc, err := file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var serr error
+	err = socket.Write(func(to uintptr) bool {
+		cerr := frc.Control(func(fd uintptr) {
+			for moved < n {
+				var k int
+				k, serr = unix.Sendfile(int(to), int(fd), &from, n-moved)
+				switch {
+				case serr == unix.EINTR:
+				case serr != nil:
+					return
+				case k == 0:
+					serr = io.ErrUnexpectedEOF // the file is shorter than it was
+					return
+				default:
+					moved += k
+				}
+			}
+		})
+		serr = errors.Join(serr, cerr)
+		return serr == nil || !errors.Is(serr, unix.EAGAIN)
+	})
+	if err != nil {
+		return moved, err
+	}
+	return moved, serr
 }
 
 // spliceBody sends records of what is in the pipe, until there is little.
@@ -61,14 +97,30 @@ func (w *answer) spliceBody(s *splicer) (total int64, err error) {
 	for {
 		n, err := s.waiting()
 		n = min(n, protocol.MaxContent) &^ 7 // a multiple of 8 needs no padding
-		if err != nil || n < spliceMin || s.blocks() || w.goesOn() || !w.flows(n) {
+		if err != nil || n < spliceMin || blocks(s.socket) || w.goesOn() || !w.backlog.isEmpty() || !w.flows(n) {
 			return total, err
 		}
-		if err := w.req.conn.out.spliceRecord(s, w.req, &w.outPatience, n); err != nil {
-			return total, w.outcome(err)
+		moved, err := w.spliceRecord(s, n)
+		if total += int64(moved); err != nil || moved == 0 {
+			return total, err
 		}
-		total += int64(n)
 	}
+}
+
+// spliceRecord sends a record of the next n bytes of the pipe, and returns how many of
+// them are on their way: none where they have to be read, since the client is slow.
+func (w *answer) spliceRecord(s *splicer, n int) (moved int, err error) {
+	err = w.req.conn.out.spliceRecord(s, w.req, &w.outPatience, n)
+	switch {
+	case w.isCancelled():
+	case errors.Is(err, errSlow):
+		w.backlog.begin()
+		return n, nil
+	case errors.Is(err, errTurn):
+		w.unsend(n)
+		return 0, nil
+	}
+	return n, w.outcome(err)
 }
 
 // move splices up to n bytes and waits for the socket to take them.

@@ -138,7 +138,9 @@ func TestSpliceKeepsToTheRules(t *testing.T) {
 					line = bytes.Repeat([]byte("X-Header: value\n"), 1<<14)
 				}
 			}()
-			r.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			if first != "" { // else the header is too large, however long that takes
+				r.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			}
 			_, err = req.Stdout.(io.ReaderFrom).ReadFrom(r)
 			r.Close()
 			<-written

@@ -331,6 +331,7 @@ func (t *table) endLocked(r *request, cause error) {
 	}
 	if isLeaving(cause) && r.gone == nil {
 		r.gone = cause
+		r.answer.backlog.drop()
 	}
 	if from != to {
 		t.conn.wg.Go(func() { r.finish(0, cause) })

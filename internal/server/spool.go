@@ -1,0 +1,91 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// errSpoolFull tells that a pool's files, or those of one of its connections, have as
+// much in them as they may.
+var errSpoolFull = errors.New("limits.spool is reached")
+
+// A budget is how much of something is used.
+type budget struct{ used atomic.Int64 }
+
+// take reports whether n more were within the limit; 0 is none. Then they are used.
+func (b *budget) take(n, limit int64) bool {
+	if b.used.Add(n) > limit && limit > 0 {
+		b.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+// A spool is an unlinked file of a request. What it holds counts against limits.spool,
+// of which one connection has a quarter at most.
+type spool struct {
+	req  *request
+	file *os.File // nil before the first write
+	size int64    // of the file
+}
+
+// writeAt writes p, and makes the file if there is none.
+func (s *spool) writeAt(p []byte, at int64) error {
+	if s.file == nil {
+		f, err := openSpool(s.req.settings.SpoolDir)
+		if err != nil {
+			return err
+		}
+		s.file = f
+	}
+	if more := at + int64(len(p)) - s.size; more > 0 {
+		limit := s.req.settings.Limits.Spool
+		switch {
+		case !s.req.conn.spooled.take(more, limit/4):
+			return fmt.Errorf("%w by one connection, which may have a quarter", errSpoolFull)
+		case !s.req.server.spooled.take(more, limit):
+			s.req.conn.spooled.take(-more, 0)
+			return errSpoolFull
+		}
+		s.size += more
+	}
+	_, err := s.file.WriteAt(p, at)
+	return err
+}
+
+// close gives up the file.
+func (s *spool) close() {
+	if s.file == nil {
+		return
+	}
+	s.file.Close()
+	s.req.conn.spooled.take(-s.size, 0)
+	s.req.server.spooled.take(-s.size, 0)
+	s.file, s.size = nil, 0
+}
+
+// openSpool makes a file that no folder names.
+func openSpool(dir string) (*os.File, error) {
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
+	if err == nil {
+		return f, nil
+	}
+	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) {
+		return nil, err
+	}
+	if f, err = os.CreateTemp(dir, "fcgid-spool-"); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
