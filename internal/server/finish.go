@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -42,6 +45,7 @@ type Result struct {
 	Received   int64            // bytes of STDIN
 	Sent       int64            // bytes of STDOUT
 	Dropped    []string         // lines of the response's header that are no fields
+	OnAbort    OnAbort          // what was to become of it when its client left
 }
 
 const (
@@ -168,7 +172,7 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 	if appStatus == 0 {
 		appStatus = 500
 	} else {
-		err = fmt.Errorf("%w (exit status %d)", err, appStatus)
+		err = fmt.Errorf("%w (%s)", err, exitText(appStatus))
 	}
 	err = cgi.HeaderError(err, instead)
 	return refusal{502, appStatus, 0, Failed, err}
@@ -221,7 +225,7 @@ func (r *request) report(now time.Time, v refusal, end protocol.End, params *pro
 		Outcome: v.outcome, HTTPStatus: r.answer.status, End: end, Reason: v.reason,
 		Serial: r.req.Serial, Remote: r.conn.remote, Params: params, PID: int(r.pid.Load()),
 		Begun: r.begun, Queue: now.Sub(r.begun),
-		Received: r.received.Load(), Sent: r.answer.sent, Dropped: r.answer.dropped,
+		Received: r.received.Load(), Sent: r.answer.sent, Dropped: r.answer.dropped, OnAbort: r.settings.OnAbort,
 	}
 	if nanos := r.running.Load(); nanos != 0 {
 		started := time.Unix(0, nanos)
@@ -235,7 +239,7 @@ func (s *Server) done(res *Result) {
 		s.opt.Log.Warn("response header has lines that are no fields, which were dropped",
 			"lines", res.Dropped, "request", res.Serial, "script", res.Params.Get("SCRIPT_FILENAME"))
 	}
-	if res.Outcome != OK {
+	if res.Outcome != OK || res.End.AppStatus != 0 {
 		s.log(res)
 	}
 	if s.opt.Hooks.Done != nil {
@@ -243,12 +247,22 @@ func (s *Server) done(res *Result) {
 	}
 }
 
+// exitText says how a program has ended: an exit status above 128 is a signal's.
+func exitText(appStatus uint32) string {
+	if name := unix.SignalName(syscall.Signal(appStatus - 128)); appStatus > 128 && name != "" {
+		return "killed by " + name
+	}
+	return fmt.Sprintf("exit status %d", appStatus)
+}
+
 // log tells what went wrong: Warn for what a program or an overload did, Info for
-// what was not allowed, so that whoever set it up finds out why, Debug for what
-// happens every day. Unless all is to be told, many of one kind are told by a few.
+// what was not allowed, so that whoever set it up finds out why, and for a program that
+// failed behind its answer, or whose client has left; Debug for what happens every day. Unless all is to be told, many of one kind are told by a few.
 func (s *Server) log(res *Result) {
 	level := slog.LevelWarn
 	switch {
+	case res.Outcome == OK, res.Outcome == Aborted && res.Run > 0:
+		level = slog.LevelInfo
 	case res.Outcome == Aborted, res.HTTPStatus == http.StatusNotFound:
 		level = slog.LevelDebug
 	case res.Outcome == Rejected:
@@ -276,10 +290,18 @@ func (s *Server) log(res *Result) {
 	if res.PID != 0 {
 		fields = append(fields, slog.Int("pid", res.PID))
 	}
-	if res.Reason != nil {
+	message := "request not served as asked"
+	switch {
+	case res.Outcome == OK:
+		message = "request was answered, and its program failed"
+		fields = append(fields, slog.String("error", exitText(res.End.AppStatus)))
+	case res.Reason != nil:
 		fields = append(fields, slog.Any("error", res.Reason))
 	}
-	s.opt.Log.LogAttrs(ctx, level, "request not served as asked", fields...)
+	if res.Outcome == Aborted && res.Run > 0 {
+		fields = append(fields, slog.String("on_client_abort", res.OnAbort.String()))
+	}
+	s.opt.Log.LogAttrs(ctx, level, message, fields...)
 }
 
 // logRest tells of results that were left out and that no other was logged for.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,8 +52,9 @@ func TestRequestIsSeen(t *testing.T) {
 	})
 }
 
-// Warn is for what a program or an overload did, Debug for what a client did,
-// and what went well is not logged.
+// Warn is for what a program or an overload did, Info for one that failed behind its
+// answer or was ended since its client left, Debug for what a client did besides, and what
+// went well is not logged.
 func TestLog(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		log, logs := logtest.New()
@@ -68,6 +70,15 @@ func TestLog(t *testing.T) {
 		p.send(get(1, true, "SCRIPT_FILENAME", "/srv/x"))
 		p.answer(1)
 		synctest.Wait()
+		s.Update(testSettings(writes(139, helloAnswer)))
+		p.send(get(1, true))
+		p.answer(1)
+		s.Update(testSettings(untilDone))
+		p.send(get(1, true))
+		time.Sleep(time.Second)
+		p.send(abort(1))
+		p.answer(1)
+		synctest.Wait()
 		p.nc.Write([]byte("nonsense"))
 		p.wantClosed()
 		synctest.Wait()
@@ -75,13 +86,20 @@ func TestLog(t *testing.T) {
 		for _, e := range logs.All() {
 			got = append(got, fmt.Sprintf("%v %s %v", e.Level, e.Message, e.Fields["outcome"]))
 		}
-		want := []string{"DEBUG request not served as asked aborted", "WARN request not served as asked error", "DEBUG connection broken off <nil>"}
-		if len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
+		want := []string{"DEBUG request not served as asked aborted", "WARN request not served as asked error",
+			"INFO request was answered, and its program failed ok", "INFO request not served as asked aborted", "DEBUG connection broken off <nil>"}
+		if !slices.Equal(got, want) {
 			t.Fatalf("logged: %q, want %q", got, want)
 		}
 		fields := logs.All()[1].Fields
 		if fields["script"] != "/srv/x" || fields["status"] != int64(502) || fmt.Sprint(fields["error"]) != "response has no header (exit status 3)" {
 			t.Errorf("fields are %v", fields)
+		}
+		if got := logs.All()[2].Fields["error"]; got != "killed by SIGSEGV" {
+			t.Errorf("reason is %v", got)
+		}
+		if got := logs.All()[3].Fields["on_client_abort"]; got != "kill" {
+			t.Errorf("on_client_abort is %v", got)
 		}
 	})
 }

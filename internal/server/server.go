@@ -85,6 +85,9 @@ const (
 	AbortIgnore                // it goes on, and its output is dropped
 )
 
+// String is the value of on_client_abort.
+func (o OnAbort) String() string { return [...]string{"kill", "close", "ignore"}[o] }
+
 // Settings say how a request is served. They are not changed once handed over:
 // a request keeps those it began with.
 type Settings struct {
