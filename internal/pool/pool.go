@@ -47,7 +47,7 @@ type endpoint struct {
 func (s *Set) newPool(name string) *pool {
 	p := &pool{name: name, started: time.Now(), endpoints: make(map[string]*endpoint)}
 	m := s.opt.Metrics.Pool(name)
-	p.slow = newSlowReporter(p, s.opt.Logs.Slow)
+	p.slow = newSlowReporter(p, s.opt.Spawner, s.opt.Logs.Slow)
 	p.server = server.New(server.Settings{}, server.Options{
 		Log: s.opt.Logs.With("pool", name),
 		Hooks: server.Hooks{

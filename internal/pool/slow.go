@@ -5,14 +5,13 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/server"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 const (
@@ -29,6 +28,7 @@ const (
 // other, and logs what it sees. The requests go on.
 type slowReporter struct {
 	pool    *pool
+	spawner spawn.Spawner
 	log     func(pool string) *slog.Logger // where they are logged now
 	reports chan server.RequestInfo
 	quit    context.Context
@@ -37,8 +37,8 @@ type slowReporter struct {
 }
 
 // newSlowReporter returns one that reports until close is called.
-func newSlowReporter(p *pool, log func(pool string) *slog.Logger) *slowReporter {
-	s := &slowReporter{pool: p, log: log, reports: make(chan server.RequestInfo, slowWaiting)}
+func newSlowReporter(p *pool, spawner spawn.Spawner, log func(pool string) *slog.Logger) *slowReporter {
+	s := &slowReporter{pool: p, spawner: spawner, log: log, reports: make(chan server.RequestInfo, slowWaiting)}
 	s.quit, s.stop = context.WithCancel(context.Background())
 	s.done.Go(func() {
 		for s.quit.Err() == nil {
@@ -97,7 +97,7 @@ func (s *slowReporter) look(r server.RequestInfo) []any {
 	}
 	fields := []any{"processes", tree}
 	if command := s.pool.slowCommand(); len(command) > 0 {
-		output, err := runSlowCommand(s.quit, command, r.PID)
+		output, err := s.run(command, r.PID)
 		fields = append(fields, "output", output)
 		if err != nil {
 			fields = append(fields, "error", err)
@@ -106,22 +106,17 @@ func (s *slowReporter) look(r server.RequestInfo) []any {
 	return fields
 }
 
-// runSlowCommand runs slow.command and returns what it prints.
-func runSlowCommand(ctx context.Context, command []string, pid int) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, slowCommandTime)
+// run runs slow.command and returns what it prints.
+func (s *slowReporter) run(command []string, pid int) (string, error) {
+	ctx, cancel := context.WithTimeout(s.quit, slowCommandTime)
 	defer cancel()
 	args := make([]string, len(command))
 	for i, arg := range command {
 		args[i] = strings.ReplaceAll(arg, "{pid}", strconv.Itoa(pid))
 	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
+	cmd := &spawn.Command{Argv: args, Env: []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}}
 	output := &boundedBuffer{left: slowCommandOutput}
-	cmd.Stdout, cmd.Stderr = output, output
-	err := cmd.Run()
+	err := spawn.Run(ctx, s.spawner, cmd, output)
 	return output.String(), err
 }
 

@@ -23,6 +23,7 @@ func (l *Local) Adopt() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the parent of orphans: %w", err)
 	}
+	launchers() // threads that are there need not be had when there are none left
 	return nil
 }
 
