@@ -134,10 +134,15 @@ func (p *Pool) replaceLocked() {
 }
 
 // boundLocked ends workers of which there are more than there may be: those first that
-// are missed least.
+// are missed least. The one beyond Max that may be there while others cannot be started
+// is the one that is tried: those that are to be replaced do not take its place.
 func (p *Pool) boundLocked() {
-	for p.ranks.serving() > p.maxLocked() {
+	r := &p.ranks
+	for r.serving() > p.maxLocked() {
 		p.dispensableLocked((*worker).serves).retire(exitScale)
+	}
+	for r.outdated == 0 && r.tired > p.opt.Max {
+		p.dispensableLocked((*worker).isTired).retire(exitScale)
 	}
 }
 

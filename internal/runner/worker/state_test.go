@@ -381,6 +381,30 @@ func TestFailureInPassing(t *testing.T) {
 	})
 }
 
+// Workers that are to be replaced stay while others cannot be started, but leave the
+// place in which one can be tried, also when there may be fewer of them meanwhile.
+func TestTryWithLessRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{Scale: ScaleStatic, Max: 3, MaxLifetime: 10 * time.Second, StartTimeout: time.Minute}
+		var repaired atomic.Bool
+		p, stop := fakeWorkers(t, o, func(id int) (process, error) {
+			if id > 2 && !repaired.Load() {
+				return nil, errors.New("no room")
+			}
+			return newFake(id), nil
+		})
+		defer stop()
+		time.Sleep(20 * time.Second) // two are to be replaced
+		o.Max = 1
+		p.Update(o)
+		repaired.Store(true)
+		time.Sleep(3 * time.Minute)
+		if s := p.snapshot(); s.Degraded || len(s.Workers) > 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // What was saved up is started at once, the rest at spawn_rate.
 func TestSpawnRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
