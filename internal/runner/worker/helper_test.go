@@ -36,9 +36,7 @@ const patience = runnertest.Patience
 var (
 	params       = runnertest.Params
 	tempDir      = runnertest.TempDir
-	write        = runnertest.WriteFile
 	mustDo       = runnertest.Must
-	poll         = runnertest.Poll
 	countEntries = runnertest.CountEntries
 	hasChildren  = runnertest.HasChildren
 	whole        = runnertest.Whole
