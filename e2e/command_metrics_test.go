@@ -84,7 +84,7 @@ func TestMetrics(t *testing.T) {
 		`fcgid_responses_total{code="4xx",pool="cgi"}`:                  "1",
 		`fcgid_responses_total{code="5xx",pool="cgi"}`:                  "0",
 		`fcgid_limit{name="max_conns",pool="cgi"}`:                      "1024",
-		`fcgid_limit{name="queue",pool="cgi"}`:                          "256",
+		`fcgid_limit{name="queue",pool="cgi"}`:                          "1024",
 		`fcgid_connections{pool="cgi"}`:                                 "1",
 		`fcgid_connections_total{pool="cgi"}`:                           "3",
 		`fcgid_process_starts_total{pool="cgi"}`:                        "1",

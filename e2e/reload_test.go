@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -52,6 +53,10 @@ func TestReloadOfBadFile(t *testing.T) {
 	}
 	defer c.Close()
 	inode := s.inode()
+	// What the first request leaves for good is there: the connection, and threads that fork.
+	if res, err := c.Do(t.Context(), &fcgi.Request{Params: params(path), Stdout: io.Discard, KeepConn: true}); err != nil || res.AppStatus != 0 {
+		t.Fatalf("%+v, %v", res, err)
+	}
 	for i, test := range []struct{ name, pools, want string }{
 		{"syntax", good + "- {name: [", "fcgid.yaml:"},
 		{"unknown key", s.pool("cgi", simple+", env: [GEN=new], limits: {max_request: 1}"), "max_request"},
