@@ -160,11 +160,11 @@ func TestExitStatus(t *testing.T) {
 		status     int
 		body, log  string
 	}{
-		{"exit 3", "printf 'Content-Type: text/plain\\n\\nhello'; exit 3", 3, 200, "hello", ""},
+		{"exit 3", "printf 'Content-Type: text/plain\\n\\nhello'; exit 3", 3, 200, "hello", "exit status 3"},
 		{"exit 3 without output", "exit 3", 3, 502, "502 Bad Gateway\n", "response has no header (exit status 3)"},
-		{"segv", "kill -SEGV $$", 139, 502, "502 Bad Gateway\n", "response has no header (exit status 139)"},
-		{"segv in header", "echo 'Content-Type: text/plain'; kill -SEGV $$", 139, 502, "502 Bad Gateway\n", `response ended inside its header (exit status 139): "Content-Type: text/plain\n"`},
-		{"segv in body", "printf 'Content-Type: text/plain\\n\\nhello'; kill -SEGV $$", 139, 200, "hello", ""},
+		{"segv", "kill -SEGV $$", 139, 502, "502 Bad Gateway\n", "response has no header (killed by SIGSEGV)"},
+		{"segv in header", "echo 'Content-Type: text/plain'; kill -SEGV $$", 139, 502, "502 Bad Gateway\n", `response ended inside its header (killed by SIGSEGV): "Content-Type: text/plain\n"`},
+		{"segv in body", "printf 'Content-Type: text/plain\\n\\nhello'; kill -SEGV $$", 139, 200, "hello", "killed by SIGSEGV"},
 		{"no output", ":", 500, 502, "502 Bad Gateway\n", "response has no header"},
 		{"no header", "echo hello; echo; echo world", 500, 502, "502 Bad Gateway\n", `line that is none: "hello"`},
 		{"half a header", "printf 'Content-Type: text/plain\\nX-A: b'", 500, 502, "502 Bad Gateway\n", "response ended inside its header: "},

@@ -110,7 +110,8 @@ func TestWorkerClientLeaves(t *testing.T) {
 				t.Errorf("%d answers again", first)
 			}
 			awaitGone(t, []int{first})
-			if w := s.workers(); w.Exits["abort"] != 1 || w.Starts != 2 {
+			await(t, "the exit to be counted", func() bool { return s.workers().Exits["abort"] == 1 })
+			if w := s.workers(); w.Starts != 2 {
 				t.Errorf("workers are %+v", w)
 			}
 			s.awaitIdle()
