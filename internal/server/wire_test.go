@@ -272,6 +272,31 @@ func TestConnectionCutInARecord(t *testing.T) {
 	})
 }
 
+// The header leaves before any STDERR, and that in few records, however it is written.
+func TestStderrFollowsTheHeader(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t, testSettings(func(_ context.Context, req *protocol.Request) (uint32, error) {
+			for range 100 {
+				io.WriteString(req.Stderr, "12345678 ")
+			}
+			return hello(nil, req)
+		}))
+		p := s.dial()
+		p.send(get(1, true))
+		if rec := p.next(); rec.t != protocol.TypeStdout || rec.content != helloAnswer {
+			t.Fatalf("first comes %v", rec)
+		}
+		if rec := p.next(); rec.t != protocol.TypeStderr || rec.content != strings.Repeat("12345678 ", 100) {
+			t.Fatalf("then comes %v", rec)
+		}
+		for rec := p.next(); rec.t != protocol.TypeEndRequest; rec = p.next() {
+			if rec.content != "" {
+				t.Errorf("then comes %v", rec)
+			}
+		}
+	})
+}
+
 // STDERR of a program comes padded, and with its end.
 func TestStderr(t *testing.T) {
 	bubble(t, func(t *testing.T) {
