@@ -15,10 +15,11 @@ const spareLinger = time.Second
 // adjustLocked does what the numbers call for, after any event.
 //
 // Reloads converge: while there is an outdated worker and fewer than size others, one
-// more is started if there are not more than Max in all. Else, each of the others being
-// settled within a second or dead, which makes room, the settled and the outdated are
-// more than size, and rollLocked ends an outdated one. None becomes outdated but by
-// Update; so all that can keep one is that no other can be started, which health tells.
+// more is started if there are not more than Max in all. Each of the others dies, which
+// health tells, or settles within a second. Of those that have settled, one that leaves
+// since it is spent takes an outdated one with it; if none leaves, the settled and the
+// outdated come to be more than size, and rollLocked ends an outdated one. None becomes
+// outdated but by Update; so all that can keep one is that no other can be started.
 func (p *Pool) adjustLocked() {
 	now := time.Now()
 	if p.phase == phaseRunning {
@@ -29,7 +30,7 @@ func (p *Pool) adjustLocked() {
 			p.rollLocked(now)
 		}
 		p.tellRollLocked()
-		p.replaceLocked()
+		p.replaceLocked(now)
 		p.boundLocked()
 		p.dispatchLocked()
 		p.shrinkLocked(now)
@@ -105,19 +106,24 @@ func (w *worker) isOutdated() bool { return w.outdated }
 
 func (w *worker) isTired() bool { return w.tired != "" && !w.outdated }
 
-// replaceLocked ends workers that have reached a limit. A spent one is of no use. Another
-// one stays until its successor is ready, or, if Max leaves no room for both, until it
-// is idle and no other one is starting; and while another program takes over.
-func (p *Pool) replaceLocked() {
-	if p.ranks.tired == 0 || p.health.isDegraded() {
+// replaceLocked ends workers that have reached a limit. A spent one is of no use, and
+// has shown that its program can do the work of an outdated one. Another one stays until
+// its successor is ready, or, if Max leaves no room for both, until it is idle and no
+// other one is starting; and while another program takes over.
+func (p *Pool) replaceLocked(now time.Time) {
+	r := &p.ranks
+	if r.tired == 0 || p.health.isDegraded() {
 		return // what there is may be all that there will be
 	}
 	for _, w := range p.all {
-		if w.serves() && !w.outdated && w.isSpent() && w.inFlight < p.opt.Concurrency {
-			w.retire(w.tired)
+		if !w.serves() || w.outdated || !w.isSpent() || w.inFlight >= p.opt.Concurrency {
+			continue
 		}
+		if r.outdated > 0 && w.isSettled(now) {
+			p.dispensableLocked((*worker).isOutdated).retire(exitReload)
+		}
+		w.retire(w.tired)
 	}
-	r := &p.ranks
 	if r.outdated > 0 {
 		return
 	}

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -322,6 +323,27 @@ func TestSuccession(t *testing.T) {
 		s = p.snapshot()
 		if s.Degraded || s.Idle != 2 || len(s.Workers) != 2 || s.Workers[0].PID == old[0].PID || s.Workers[1].PID == old[1].PID {
 			t.Errorf("with one that lives: %+v, were %+v", s, old)
+		}
+	})
+}
+
+// A reload ends though the new workers leave after their first request, and there are
+// never enough of them at once to outnumber the old ones.
+func TestSuccessionOfSpentWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{Scale: ScaleStatic, Max: 4, SpawnRate: 1}
+		p, stop := fakeWorkers(t, o, launchFakes)
+		defer stop()
+		time.Sleep(10 * time.Second)
+		o.MaxRequests, o.Env = 1, []string{"A=b"}
+		p.Update(o)
+		for range 20 {
+			req := protocol.Request{Stdout: io.Discard}
+			req.Params.Add("REQUEST_METHOD", "GET")
+			p.Run(t.Context(), &req)
+		}
+		if s := p.snapshot(); s.Outdated > 0 || s.Exits["reload"] != 4 {
+			t.Errorf("%+v", s)
 		}
 	})
 }
