@@ -20,7 +20,11 @@ func spoolDir(cfg *config.Config) string {
 // isMemory reports whether what is written to files in a folder stays in memory.
 func isMemory(dir string) bool {
 	var fs unix.Statfs_t
-	return unix.Statfs(dir, &fs) == nil && (fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC)
+	if unix.Statfs(dir, &fs) != nil {
+		return false
+	}
+	kind := uint32(fs.Type) // signed, and of 32 bits on some machines
+	return kind == unix.TMPFS_MAGIC || kind == unix.RAMFS_MAGIC
 }
 
 // warnOfSpool tells once of a folder that is memory: what is spooled there is not saved.
