@@ -56,7 +56,7 @@ func TestSlowClientHoldsNoPlace(t *testing.T) {
 				body := randomBytes(300_000)
 				s := serve(t, spoolSettings(t, func(_ context.Context, req *protocol.Request) (uint32, error) {
 					if req.Params.Get("SMALL") != "" {
-						return hello(nil, req)
+						return hello(t.Context(), req)
 					}
 					io.WriteString(req.Stdout, plainHeader)
 					err := write(req, body)

@@ -46,7 +46,7 @@ func TestHold(t *testing.T) {
 		release := make(chan struct{})
 		settings := testSettings(func(_ context.Context, req *protocol.Request) (uint32, error) {
 			<-release
-			return hello(nil, req)
+			return hello(t.Context(), req)
 		})
 		settings.Hold, settings.Limits.MaxReqs = h.begin, 1
 		s := serve(t, settings)

@@ -279,7 +279,7 @@ func TestStderrFollowsTheHeader(t *testing.T) {
 			for range 100 {
 				io.WriteString(req.Stderr, "12345678 ")
 			}
-			return hello(nil, req)
+			return hello(t.Context(), req)
 		}))
 		p := s.dial()
 		p.send(get(1, true))
