@@ -21,6 +21,8 @@ type Config struct {
 	Log       Log       `mapstructure:"log"`
 	AccessLog AccessLog `mapstructure:"access_log"`
 	Admin     Admin     `mapstructure:"admin"`
+	// Memory bounds PARAMS, bodies and answers in memory, of all pools together.
+	Memory int64 `mapstructure:"memory" default:"0"` // at least 16 MiB; 0 is a quarter of what there is
 	// SpoolDir holds bodies and answers that are on their way and not in memory.
 	SpoolDir string `mapstructure:"spool_dir"` // absolute; "" is the folder for temporary files
 	// ShutdownTimeout is how long running requests may end on a graceful stop.

@@ -121,6 +121,7 @@ func TestValues(t *testing.T) {
 log: {level: debug, format: json, output: /var/log/fcgid.log}
 access_log: {output: stdout}
 admin: {listen: "unix:/run/admin", hosts: [fcgid.example, x], uris: full}
+memory: 64MiB
 shutdown_timeout: 0
 pools:
 - name: A.b-c_1
@@ -149,6 +150,7 @@ pools:
 		netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("1.2.3.4/32"),
 	}
 	want := &Config{
+		Memory:    64 << 20,
 		Log:       Log{"debug", "json", "/var/log/fcgid.log"},
 		AccessLog: AccessLog{"stdout"},
 		Admin:     Admin{Listen: "unix:/run/admin", Allow: []netip.Prefix{}, Hosts: []string{"fcgid.example", "x"}, URIs: "full"},

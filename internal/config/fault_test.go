@@ -342,6 +342,9 @@ var faultTests = []struct {
 		"f:5:20: pools[0].limits.params: must be from 1KiB to 1GiB, or 0 for no limit: they are held in memory",
 		`f:5:40: pools[0].limits.queue_timeout: "1us" is too short: 1ms at least, or 0`,
 	}},
+	{"memory", "memory: 1MiB\n" + pool(""), []string{
+		"f:1:9: memory: must be at least 16MiB, or 0 for a quarter of what there is",
+	}},
 	{"body_memory", pool("limits: {body_memory: 0}"), []string{
 		"f:5:25: pools[0].limits.body_memory: must be at least 4KiB: a body passes through this buffer",
 	}},

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	minBodyMemory = 4 << 10
-	minParams     = 1 << 10
+	minBodyMemory    = 4 << 10
+	minParams        = 1 << 10
+	minRequestMemory = 16 << 20
 	// maxHeld bounds what one request may hold in memory, and maxCount what the kernel
 	// would give nobody: descriptors, and requests that have one.
 	maxHeld  = 1 << 30
@@ -35,6 +36,9 @@ func (r *report) validate(c *Config) {
 	}
 	users := map[string]string{} // address id: key of who has it
 	r.admin(c.Admin, users)
+	if c.Memory != 0 && c.Memory < minRequestMemory {
+		r.add("memory", "must be at least %s, or 0 for a quarter of what there is", formatSize(minRequestMemory))
+	}
 	if c.SpoolDir != "" {
 		r.absolute("spool_dir", c.SpoolDir)
 	}

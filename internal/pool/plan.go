@@ -185,6 +185,7 @@ func (p *Plan) Commit() {
 		l.Disown()
 	}
 	s.warnOfSpool(spoolDir(p.cfg))
+	s.memory.SetLimit(memoryLimit(p.cfg))
 	s.setConfig(p.cfg) // before the metrics of its pools are looked up
 	old := s.running()
 	next := make(map[string]*pool, len(p.cfg.Pools))

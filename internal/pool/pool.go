@@ -49,7 +49,8 @@ func (s *Set) newPool(name string) *pool {
 	m := s.opt.Metrics.Pool(name)
 	p.slow = newSlowReporter(p, s.opt.Spawner, s.opt.Logs.Slow)
 	p.server = server.New(server.Settings{}, server.Options{
-		Log: s.opt.Logs.With("pool", name),
+		Log:    s.opt.Logs.With("pool", name),
+		Memory: s.memory,
 		Hooks: server.Hooks{
 			ProtocolError: m.ProtocolError,
 			Queued:        m.Queued,

@@ -31,7 +31,8 @@ type Options struct {
 type Set struct {
 	opt      Options
 	retiring sync.WaitGroup
-	spoolDir string // that was looked at last; owned by who plans
+	memory   *server.Memory // of all pools; its limit follows the configuration
+	spoolDir string         // that was looked at last; owned by who plans
 
 	removeDead sync.Once
 
@@ -43,7 +44,7 @@ type Set struct {
 
 // NewSet returns a Set without pools: a Plan brings them.
 func NewSet(o Options) *Set {
-	return &Set{opt: o, cfg: new(config.Config), pools: make(map[string]*pool)}
+	return &Set{opt: o, memory: server.NewMemory(0), cfg: new(config.Config), pools: make(map[string]*pool)}
 }
 
 // Kinds are the values of labels that pools count with.

@@ -140,7 +140,7 @@ func (w *answer) appendPartLocked(dst, p []byte, last bool) ([]byte, error) {
 		p = nil
 	}
 	switch {
-	case last && len(w.held)+len(p) <= maxHeld:
+	case last && len(w.held)+len(p) <= maxHeld && w.req.memory.takeSpare(int64(len(p))) == nil:
 		w.held = append(w.held, p...)
 		return dst, nil
 	case w.held == nil:
@@ -160,6 +160,7 @@ func (w *answer) appendPartLocked(dst, p []byte, last bool) ([]byte, error) {
 func (w *answer) addHeadLocked(p []byte) (rest []byte, err error) {
 	all := p // the usual case: the header comes in one piece
 	if len(w.head) > 0 {
+		w.req.memory.hold(int64(len(p)))
 		w.head = append(w.head, p...)
 		all = w.head
 	}
@@ -167,6 +168,7 @@ func (w *answer) addHeadLocked(p []byte) (rest []byte, err error) {
 	w.scanned = next
 	if end == 0 {
 		if len(w.head) == 0 {
+			w.req.memory.hold(int64(len(p)))
 			w.head = append(w.head, p...)
 		}
 		if len(all) >= cgi.MaxHeader {
@@ -179,6 +181,7 @@ func (w *answer) addHeadLocked(p []byte) (rest []byte, err error) {
 		w.head = slices.Clone(all) // what follows is no header either
 		return nil, err
 	}
+	w.req.memory.hold(int64(len(h.Block)))
 	w.begun, w.status, w.dropped = true, h.Status, h.Dropped
 	w.head, w.held, w.headLen = h.Block, h.Block, len(h.Block)
 	return all[end:], nil
@@ -393,6 +396,7 @@ func (e stderr) Write(p []byte) (int, error) {
 			break
 		}
 		n := min(len(rest), maxPart-len(w.heldErr))
+		w.req.memory.hold(int64(max(0, len(w.heldErr)+n-cap(w.heldErr)))) // the header has to come first
 		w.heldErr = append(w.heldErr, rest[:n]...)
 		var records []byte
 		if len(w.heldErr) == maxPart {

@@ -26,6 +26,7 @@ type liveBody struct {
 	changed    sync.Cond
 	size       int64 // of all that came
 	mem        []byte
+	counted    int    // of memory the most that mem has had
 	spare      []byte // a buffer the reader gave back
 	spool      spool  // holds what follows mem, from readAt to writeAt
 	readAt     int64
@@ -61,7 +62,7 @@ func (b *liveBody) write(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
-	if b.writeAt == 0 && len(b.mem)+len(p) <= b.memory {
+	if b.writeAt == 0 && len(b.mem)+len(p) <= b.memory && b.hasRoomLocked(len(b.mem)+len(p)) {
 		if b.mem == nil {
 			b.mem, b.spare = b.spare[:0], nil
 		}
@@ -71,6 +72,18 @@ func (b *liveBody) write(p []byte) error {
 	}
 	b.changed.Signal()
 	return nil
+}
+
+// hasRoomLocked reports whether n bytes may stand in memory. They are counted twice:
+// while the reader has a chunk, the next one is filled.
+func (b *liveBody) hasRoomLocked(n int) bool {
+	if more := n - b.counted; more > 0 {
+		if b.spool.req.memory.takeSpare(2*int64(more)) != nil {
+			return false
+		}
+		b.counted = n
+	}
+	return true
 }
 
 func (b *liveBody) spoolLocked(p []byte) error {

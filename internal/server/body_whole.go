@@ -32,9 +32,11 @@ func (b *wholeBody) write(p []byte) error {
 		return errBodyTooLarge
 	}
 	if b.spool.file == nil && size <= b.memory {
-		b.mem = append(b.mem, p...)
-		b.size = size
-		return nil
+		var err error
+		if b.mem, err = b.spool.req.memory.append(b.mem, p); err == nil {
+			b.size = size
+			return nil
+		} // short of memory it goes to the file
 	}
 	if err := b.toFile(p); err != nil {
 		return fmt.Errorf("spool request body: %w", err)
@@ -48,6 +50,7 @@ func (b *wholeBody) toFile(p []byte) error {
 		if err := b.spool.writeAt(b.mem, 0); err != nil {
 			return err
 		}
+		b.spool.req.memory.giveBack(int64(cap(b.mem)))
 		b.mem = nil
 	}
 	return b.spool.writeAt(p, b.size)

@@ -22,6 +22,7 @@ type conn struct {
 	out   outlet
 
 	spooled budget // bytes in files of its requests
+	memory  budget // bytes that they hold in memory
 }
 
 func newConn(a *address, nc net.Conn, g *group) *conn {

@@ -32,10 +32,11 @@ type request struct {
 	release  func() // of Settings.Hold
 
 	// Owned by the read loop.
-	params      strings.Builder
-	hasLength   bool // CONTENT_LENGTH is a number
-	stdinClosed bool // nothing of STDIN is taken any more
-	launched    bool // run was started: it releases stdin
+	params        strings.Builder
+	paramsDropped bool // nothing of PARAMS is taken any more
+	hasLength     bool // CONTENT_LENGTH is a number
+	stdinClosed   bool // nothing of STDIN is taken any more
+	launched      bool // run was started: it releases stdin
 
 	// Owned by the read loop until the request is ready, then by run.
 	refusal *refusal        // why it is not to run
@@ -51,6 +52,7 @@ type request struct {
 	gone        error  // why nobody waits for it any more, or nil
 	afterCancel func() // called when ctx ends while the Runner has the request
 
+	memory share  // for all to take from
 	answer answer // has its own lock
 
 	// Of finish. They are here to save allocations.
@@ -97,6 +99,7 @@ func newRequest(c *conn, id uint16, b protocol.Begin) *request {
 	}
 	r.ctx, r.cancelFn = context.WithCancelCause(context.Background())
 	r.heard.Store(r.begun.UnixNano())
+	r.memory.init(r)
 	r.answer.init(r)
 	r.req.Role = b.Role
 	r.req.Serial = s.serial.Add(1)
@@ -109,13 +112,26 @@ func (r *request) addParams(content []byte) {
 	switch limit := r.settings.Limits.Params; {
 	case len(content) == 0:
 		r.endParams()
-	case r.refusal != nil && r.refusal.httpStatus == 431:
+	case r.paramsDropped:
 	case limit > 0 && int64(r.params.Len()+len(content)) > limit:
-		r.params.Reset()
-		r.refusal = refuse(431, errors.New("PARAMS are larger than limits.params"))
+		r.dropParams(refuse(431, errors.New("PARAMS are larger than limits.params")))
 	default:
+		before := r.params.Cap()
+		need := max(0, r.params.Len()+len(content)-before)
+		if err := r.memory.take(int64(need)); err != nil {
+			r.dropParams(overload(fmt.Errorf("PARAMS: %w", err)))
+			return
+		}
 		r.params.Write(content)
+		r.memory.hold(int64(r.params.Cap() - before - need))
 	}
+}
+
+// dropParams takes no more of PARAMS.
+func (r *request) dropParams(why *refusal) {
+	r.memory.giveBack(int64(r.params.Cap()))
+	r.params.Reset()
+	r.refusal, r.paramsDropped = why, true
 }
 
 // endParams is the event that PARAMS are complete. A request that is not to run has
@@ -161,11 +177,18 @@ func (r *request) refuseUnless(ref *refusal) {
 // connection's requests may take.
 const maxHeldParams = 64
 
-// holdParams counts parsed PARAMS against what a connection may hold. Where that
-// is too much they are dropped, and the request is told to come back later.
+// holdParams counts parsed PARAMS against what a connection may hold, and memory. Where
+// that is too much they are dropped, and the request is told to come back later.
 func (r *request) holdParams(raw int) {
 	const pair = 32 // bytes of two strings
-	size := int64(raw + pair*r.req.Params.Len())
+	parsed := int64(pair * r.req.Params.Len())
+	size := int64(raw) + parsed
+	if err := r.memory.take(parsed); err != nil {
+		r.memory.giveBack(int64(raw))
+		r.refuseUnless(overload(fmt.Errorf("PARAMS: %w", err)))
+		r.req.Params = protocol.Params{}
+		return
+	}
 	limit := r.settings.Limits.Params
 	if limit > 0 && r.conn.table.paramsHeld.Load()+size > maxHeldParams*limit && r.refusal == nil {
 		r.refusal = overload(errors.New("the connection's open requests have too many PARAMS"))

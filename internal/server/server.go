@@ -128,6 +128,9 @@ type Hooks struct {
 type Options struct {
 	Log   *slog.Logger // nil logs nothing
 	Hooks Hooks
+	// Memory is what the requests of this and other Servers may hold: PARAMS, bodies and
+	// ends of answers. Nil is no bound.
+	Memory *Memory
 }
 
 // A Server serves one pool on any number of listeners.

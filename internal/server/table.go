@@ -121,9 +121,13 @@ func (t *table) begin(rec protocol.Record) error {
 		return nil
 	}
 	if open >= maxOpen+limits.MaxReqs+limits.Queue {
-		return t.refuseBegin(rec.ID, b)
+		return t.refuseBegin(rec.ID, b, errors.New("too many open requests on one connection"))
 	}
 	r := newRequest(t.conn, rec.ID, b)
+	if err := r.memory.take(requestSize); err != nil {
+		r.over()
+		return t.refuseBegin(rec.ID, b, err)
+	}
 	switch {
 	case b.Role != protocol.RoleResponder && b.Role != protocol.RoleAuthorizer:
 		r.refusal = &refusal{501, 501, protocol.StatusUnknownRole, Rejected, fmt.Errorf("%v is not supported", b.Role)}
@@ -156,8 +160,8 @@ func (t *table) enter(r *request) (lastCall bool) {
 
 // refuseBegin answers a BEGIN_REQUEST at once. No request comes of it, and what
 // follows is ignored, like all records of inactive ones.
-func (t *table) refuseBegin(id uint16, b protocol.Begin) error {
-	v := overload(errors.New("too many open requests on one connection"))
+func (t *table) refuseBegin(id uint16, b protocol.Begin, reason error) error {
+	v := overload(reason)
 	answer := ownAnswer(v.httpStatus, false)
 	out := protocol.AppendRecord(nil, protocol.TypeStdout, id, answer)
 	out = protocol.AppendRecord(out, protocol.TypeStdout, id, nil)
@@ -432,6 +436,7 @@ func (t *table) letGoLocked(r *request) {
 // over is called once, when nothing of r is left.
 func (r *request) over() {
 	r.cancelFn(nil)
+	r.memory.close()
 	r.release()
 }
 

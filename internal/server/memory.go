@@ -1,0 +1,144 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync/atomic"
+)
+
+// errMemory tells that requests, or those of one connection, hold as much as they may.
+var errMemory = errors.New("memory is used up: the limit is that of the key memory")
+
+// A Memory is how much the requests of some Servers may hold in memory together, and
+// do. One connection may have a quarter. It needs no lock.
+type Memory struct {
+	used  budget
+	limit atomic.Int64
+}
+
+// NewMemory returns a Memory of limit bytes; 0 is no bound.
+func NewMemory(limit int64) *Memory {
+	m := new(Memory)
+	m.SetLimit(limit)
+	return m
+}
+
+// SetLimit changes the limit. What is held stays.
+func (m *Memory) SetLimit(limit int64) { m.limit.Store(limit) }
+
+// Used is how much is held.
+func (m *Memory) Used() int64 { return m.used.used.Load() }
+
+// requestSize is what an open request takes with nothing in it: itself, its context,
+// its place in tables, a goroutine.
+const requestSize = 4 << 10
+
+// maxSpare is how much of bodies and answers one connection has in memory however much
+// there is, unless one body may have more.
+const maxSpare = 48 << 20
+
+// A share is what one request has of the Memory and of its connection's quarter. It is
+// given back once, by close, and what comes later than that counts no more. Anybody may
+// call its methods.
+type share struct {
+	conn  *conn
+	all   *Memory      // nil: nothing is counted
+	spare int64        // what its connection may hold of what can be elsewhere
+	held  atomic.Int64 // far below zero once it is closed
+}
+
+func (s *share) init(r *request) {
+	s.conn, s.all = r.conn, r.server.opt.Memory
+	s.spare = max(maxSpare, r.settings.Limits.BodyMemory)
+}
+
+// take has n more bytes, or none and an error. The last eighth is for connections that
+// hold little, so that a few which hold much leave room for their neighbours.
+func (s *share) take(n int64) error {
+	if s.all == nil || n <= 0 {
+		return nil
+	}
+	limit := s.all.limit.Load()
+	most := limit
+	if s.conn.memory.used.Load()+n > limit/256 {
+		most -= limit / 8
+	}
+	return s.takeBelow(n, most, limit/4)
+}
+
+// takeSpare is take for what can be elsewhere: a quarter is left for what cannot.
+func (s *share) takeSpare(n int64) error {
+	if s.all == nil || n <= 0 {
+		return nil
+	}
+	limit := s.all.limit.Load()
+	ofConn := s.spare
+	if limit > 0 {
+		ofConn = min(ofConn, limit/16*3)
+	}
+	return s.takeBelow(n, limit/4*3, ofConn)
+}
+
+func (s *share) takeBelow(n, limit, ofConn int64) error {
+	switch {
+	case !s.conn.memory.take(n, ofConn):
+		return fmt.Errorf("%w, of which one connection may have a quarter", errMemory)
+	case !s.all.used.take(n, limit):
+		s.conn.memory.take(-n, 0)
+		return errMemory
+	}
+	s.note(n)
+	return nil
+}
+
+// hold has n more, even above the limit: for what is there already.
+func (s *share) hold(n int64) {
+	if s.all == nil || n == 0 {
+		return
+	}
+	s.conn.memory.take(n, 0)
+	s.all.used.take(n, 0)
+	s.note(n)
+}
+
+// note has n bytes that were counted be the request's, unless that is over.
+func (s *share) note(n int64) {
+	if s.held.Add(n) < 0 {
+		s.leave(n)
+	}
+}
+
+func (s *share) leave(n int64) {
+	s.conn.memory.take(-n, 0)
+	s.all.used.take(-n, 0)
+}
+
+// giveBack gives back n of what it has, before the end.
+func (s *share) giveBack(n int64) {
+	if s.all != nil && s.held.Add(-n) >= 0 {
+		s.leave(n)
+	}
+}
+
+// close gives back all.
+func (s *share) close() {
+	if s.all == nil {
+		return
+	}
+	if n := s.held.Swap(math.MinInt64 / 2); n > 0 {
+		s.leave(n)
+	}
+}
+
+// append appends p to b, if there is room to spare for what that takes.
+func (s *share) append(b, p []byte) ([]byte, error) {
+	before := cap(b)
+	need := max(0, len(b)+len(p)-before)
+	if err := s.takeSpare(int64(need)); err != nil {
+		return b, err
+	}
+	b = append(b, p...)
+	s.hold(int64(cap(b) - before - need))
+	return b, nil
+}
