@@ -3,10 +3,8 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -16,15 +14,51 @@ import (
 // also when Drain has returned an error.
 type Drainer interface{ Drain() error }
 
+// An Address is what connections belong to. Each request begins under the Server that
+// has it at that moment, whichever had it when the connection was made.
+type Address struct {
+	pool atomic.Pointer[Server] // changed with group.mu held
+	group
+}
+
+// NewAddress returns an address that s has.
+func NewAddress(s *Server) *Address {
+	a := &Address{group: group{conns: make(map[*conn]bool), gone: make(chan struct{})}}
+	a.pool.Store(s)
+	return a
+}
+
+// Move gives the address to another Server, with all connections: they count there
+// from now on. What has begun stays with the Server under which it did, whose Drain
+// waits for it. It does not wait for anything.
+func (a *Address) Move(to *Server) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	from := a.pool.Swap(to)
+	if from == to {
+		return
+	}
+	for c, open := range a.conns {
+		from.remove(c, open)
+		to.include(c, open)
+	}
+	from.signalRoom()
+}
+
+// Serve serves l until ctx ends, as an address that nobody moves.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	return NewAddress(s).Serve(ctx, l)
+}
+
 // Serve accepts connections of l and serves them until ctx ends. Then it drains l, if
 // that is a Drainer, and closes it, lets requests go on for Settings.Grace, ends those
 // that are left, and returns when nothing that it started is left. It returns an error
-// when l breaks.
+// when l breaks. It is called once.
 //
 // With Settings.Abandon it does not wait for ever: when a Runner has not returned
 // by then, the goroutines of its request and connection are left behind, until it
 // does, and the error is an ErrAbandoned that says how many requests there are.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+func (a *Address) Serve(ctx context.Context, l net.Listener) error {
 	drainer, drains := l.(Drainer)
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -32,13 +66,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		if !drains {
 			l.Close()
 		} else if err := drainer.Drain(); err != nil {
-			s.opt.Log.Warn("connections may be lost that nobody has accepted yet", "listener", l.Addr().String(), "error", err)
+			a.pool.Load().opt.Log.Warn("connections may be lost that nobody has accepted yet", "listener", l.Addr().String(), "error", err)
 		}
 	})
-	g := &group{conns: make(map[*conn]struct{}), gone: make(chan struct{})}
-	a := new(address)
-	a.pool.Store(s)
-	err := a.accept(ctx, l, g)
+	err := a.accept(ctx, l)
 	stopped := !stop()
 	if stopped {
 		<-closed // Accept may return before the descriptor is closed
@@ -46,9 +77,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if !stopped || drains {
 		l.Close()
 	}
-	settings := s.settings.Load()
-	left := g.drain(settings.Grace, settings.Abandon)
-	s.logRest()
+	settings := a.pool.Load().settings.Load()
+	left := a.drain(settings.Grace, settings.Abandon)
+	a.pool.Load().logRest()
 	if ctx.Err() != nil {
 		return left
 	}
@@ -58,7 +89,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // accept admits connections until l is closed. Running out of descriptors or
 // memory is survived: the connection waits in the kernel, but no longer than
 // Settings.Grace when ctx has ended.
-func (a *address) accept(ctx context.Context, l net.Listener, g *group) error {
+func (a *Address) accept(ctx context.Context, l net.Listener) error {
 	const shortest, longest = 5 * time.Millisecond, time.Second
 	_, drains := l.(Drainer)
 	pause := shortest
@@ -67,7 +98,7 @@ func (a *address) accept(ctx context.Context, l net.Listener, g *group) error {
 		nc, err := l.Accept()
 		if err == nil {
 			pause = shortest
-			a.start(ctx, nc, g)
+			a.start(ctx, nc)
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) || !isTemporary(err) {
@@ -92,40 +123,33 @@ func (a *address) accept(ctx context.Context, l net.Listener, g *group) error {
 	}
 }
 
-// An address is what connections belong to. Each request begins under the pool that
-// has it at that moment.
-type address struct {
-	pool atomic.Pointer[Server]
-}
-
 // start serves a connection when there is room for it.
-func (a *address) start(ctx context.Context, nc net.Conn, g *group) {
-	s := a.pool.Load()
-	s.connsTotal.Add(1)
-	c := newConn(a, nc, g)
-	s.admit(ctx, c)
-	g.add(c)
+func (a *Address) start(ctx context.Context, nc net.Conn) {
+	a.pool.Load().connsTotal.Add(1)
+	c := newConn(a, nc)
+	a.admit(ctx, c)
 	go c.serve()
 }
 
 // disconnected is called when c has no client any more. Its requests may go on.
-func (a *address) disconnected() {
+func (a *Address) disconnected(c *conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	s := a.pool.Load()
 	s.mu.Lock()
 	s.open--
 	s.mu.Unlock()
-	select {
-	case s.room <- struct{}{}:
-	default:
-	}
+	a.conns[c] = false
+	s.signalRoom()
 }
 
 // forget is called when nothing of c is left.
-func (a *address) forget(c *conn) {
-	s := a.pool.Load()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
+func (a *Address) forget(c *conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.pool.Load().remove(c, false)
+	delete(a.conns, c)
+	a.closeIfGoneLocked()
 }
 
 const (
@@ -139,29 +163,33 @@ const (
 // admit takes c into the pool. Where max_conns are open it makes room by one that is
 // idle, or waits, and all that come later wait in the kernel meanwhile. It does not wait
 // once ctx has ended: what the kernel had accepted by then is served.
-func (s *Server) admit(ctx context.Context, c *conn) {
-	if s.add(c, false) {
+func (a *Address) admit(ctx context.Context, c *conn) {
+	if a.add(c, false) {
 		return
 	}
-	s.protocolError(kindConnections)
+	a.pool.Load().protocolError(kindConnections)
 	ticker := time.NewTicker(roomEvery)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
+		s := a.pool.Load()
 		s.makeRoom()
 		select {
 		case <-s.room:
-		case <-ticker.C:
+		case <-ticker.C: // another Server may have the address now
 		case <-ctx.Done():
 		}
-		if s.add(c, false) {
+		if a.add(c, false) {
 			return
 		}
 	}
-	s.add(c, true)
+	a.add(c, true)
 }
 
-// add takes c into the table if there is room, or without.
-func (s *Server) add(c *conn, force bool) bool {
+// add takes c in if there is room, or without. It is not to be called once drain was.
+func (a *Address) add(c *conn, force bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.pool.Load()
 	limit := s.settings.Load().Limits.MaxConns
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,7 +198,36 @@ func (s *Server) add(c *conn, force bool) bool {
 	}
 	s.open++
 	s.conns[c] = struct{}{}
+	a.conns[c] = true
 	return true
+}
+
+// include counts a connection that another Server had.
+func (s *Server) include(c *conn, open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = struct{}{}
+	if open {
+		s.open++
+	}
+}
+
+// remove counts it no more.
+func (s *Server) remove(c *conn, open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	if open {
+		s.open--
+	}
+}
+
+// signalRoom wakes who waits for room.
+func (s *Server) signalRoom() {
+	select {
+	case s.room <- struct{}{}:
+	default:
+	}
 }
 
 // makeRoom closes a connection that is idle: one that has never had a request if there
@@ -204,75 +261,4 @@ type idleConn struct {
 	conn  *conn
 	since time.Time
 	used  bool
-}
-
-// A group is the connections of one listener: what its Serve waits for.
-type group struct {
-	gone chan struct{} // closed when the last connection of a drained group is
-
-	mu       sync.Mutex // guards the fields below
-	conns    map[*conn]struct{}
-	draining bool
-}
-
-// add is not to be called once drain was.
-func (g *group) add(c *conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.conns[c] = struct{}{}
-}
-
-func (g *group) remove(c *conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.conns, c)
-	g.closeIfGoneLocked()
-}
-
-func (g *group) closeIfGoneLocked() {
-	if g.draining && len(g.conns) == 0 {
-		close(g.gone)
-	}
-}
-
-// drain lets the connections end by themselves for grace, then ends their
-// requests, and a little later closes those whose clients do not take that.
-// Unless abandon is 0 it waits no longer than that for what is left then. The
-// error tells of it.
-func (g *group) drain(grace, abandon time.Duration) error {
-	g.each((*table).drain)
-	end := time.AfterFunc(grace, func() {
-		g.each((*table).force)
-	})
-	defer end.Stop()
-	cut := time.AfterFunc(grace+lingerTime, func() {
-		g.each(func(t *table) { t.conn.cut() })
-	})
-	defer cut.Stop()
-	var enough <-chan time.Time
-	if abandon > 0 {
-		timer := time.NewTimer(grace + lingerTime + abandon)
-		defer timer.Stop()
-		enough = timer.C
-	}
-	g.mu.Lock()
-	g.draining = true
-	g.closeIfGoneLocked()
-	g.mu.Unlock()
-	select {
-	case <-g.gone:
-		return nil
-	case <-enough:
-		left := 0
-		g.each(func(t *table) { left += t.running() })
-		return fmt.Errorf("%w: %d are left", ErrAbandoned, left)
-	}
-}
-
-func (g *group) each(do func(*table)) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for c := range g.conns {
-		do(&c.table)
-	}
 }

@@ -12,9 +12,7 @@ func TestDrainLooksForARequestThatHasArrived(t *testing.T) {
 	for _, network := range []string{"unix", "tcp", "embedded"} {
 		for _, arrived := range []bool{false, true} {
 			client, accepted := connected(t, network)
-			a := new(address)
-			a.pool.Store(New(testSettings(hello), Options{}))
-			c := newConn(a, accepted, nil)
+			c := newConn(NewAddress(New(testSettings(hello), Options{})), accepted)
 			c.table.used = true
 			if arrived {
 				if _, err := client.Write(begin(1, true)); err != nil {

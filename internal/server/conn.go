@@ -10,11 +10,10 @@ import (
 // to it. Each of the three can be read alone. The read loop, serve, belongs to the
 // first; it never writes to the socket and never waits for a request.
 type conn struct {
-	address *address
+	address *Address
 	nc      net.Conn
 	under   net.Conn // that nc speaks TLS over, or nil
 	remote  string
-	group   *group
 	wg      sync.WaitGroup // all goroutines but the read loop
 
 	in    intake
@@ -25,8 +24,8 @@ type conn struct {
 	memory  budget // bytes that they hold in memory
 }
 
-func newConn(a *address, nc net.Conn, g *group) *conn {
-	c := &conn{address: a, nc: nc, group: g}
+func newConn(a *Address, nc net.Conn) *conn {
+	c := &conn{address: a, nc: nc}
 	if layer, ok := nc.(interface{ NetConn() net.Conn }); ok { // a *tls.Conn
 		c.under = layer.NetConn()
 	}
@@ -53,11 +52,10 @@ func (c *conn) serve() {
 	}
 	c.out.lost.Store(true)
 	c.cut()
-	c.address.disconnected()
+	c.address.disconnected(c)
 	c.table.clientGone()
 	c.wg.Wait()
 	c.address.forget(c)
-	c.group.remove(c)
 }
 
 func (c *conn) read() error {

@@ -90,6 +90,7 @@ func liveSettings(run runnerFunc) Settings {
 // A testServer is a Server with a listener and all that its hooks have told.
 type testServer struct {
 	*Server
+	at     *Address
 	t      testing.TB
 	l      net.Listener
 	stop   context.CancelFunc
@@ -116,8 +117,8 @@ func startServer(t testing.TB, l net.Listener, settings Settings) *testServer {
 		},
 	}})
 	ctx, stop := context.WithCancel(context.Background())
-	ts.stop = stop
-	go func() { ts.served <- ts.Serve(ctx, ts.l); close(ts.served) }()
+	ts.stop, ts.at = stop, NewAddress(ts.Server)
+	go func() { ts.served <- ts.at.Serve(ctx, ts.l); close(ts.served) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ts.served; err != nil {

@@ -91,8 +91,20 @@ func overload(reason error) *refusal {
 	return &refusal{503, 503, protocol.StatusOverloaded, Overloaded, reason}
 }
 
+// newRequest returns a request that begins under the Server which has the connection's
+// address, and which knows of it when Move returns.
 func newRequest(c *conn, id uint16, b protocol.Begin) *request {
-	s := c.server()
+	for {
+		r := newRequestOf(c.server(), c, id, b)
+		r.server.begin(r)
+		if c.server() == r.server {
+			return r
+		}
+		r.over() // the address was moved in between
+	}
+}
+
+func newRequestOf(s *Server, c *conn, id uint16, b protocol.Begin) *request {
 	settings, release := s.hold()
 	r := &request{
 		conn: c, server: s, settings: settings, release: release, id: id, keep: b.Keep, begun: c.in.heard,

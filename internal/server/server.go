@@ -145,9 +145,11 @@ type Server struct {
 	serial                     atomic.Uint64 // of the last request
 	room                       chan struct{} // gets something when a client has gone
 
-	mu    sync.Mutex         // guards the fields below
-	conns map[*conn]struct{} // until nothing of them is left
-	open  int                // those that have a client
+	mu       sync.Mutex            // guards the fields below
+	conns    map[*conn]struct{}    // until nothing of them is left
+	open     int                   // those that have a client
+	requests map[*request]struct{} // that have begun here, until they are over
+	ended    chan struct{}         // gets something when one is over; nil until Drain
 }
 
 // New returns a Server that has nothing to listen on yet.
@@ -155,7 +157,7 @@ func New(settings Settings, opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opt: opt, conns: make(map[*conn]struct{}), room: make(chan struct{}, 1)}
+	s := &Server{opt: opt, conns: make(map[*conn]struct{}), requests: make(map[*request]struct{}), room: make(chan struct{}, 1)}
 	s.admission.tell = func(c crowd) {
 		s.opt.Log.Warn("all places to run are taken, and requests wait", "max_reqs", c.max, "waiting", c.waiting, "for", time.Since(c.since))
 	}

@@ -45,20 +45,10 @@ func (s *Server) Snapshot() Snapshot {
 
 // Requests returns what is open, the oldest first.
 func (s *Server) Requests() []RequestInfo {
-	s.mu.Lock()
-	conns := make([]*conn, 0, len(s.conns))
-	for c := range s.conns {
-		conns = append(conns, c)
-	}
-	s.mu.Unlock()
 	var all []RequestInfo
 	now := time.Now()
-	for _, c := range conns {
-		c.table.mu.Lock()
-		for r := range c.table.live.all {
-			all = append(all, r.info(now))
-		}
-		c.table.mu.Unlock()
+	for _, r := range s.begun() {
+		all = append(all, r.info(now))
 	}
 	slices.SortFunc(all, func(a, b RequestInfo) int { return cmp.Compare(a.Serial, b.Serial) })
 	return all

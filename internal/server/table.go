@@ -321,6 +321,15 @@ func (t *table) end(r *request, cause error) {
 	t.endLocked(r, cause)
 }
 
+// endLive is end for whoever does not know whether r is live.
+func (t *table) endLive(r *request, cause error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r.inSet {
+		t.endLocked(r, cause)
+	}
+}
+
 func (t *table) endLocked(r *request, cause error) {
 	from, to, _ := r.stepLocked(eventEnd)
 	if to == stateOver {
@@ -438,6 +447,7 @@ func (r *request) over() {
 	r.cancelFn(nil)
 	r.memory.close()
 	r.release()
+	r.server.end(r)
 }
 
 // clientGone ends the requests of a connection that is gone. It is the last thing
@@ -450,17 +460,16 @@ func (t *table) clientGone() {
 	t.receiving, t.ready = nil, nil
 }
 
-// running is how many requests their Runners have not returned from.
-func (t *table) running() int {
+// running are the settings of the requests that their Runners have not returned from.
+func (t *table) running() (settings []*Settings) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := 0
 	for r := range t.live.all {
 		if r.now().hasRunner() {
-			n++
+			settings = append(settings, r.settings)
 		}
 	}
-	return n
+	return settings
 }
 
 // mayOutlive reports whether the request goes on without its client.

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"fmt"
+	"time"
+)
+
+// Drain waits for the requests that have begun under s on addresses which other
+// Servers have now. Those that are left after Settings.Grace are ended. Like Serve it
+// gives up by Settings.Abandon. It is called once, when s has no address any more or
+// the Serve of each has been told to end.
+func (s *Server) Drain() error {
+	settings := s.settings.Load()
+	ended := make(chan struct{}, 1)
+	s.mu.Lock()
+	s.ended = ended
+	s.mu.Unlock()
+	end := time.NewTimer(settings.Grace)
+	defer end.Stop()
+	var enough <-chan time.Time
+	if settings.Abandon > 0 {
+		timer := time.NewTimer(settings.Grace + lingerTime + settings.Abandon)
+		defer timer.Stop()
+		enough = timer.C
+	}
+	for {
+		left := s.movedAway()
+		if len(left) == 0 {
+			return nil
+		}
+		select {
+		case <-ended:
+		case <-end.C:
+			for _, r := range left {
+				r.conn.table.endLive(r, ErrShutdown)
+			}
+			end.Reset(time.Second) // for one that was just beginning
+		case <-enough:
+			return fmt.Errorf("%w: %d are left", ErrAbandoned, len(left))
+		}
+	}
+}
+
+// movedAway are the requests of s on addresses that it does not have.
+func (s *Server) movedAway() (left []*request) {
+	for _, r := range s.begun() {
+		if r.conn.server() != s {
+			left = append(left, r)
+		}
+	}
+	return left
+}
+
+// begun are the requests that have begun under s and are not over.
+func (s *Server) begun() []*request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*request, 0, len(s.requests))
+	for r := range s.requests {
+		all = append(all, r)
+	}
+	return all
+}
+
+// begin takes note of a request.
+func (s *Server) begin(r *request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests[r] = struct{}{}
+}
+
+// end is begin's opposite, when nothing of r is left.
+func (s *Server) end(r *request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.requests, r)
+	if s.ended != nil {
+		select {
+		case s.ended <- struct{}{}:
+		default:
+		}
+	}
+}

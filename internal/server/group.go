@@ -1,0 +1,74 @@
+package server
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// A group is the connections of one listener: what its Serve waits for.
+type group struct {
+	gone chan struct{} // closed when the last connection of a drained group is
+
+	mu       sync.Mutex     // guards the fields below
+	conns    map[*conn]bool // until nothing of them is left: whether they have a client
+	draining bool
+}
+
+func (g *group) closeIfGoneLocked() {
+	if g.draining && len(g.conns) == 0 {
+		close(g.gone)
+	}
+}
+
+// drain lets the connections end by themselves for grace, then ends their
+// requests, and a little later closes those whose clients do not take that.
+// It waits no longer than that for what is left then if each Runner can be given up,
+// by the settings of its request. The error tells of it.
+func (g *group) drain(grace, abandon time.Duration) error {
+	g.each((*table).drain)
+	end := time.AfterFunc(grace, func() {
+		g.each((*table).force)
+	})
+	defer end.Stop()
+	cut := time.AfterFunc(grace+lingerTime, func() {
+		g.each(func(t *table) { t.conn.cut() })
+	})
+	defer cut.Stop()
+	g.mu.Lock()
+	g.draining = true
+	g.closeIfGoneLocked()
+	g.mu.Unlock()
+	enough := time.NewTimer(grace + lingerTime + abandon)
+	defer enough.Stop()
+	for waited := abandon; ; {
+		select {
+		case <-g.gone:
+			return nil
+		case <-enough.C:
+		}
+		left, most := 0, abandon
+		ever := abandon == 0
+		g.each(func(t *table) {
+			for _, settings := range t.running() {
+				ever = left > 0 && ever || settings.Abandon == 0
+				most = max(most, settings.Abandon)
+				left++
+			}
+		})
+		if !ever && waited >= most {
+			return fmt.Errorf("%w: %d are left", ErrAbandoned, left)
+		}
+		step := max(most-waited, time.Second)
+		waited += step
+		enough.Reset(step)
+	}
+}
+
+func (g *group) each(do func(*table)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.conns {
+		do(&c.table)
+	}
+}
