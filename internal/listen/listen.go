@@ -158,7 +158,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 // Apply changes mode, owner, group, backlog and the allowed clients to o's, whose
-// Address must be that of the Listener, while the socket goes on listening. Every
+// Address must be that of the Listener or another name of the socket, while the socket goes on listening. Every
 // client that Accept takes from the kernel after Apply has returned is judged by
 // o; clients it returned before stay. After an error the old Options hold.
 //
@@ -168,7 +168,7 @@ func (l *Listener) Apply(o Options) error {
 	l.applying.Lock()
 	defer l.applying.Unlock()
 	old := l.options.Load()
-	if o.Address != old.Address {
+	if o.Address != old.Address && !l.IsAt(o.Address) {
 		return fmt.Errorf("apply to %s: options are for %s", old.Address, o.Address)
 	}
 	if err := l.change(old, o); err != nil {

@@ -168,3 +168,24 @@ func TestDupByAnotherName(t *testing.T) {
 	l.Close()
 	connects(t, dup, "unix", dir+"/s")
 }
+
+// A Listener may come to go by another name of its socket, and by no other socket's.
+func TestApplyAnotherName(t *testing.T) {
+	dir := tempDir(t)
+	if err := os.Symlink(dir, dir+"-link"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(dir + "-link") })
+	l := mustOpen(t, Options{Address: "unix:" + dir + "/s", Mode: 0o600})
+	mustOpen(t, Options{Address: "unix:" + dir + "/other", Mode: 0o600})
+	if err := l.Apply(Options{Address: "unix:" + dir + "/other", Mode: 0o600}); err == nil {
+		t.Error("it goes by the name of another socket")
+	}
+	name := "unix:" + dir + "-link/s"
+	if err := l.Apply(Options{Address: name, Mode: 0o600}); err != nil {
+		t.Error(err)
+	}
+	if got := l.Options().Address; got != name {
+		t.Errorf("its name is %s", got)
+	}
+}
