@@ -17,8 +17,8 @@ type Plan struct {
 	set    *Set
 	cfg    *config.Config
 	opened map[string]map[string]*listen.Listener // by pool and address
-	given  []*listen.Listener                     // that their pools give up and nobody has taken
-	taken  []*listen.Listener                     // whose sockets opened ones took over
+	given  []*endpoint                            // that their pools give up and nobody has taken
+	moved  map[string]map[string]*endpoint        // by the pool and address that they go to
 	ready  map[string]*workerPool                 // by pool: workers that can be started
 	undos  []func()
 }
@@ -26,7 +26,10 @@ type Plan struct {
 // Plan opens what cfg needs and does not have yet, and changes the sockets
 // that stay. On error nothing has changed.
 func (s *Set) Plan(ctx context.Context, cfg *config.Config) (*Plan, error) {
-	p := &Plan{set: s, cfg: cfg, opened: make(map[string]map[string]*listen.Listener), ready: make(map[string]*workerPool)}
+	p := &Plan{
+		set: s, cfg: cfg, opened: make(map[string]map[string]*listen.Listener),
+		moved: make(map[string]map[string]*endpoint), ready: make(map[string]*workerPool),
+	}
 	err := p.prepareWorkers()
 	if err == nil {
 		err = p.open(ctx)
@@ -69,13 +72,17 @@ func (p *Plan) prepareWorkers() error {
 
 // open opens the addresses that their pools do not listen on yet. A socket that
 // another pool gives up, or the same one by another name, goes over with all
-// connections that wait in it.
+// its connections, also those that wait in it.
 func (p *Plan) open(ctx context.Context) error {
 	p.given = p.givenUp()
 	for _, pc := range p.cfg.Pools {
-		p.opened[pc.Name] = make(map[string]*listen.Listener)
+		p.opened[pc.Name], p.moved[pc.Name] = make(map[string]*listen.Listener), make(map[string]*endpoint)
 		for _, lc := range pc.Listen {
 			if e := p.set.endpoint(pc.Name, lc.Address); e != nil && !e.IsLost() {
+				continue
+			}
+			if e := p.take(lc.Address); e != nil {
+				p.moved[pc.Name][lc.Address] = e
 				continue
 			}
 			l, err := p.openOne(ctx, lc)
@@ -88,14 +95,23 @@ func (p *Plan) open(ctx context.Context) error {
 	return nil
 }
 
-func (p *Plan) openOne(ctx context.Context, lc config.Listen) (*listen.Listener, error) {
-	i := slices.IndexFunc(p.given, func(l *listen.Listener) bool { return l.Options().Address == lc.Address || l.IsAt(lc.Address) })
-	if i >= 0 {
-		l := p.given[i]
-		p.given = slices.Delete(p.given, i, i+1)
-		return p.take(l, lc.Address)
+// take returns what a pool gives up that is at an address, or nil.
+func (p *Plan) take(address string) *endpoint {
+	i := slices.IndexFunc(p.given, func(e *endpoint) bool { return e.Options().Address == address || e.IsAt(address) })
+	if i < 0 {
+		return nil
 	}
-	l, err := listen.Open(ctx, listenOptions(lc), p.given...)
+	e := p.given[i]
+	p.given = slices.Delete(p.given, i, i+1)
+	return e
+}
+
+func (p *Plan) openOne(ctx context.Context, lc config.Listen) (*listen.Listener, error) {
+	var yielding []*listen.Listener
+	for _, e := range p.given {
+		yielding = append(yielding, e.Listener)
+	}
+	l, err := listen.Open(ctx, listenOptions(lc), yielding...)
 	if errors.Is(err, listen.ErrInUse) {
 		if holder := p.holder(lc.Address); holder != "" {
 			return nil, fmt.Errorf("listen %s: %w: %s", lc.Address, listen.ErrInUse, holder)
@@ -108,23 +124,24 @@ func (p *Plan) openOne(ctx context.Context, lc config.Listen) (*listen.Listener,
 	return l, nil
 }
 
-// take gives a socket that its pool gives up to another one, or another name.
-func (p *Plan) take(given *listen.Listener, address string) (*listen.Listener, error) {
-	l, err := given.Dup(address)
-	if err != nil {
-		return nil, err
+// listener is what is to be at a pool's address, or nil while nothing is.
+func (p *Plan) listener(pool, address string) *listen.Listener {
+	if l := p.opened[pool][address]; l != nil {
+		return l
 	}
-	p.taken = append(p.taken, given)
-	p.undos = append(p.undos, func() {
-		l.Disown()
-		l.Close()
-	})
-	return l, nil
+	e := p.moved[pool][address]
+	if e == nil {
+		e = p.set.endpoint(pool, address)
+	}
+	if e == nil {
+		return nil
+	}
+	return e.Listener
 }
 
 // givenUp are the sockets that their pools will not have any more. A lost one is
 // nobody's: what has its name now is another.
-func (p *Plan) givenUp() (given []*listen.Listener) {
+func (p *Plan) givenUp() (given []*endpoint) {
 	wanted := make(map[[2]string]bool)
 	for _, pc := range p.cfg.Pools {
 		for _, lc := range pc.Listen {
@@ -134,7 +151,7 @@ func (p *Plan) givenUp() (given []*listen.Listener) {
 	for name, running := range p.set.running() {
 		for address, e := range running.endpoints {
 			if !wanted[[2]string{name, address}] && !e.IsLost() {
-				given = append(given, e.Listener)
+				given = append(given, e)
 			}
 		}
 	}
@@ -145,11 +162,7 @@ func (p *Plan) givenUp() (given []*listen.Listener) {
 func (p *Plan) holder(address string) string {
 	for _, pc := range p.cfg.Pools {
 		for _, lc := range pc.Listen {
-			l := p.opened[pc.Name][lc.Address]
-			if e := p.set.endpoint(pc.Name, lc.Address); l == nil && e != nil {
-				l = e.Listener
-			}
-			if l != nil && l.IsInTheWay(address) {
+			if l := p.listener(pc.Name, lc.Address); l != nil && l.IsInTheWay(address) {
 				return fmt.Sprintf("pool %s listens on %s", pc.Name, lc.Address)
 			}
 		}
@@ -161,10 +174,7 @@ func (p *Plan) holder(address string) string {
 func (p *Plan) apply() error {
 	for _, pc := range p.cfg.Pools {
 		for _, lc := range pc.Listen {
-			l := p.opened[pc.Name][lc.Address]
-			if l == nil {
-				l = p.set.endpoint(pc.Name, lc.Address).Listener
-			}
+			l := p.listener(pc.Name, lc.Address)
 			old := l.Options()
 			if reflect.DeepEqual(old, listenOptions(lc)) {
 				continue
@@ -181,13 +191,11 @@ func (p *Plan) apply() error {
 // Commit makes the configuration the one in force. It cannot fail.
 func (p *Plan) Commit() {
 	s := p.set
-	for _, l := range p.taken {
-		l.Disown()
-	}
 	s.warnOfSpool(spoolDir(p.cfg))
 	s.memory.SetLimit(memoryLimit(p.cfg))
 	s.setConfig(p.cfg) // before the metrics of its pools are looked up
 	old := s.running()
+	p.detachMoved()
 	next := make(map[string]*pool, len(p.cfg.Pools))
 	for _, pc := range p.cfg.Pools {
 		next[pc.Name] = p.commitPool(old[pc.Name], pc)
@@ -196,6 +204,16 @@ func (p *Plan) Commit() {
 	for name, gone := range old {
 		if next[name] == nil {
 			s.retire(gone)
+		}
+	}
+}
+
+// detachMoved takes what goes over off its pools, before any of them gets something:
+// two may exchange their addresses.
+func (p *Plan) detachMoved() {
+	for _, endpoints := range p.moved {
+		for _, e := range endpoints {
+			e.owner().detach(e)
 		}
 	}
 }
@@ -231,13 +249,16 @@ func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 		stays[lc.Address] = true
 	}
 	for address := range running.addresses() {
-		isLost := p.opened[cfg.Name][address] != nil // and has another in its place
+		isLost := p.opened[cfg.Name][address] != nil || p.moved[cfg.Name][address] != nil // and has another in its place
 		if isLost {
 			s.opt.Logs.Warn("the file of a socket was gone, so there is another one", "pool", cfg.Name, "address", address)
 		}
 		if isLost || !stays[address] {
 			running.drop(address)
 		}
+	}
+	for _, e := range p.moved[cfg.Name] {
+		s.take(running, e)
 	}
 	for _, l := range p.opened[cfg.Name] {
 		s.serve(running, l)

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 func inode(t *testing.T, file string) os.FileInfo {
@@ -69,6 +72,68 @@ func TestAddressMoves(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(s.dir, "c")); err == nil {
 		t.Error("the socket that nobody wants any more stays")
+	}
+}
+
+// So do the connections that are open: each request on them begins under the pool that
+// has the address, and what had begun with the old one ends there.
+func TestConnectionsMoveWithTheirAddress(t *testing.T) {
+	s := newTestSet(t)
+	runs, end := filepath.Join(s.dir, "runs"), filepath.Join(s.dir, "end")
+	s.script("p", "touch "+runs+"; while ! [ -e "+end+" ]; do sleep 0.01; done; printf 'Content-Type: text/plain\\r\\n\\r\\nold'\n")
+	s.configure("{name: old, listen: unix:%D/a, process: {root: [%D]}}")
+	nc, err := net.Dial("unix", filepath.Join(s.dir, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	send := func(id uint16, script string) {
+		if _, err := nc.Write(wiretest.Get(id, true, "REQUEST_METHOD", "GET", "SCRIPT_FILENAME", s.expand(script))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(id uint16, body string) {
+		t.Helper()
+		answer := ""
+		for {
+			r, err := wiretest.ReadRecord(nc)
+			if err != nil {
+				t.Fatalf("request %d: %v", id, err)
+			}
+			if r.ID == id && r.Type == protocol.TypeStdout {
+				answer += r.Content
+			}
+			if r.ID == id && r.Type == protocol.TypeEndRequest {
+				break
+			}
+		}
+		if !strings.HasSuffix(answer, "\r\n\r\n"+body) {
+			t.Errorf("request %d is answered %q, want %q", id, answer, body)
+		}
+	}
+	send(1, "%D/p")
+	eventually(t, "the program runs", func() bool { _, err := os.Stat(runs); return err == nil })
+
+	s.configure("{name: new, listen: unix:%D/a, function: {names: [one]}}")
+	send(2, "one")
+	want(2, "one")
+	pools := s.Status()
+	if len(pools) != 2 || pools[0].Name != "new" || pools[0].Connections != 1 || pools[1].State != "draining" || pools[1].Connections != 0 || len(pools[1].Requests) != 1 {
+		t.Errorf("the pools are %+v", pools)
+	}
+	s.configure(workerText("newer", "a", "worker"), poolB) // and on
+	send(3, "x")
+	want(3, "worker")
+	if err := os.WriteFile(end, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want(1, "old")
+	eventually(t, "the old pools are gone", func() bool { return len(s.Status()) == 2 })
+	s.configure(poolA, workerText("newer", "c", "worker")) // the pool that gives it up goes on
+	send(4, "one")
+	want(4, "one")
+	if got := s.ask("c", "x"); got != "worker" {
+		t.Errorf("the pool at its new address answers %q", got)
 	}
 }
 
@@ -163,7 +228,8 @@ func TestKindChanges(t *testing.T) {
 		if kind == "one" {
 			script = "one"
 		}
-		s.answers("a", script, kind)
+		// Until a worker of a changed command has started, the old one answers.
+		eventually(t, "a is "+kind, func() bool { return s.ask("a", script) == kind })
 	}
 	if n := len(s.Status()); n != 1 {
 		t.Errorf("there are %d pools", n)
@@ -238,7 +304,7 @@ func TestTCPAddressChangesItsWidth(t *testing.T) {
 		at("b", "one", "0.0.0.0"), at("c", "one", "127.0.0.1"),
 	} {
 		s.configure(pools)
-		s.answers("tcp:127.0.0.1:"+port, "one", "one")
+		eventually(t, "it answers", func() bool { return s.ask("tcp:127.0.0.1:"+port, "one") == "one" }) // the old socket may be about to close
 	}
 	err = s.refused(at("c", "one", "127.0.0.1"), at("d", "two", "0.0.0.0"))
 	if want := "pool c listens on tcp:127.0.0.1:" + port; !strings.Contains(err.Error(), want) {

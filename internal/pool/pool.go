@@ -4,9 +4,6 @@
 package pool
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -14,7 +11,6 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/config"
-	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/server"
 )
@@ -34,13 +30,7 @@ type pool struct {
 	endpoints map[string]*endpoint // by address
 	draining  bool
 
-	serving sync.WaitGroup // a goroutine for each endpoint
-}
-
-// An endpoint is a listener that a pool serves, until stop is called.
-type endpoint struct {
-	*listen.Listener
-	stop context.CancelFunc
+	serving sync.WaitGroup // the goroutine of each endpoint that it has or had last
 }
 
 // newPool returns a pool that serves nothing yet, and has no configuration.
@@ -142,43 +132,6 @@ func onAbort(cfg *config.Pool) server.OnAbort {
 	return server.AbortKill
 }
 
-// serve begins to serve l. A listener that breaks ends the daemon: it would look
-// alive and not be.
-func (s *Set) serve(p *pool, l *listen.Listener) {
-	ctx, stop := context.WithCancel(context.Background())
-	m, log := s.opt.Metrics.Pool(p.name), s.opt.Logs.With("pool", p.name)
-	sampled := logs.Sampled(log) // whoever may not connect must not fill the log
-	l.OnRefused = func(client string, reason error) {
-		m.Refused()
-		sampled.Warn("connection refused", "client", client, "error", reason)
-	}
-	p.mu.Lock()
-	p.endpoints[l.Options().Address] = &endpoint{l, stop}
-	p.mu.Unlock()
-	log.Info("listening", "address", l.Options().Address)
-	p.serving.Go(func() {
-		defer stop()
-		err := p.server.Serve(ctx, l)
-		switch {
-		case err == nil:
-		case errors.Is(err, server.ErrAbandoned):
-			log.Warn("pool stopped with functions that do not return", "error", err)
-		default:
-			s.opt.Broken(fmt.Errorf("pool %s cannot accept connections: %w", p.name, err))
-		}
-	})
-}
-
-// drop stops serving an address; what is in flight ends.
-func (p *pool) drop(address string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e := p.endpoints[address]; e != nil {
-		e.stop()
-		delete(p.endpoints, address)
-	}
-}
-
 // stop stops serving all addresses.
 func (p *pool) stop() {
 	p.mu.Lock()
@@ -274,13 +227,6 @@ func (p *pool) acceptQueues() map[string]uint32 {
 		}
 	}
 	return waiting
-}
-
-func listenOptions(l config.Listen) listen.Options {
-	return listen.Options{
-		Address: l.Address, Mode: l.Mode, Owner: l.Owner, Group: l.Group,
-		Backlog: l.Backlog, Allow: l.Allow, AllowUIDs: l.AllowUIDs,
-	}
 }
 
 // addresses yields those that the pool serves.

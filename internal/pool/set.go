@@ -97,6 +97,9 @@ func (s *Set) retire(p *pool) {
 	s.mu.Unlock()
 	p.stop()
 	s.retiring.Go(func() {
+		if err := p.server.Drain(); err != nil {
+			s.opt.Logs.With("pool", p.name).Warn("pool stopped with functions that do not return", "error", err)
+		}
 		p.serving.Wait()
 		if w := p.workersNow(); w != nil {
 			w.stop()
