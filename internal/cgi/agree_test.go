@@ -180,6 +180,19 @@ func TestLooksItself(t *testing.T) {
 	if !looksItself(dir + "/handler") {
 		t.Error("a link to php8.2 is not seen to be php-cgi")
 	}
+	write(t, dir+"/wrapper", "#!"+dir+"/handler -q\n", 0o755)
+	mustDo(t, os.Symlink("wrapper", dir+"/wrapped"))
+	mustDo(t, os.Symlink(write(t, dir+"/other", "\x7fELF", 0o755), dir+"/tool"))
+	t.Setenv("PATH", dir)
+	for text, want := range map[string]bool{
+		"#!" + dir + "/handler\n": true, "#! " + dir + "/handler -q\n": true, "#!" + dir + "/wrapped\n": true,
+		"#!/usr/bin/env handler\n": true, "#!/usr/bin/env -S A=b handler -q\n": true,
+		"#!" + dir + "/tool\n": false, "#!/usr/bin/env tool\n": false, "#!" + dir + "/nothing\n": false, "#!" + dir + "/x.cgi\n": false,
+	} {
+		if got := looksItself(write(t, dir+"/x.cgi", text, 0o755)); got != want {
+			t.Errorf("%q, by way of a link: %v", text, got)
+		}
+	}
 	if looksItself(dir+"/nothing") || looksItself(dir) {
 		t.Error("what is no file is taken for php-cgi")
 	}
