@@ -165,6 +165,7 @@ func TestBacklogIsDropped(t *testing.T) {
 					deaf.Close()
 				case "aborts":
 					deaf.Write(abort(1))
+					synctest.Wait() // else what is read first comes before the server has seen it
 					p := newPeer(t, deaf)
 					if a := p.answer(1); len(a.stdout) > 200_000 {
 						t.Errorf("%d bytes come", len(a.stdout))

@@ -26,7 +26,7 @@ func TestMove(t *testing.T) {
 		release := make(chan struct{})
 		one := serve(t, testSettings(func(_ context.Context, req *protocol.Request) (uint32, error) {
 			<-release
-			return hello(nil, req)
+			return hello(t.Context(), req)
 		}))
 		two, done := pooled(testSettings(writes(0, helloFromTwo)))
 		p := one.dial()

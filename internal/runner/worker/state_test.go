@@ -25,7 +25,7 @@ type fakeProcess struct {
 	once   sync.Once
 	ended  chan struct{}
 	exit   exit
-	signal int // how often it was asked to end
+	signal atomic.Int32 // how often it was asked to end
 }
 
 func newFake(id int) *fakeProcess { return &fakeProcess{id: id, ended: make(chan struct{})} }
@@ -45,7 +45,7 @@ func (f *fakeProcess) connect(context.Context) (net.Conn, error) {
 func (f *fakeProcess) leave(grace time.Duration) { f.end(grace) }
 
 func (f *fakeProcess) end(time.Duration) {
-	f.signal++
+	f.signal.Add(1)
 	if !f.deaf {
 		f.die()
 	}
@@ -205,8 +205,8 @@ func TestWorkerIsAsked(t *testing.T) {
 		w.started(f)
 		test.do(w)
 		w.pool.mu.Lock()
-		if w.pool.unlock(); f.signal != test.want {
-			t.Errorf("%s: asked %d times, want %d", name, f.signal, test.want)
+		if w.pool.unlock(); int(f.signal.Load()) != test.want {
+			t.Errorf("%s: asked %d times, want %d", name, f.signal.Load(), test.want)
 		}
 	}
 	f := newFake(1)
@@ -214,7 +214,7 @@ func TestWorkerIsAsked(t *testing.T) {
 	w.end("")
 	w.started(f)
 	w.pool.mu.Lock()
-	if w.pool.unlock(); f.signal != 1 {
+	if w.pool.unlock(); f.signal.Load() != 1 {
 		t.Error("one that was to end before it ran was not asked")
 	}
 }
