@@ -209,10 +209,10 @@ func TestFunctionPanics(t *testing.T) {
 	s := newFunctionSite(t, "unix", "function: {}")
 	wantAnswer(t, s, function("panic"), 500, "Status: 500 Internal Server Error\r\n")
 	wantAnswer(t, s, function("status"), 7, "seven")
+	await(t, "what the function wrote to STDERR", func() bool { // the log is written after the answer
+		return strings.Contains(s.out.String(), `"msg":"about to fail","pool":"cgi","request":2,"script":"status","stream":"stderr"`)
+	})
 	log := s.out.String()
-	if !strings.Contains(log, `"msg":"about to fail","pool":"cgi","request":2,"script":"status","stream":"stderr"`) {
-		t.Errorf("the log lacks what the function wrote to STDERR:\n%s", log)
-	}
 	if !strings.Contains(log, "out of cheese") || !strings.Contains(log, "testdata/functions/main.go:") {
 		t.Errorf("the log lacks the panic or its stack:\n%s", log)
 	}
