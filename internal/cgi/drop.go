@@ -21,7 +21,7 @@ func (e *Environment) arrives(name, value string) bool {
 		why = whyNUL
 	case !isName(name):
 		why = whyNoName
-	case name == "HTTP_PROXY":
+	case isProxyHeader(name):
 		why = whyProxy
 	case steers(name):
 		why = whySteers
@@ -37,11 +37,17 @@ func (e *Environment) arrives(name, value string) bool {
 	return false
 }
 
+// isProxyHeader reports whether a param is the header field Proxy, which programs take
+// for the proxy that they are to use (CVE-2016-5385), some in letters of any case.
+func isProxyHeader(name string) bool {
+	return len(name) == len("HTTP_PROXY") && strings.HasPrefix(name, "HTTP_") && strings.EqualFold(name, "HTTP_PROXY")
+}
+
 // arrivesAtWorker is arrives for what is no process's environment.
 func (e *Environment) arrivesAtWorker(name string) bool {
 	why := ""
 	switch {
-	case name == "HTTP_PROXY":
+	case isProxyHeader(name):
 		why = whyProxy
 	case !isName(name):
 		why = whyNoName

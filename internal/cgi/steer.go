@@ -90,6 +90,9 @@ func steers(name string) bool {
 	if does, known := exact[name]; known {
 		return does
 	}
+	if len(name) <= len("https_proxy") && exact[strings.ToLower(name)] && strings.EqualFold(name[max(0, len(name)-len("_proxy")):], "_proxy") {
+		return true // Python and others take these in letters of any case
+	}
 	for _, prefix := range prefixes[name[0]] {
 		if strings.HasPrefix(name, prefix) {
 			return true
