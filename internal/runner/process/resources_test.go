@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -129,22 +128,21 @@ func runWithFewDescriptors() int {
 	return 0
 }
 
-// To wait for a program takes no thread.
+// To wait for a program takes no thread. One is started after the other, since a fork does take one while it lasts.
 func TestThreads(t *testing.T) {
 	const n = 100
 	p := shell(t, "read -r x")
 	before := countEntries(t, "/proc/self/task")
-	var started sync.WaitGroup
 	var inputs []*io.PipeWriter
 	var calls []*call
 	for range n {
 		r, w := io.Pipe()
 		c := p.call()
-		started.Add(1)
-		c.Stdin, c.Started = r, func(int, string) { started.Done() }
+		started := make(chan struct{})
+		c.Stdin, c.Started = r, func(int, string) { close(started) }
 		inputs, calls = append(inputs, w), append(calls, c.start(t, p))
+		<-started
 	}
-	started.Wait()
 	if got := countEntries(t, "/proc/self/task"); got > before+n/4 {
 		t.Errorf("%d threads for %d programs, before %d", got, n, before)
 	}
