@@ -263,7 +263,7 @@ func (s *Server) log(res *Result) {
 	switch {
 	case res.Outcome == OK, res.Outcome == Aborted && res.Run > 0:
 		level = slog.LevelInfo
-	case res.Outcome == Aborted, res.HTTPStatus == http.StatusNotFound:
+	case res.Outcome == Aborted:
 		level = slog.LevelDebug
 	case res.Outcome == Rejected:
 		level = slog.LevelInfo

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -52,9 +53,9 @@ func TestRequestIsSeen(t *testing.T) {
 	})
 }
 
-// Warn is for what a program or an overload did, Info for one that failed behind its
-// answer or was ended since its client left, Debug for what a client did besides, and what
-// went well is not logged.
+// Warn is for what a program or an overload did, Info for what is not there or not
+// allowed, and for a program that failed behind its answer or was ended since its client
+// left, Debug for what a client did besides, and what went well is not logged.
 func TestLog(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		log, logs := logtest.New()
@@ -79,6 +80,12 @@ func TestLog(t *testing.T) {
 		p.send(abort(1))
 		p.answer(1)
 		synctest.Wait()
+		s.Update(testSettings(func(context.Context, *protocol.Request) (uint32, error) {
+			return 0, &protocol.Refusal{HTTPStatus: 404, AppStatus: 404, Reason: errors.New("no such script")}
+		}))
+		p.send(get(1, true))
+		p.answer(1)
+		synctest.Wait()
 		p.nc.Write([]byte("nonsense"))
 		p.wantClosed()
 		synctest.Wait()
@@ -87,7 +94,8 @@ func TestLog(t *testing.T) {
 			got = append(got, fmt.Sprintf("%v %s %v", e.Level, e.Message, e.Fields["outcome"]))
 		}
 		want := []string{"DEBUG request not served as asked aborted", "WARN request not served as asked error",
-			"INFO request was answered, and its program failed ok", "INFO request not served as asked aborted", "DEBUG connection broken off <nil>"}
+			"INFO request was answered, and its program failed ok", "INFO request not served as asked aborted",
+			"INFO request not served as asked rejected", "DEBUG connection broken off <nil>"}
 		if !slices.Equal(got, want) {
 			t.Fatalf("logged: %q, want %q", got, want)
 		}
