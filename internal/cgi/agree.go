@@ -1,6 +1,9 @@
 package cgi
 
-import "strings"
+import (
+	"path"
+	"strings"
+)
 
 // agree makes what the params say of files say the same: the program that is
 // told of them must not find another file than the one that was looked at. What
@@ -24,15 +27,29 @@ func (s *Script) agree(v *variables, mayPass map[string]bool) {
 // splitAt tells a program what followed its file's name.
 func (s *Script) splitAt(v *variables, pathInfo string) {
 	v.set("PATH_INFO", pathInfo)
-	for _, url := range []string{s.scriptName, s.scriptName + s.pathInfo} {
-		if name, ok := strings.CutSuffix(url, pathInfo); ok {
-			v.set("SCRIPT_NAME", cleaned(name))
-			break
-		}
+	if name := s.nameBefore(pathInfo); name != "" {
+		v.set("SCRIPT_NAME", cleaned(name))
 	}
 	if s.documentRoot != "" {
 		v.set("PATH_TRANSLATED", strings.TrimSuffix(s.documentRoot, "/")+pathInfo)
 	}
+}
+
+// nameBefore is the part of the URL's path before pathInfo, or "" where that is not to
+// be seen. SCRIPT_NAME may have it with pathInfo or without, and then PATH_INFO has it:
+// which one it is, the name of the file tells.
+func (s *Script) nameBefore(pathInfo string) (name string) {
+	for _, url := range []string{s.scriptName, s.scriptName + s.pathInfo} {
+		before, ok := strings.CutSuffix(url, pathInfo)
+		switch {
+		case !ok:
+		case path.Base(before) == path.Base(s.Path):
+			return before
+		case name == "":
+			name = before
+		}
+	}
+	return name
 }
 
 // leaveAlone takes out what could name another file than SCRIPT_FILENAME. What

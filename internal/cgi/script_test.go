@@ -256,3 +256,26 @@ func TestScriptOfApache(t *testing.T) {
 		{"no proxy", "SCRIPT_FILENAME=fcgi://127.0.0.1$R/a.cgi", "403"},
 	}, nil)
 }
+
+// What is before a PATH_INFO is the script's name, though both may look the same.
+func TestNameBeforePathInfo(t *testing.T) {
+	tree := misleadingTree(t)
+	rules := &Rules{Roots: []string{tree.Replace("$R")}}
+	for _, test := range []struct{ file, name, info, wantName, wantInfo string }{
+		{"/good.php/good.php", "/good.php", "/good.php", "/good.php", "/good.php"},
+		{"/good.php/good.php", "/good.php/good.php", "", "/good.php", "/good.php"},
+		{"/good.php/good.php", "/good.php/good.php", "/good.php", "/good.php", "/good.php"},
+		{"/good.php/good.php", "", "/good.php/good.php", "/good.php", "/good.php"},
+		{"/good.php/x", "/app/good.php", "/x", "/app/good.php", "/x"},
+		{"/good.php/x", "/alias", "/x", "/alias", "/x"},
+		{"/good.php/x", "/alias/x", "", "/alias", "/x"},
+		{"/good.php/x", "/x", "", "/x", "/x"},
+	} {
+		params := paramsOf("SCRIPT_FILENAME", tree.Replace("$R"+test.file), "SCRIPT_NAME", test.name, "PATH_INFO", test.info)
+		told, err := NewEnvironment(Options{}).ForWorker(&params, rules)
+		mustDo(t, err)
+		if name, info := told.Get("SCRIPT_NAME"), told.Get("PATH_INFO"); name != test.wantName || info != test.wantInfo {
+			t.Errorf("%+v: SCRIPT_NAME %q, PATH_INFO %q", test, name, info)
+		}
+	}
+}
