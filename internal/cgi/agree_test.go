@@ -198,6 +198,58 @@ func TestLooksItself(t *testing.T) {
 	}
 }
 
+func TestLooksItselfByCommand(t *testing.T) {
+	dir := tempDir(t)
+	shell := write(t, dir+"/shell", "#!/bin/sh\nPHP_FCGI_CHILDREN=2 exec /usr/bin/php-cgi8.2 \"$@\"\n", 0o755)
+	bash := write(t, dir+"/bash", "#!/usr/bin/env bash\nphp-cgi|cat\n", 0o755)
+	perl := write(t, dir+"/perl", "#!/usr/bin/perl\n# as php-cgi does\n", 0o755)
+	plain := write(t, dir+"/plain", "#!/bin/sh\nexec /srv/app/program # in place of an older one\n", 0o755)
+	for _, test := range []struct {
+		command []string
+		want    bool
+	}{
+		{[]string{"/usr/bin/php-cgi"}, true}, {[]string{"php-cgi", "-d", "cgi.fix_pathinfo=0"}, true}, {[]string{"/usr/bin/env", "A=b", "php-cgi8.2"}, true},
+		{[]string{shell}, true}, {[]string{bash}, true}, {[]string{"/bin/sh", shell}, true},
+		{[]string{perl}, false}, {[]string{plain}, false}, {[]string{"/srv/app/program"}, false}, {nil, false},
+	} {
+		if got := LooksItself(test.command); got != test.want {
+			t.Errorf("%q: %v", test.command, got)
+		}
+	}
+}
+
+// A worker that is php-cgi and looks itself, with cgi.fix_pathinfo or without, opens
+// what SCRIPT_FILENAME names, from whichever server the request is; and it is not asked
+// for a file that only a path behind it makes PHP's.
+func TestWorkerThatLooksItself(t *testing.T) {
+	tree := misleadingTree(t)
+	e := NewEnvironment(Options{LooksItself: true})
+	values := slices.Clone(misleading)
+	values[0] = []string{"SCRIPT_FILENAME", "$R/good.php", "proxy:fcgi://localhost$R/good.php"}
+	combinations(values, tree, func(params *protocol.Params) {
+		told, err := e.ForWorker(params, nil)
+		mustDo(t, err)
+		for _, fix := range []bool{false, true} {
+			if got := opened(maps.Collect(told.All()), fix); got != tree.Replace("$R/good.php") {
+				t.Fatalf("fix_pathinfo %v: opens %q, told %q", fix, got, maps.Collect(told.All()))
+			}
+		}
+	})
+	for name, want := range map[string]int{
+		"$R/photo.jpg/x.php": 403, "$R/photo.jpg/a/b.PHP": 403, "$R/photo.jpg/x.phtml/y": 403, "proxy:fcgi://localhost$R/photo.jpg/x.php": 403,
+		"proxy:fcgi://localhost$R/photo%2ejpg/x%2ephp": 403, "$R/good.php/photo.jpg": 0, "$R/good.php/x.php": 0, "$R/photo.jpg": 0,
+		"$R/photo.jpg/x": 0, "$R/nothing.d/x.php": 0, "nothing.d/x.php": 0, "": 0,
+	} {
+		params := paramsOf("SCRIPT_FILENAME", tree.Replace(name))
+		_, err := e.ForWorker(&params, nil)
+		if want == 0 {
+			mustDo(t, err)
+		} else {
+			wantRefusal(t, err, want, "")
+		}
+	}
+}
+
 func TestForWorker(t *testing.T) {
 	tree := scriptTree(t)
 	complete := "GATEWAY_INTERFACE=CGI/1.1\nSERVER_SOFTWARE=x\n"

@@ -24,6 +24,9 @@ type Options struct {
 	PassEnv      []string // variables of the daemon's environment, for what neither has
 	PassParams   []string // names of params that would else be dropped
 	SingleFields []string // path.Match patterns of HTTP_ params that may come once only
+	// LooksItself tells that the pool's worker finds its script among the params by itself,
+	// as php-cgi does.
+	LooksItself bool
 	// Dropped is called for a param that is kept from a program, once for each
 	// name, and why. It may be called by several goroutines at once. It may be nil.
 	Dropped func(name, why string)

@@ -1,6 +1,7 @@
 package cgi
 
 import (
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -39,6 +40,35 @@ func looksItself(name string) bool {
 	return false
 }
 
+// LooksItself reports whether a command is such an interpreter, also by way of another
+// program such as env(1), or of a script that starts it.
+func LooksItself(command []string) bool {
+	for _, word := range command {
+		if isSelfLooker(word) || isLinkOfSelfLooker(word) || strings.Contains(word, "/") && (looksItself(word) || startsSelfLooker(word)) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxScript is how much of a script is looked at.
+const maxScript = 64 << 10
+
+// startsSelfLooker reports whether a script of a shell has the name of one in it.
+func startsSelfLooker(script string) bool {
+	text, err := beginning(script, maxScript)
+	if err != nil || !slices.ContainsFunc(firstLine(script), isShell) {
+		return false
+	}
+	return slices.ContainsFunc(strings.FieldsFunc(text, isNoPath), isSelfLooker)
+}
+
+// isShell reports whether a program's name is that of a shell.
+func isShell(program string) bool { return strings.HasSuffix(path.Base(program), "sh") }
+
+// isNoPath reports whether a character separates the paths in a script.
+func isNoPath(c rune) bool { return strings.ContainsRune(" \t\r\n\"'`;&|(){}=", c) }
+
 // isLinkOfSelfLooker reports whether a program is one, whatever the names of the
 // links to it. One without a slash is where env(1) finds it.
 func isLinkOfSelfLooker(program string) bool {
@@ -54,19 +84,28 @@ func isLinkOfSelfLooker(program string) bool {
 
 // firstLine is what the first line of a script says of its interpreter.
 func firstLine(name string) []string {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // whatever it is by now
-	if err != nil {
+	text, err := beginning(name, 256) // as much as the kernel looks at (execve(2))
+	line, ok := strings.CutPrefix(text, "#!")
+	if err != nil || !ok {
 		return nil // nor can an interpreter read it
-	}
-	defer f.Close()
-	var first [256]byte // as much as the kernel looks at (execve(2))
-	n, _ := f.Read(first[:])
-	line, ok := strings.CutPrefix(string(first[:n]), "#!")
-	if !ok {
-		return nil
 	}
 	line, _, _ = strings.Cut(line, "\n")
 	return strings.Fields(line)
+}
+
+// beginning is what a file begins with, whatever it is by now.
+func beginning(name string, size int) (string, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text := make([]byte, size)
+	n, err := io.ReadFull(f, text)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	return string(text[:n]), err
 }
 
 func isSelfLooker(program string) bool {

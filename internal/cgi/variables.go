@@ -57,6 +57,14 @@ func (v *variables) append(name, value string) {
 	v.list = append(v.list, variable{name: name, value: value})
 }
 
+// get is the value of a variable, "" without one.
+func (v *variables) get(name string) string {
+	if i, known := v.index[name]; known {
+		return v.list[i].value
+	}
+	return ""
+}
+
 func (v *variables) setMissing(name, value string) {
 	if _, known := v.index[name]; !known {
 		v.set(name, value)

@@ -1,6 +1,7 @@
 package cgi
 
 import (
+	"path"
 	"strings"
 
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -10,9 +11,10 @@ import (
 // that can be, else each name once. Where rules is not nil the script is looked
 // for, and the worker is asked for that file and no other. Without rules the
 // worker looks itself; what Apache sends to php-fpm has php-cgi run what php-fpm
-// would run. The error is a *protocol.Refusal.
+// would run. A program that LooksItself is told of nothing beside SCRIPT_FILENAME that
+// it would take for its script. The error is a *protocol.Refusal.
 func (e *Environment) ForWorker(params *protocol.Params, rules *Rules) (*protocol.Params, error) {
-	s, err := workerScript(params, rules)
+	s, err := e.workerScript(params, rules)
 	if err != nil {
 		return nil, err
 	}
@@ -34,6 +36,8 @@ func (e *Environment) ForWorker(params *protocol.Params, rules *Rules) (*protoco
 		s.agree(v, e.mayPass)
 	case redirected:
 		v.leaveAlone(e.mayPass)
+	case e.opt.LooksItself && v.get("SCRIPT_FILENAME") != "":
+		v.takeOut("PATH_TRANSLATED")
 	}
 	e.complete(v)
 	if !v.changed {
@@ -44,18 +48,41 @@ func (e *Environment) ForWorker(params *protocol.Params, rules *Rules) (*protoco
 
 // workerScript is the script that a worker is asked for. Its Path is "" where
 // that is the worker's business.
-func workerScript(params *protocol.Params, rules *Rules) (Script, error) {
+func (e *Environment) workerScript(params *protocol.Params, rules *Rules) (Script, error) {
 	if rules != nil {
 		return rules.FindRead(params)
 	}
 	r, err := readRequest(params)
-	if err != nil || !r.isURL {
+	looks := e.opt.LooksItself && (r.isURL || leadsThroughFile(r.filename))
+	if err != nil || !r.isURL && !looks {
 		return Script{}, err
 	}
-	if f, err := r.locate(); err == nil {
-		return Script{Path: f.name, request: r, alone: true}, nil
+	f, err := r.locate()
+	switch {
+	case err == nil && looks && !isPHP(f.name) && isPHP(r.extra):
+		return Script{}, forbidden("script %.200q: it is path info that is named as a script is, and the file %s is none", r.filename, f.name)
+	case !r.isURL:
+		return Script{}, nil
+	case err != nil:
+		return Script{Path: r.filename, alone: true}, nil // it may be there for the worker
 	}
-	return Script{Path: r.filename, alone: true}, nil // it may be there for the worker
+	return Script{Path: f.name, request: r, alone: true}, nil
+}
+
+// leadsThroughFile reports whether a folder of the name may be a file, by its extension.
+func leadsThroughFile(name string) bool {
+	return strings.Contains(name[:strings.LastIndexByte(name, '/')+1], ".")
+}
+
+// isPHP reports whether a web server may take the path for one of a script of PHP: some
+// part of it has the extension. PHP runs photo.jpg when it is asked for photo.jpg/x.php.
+func isPHP(name string) bool {
+	for part := range strings.SplitSeq(strings.ToLower(name), "/") {
+		if extension := path.Ext(part); strings.HasPrefix(extension, ".ph") {
+			return true
+		}
+	}
+	return false
 }
 
 // complete has what the pool sets win over the params, and adds what RFC 3875,

@@ -191,7 +191,7 @@ func New(o Options) *Pool {
 		p.spawner = new(spawn.Local)
 	}
 	p.launch, p.measure = p.launchProgram, spawn.Usage
-	p.setOptions(o)
+	p.setOptions(o, o.environment())
 	p.program = p.newProgramLocked()
 	return p
 }
@@ -245,8 +245,8 @@ func (s *sampler) permits(now time.Time) bool {
 	return s.n <= perMinute
 }
 
-// setOptions takes options with what is missing filled in.
-func (p *Pool) setOptions(o Options) {
+// setOptions takes options with what is missing filled in, and what told makes of them.
+func (p *Pool) setOptions(o Options, told *cgi.Environment) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -267,9 +267,15 @@ func (p *Pool) setOptions(o Options) {
 	if len(o.Roots) > 0 || len(o.Extensions) > 0 {
 		p.rules = &cgi.Rules{Roots: o.Roots, Extensions: o.Extensions}
 	}
-	p.told = cgi.NewEnvironment(cgi.Options{
+	p.told = told
+}
+
+// environment is what the programs are told. It reads files, and so needs no lock.
+func (o *Options) environment() *cgi.Environment {
+	return cgi.NewEnvironment(cgi.Options{
 		Software: o.Software, Env: o.Env, PassEnv: o.PassEnv,
 		PassParams: o.PassParams, SingleFields: o.SingleFields, Dropped: o.Dropped,
+		LooksItself: cgi.LooksItself(o.Command),
 	})
 }
 
@@ -380,9 +386,10 @@ func (p *Pool) leaveGraceLocked() time.Duration {
 // its place, and so stays for good where the new program cannot be started. RunDir,
 // Hooks and Spawner are not changed.
 func (p *Pool) Update(o Options) {
+	told := o.environment()
 	p.mu.Lock()
 	defer p.unlock()
-	p.setOptions(o)
+	p.setOptions(o, told)
 	if next := p.newProgramLocked(); !next.isSame(p.program) {
 		p.program, p.settled = next, false
 		p.health.hurry()
