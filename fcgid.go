@@ -7,7 +7,7 @@
 //
 //	func main() {
 //		var functions fcgi.Registry
-//		functions.Register("hello", hello)
+//		functions.HandleFunc("hello", hello)
 //		fcgid.Main(&functions)
 //	}
 //

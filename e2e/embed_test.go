@@ -46,12 +46,12 @@ func embed(t *testing.T, onlyWeb bool) *embedded {
 	mux.HandleFunc("GET /stream", e.stream)
 	mux.HandleFunc("GET /panic", func(http.ResponseWriter, *http.Request) { panic("boom") })
 	var functions fcgi.Registry
-	functions.Register("greet", greet)
-	functions.Register("wait", e.wait)
-	functions.Register("web", fcgi.Handler(mux))
-	s := &fcgi.Server{Handler: functions.Respond, BufferRequests: true} // nginx stops sending where an answer begins
+	functions.HandleFunc("greet", greet)
+	functions.HandleFunc("wait", e.wait)
+	functions.Handle("web", fcgi.HTTP(mux))
+	s := &fcgi.Server{Handler: &functions, BufferRequests: true} // nginx stops sending where an answer begins
 	if onlyWeb {
-		s.Handler = fcgi.Handler(mux)
+		s.Handler = fcgi.HTTP(mux)
 	}
 	s.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	ctx, stop := context.WithCancel(context.Background())

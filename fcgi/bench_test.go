@@ -12,11 +12,12 @@ import (
 )
 
 // ours serves h, as it would be used.
-func ours(tb testing.TB, h fcgi.HandlerFunc) net.Addr {
+func ours(tb testing.TB, h fcgi.Handler) net.Addr {
 	l := listen(tb, "unix")
 	ctx, stop := context.WithCancel(context.Background())
 	end := make(chan error)
-	go func() { end <- fcgi.Serve(ctx, l, h) }()
+	s := &fcgi.Server{Handler: h}
+	go func() { end <- s.Serve(ctx, l) }()
 	tb.Cleanup(func() {
 		stop()
 		if err := <-end; err != nil {
@@ -43,9 +44,9 @@ func BenchmarkHello(b *testing.B) {
 		conns, multiplexed int
 	}{{"1conn", 1, 1}, {"8conns", 8, 1}, {"1conn64multiplexed", 1, 64}} {
 		b.Run(load.name, func(b *testing.B) {
-			b.Run("function", func(b *testing.B) { wiretest.Bench(b, ours(b, hello), load.conns, load.multiplexed) })
+			b.Run("function", func(b *testing.B) { wiretest.Bench(b, ours(b, fcgi.HandlerFunc(hello)), load.conns, load.multiplexed) })
 			b.Run("http", func(b *testing.B) {
-				wiretest.Bench(b, ours(b, fcgi.Handler(http.HandlerFunc(httpHello))), load.conns, load.multiplexed)
+				wiretest.Bench(b, ours(b, fcgi.HTTP(http.HandlerFunc(httpHello))), load.conns, load.multiplexed)
 			})
 			b.Run("net-http-fcgi", func(b *testing.B) { wiretest.Bench(b, theirs(b), load.conns, load.multiplexed) })
 		})
@@ -58,9 +59,9 @@ func TestAllocations(t *testing.T) {
 		t.Skip("the race detector allocates too")
 	}
 	for name, tt := range map[string]struct {
-		h   fcgi.HandlerFunc
+		h   fcgi.Handler
 		max float64
-	}{"function": {hello, 15}, "http": {fcgi.Handler(http.HandlerFunc(httpHello)), 34}} {
+	}{"function": {fcgi.HandlerFunc(hello), 15}, "http": {fcgi.HTTP(http.HandlerFunc(httpHello)), 34}} {
 		c := wiretest.Dial(t, ours(t, tt.h))
 		c.Get(t)
 		if got := testing.AllocsPerRun(500, func() { c.Get(t) }); got > tt.max {

@@ -56,7 +56,7 @@ func serveOnSocketsThatBlock(t *testing.T, l net.Listener) {
 	large, lost := strings.Repeat("x", 16<<20), make(chan error)
 	serveOn(t, blockingListener{l}, &fcgi.Server{
 		WriteTimeout: time.Second,
-		Handler: func(_ context.Context, req *fcgi.Request) (uint32, error) {
+		Handler: fcgi.HandlerFunc(func(_ context.Context, req *fcgi.Request) (uint32, error) {
 			n, err := io.Copy(io.Discard, req.Stdin)
 			runtime.GC()
 			fmt.Fprintf(req.Stdout, "Content-Type: text/plain\n\n%d", n)
@@ -65,7 +65,7 @@ func serveOnSocketsThatBlock(t *testing.T, l net.Listener) {
 				lost <- err
 			}
 			return 0, err
-		},
+		}),
 	})
 	dial := func() net.Conn {
 		nc, err := net.Dial(l.Addr().Network(), l.Addr().String())

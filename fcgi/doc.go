@@ -12,15 +12,15 @@
 //
 //	l, err := net.Listen("unix", "/run/app/app.sock")
 //	…
-//	err = fcgi.Serve(ctx, l, fcgi.Handler(http.DefaultServeMux))
+//	err = fcgi.Serve(l, mux)
 //
 // with, in nginx's configuration,
 //
 //	location / { include fastcgi_params; fastcgi_pass unix:/run/app/app.sock; }
 //
-// What needs no http.Request can be a [HandlerFunc], which is cheaper; a
-// [Registry] lets a request choose between functions that have names. A [Server]
-// has limits, timeouts and a log, with defaults that suit most.
+// A [Server] has limits, timeouts and a log, and stops when its context ends. What
+// needs no http.Request can be a [HandlerFunc], which is cheaper; a [Registry] lets a
+// request choose between functions that have names.
 //
 // Unlike net/http/fcgi, it serves the requests of one connection independently of
 // each other, ends a handler's context when its client goes away, keeps to what

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -13,43 +14,38 @@ import (
 	"github.com/fcgid/fcgid/fcgi"
 )
 
-// A function answers requests, until the context ends.
+// A web application is served as with net/http/fcgi.
 func ExampleServe() {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // or "unix", "/run/app/app.sock"
+	http.HandleFunc("/hello", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, "hello", r.FormValue("name"))
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0") // or fcgi.Listen("unix:/run/app/app.sock", 0o666)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background()) // or signal.NotifyContext
-	served := make(chan error)
-	go func() {
-		served <- fcgi.Serve(ctx, l, func(ctx context.Context, req *fcgi.Request) (uint32, error) {
-			fmt.Fprint(req.Stdout, "Content-Type: text/plain\r\n\r\n")
-			fmt.Fprintf(req.Stdout, "hello %s\n", req.Params.Get("QUERY_STRING"))
-			return 0, nil
-		})
-	}()
+	defer l.Close()
+	go fcgi.Serve(l, nil)
 
-	ask(l.Addr(), fcgi.Params{{Name: "QUERY_STRING", Value: "world"}})
-	stop()
-	fmt.Println(<-served)
-	// Output:
-	// hello world
-	// <nil>
+	ask(l.Addr(), fcgi.Params{
+		{Name: "REQUEST_METHOD", Value: "GET"},
+		{Name: "REQUEST_URI", Value: "/hello?name=world"},
+		{Name: "SERVER_PROTOCOL", Value: "HTTP/1.1"},
+	})
+	// Output: hello world
 }
 
 // A request names one of several functions in SCRIPT_FILENAME. Nothing else can
 // be called.
 func ExampleRegistry() {
 	var functions fcgi.Registry
-	functions.Register("time", func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+	functions.HandleFunc("time", func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 		fmt.Fprintf(req.Stdout, "Content-Type: text/plain\r\n\r\n%s\n", time.Unix(0, 0).UTC())
 		return 0, nil
 	})
-	functions.Register("secret", func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+	functions.HandleFunc("secret", func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 		return 0, &fcgi.StatusError{Status: http.StatusForbidden}
 	})
-	address, stop := start(&fcgi.Server{Handler: functions.Respond, Timeout: 10 * time.Second})
+	address, stop := start(&fcgi.Server{Handler: &functions, Timeout: 10 * time.Second})
 	defer stop()
 
 	for _, script := range []string{"/srv/www/time", "secret", "os.Exit"} {
@@ -62,13 +58,13 @@ func ExampleRegistry() {
 }
 
 // A web application behind a web server.
-func ExampleHandler() {
+func ExampleHTTP() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /hello/{name}", func(w http.ResponseWriter, r *http.Request) {
 		user := fcgi.ParamsFromContext(r.Context()).Get("REMOTE_USER")
 		fmt.Fprintf(w, "hello %s, I am %s for %s\n", r.PathValue("name"), r.Host, user)
 	})
-	address, stop := start(&fcgi.Server{Handler: fcgi.Handler(mux)})
+	address, stop := start(&fcgi.Server{Handler: fcgi.HTTP(mux)})
 	defer stop()
 
 	ask(address, fcgi.Params{
@@ -83,7 +79,7 @@ func ExampleHandler() {
 
 // What has been written leaves with Flush.
 func ExampleRequest_Flush() {
-	address, stop := start(&fcgi.Server{Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+	address, stop := start(&fcgi.Server{Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 		io.WriteString(req.Stdout, "Content-Type: text/event-stream\r\n\r\n")
 		for i := range 3 {
 			fmt.Fprintf(req.Stdout, "data: %d\n", i)
@@ -92,7 +88,7 @@ func ExampleRequest_Flush() {
 			}
 		}
 		return 0, nil
-	}})
+	})})
 	defer stop()
 
 	ask(address, nil)

@@ -93,7 +93,7 @@ func (p *Params) Set(name, value string) {
 }
 
 // A Request is one FastCGI request, for both sides: [Client.Do] sends what is in
-// it, and a [HandlerFunc] finds in it what has come. Nothing of it is changed by
+// it, and a [Handler] finds in it what has come. Nothing of it is changed by
 // sending it.
 type Request struct {
 	// Role is what the application is to be. A client's 0 is RoleResponder; a
@@ -130,6 +130,8 @@ type Request struct {
 	// KeepConn is a client's: it asks the application to leave the connection
 	// open for another request.
 	KeepConn bool
+
+	call *handlerCall // that it belongs to; nil for one that a server has not made
 }
 
 // Flush is for handlers: it sends what has been written to Stdout so far. What it

@@ -8,37 +8,38 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner/function"
 	"github.com/fcgid/fcgid/internal/server"
 )
 
-// The reasons for which a handler's context ends, as context.Cause tells them. A
-// Read of its Stdin fails with the same. When the handler has returned and its
-// answer is sent, the context ends too, with context.Canceled.
+// The reasons for which a handler's context ends, as errors.Is finds them in its
+// context.Cause. A Read of its Stdin fails with the same. When the handler has returned
+// and its answer is sent, the context ends too, with context.Canceled.
 var (
 	// ErrAborted: the web server has sent ABORT_REQUEST.
-	ErrAborted = server.ErrAborted
+	ErrAborted error = server.ErrAborted
 	// ErrClientGone: the web server has closed the connection, which is what
 	// nginx does when its own client goes away.
-	ErrClientGone = server.ErrClientGone
-	// ErrTimeout: the request took longer than [Server.Timeout].
-	ErrTimeout = server.ErrTimeout
+	ErrClientGone error = server.ErrClientGone
+	// ErrTimeout: the request took longer than [Server.Timeout], or a
+	// [TimeoutHandler] or [Program] allows. It is a context.DeadlineExceeded too.
+	ErrTimeout error = server.ErrTimeout
 	// ErrReadTimeout: Stdin was silent for longer than [Server.ReadTimeout].
-	ErrReadTimeout = server.ErrReadTimeout
-	// ErrShutdown: the server's own context has ended, and its ShutdownTimeout
-	// after that.
-	ErrShutdown = server.ErrShutdown
+	ErrReadTimeout error = server.ErrReadTimeout
+	// ErrShutdown: the context of [Server.Serve] has ended, and ShutdownTimeout after
+	// that; or that of the connection, see [Server.BaseContext].
+	ErrShutdown error = server.ErrShutdown
 )
 
-// A HandlerFunc answers a request, as a program's main function would: it reads
-// req.Stdin and writes a CGI response to req.Stdout, a header such as
-// "Content-Type: text/plain", a blank line and a body. It is called from many
-// goroutines at once, and uses nothing of req once it has returned. Its goroutine
-// may go on to other requests: what belongs to a goroutine or its thread
-// (runtime.LockOSThread, pprof.SetGoroutineLabels) is changed in one that the handler
-// starts, or put back.
+// A Handler answers requests, as a program's main function would: it reads req.Stdin
+// and writes a CGI response to req.Stdout, a header such as "Content-Type: text/plain",
+// a blank line and a body. It is called from many goroutines at once, and uses nothing
+// of req once it has returned. Its goroutine may go on to other requests: what belongs
+// to a goroutine or its thread (runtime.LockOSThread, pprof.SetGoroutineLabels) is
+// changed in one that the handler starts, or put back.
 //
 // The appStatus is what a program's exit status is, 0 when all went well. Web
 // servers look at the answer alone. An error is logged, and if nothing has left
@@ -55,21 +56,57 @@ var (
 // or goes away, when a timeout is over, and when the server is stopped;
 // context.Cause says which, see [ErrAborted]. The request is answered at that
 // moment, with 408 or 503 where anybody is there to see it. The handler should
-// return soon: nothing can end it, and nobody takes what it still writes.
-type HandlerFunc func(ctx context.Context, req *Request) (appStatus uint32, err error)
-
-// Run is for the server of this module, which knows requests in another form.
-func (h HandlerFunc) Run(ctx context.Context, req *protocol.Request) (appStatus uint32, err error) {
-	c := newHandlerCall(req)
-	defer c.out.drop() // when h panics; else nothing is left
-	appStatus, err = h(ctx, &c.req)
-	if sendErr := c.out.finish(); err == nil {
-		err = sendErr
-	}
-	return appStatus, asRefusal(appStatus, err)
+// return soon: nothing can end it, and nobody takes what it still writes. The values of
+// ctx are those of [Server.BaseContext] and [Server.ConnContext].
+type Handler interface {
+	ServeFCGI(ctx context.Context, req *Request) (appStatus uint32, err error)
 }
 
-// A StatusError is what a [HandlerFunc] returns to have its request answered with
+// A HandlerFunc is a function as a [Handler].
+type HandlerFunc func(ctx context.Context, req *Request) (appStatus uint32, err error)
+
+// ServeFCGI calls h.
+func (h HandlerFunc) ServeFCGI(ctx context.Context, req *Request) (appStatus uint32, err error) {
+	return h(ctx, req)
+}
+
+// TimeoutHandler is h with a time to answer in, beside [Server.Timeout]: after d the
+// request is answered with 408, at once, and ctx ends with an [ErrTimeout].
+func TimeoutHandler(h Handler, d time.Duration) Handler {
+	return HandlerFunc(func(ctx context.Context, req *Request) (uint32, error) {
+		ctx, stop := req.endAfter(ctx, d)
+		defer stop()
+		return h.ServeFCGI(ctx, req)
+	})
+}
+
+// endAfter ends a request after d, by its server if it has one.
+func (r *Request) endAfter(ctx context.Context, d time.Duration) (_ context.Context, stop func()) {
+	if r.call == nil || r.call.from.Canceler == nil {
+		return context.WithTimeoutCause(ctx, d, ErrTimeout)
+	}
+	forget := r.call.from.Canceler.EndAfter(d)
+	return ctx, func() { forget() }
+}
+
+func init() {
+	function.FromHandler = func(h any) function.Call { return callOf(h.(Handler)) }
+}
+
+// callOf is h for the server, which knows a request in another form.
+func callOf(h Handler) function.Call {
+	return func(ctx context.Context, req *protocol.Request) (appStatus uint32, err error) {
+		c := newHandlerCall(req)
+		defer c.out.drop() // when h panics; else nothing is left
+		appStatus, err = h.ServeFCGI(ctx, &c.req)
+		if sendErr := c.out.finish(); err == nil {
+			err = sendErr
+		}
+		return appStatus, asRefusal(appStatus, err)
+	}
+}
+
+// A StatusError is what a [Handler] returns to have its request answered with
 // a short page of that HTTP status. It must not have written anything, or nothing
 // that has left: what is still in the buffer is dropped.
 type StatusError struct {
@@ -125,8 +162,9 @@ func (e *handlerError) Unwrap() error { return e.gone }
 // A handlerCall is what a handler is given for one request. It is never used again,
 // since a handler may keep it.
 type handlerCall struct {
-	req Request
-	out handlerOut
+	from *protocol.Request
+	req  Request
+	out  handlerOut
 }
 
 // noInput is an empty Stdin. It holds nothing, so it can be shared.
@@ -139,10 +177,10 @@ func (*emptyReader) Read([]byte) (int, error) { return 0, io.EOF }
 
 func newHandlerCall(from *protocol.Request) *handlerCall {
 	c := new(handlerCall)
-	c.out.dst = from.Stdout
+	c.from, c.out.dst = from, from.Stdout
 	c.req = Request{
 		Role: Role(from.Role), Params: make(Params, 0, from.Params.Len()),
-		Stdin: from.Stdin, Data: noInput, Stdout: &c.out, Stderr: from.Stderr,
+		Stdin: from.Stdin, Data: noInput, Stdout: &c.out, Stderr: from.Stderr, call: c,
 	}
 	for name, value := range from.Params.All() {
 		c.req.Params = append(c.req.Params, Param{name, value})

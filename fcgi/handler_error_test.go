@@ -45,13 +45,13 @@ func TestOddErrorsOfAHandler(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				v := serve(t, &fcgi.Server{MaxReqs: 1, Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+				v := serve(t, &fcgi.Server{MaxReqs: 1, Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 					hello(ctx, req)
 					if req.Params.Get("ODD") != "" {
 						return 0, odd
 					}
 					return 0, nil
-				}})
+				})})
 				w := v.dial()
 				w.send(wiretest.Get(1, true, "ODD", "1"))
 				w.wantPage(1, 500, 500)
@@ -70,9 +70,9 @@ func TestOddErrorsOfAHandler(t *testing.T) {
 func TestHandlerReturnsThatItsClientIsGone(t *testing.T) {
 	for _, gone := range []error{fcgi.ErrAborted, fcgi.ErrClientGone} {
 		synctest.Test(t, func(t *testing.T) {
-			v := serve(t, &fcgi.Server{Handler: func(context.Context, *fcgi.Request) (uint32, error) {
+			v := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(func(context.Context, *fcgi.Request) (uint32, error) {
 				return 0, &fcgi.StatusError{Status: 503, Err: fmt.Errorf("upstream: %w", gone)}
-			}})
+			})})
 			w := v.dial()
 			w.send(wiretest.Get(1, true))
 			w.want(1, "", 0)

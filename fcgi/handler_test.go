@@ -48,13 +48,13 @@ func TestErrorsOfAHandler(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				v := serve(t, &fcgi.Server{Handler: func(_ context.Context, req *fcgi.Request) (uint32, error) {
+				v := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(func(_ context.Context, req *fcgi.Request) (uint32, error) {
 					io.WriteString(req.Stdout, tt.write)
 					if tt.flush {
 						req.Flush()
 					}
 					return tt.status, tt.err
-				}})
+				})})
 				w := v.dial()
 				w.send(wiretest.Get(1, true))
 				r := w.reply(1)
@@ -87,7 +87,7 @@ func TestHandlerThatPanics(t *testing.T) {
 		for _, flush := range []bool{false, true} {
 			t.Run(fmt.Sprint(tt.name, " flushed ", flush), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					v := serve(t, &fcgi.Server{MaxReqs: 1, Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+					v := serve(t, &fcgi.Server{MaxReqs: 1, Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 						hello(ctx, req)
 						if req.Params.Get("CRASH") != "" {
 							if flush {
@@ -96,7 +96,7 @@ func TestHandlerThatPanics(t *testing.T) {
 							tt.crash()
 						}
 						return 0, nil
-					}})
+					})})
 					w := v.dial()
 					w.send(wiretest.Get(1, true, "CRASH", "1", "SCRIPT_FILENAME", "/srv/crash", "REQUEST_URI", "/c?d"))
 					if flush {
@@ -120,7 +120,7 @@ func TestHandlerThatPanics(t *testing.T) {
 func TestFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := make(chan struct{})
-		w := serve(t, &fcgi.Server{Handler: func(_ context.Context, req *fcgi.Request) (uint32, error) {
+		w := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(func(_ context.Context, req *fcgi.Request) (uint32, error) {
 			for _, part := range []string{helloAnswer, "one", "two"} {
 				io.WriteString(req.Stdout, part)
 				<-next
@@ -136,7 +136,7 @@ func TestFlush(t *testing.T) {
 			req.Stdout.Write(bytes.Repeat([]byte("y"), 20000))
 			<-next
 			return 0, nil
-		}}).dial()
+		})}).dial()
 		w.send(wiretest.Get(1, true))
 		for _, part := range []string{helloAnswer, "one", "two"} {
 			w.wantSilence()
@@ -178,12 +178,12 @@ func TestWriteAfterReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var kept []*fcgi.Request
 		var mu sync.Mutex
-		w := serve(t, &fcgi.Server{Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+		w := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 			mu.Lock()
 			kept = append(kept, req)
 			mu.Unlock()
 			return hello(ctx, req)
-		}}).dial()
+		})}).dial()
 		for range 20 {
 			w.send(wiretest.Get(1, true))
 			w.want(1, helloAnswer, 0)
@@ -211,7 +211,7 @@ func TestWriteAfterReturn(t *testing.T) {
 // STDOUT and STDERR of one request, written from many sides at once.
 func TestConcurrentWrites(t *testing.T) {
 	const writers, each = 8, 200
-	v := serveOn(t, listen(t, "unix"), &fcgi.Server{Handler: func(_ context.Context, req *fcgi.Request) (uint32, error) {
+	v := serveOn(t, listen(t, "unix"), &fcgi.Server{Handler: fcgi.HandlerFunc(func(_ context.Context, req *fcgi.Request) (uint32, error) {
 		io.WriteString(req.Stdout, plain)
 		var all sync.WaitGroup
 		for range writers {
@@ -226,7 +226,7 @@ func TestConcurrentWrites(t *testing.T) {
 		}
 		all.Wait()
 		return 0, nil
-	}})
+	})})
 	w := v.dial()
 	w.send(wiretest.Get(1, true))
 	r := w.reply(1)
@@ -241,7 +241,7 @@ func TestConcurrentWrites(t *testing.T) {
 // Both directions at once.
 func TestFullDuplex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(t, &fcgi.Server{Handler: func(_ context.Context, req *fcgi.Request) (uint32, error) {
+		w := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(func(_ context.Context, req *fcgi.Request) (uint32, error) {
 			io.WriteString(req.Stdout, plain)
 			buf := make([]byte, 10)
 			for {
@@ -254,7 +254,7 @@ func TestFullDuplex(t *testing.T) {
 					return 0, nil
 				}
 			}
-		}}).dial()
+		})}).dial()
 		w.send(wiretest.Begin(1, true), wiretest.Params(1, "CONTENT_LENGTH", "9"), wiretest.Stdin(1, "one"))
 		for _, part := range []string{plain + "one", "two", "six"} {
 			if rec := w.next(); rec.Content != part {
@@ -272,12 +272,12 @@ func TestFullDuplex(t *testing.T) {
 // An Authorizer is a handler like others; the server waits for no STDIN of it.
 func TestAuthorizer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(t, &fcgi.Server{Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+		w := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 			if req.Role != fcgi.RoleAuthorizer {
 				t.Errorf("role is %v", req.Role)
 			}
 			return hello(ctx, req)
-		}}).dial()
+		})}).dial()
 		w.send(protocol.AppendBegin(nil, 1, protocol.Begin{Role: protocol.RoleAuthorizer, Keep: true}), wiretest.Params(1))
 		w.want(1, helloAnswer, 0)
 	})
@@ -286,7 +286,7 @@ func TestAuthorizer(t *testing.T) {
 // Any writer will do for who calls a handler without a server.
 func TestRunOutsideAServer(t *testing.T) {
 	var out bytes.Buffer
-	status, err := fcgi.HandlerFunc(hello).Run(t.Context(), &protocol.Request{Stdout: &out})
+	status, err := fcgi.HandlerFunc(hello).ServeFCGI(t.Context(), &fcgi.Request{Stdout: &out})
 	if status != 0 || err != nil || out.String() != helloAnswer {
 		t.Errorf("got %q, %d, %v", out.String(), status, err)
 	}
@@ -295,10 +295,10 @@ func TestRunOutsideAServer(t *testing.T) {
 // A lost client is no failure of the handler's that finds out by writing.
 func TestWriteToALostClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := serve(t, &fcgi.Server{Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+		v := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 			time.Sleep(time.Second / 2)
 			return echoForEver(req)
-		}})
+		})})
 		w := v.dial()
 		w.send(wiretest.Get(1, true))
 		synctest.Wait()
@@ -322,10 +322,10 @@ func echoForEver(req *fcgi.Request) (uint32, error) {
 func TestContextEndsAfterTheHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		causes := make(chan error, 1)
-		w := serve(t, &fcgi.Server{Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+		w := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 			go func() { <-ctx.Done(); causes <- context.Cause(ctx) }()
 			return hello(ctx, req)
-		}}).dial()
+		})}).dial()
 		w.send(wiretest.Get(1, true))
 		w.want(1, helloAnswer, 0)
 		if err := <-causes; err != context.Canceled {

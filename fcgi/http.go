@@ -11,8 +11,8 @@ import (
 	rfc3875 "github.com/fcgid/fcgid/internal/cgi"
 )
 
-// Handler makes a Go web application answer FastCGI requests behind a web server.
-// Nil is http.DefaultServeMux.
+// HTTP makes a Go web application answer FastCGI requests behind a web server. Nil is
+// http.DefaultServeMux.
 //
 // The http.Request is what net/http/cgi's RequestFromMap makes of the params: URL
 // is REQUEST_URI as the client has sent it (SCRIPT_NAME and PATH_INFO when it is
@@ -26,7 +26,7 @@ import (
 //
 // Body streams Stdin. It fails with io.ErrUnexpectedEOF when it ends before
 // CONTENT_LENGTH. ContentLength is -1 where the web server does not know it: some do
-// not wait for all of a body that comes in chunks. The request's context ends as that of a [HandlerFunc].
+// not wait for all of a body that comes in chunks. The request's context ends as that of a [Handler].
 //
 // The http.ResponseWriter does what net/http's does, with these differences:
 // there is no Date (web servers set one), no 1xx and no trailer, and no Hijacker.
@@ -35,11 +35,11 @@ import (
 // nginx stops sending the body then.
 // WriteHeader panics for a status that CGI has no room for, which is one over 599
 // too. A body that is shorter than its Content-Length is an error of the request.
-func Handler(h http.Handler) HandlerFunc {
+func HTTP(h http.Handler) Handler {
 	if h == nil {
 		h = http.DefaultServeMux
 	}
-	return func(ctx context.Context, req *Request) (uint32, error) {
+	return HandlerFunc(func(ctx context.Context, req *Request) (uint32, error) {
 		r, err := httpRequest(req)
 		if err != nil {
 			return 0, &StatusError{Status: http.StatusBadRequest, Err: err}
@@ -47,12 +47,12 @@ func Handler(h http.Handler) HandlerFunc {
 		w := newHTTPResponse(req)
 		h.ServeHTTP(w, r.WithContext(context.WithValue(ctx, paramsKey{}, req)))
 		return 0, w.finish()
-	}
+	})
 }
 
 type paramsKey struct{} // of the context's *Request
 
-// ParamsFromContext returns all params of the FastCGI request that a [Handler]
+// ParamsFromContext returns all params of the FastCGI request that a handler of [HTTP]
 // answers, given its http.Request's context: there is REMOTE_USER, say, or
 // whatever fastcgi_param sets in nginx. They are not to be changed. With another
 // context there are none.

@@ -29,7 +29,7 @@ func web(more ...string) []string {
 // serveWeb is serve of an http.Handler, and a connection.
 func serveWeb(t *testing.T, h http.HandlerFunc) (*served, *wire) {
 	t.Helper()
-	v := serve(t, &fcgi.Server{Handler: fcgi.Handler(h)})
+	v := serve(t, &fcgi.Server{Handler: fcgi.HTTP(h)})
 	return v, v.dial()
 }
 
@@ -379,7 +379,7 @@ func TestHTTPFlush(t *testing.T) {
 // Both ways at once.
 func TestHTTPFullDuplex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(t, &fcgi.Server{Handler: fcgi.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w := serve(t, &fcgi.Server{Handler: fcgi.HTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
 				t.Error(err)
 			}
@@ -418,7 +418,7 @@ func TestHTTPContext(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cause := make(chan error, 1)
-				s := &fcgi.Server{ShutdownTimeout: -1, BodyMemory: 1, Handler: fcgi.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				s := &fcgi.Server{ShutdownTimeout: -1, ReadTimeout: 30 * time.Second, BodyMemory: 1, Handler: fcgi.HTTP(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 					_, err := io.ReadAll(r.Body)
 					<-r.Context().Done()
 					if cause := context.Cause(r.Context()); !errors.Is(err, cause) {
@@ -474,9 +474,9 @@ func TestHTTPServeMuxAndContent(t *testing.T) {
 	})
 }
 
-// A Handler called without a server, as in a test.
+// A handler called without a server, as in a test.
 func TestHTTPWithoutStreams(t *testing.T) {
-	h := fcgi.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := fcgi.HTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(200)
 		w.WriteHeader(200)
 		io.Copy(w, r.Body)
@@ -486,12 +486,12 @@ func TestHTTPWithoutStreams(t *testing.T) {
 	for i, more := 0, web("CONTENT_LENGTH", "5"); i < len(more); i += 2 {
 		req.Params.Add(more[i], more[i+1])
 	}
-	if status, err := h(t.Context(), req); status != 0 || err != nil {
+	if status, err := h.ServeFCGI(t.Context(), req); status != 0 || err != nil {
 		t.Errorf("got %d, %v", status, err)
 	}
 	var out bytes.Buffer
 	req.Stdin, req.Stdout = strings.NewReader("hello"), &out
-	if _, err := h(t.Context(), req); err != nil || !strings.HasSuffix(out.String(), "\r\n\r\nhello") {
+	if _, err := h.ServeFCGI(t.Context(), req); err != nil || !strings.HasSuffix(out.String(), "\r\n\r\nhello") {
 		t.Errorf("got %q, %v", out.String(), err)
 	}
 }

@@ -109,7 +109,7 @@ func TestThousandRequestsOnOneConnection(t *testing.T) {
 	for _, buffer := range []bool{false, true} {
 		t.Run(fmt.Sprint("buffered ", buffer), func(t *testing.T) {
 			sockets(t, func(t *testing.T, l net.Listener) {
-				s := &fcgi.Server{Handler: echo, MaxReqs: requests, MaxQueue: requests, BufferRequests: buffer, BodyMemory: 16 << 10, MaxConns: 1}
+				s := &fcgi.Server{Handler: fcgi.HandlerFunc(echo), MaxReqs: requests, MaxQueue: requests, BufferRequests: buffer, BodyMemory: 16 << 10, MaxConns: 1}
 				v := serveOn(t, l, s)
 				nc, err := net.Dial(l.Addr().Network(), l.Addr().String())
 				if err != nil {

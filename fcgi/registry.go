@@ -13,40 +13,49 @@ import (
 )
 
 // A Registry is a set of functions with names, of which a request names one in
-// SCRIPT_FILENAME. Nothing else can be called through it. Its method Respond is
-// the Handler of a [Server] that answers with all of them. The zero value is empty
-// and ready; its methods may be called at the same time.
+// SCRIPT_FILENAME: a [Handler] that chooses another, as an http.ServeMux does. Nothing
+// else can be called through it. The zero value is empty and ready; its methods may be
+// called at the same time.
 type Registry struct {
+	// Fallback, if not nil, answers requests that mean no function of the Registry,
+	// which are else answered with 404. It is set before the first request.
+	Fallback Handler
+
 	mu        sync.RWMutex // guards the field below
-	functions map[string]HandlerFunc
+	functions map[string]Handler
 }
 
 // maxName is the longest name of a function: that of a file.
 const maxName = 255
 
-// Register gives h a name, such as "orders" or "shop.orders", or one with
+// Handle gives h a name, such as "orders" or "shop.orders", or one with
 // slashes, which is found only if a request gives it as a whole, with or without
 // a slash before it.
 //
 // It panics when the name is taken, empty, longer than 255 bytes, not UTF-8 or
 // has control characters; when its last path element is empty, "." or ".."; and
 // when h is nil. These are mistakes of a program, to be found at its start.
-func (r *Registry) Register(name string, h HandlerFunc) {
+func (r *Registry) Handle(name string, h Handler) {
 	if err := checkName(name); err != nil {
-		panic(fmt.Sprintf("fcgi: register %.300q: %v", name, err))
+		panic(fmt.Sprintf("fcgi: handle %.300q: %v", name, err))
 	}
-	if h == nil {
-		panic(fmt.Sprintf("fcgi: register %q: nil function", name))
+	if f, isFunc := h.(HandlerFunc); h == nil || isFunc && f == nil {
+		panic(fmt.Sprintf("fcgi: handle %q: nil function", name))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.functions[name] != nil {
-		panic(fmt.Sprintf("fcgi: register %q: the name is taken", name))
+		panic(fmt.Sprintf("fcgi: handle %q: the name is taken", name))
 	}
 	if r.functions == nil {
-		r.functions = make(map[string]HandlerFunc)
+		r.functions = make(map[string]Handler)
 	}
 	r.functions[name] = h
+}
+
+// HandleFunc is Handle for a function.
+func (r *Registry) HandleFunc(name string, h func(ctx context.Context, req *Request) (appStatus uint32, err error)) {
+	r.Handle(name, HandlerFunc(h))
 }
 
 func checkName(name string) error {
@@ -74,7 +83,7 @@ func (r *Registry) Names() []string {
 // "orders", "/srv/www/orders" and Apache's "proxy:fcgi://localhost/orders" mean
 // "orders", and "orders/" means none. When SCRIPT_FILENAME is missing or empty,
 // SCRIPT_NAME is taken in the same way. Names are compared byte by byte.
-func (r *Registry) Lookup(p Params) (name string, h HandlerFunc, ok bool) {
+func (r *Registry) Lookup(p Params) (name string, h Handler, ok bool) {
 	asked := askedName(p)
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -106,12 +115,15 @@ func askedName(p Params) string {
 // lastElement is what follows the last slash.
 func lastElement(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
-// Respond is a [HandlerFunc]: it calls the function that the request means, see
-// Lookup. A request that means none is answered with 404, and appStatus 404.
-func (r *Registry) Respond(ctx context.Context, req *Request) (appStatus uint32, err error) {
+// ServeFCGI calls the function that the request means, see Lookup, or the Fallback.
+// Without one, a request that means none is answered with 404, and appStatus 404.
+func (r *Registry) ServeFCGI(ctx context.Context, req *Request) (appStatus uint32, err error) {
 	_, h, ok := r.Lookup(req.Params)
 	if !ok {
+		h = r.Fallback
+	}
+	if h == nil {
 		return 404, &StatusError{Status: 404, Err: fmt.Errorf("no function is registered by the name %.300q", askedName(req.Params))}
 	}
-	return h(ctx, req)
+	return h.ServeFCGI(ctx, req)
 }

@@ -16,7 +16,7 @@ import (
 func TestLookup(t *testing.T) {
 	var r fcgi.Registry
 	for _, name := range []string{"hello", "shop.orders", "/srv/whole", "a b", "grüße", "proxy:x", "q"} {
-		r.Register(name, hello)
+		r.HandleFunc(name, hello)
 	}
 	long := strings.Repeat("x", 1<<20)
 	for _, tt := range []struct{ filename, name, want string }{
@@ -84,18 +84,18 @@ func TestLookup(t *testing.T) {
 
 func TestRegisterRefusesNonsense(t *testing.T) {
 	var r fcgi.Registry
-	r.Register("taken", hello)
+	r.HandleFunc("taken", hello)
 	for _, name := range []string{
 		"", "taken", "/", "a/", ".", "..", "a/..", "a/.", "a\x00b", "a\nb", "\x7f", "a\xffb", strings.Repeat("x", 256),
 	} {
-		if !panics(func() { r.Register(name, hello) }) {
+		if !panics(func() { r.HandleFunc(name, hello) }) {
 			t.Errorf("%.20q is registered", name)
 		}
 	}
-	if !panics(func() { r.Register("nil", nil) }) {
+	if !panics(func() { r.HandleFunc("nil", nil) }) {
 		t.Error("nil is registered")
 	}
-	r.Register(strings.Repeat("x", 255), hello)
+	r.HandleFunc(strings.Repeat("x", 255), hello)
 	if got := r.Names(); !slices.Equal(got, []string{"taken", strings.Repeat("x", 255)}) {
 		t.Errorf("names are %.100q", got)
 	}
@@ -122,7 +122,7 @@ func TestRegistryIsForManyGoroutines(t *testing.T) {
 	var all sync.WaitGroup
 	for _, name := range []string{"a", "b", "c", "d"} {
 		all.Go(func() {
-			r.Register(name, hello)
+			r.HandleFunc(name, hello)
 			r.Names()
 			if _, _, ok := r.Lookup(fcgi.Params{{Name: "SCRIPT_NAME", Value: name}}); !ok {
 				t.Errorf("%s is not found", name)
@@ -136,21 +136,24 @@ func TestRegistryIsForManyGoroutines(t *testing.T) {
 }
 
 // At the wire: what is registered runs, nothing else does.
-func TestRespond(t *testing.T) {
+func TestRegistryServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r fcgi.Registry
-		r.Register("greet", func(_ context.Context, req *fcgi.Request) (uint32, error) {
+		r.HandleFunc("greet", func(_ context.Context, req *fcgi.Request) (uint32, error) {
 			_, err := io.WriteString(req.Stdout, plain+"hello "+req.Params.Get("QUERY_STRING"))
 			return 7, err
 		})
-		w := serve(t, &fcgi.Server{Handler: r.Respond}).dial()
+		w := serve(t, &fcgi.Server{Handler: &r}).dial()
 		w.send(wiretest.Get(1, true, "SCRIPT_FILENAME", "/srv/greet", "QUERY_STRING", "you"))
 		w.want(1, plain+"hello you", 7)
 		w.send(wiretest.Get(1, true, "SCRIPT_FILENAME", "/srv/run"))
 		w.wantPage(1, 404, 404)
 		w.send(wiretest.Get(1, true))
 		w.wantPage(1, 404, 404)
-		r.Register("run", hello) // while it serves
+		r.Fallback = fcgi.HandlerFunc(echo)
+		w.send(wiretest.Get(1, true, "SCRIPT_FILENAME", "/srv/run"))
+		w.want(1, plain, 0)
+		r.HandleFunc("run", hello) // while it serves
 		w.send(wiretest.Get(1, true, "SCRIPT_FILENAME", "/srv/run"))
 		w.want(1, helloAnswer, 0)
 	})

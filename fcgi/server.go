@@ -2,9 +2,11 @@ package fcgi
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -14,32 +16,31 @@ import (
 
 // Defaults of a Server. Those of a pool of the daemon are the same.
 const (
-	defaultMaxConns        = 1024
-	defaultMaxReqs         = 1024
-	defaultQueue           = 1024
-	defaultQueueTimeout    = 10 * time.Second
-	defaultParams          = 256 << 10
-	defaultBody            = 1 << 30
-	defaultBodyMemory      = 64 << 10
-	defaultReadTimeout     = 30 * time.Second
-	defaultWriteTimeout    = time.Minute
-	defaultShutdownTimeout = 30 * time.Second
+	defaultMaxConns   = 1024
+	defaultMaxReqs    = 1024
+	defaultQueue      = 1024
+	defaultParams     = 256 << 10
+	defaultBody       = 1 << 30
+	defaultBodyMemory = 64 << 10
 )
+
+// forever is a time that nobody waits for to pass.
+const forever time.Duration = 1 << 62
 
 // abandonAfter is how long Serve waits, at last, for handlers that do not return.
 const abandonAfter = time.Second
 
-// A Server answers FastCGI requests with a [HandlerFunc], several at once, on one
+// A Server answers FastCGI requests with a [Handler], several at once, on one
 // connection too if the web server likes. It takes bodies as fast as they come and
 // holds what a handler has not read yet, first in memory, then in an unlinked
 // temporary file, so that no request waits for another.
 //
-// Only Handler has to be set. Of the other fields, 0 is the default that is
-// named, and a negative value is no limit at all, if nothing else is said. They
-// are not to be changed once Serve was called.
+// The zero Server is ready. As in net/http, a time of 0 or less is no limit; a number
+// or size of 0 is the default that is named, and a negative one no limit, if nothing
+// else is said. Fields are not to be changed once Serve was called.
 type Server struct {
-	// Handler answers the requests.
-	Handler HandlerFunc
+	// Handler answers the requests. Nil is HTTP(nil), which is http.DefaultServeMux.
+	Handler Handler
 
 	// MaxConns is how many connections may be open. One more makes room by another
 	// that has had no request for a second, or waits. Default: 1024.
@@ -55,7 +56,6 @@ type Server struct {
 	// answered with 503. Negative: none waits. Default: 1024.
 	MaxQueue int
 	// QueueTimeout is how long a request may wait. Then it is answered with 503.
-	// Default: 10 s.
 	QueueTimeout time.Duration
 
 	// MaxParams is how many bytes the params of a request may have. One with more
@@ -74,25 +74,33 @@ type Server struct {
 	BufferRequests bool
 
 	// ReadTimeout is how long the params may take to come, and how long a body
-	// may pause. Then the request is answered with 408. Default: 30 s.
+	// may pause. Then the request is answered with 408.
 	ReadTimeout time.Duration
 	// WriteTimeout is how long a web server may take nothing of an answer. Then
-	// it is taken for lost. Default: 60 s.
+	// it is taken for lost.
 	WriteTimeout time.Duration
 	// IdleTimeout is how long a connection may be open without a request. Then
-	// it is closed. Default: no limit.
+	// it is closed.
 	IdleTimeout time.Duration
 	// Timeout is how long a handler may take. Then the request is answered with
 	// 408, at once, and ctx ends; a handler that has not returned a second later
 	// is logged. It does not count for MaxReqs, so a handler that never returns
-	// costs memory each time. Default: no limit.
+	// costs memory each time. [TimeoutHandler] is the same for one handler.
 	Timeout time.Duration
 	// IgnoreAbort lets handlers run to their end though nobody waits for it any more.
 	IgnoreAbort bool
 	// ShutdownTimeout is how long requests may go on once the context of Serve
 	// has ended. Then they are answered with 503, and their contexts end.
-	// Negative: no time. Default: 30 s.
+	// Negative: no time.
 	ShutdownTimeout time.Duration
+
+	// BaseContext, if not nil, returns the context that those of all requests on a
+	// listener are derived from: they have its values, and end with an [ErrShutdown]
+	// when it does. By default they have the values of Serve's context.
+	BaseContext func(net.Listener) context.Context
+	// ConnContext, if not nil, returns the context for a new connection, derived from
+	// ctx. What it adds is there in the context of each request on the connection.
+	ConnContext func(ctx context.Context, c net.Conn) context.Context
 
 	// Log takes what goes wrong. Nil is slog.Default, as a panic's stack must
 	// not get lost because nobody thought of it; slog.New(slog.DiscardHandler)
@@ -103,21 +111,27 @@ type Server struct {
 	inner *server.Server
 }
 
-// Serve answers requests with h on connections of l until ctx ends, with the
-// defaults of a [Server]. See [Server.Serve].
-func Serve(ctx context.Context, l net.Listener, h HandlerFunc) error {
-	s := &Server{Handler: h}
-	return s.Serve(ctx, l)
+// Serve answers requests on connections of l with h, until l is closed: what
+// net/http/fcgi has under this name. A nil l is descriptor 0, and a nil h is
+// http.DefaultServeMux. It has the times of a pool of the daemon: 30 s for
+// [Server.ReadTimeout], 60 s for WriteTimeout, 10 s for QueueTimeout and 30 s for
+// ShutdownTimeout. A [Server] has others, and ends with a context.
+func Serve(l net.Listener, h http.Handler) error {
+	s := &Server{
+		Handler: HTTP(h), QueueTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
+		WriteTimeout: time.Minute, ShutdownTimeout: 30 * time.Second,
+	}
+	return s.Serve(context.Background(), l)
 }
 
 // Serve accepts connections of l, of any kind, and answers their requests until
 // ctx ends. Then it closes l, lets requests go on for ShutdownTimeout, ends those
 // that are left, and returns nil when nothing that it has started is left.
 //
-// A Unix socket of net.Listen has the permissions that the umask leaves it: for a
-// web server of another user it needs an os.Chmod or os.Chown. A program that is
-// started with its socket as descriptor 0, as by spawn-fcgi, gets it by
-// net.FileListener(os.Stdin).
+// [Listen] makes a listener whose connections are all served when it stops. A nil l is
+// descriptor 0, a socket that the program was started with, as by spawn-fcgi. A Unix
+// socket of net.Listen has the permissions that the umask leaves it: for a web server
+// of another user it needs an os.Chmod.
 //
 // It returns an error when l breaks, and when there are handlers that do not
 // return though their contexts have ended: four seconds after that it gives up
@@ -127,38 +141,59 @@ func Serve(ctx context.Context, l net.Listener, h HandlerFunc) error {
 // hold for all of them together.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if l == nil {
-		return errors.New("serve: nil net.Listener")
-	}
-	if s.Handler == nil {
-		l.Close()
-		return errors.New("serve: Server has no Handler")
+		var err error
+		if l, err = net.FileListener(os.Stdin); err != nil {
+			return fmt.Errorf("serve descriptor 0: %w (a nil net.Listener is for a program that was started with its socket there)", err)
+		}
 	}
 	s.once.Do(s.init)
-	return s.inner.Serve(ctx, l)
+	base := context.WithoutCancel(ctx)
+	if s.BaseContext != nil {
+		if base = s.BaseContext(l); base == nil {
+			panic("fcgi: BaseContext returned a nil context")
+		}
+	}
+	address := server.NewAddress(s.inner)
+	address.Context = func(c net.Conn) context.Context {
+		if s.ConnContext == nil {
+			return base
+		}
+		ctx := s.ConnContext(base, c)
+		if ctx == nil {
+			panic("fcgi: ConnContext returned a nil context")
+		}
+		return ctx
+	}
+	return address.Serve(ctx, l)
 }
 
 func (s *Server) init() {
-	log := s.Log
+	log, h, grace := s.Log, s.Handler, s.ShutdownTimeout
 	if log == nil {
 		log = slog.Default()
 	}
+	if h == nil {
+		h = HTTP(nil)
+	}
+	if grace == 0 {
+		grace = forever
+	}
 	s.inner = server.New(server.Settings{
-		Runner: function.New(function.Options{Call: s.Handler.Run, Log: log}),
+		Runner: function.New(function.Options{Call: callOf(h), Log: log}),
 		Limits: server.Limits{
 			MaxConns: orDefault(s.MaxConns, defaultMaxConns), MaxReqs: orDefault(s.MaxReqs, defaultMaxReqs), Multiplex: !s.NoMultiplex,
-			Queue: orDefault(s.MaxQueue, defaultQueue), QueueTimeout: orDefault(s.QueueTimeout, defaultQueueTimeout),
+			Queue: orDefault(s.MaxQueue, defaultQueue), QueueTimeout: max(0, s.QueueTimeout),
 			Params: orDefault(s.MaxParams, defaultParams), Body: orDefault(s.MaxBody, defaultBody),
 			BodyMemory: orDefault(s.BodyMemory, defaultBodyMemory), RequestBuffering: s.BufferRequests,
-			ReadTimeout: orDefault(s.ReadTimeout, defaultReadTimeout), WriteTimeout: orDefault(s.WriteTimeout, defaultWriteTimeout),
-			IdleTimeout: orDefault(s.IdleTimeout, 0),
+			ReadTimeout: max(0, s.ReadTimeout), WriteTimeout: max(0, s.WriteTimeout), IdleTimeout: max(0, s.IdleTimeout),
 		},
-		Timeout: orDefault(s.Timeout, 0), OnAbort: onAbort(s.IgnoreAbort),
-		Grace: orDefault(s.ShutdownTimeout, defaultShutdownTimeout), Abandon: abandonAfter,
+		Timeout: max(0, s.Timeout), OnAbort: onAbort(s.IgnoreAbort),
+		Grace: max(0, grace), Abandon: abandonAfter,
 	}, server.Options{Log: log})
 }
 
 // orDefault is a limit as the server has it, where 0 is none.
-func orDefault[T int | int64 | time.Duration](given, standard T) T {
+func orDefault[T int | int64](given, standard T) T {
 	switch {
 	case given < 0:
 		return 0

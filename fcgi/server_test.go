@@ -20,7 +20,7 @@ import (
 
 // A small answer leaves with its END_REQUEST: one read gets all.
 func TestHelloComesInOneRead(t *testing.T) {
-	for name, h := range map[string]fcgi.HandlerFunc{"function": hello, "http": fcgi.Handler(http.HandlerFunc(httpHello))} {
+	for name, h := range map[string]fcgi.Handler{"function": fcgi.HandlerFunc(hello), "http": fcgi.HTTP(http.HandlerFunc(httpHello))} {
 		sockets(t, func(t *testing.T, l net.Listener) {
 			serveOn(t, l, &fcgi.Server{Handler: h})
 			nc, err := net.Dial(l.Addr().Network(), l.Addr().String())
@@ -49,7 +49,7 @@ func httpHello(w http.ResponseWriter, _ *http.Request) {
 // What a handler gets, and that it is its own.
 func TestRequestOfAHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := serve(t, &fcgi.Server{Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+		v := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 			body, err := io.ReadAll(req.Stdin)
 			data, dataErr := io.ReadAll(req.Data)
 			if len(body) != 0 || err != nil || len(data) != 0 || dataErr != nil || req.Role != fcgi.RoleResponder || req.KeepConn {
@@ -63,7 +63,7 @@ func TestRequestOfAHandler(t *testing.T) {
 			}
 			io.WriteString(req.Stderr, "message")
 			return hello(ctx, req)
-		}})
+		})})
 		w := v.dial()
 		for id := range uint16(3) {
 			w.send(wiretest.Get(id+1, true, "A", "1", "B", "", "A", "2"))
@@ -79,12 +79,12 @@ func TestRequestOfAHandler(t *testing.T) {
 func TestSleepingHandlerDoesNotDelayItsNeighbour(t *testing.T) {
 	sockets(t, func(t *testing.T, l net.Listener) {
 		wake := make(chan struct{})
-		v := serveOn(t, l, &fcgi.Server{Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+		v := serveOn(t, l, &fcgi.Server{Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 			if req.Params.Get("SLEEP") != "" {
 				<-wake
 			}
 			return echo(ctx, req)
-		}})
+		})})
 		w := v.dial()
 		body := strings.Repeat("x", 1<<20)
 		w.send(wiretest.Post(1, true, body, "SLEEP", "1"))
@@ -99,7 +99,7 @@ func TestSleepingHandlerDoesNotDelayItsNeighbour(t *testing.T) {
 func TestAbortRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		causes := make(chan error, 2)
-		v := serve(t, &fcgi.Server{Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+		v := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 			if req.Params.Get("CONTENT_LENGTH") != "" {
 				_, err := io.ReadAll(req.Stdin)
 				causes <- err
@@ -107,7 +107,7 @@ func TestAbortRequest(t *testing.T) {
 			_, err := untilDone(ctx, req)
 			causes <- err
 			return hello(ctx, req)
-		}, BodyMemory: 1})
+		}), BodyMemory: 1})
 		w := v.dial()
 		w.send(wiretest.Begin(1, true), wiretest.Params(1, "CONTENT_LENGTH", "10"), wiretest.Stdin(1, "half"))
 		w.wantSilence()
@@ -129,12 +129,12 @@ func TestAbortRequest(t *testing.T) {
 func TestContextEndsWithTheConnection(t *testing.T) {
 	sockets(t, func(t *testing.T, l net.Listener) {
 		began, cause := make(chan struct{}), make(chan error, 1)
-		v := serveOn(t, l, &fcgi.Server{Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+		v := serveOn(t, l, &fcgi.Server{Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 			close(began)
 			_, err := untilDone(ctx, req)
 			cause <- err
 			return 0, err
-		}})
+		})})
 		w := v.dial()
 		w.send(wiretest.Get(1, true))
 		<-began
@@ -148,7 +148,7 @@ func TestContextEndsWithTheConnection(t *testing.T) {
 // What is advertised is what is enforced, and only what was asked is answered.
 func TestGetValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := serve(t, &fcgi.Server{Handler: hello, MaxConns: 3, MaxReqs: 5, NoMultiplex: true})
+		v := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(hello), MaxConns: 3, MaxReqs: 5, NoMultiplex: true})
 		w := v.dial()
 		for _, tt := range []struct{ asked, want string }{
 			{wiretest.Pairs(fcgi.MaxConns, "", fcgi.MaxReqs, "", fcgi.MpxsConns, ""), wiretest.Pairs(fcgi.MaxConns, "3", fcgi.MaxReqs, "5", fcgi.MpxsConns, "0")},
@@ -169,8 +169,8 @@ func TestDefaultsAreAdvertised(t *testing.T) {
 		server *fcgi.Server
 		want   string
 	}{
-		{&fcgi.Server{Handler: hello}, wiretest.Pairs(fcgi.MaxConns, "1024", fcgi.MaxReqs, "1024", fcgi.MpxsConns, "1")},
-		{&fcgi.Server{Handler: hello, MaxConns: -1, MaxReqs: -1}, wiretest.Pairs(fcgi.MaxConns, "65536", fcgi.MaxReqs, "65536", fcgi.MpxsConns, "1")},
+		{&fcgi.Server{Handler: fcgi.HandlerFunc(hello)}, wiretest.Pairs(fcgi.MaxConns, "1024", fcgi.MaxReqs, "1024", fcgi.MpxsConns, "1")},
+		{&fcgi.Server{Handler: fcgi.HandlerFunc(hello), MaxConns: -1, MaxReqs: -1}, wiretest.Pairs(fcgi.MaxConns, "65536", fcgi.MaxReqs, "65536", fcgi.MpxsConns, "1")},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := serve(t, tt.server).dial()
@@ -184,7 +184,7 @@ func TestDefaultsAreAdvertised(t *testing.T) {
 
 func TestMaxConns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := serve(t, &fcgi.Server{Handler: hello, MaxConns: 1})
+		v := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(hello), MaxConns: 1})
 		first := v.dial()
 		first.send(wiretest.Get(1, true))
 		first.want(1, helloAnswer, 0)
@@ -199,7 +199,7 @@ func TestMaxConns(t *testing.T) {
 // Server has one set of limits, whatever listeners it serves.
 func TestMaxReqsAndQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &fcgi.Server{Handler: untilDone, MaxReqs: 1, MaxQueue: 1, QueueTimeout: time.Second, ShutdownTimeout: -1}
+		s := &fcgi.Server{Handler: fcgi.HandlerFunc(untilDone), MaxReqs: 1, MaxQueue: 1, QueueTimeout: time.Second, ShutdownTimeout: -1}
 		a, b := serve(t, s).dial(), serve(t, s).dial()
 		a.send(wiretest.Get(1, true))
 		synctest.Wait()
@@ -217,7 +217,7 @@ func TestMaxReqsAndQueue(t *testing.T) {
 
 func TestNoQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(t, &fcgi.Server{Handler: untilDone, MaxReqs: 1, MaxQueue: -1, ShutdownTimeout: -1}).dial()
+		w := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(untilDone), MaxReqs: 1, MaxQueue: -1, ShutdownTimeout: -1}).dial()
 		w.send(wiretest.Get(1, true))
 		synctest.Wait()
 		w.send(wiretest.Get(2, true))
@@ -227,7 +227,7 @@ func TestNoQueue(t *testing.T) {
 
 func TestNoMultiplex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(t, &fcgi.Server{Handler: untilDone, NoMultiplex: true, ShutdownTimeout: -1}).dial()
+		w := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(untilDone), NoMultiplex: true, ShutdownTimeout: -1}).dial()
 		w.send(wiretest.Get(1, true))
 		synctest.Wait()
 		w.send(wiretest.Get(2, true))
@@ -239,7 +239,7 @@ func TestNoMultiplex(t *testing.T) {
 
 func TestBodyTooLarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(t, &fcgi.Server{Handler: echo, MaxBody: 10}).dial()
+		w := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(echo), MaxBody: 10}).dial()
 		w.send(wiretest.Post(1, true, "eleven byte"))
 		w.wantPage(1, 413, 413)
 		w.send(wiretest.Post(2, true, "ten bytes!"))
@@ -250,7 +250,7 @@ func TestBodyTooLarge(t *testing.T) {
 // PARAMS without an end are refused, and take no memory.
 func TestParamsWithoutBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(t, &fcgi.Server{Handler: hello}).dial()
+		w := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(hello)}).dial()
 		w.send(wiretest.Begin(1, true))
 		part := wiretest.Rec(protocol.TypeParams, 1, strings.Repeat("\x01\x01ab", 8<<10))
 		var before, after runtime.MemStats
@@ -271,12 +271,12 @@ func TestParamsWithoutBound(t *testing.T) {
 func TestBodyOfUnknownLength(t *testing.T) {
 	for _, length := range []string{"-1", "", "many"} {
 		synctest.Test(t, func(t *testing.T) {
-			w := serve(t, &fcgi.Server{BufferRequests: true, Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+			w := serve(t, &fcgi.Server{BufferRequests: true, Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 				if got := req.Params.Get("CONTENT_LENGTH"); got != "5" {
 					t.Errorf("CONTENT_LENGTH is %q", got)
 				}
 				return echo(ctx, req)
-			}}).dial()
+			})}).dial()
 			w.send(wiretest.Begin(1, true), wiretest.Params(1, "CONTENT_LENGTH", length), wiretest.Stdin(1, "he"), wiretest.Stdin(1, "llo"), wiretest.Stdin(1, ""))
 			w.want(1, plain+"hello", 0)
 		})
@@ -286,12 +286,12 @@ func TestBodyOfUnknownLength(t *testing.T) {
 // A handler that ignores its context loses its request and its place, at once.
 func TestTimeoutOfAHandlerThatIgnoresIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := serve(t, &fcgi.Server{Timeout: time.Second, MaxReqs: 1, Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+		v := serve(t, &fcgi.Server{Timeout: time.Second, MaxReqs: 1, Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 			if req.Params.Get("SLEEP") != "" {
 				time.Sleep(time.Minute)
 			}
 			return hello(ctx, req)
-		}})
+		})})
 		w := v.dial()
 		w.send(wiretest.Get(1, true, "SLEEP", "1", "SCRIPT_NAME", "/slow"))
 		began := time.Now()
@@ -315,11 +315,11 @@ func TestTimeoutOfAHandlerThatIgnoresIt(t *testing.T) {
 func TestIgnoreAbort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan error, 1)
-		v := serve(t, &fcgi.Server{IgnoreAbort: true, Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+		v := serve(t, &fcgi.Server{IgnoreAbort: true, Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 			time.Sleep(time.Minute)
 			ended <- ctx.Err()
 			return hello(ctx, req)
-		}})
+		})})
 		w := v.dial()
 		w.send(wiretest.Get(1, true))
 		synctest.Wait()
@@ -334,11 +334,11 @@ func TestIgnoreAbort(t *testing.T) {
 func TestServeIsDrained(t *testing.T) {
 	sockets(t, func(t *testing.T, l net.Listener) {
 		began, wake := make(chan struct{}), make(chan struct{})
-		v := serveOn(t, l, &fcgi.Server{Handler: func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+		v := serveOn(t, l, &fcgi.Server{Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 			close(began)
 			<-wake
 			return hello(ctx, req)
-		}})
+		})})
 		w := v.dial()
 		w.send(wiretest.Get(1, true))
 		<-began
@@ -367,7 +367,7 @@ func TestServeIsDrained(t *testing.T) {
 // After ShutdownTimeout what is left is ended.
 func TestShutdownTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := serve(t, &fcgi.Server{Handler: untilDone, ShutdownTimeout: 7 * time.Second})
+		v := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(untilDone), ShutdownTimeout: 7 * time.Second})
 		w := v.dial()
 		w.send(wiretest.Get(1, true))
 		synctest.Wait()
@@ -384,10 +384,10 @@ func TestShutdownTimeout(t *testing.T) {
 // A handler that does not return keeps Serve no longer than it says.
 func TestServeAbandonsHandlers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &fcgi.Server{ShutdownTimeout: -1, Log: slog.New(slog.DiscardHandler), Handler: func(context.Context, *fcgi.Request) (uint32, error) {
+		s := &fcgi.Server{ShutdownTimeout: -1, Log: slog.New(slog.DiscardHandler), Handler: fcgi.HandlerFunc(func(context.Context, *fcgi.Request) (uint32, error) {
 			time.Sleep(time.Hour)
 			return 0, nil
-		}}
+		})}
 		l := newPipeListener()
 		ctx, stop := context.WithCancel(t.Context())
 		end := make(chan error)
@@ -412,19 +412,13 @@ func TestServeAbandonsHandlers(t *testing.T) {
 }
 
 func TestServeNonsense(t *testing.T) {
-	l := newPipeListener()
-	if err := fcgi.Serve(t.Context(), l, nil); err == nil || !strings.Contains(err.Error(), "Handler") {
-		t.Errorf("no handler: %v", err)
-	}
-	if _, err := l.Accept(); err == nil {
-		t.Error("the listener is open")
-	}
-	if err := fcgi.Serve(t.Context(), nil, hello); err == nil {
-		t.Error("no listener: no error")
+	var s fcgi.Server
+	if err := s.Serve(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "descriptor 0") {
+		t.Errorf("no listener: %v", err)
 	}
 	closed := newPipeListener()
 	closed.Close()
-	if err := fcgi.Serve(t.Context(), closed, hello); !errors.Is(err, net.ErrClosed) {
+	if err := s.Serve(t.Context(), closed); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("closed listener: %v", err)
 	}
 }

@@ -18,7 +18,7 @@ func TestLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(logBuffer)
 		v := serve(t, &fcgi.Server{Log: slog.New(slog.NewJSONHandler(log, nil)).With("app", "shop"),
-			Handler: func(context.Context, *fcgi.Request) (uint32, error) { return 0, errors.New("broke") }})
+			Handler: fcgi.HandlerFunc(func(context.Context, *fcgi.Request) (uint32, error) { return 0, errors.New("broke") })})
 		w := v.dial()
 		w.send(wiretest.Get(1, true, "SCRIPT_FILENAME", "/srv/x", "REQUEST_URI", "/x"))
 		w.wantPage(1, 500, 500)
@@ -54,9 +54,8 @@ func TestLogDefault(t *testing.T) {
 		l := newPipeListener()
 		ctx, stop := context.WithCancel(t.Context())
 		end := make(chan error)
-		go func() {
-			end <- fcgi.Serve(ctx, l, func(context.Context, *fcgi.Request) (uint32, error) { panic("boom") })
-		}()
+		s := &fcgi.Server{Handler: fcgi.HandlerFunc(func(context.Context, *fcgi.Request) (uint32, error) { panic("boom") })}
+		go func() { end <- s.Serve(ctx, l) }()
 		w := (&served{t: t, l: l}).dial()
 		w.send(wiretest.Get(1, true))
 		w.wantPage(1, 500, 500)

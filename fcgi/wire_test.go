@@ -57,11 +57,17 @@ type served struct {
 // serveOn serves l until the test ends, and wants no error of Serve then.
 func serveOn(t testing.TB, l net.Listener, s *fcgi.Server) *served {
 	t.Helper()
+	return serveWith(context.Background(), t, l, s)
+}
+
+// serveWith is serveOn with the context that Serve's is derived from.
+func serveWith(ctx context.Context, t testing.TB, l net.Listener, s *fcgi.Server) *served {
+	t.Helper()
 	v := &served{t: t, l: l, end: make(chan error, 1), log: new(logBuffer)}
 	if s.Log == nil {
 		s.Log = slog.New(slog.NewTextHandler(v.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(ctx)
 	v.stop = stop
 	go func() { v.end <- s.Serve(ctx, l); close(v.end) }()
 	t.Cleanup(func() {

@@ -14,8 +14,8 @@ import (
 
 func main() {
 	var functions fcgi.Registry
-	functions.Register("hello", hello)
-	functions.Register("clock", fcgi.Handler(http.HandlerFunc(clock)))
+	functions.HandleFunc("hello", hello)
+	functions.Handle("clock", fcgi.HTTP(http.HandlerFunc(clock)))
 	fcgid.Main(&functions)
 }
 

@@ -21,9 +21,9 @@ import (
 const reserved = "fcgid."
 
 // ownFunctions are those functions. Each is made for the pool of that name.
-var ownFunctions = map[string]func(s *Set, pool string) fcgi.HandlerFunc{
-	reserved + "ping":   func(*Set, string) fcgi.HandlerFunc { return ping },
-	reserved + "echo":   func(*Set, string) fcgi.HandlerFunc { return echo },
+var ownFunctions = map[string]func(s *Set, pool string) fcgi.Handler{
+	reserved + "ping":   func(*Set, string) fcgi.Handler { return fcgi.HandlerFunc(ping) },
+	reserved + "echo":   func(*Set, string) fcgi.Handler { return fcgi.HandlerFunc(echo) },
 	reserved + "status": (*Set).statusFunction,
 }
 
@@ -73,10 +73,13 @@ func (s *Set) newFunction(cfg *config.Pool) *function.Runner {
 	}
 	registry := new(fcgi.Registry)
 	for _, name := range names {
-		registry.Register(name, s.handler(name, cfg.Name))
+		registry.Handle(name, s.handler(name, cfg.Name))
+	}
+	if len(cfg.Function.Names) == 0 && s.opt.Functions.added != nil {
+		registry.Fallback = s.opt.Functions.added.Fallback
 	}
 	log, single := s.opt.Logs.With("pool", cfg.Name), cfg.Limits.SingleFields
-	call := fcgi.HandlerFunc(registry.Respond).Run
+	call := function.FromHandler(registry)
 	return function.New(function.Options{
 		Call: func(ctx context.Context, req *protocol.Request) (uint32, error) {
 			if err := cgi.CheckFields(&req.Params, single); err != nil {
@@ -93,7 +96,7 @@ func (s *Set) newFunction(cfg *config.Pool) *function.Runner {
 }
 
 // handler is the function of that name, which config has found to be there.
-func (s *Set) handler(name, pool string) fcgi.HandlerFunc {
+func (s *Set) handler(name, pool string) fcgi.Handler {
 	if own := ownFunctions[name]; own != nil {
 		return own(s, pool)
 	}

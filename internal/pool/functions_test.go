@@ -18,7 +18,7 @@ func TestUnnamedFunctions(t *testing.T) {
 	}
 	added := new(fcgi.Registry)
 	for _, name := range []string{"hello", "a"} {
-		added.Register(name, func(context.Context, *fcgi.Request) (uint32, error) { return 0, nil })
+		added.HandleFunc(name, func(context.Context, *fcgi.Request) (uint32, error) { return 0, nil })
 	}
 	f := NewFunctions(added)
 	if got := f.unnamed(); !slices.Equal(got, []string{"a", "fcgid.ping", "hello"}) {

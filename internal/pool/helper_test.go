@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			panic(err)
 		}
-		panic(fcgi.Serve(context.Background(), l, func(_ context.Context, req *fcgi.Request) (uint32, error) {
+		s := fcgi.Server{Handler: fcgi.HandlerFunc(func(_ context.Context, req *fcgi.Request) (uint32, error) {
 			if _, err := io.Copy(io.Discard, req.Stdin); err != nil {
 				return 0, err
 			}
@@ -40,7 +40,8 @@ func TestMain(m *testing.M) {
 			}
 			_, err := fmt.Fprintf(req.Stdout, "Content-Type: text/plain\r\n\r\n%s", name)
 			return 0, err
-		}))
+		})}
+		panic(s.Serve(context.Background(), l))
 	}
 	os.Exit(m.Run())
 }
@@ -66,7 +67,7 @@ func newTestSet(t *testing.T) *testSet {
 	t.Setenv("RUNTIME_DIRECTORY", s.dir)
 	registry := new(fcgi.Registry)
 	for _, name := range []string{"one", "two"} {
-		registry.Register(name, func(_ context.Context, req *fcgi.Request) (uint32, error) {
+		registry.HandleFunc(name, func(_ context.Context, req *fcgi.Request) (uint32, error) {
 			_, err := fmt.Fprintf(req.Stdout, "Content-Type: text/plain\r\n\r\n%s", name)
 			return 0, err
 		})

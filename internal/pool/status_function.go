@@ -16,8 +16,8 @@ import (
 // statusFunction answers with the state of a pool, of its own or of the one that
 // the query names, as php-fpm's status page does: text, or fcgid's own JSON for
 // ?json, and with ?full each worker and each open request too.
-func (s *Set) statusFunction(pool string) fcgi.HandlerFunc {
-	return func(_ context.Context, req *fcgi.Request) (uint32, error) {
+func (s *Set) statusFunction(pool string) fcgi.Handler {
+	return fcgi.HandlerFunc(func(_ context.Context, req *fcgi.Request) (uint32, error) {
 		query, err := url.ParseQuery(req.Params.Get("QUERY_STRING"))
 		if err != nil {
 			return 0, &fcgi.StatusError{Status: http.StatusBadRequest, Err: err}
@@ -36,7 +36,7 @@ func (s *Set) statusFunction(pool string) fcgi.HandlerFunc {
 		}
 		_, err = io.WriteString(req.Stdout, plainHeader+state.Text(time.Now()))
 		return 0, err
-	}
+	})
 }
 
 func writeStatusJSON(w io.Writer, state *status.Pool) error {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -50,6 +51,9 @@ type Request struct {
 	Answered func(appStatus uint32)
 	// Canceler, if not nil, ends the context that the request runs with.
 	Canceler Canceler
+	// Ends, if not nil, is set by what runs the request when it is sure to return soon
+	// after the context has ended, since it can kill its process, say.
+	Ends *atomic.Bool
 }
 
 // A Canceler ends the context of a request.
@@ -59,6 +63,9 @@ type Canceler interface {
 	// runner returns, the stop of the one before is to be called. Nothing is called
 	// when the context ends since all is over.
 	AfterCancel(f func()) (stop func() bool)
+	// EndAfter ends the request with an ErrTimeout after d, unless the function it
+	// returns was called by then, as it has to be before the request's runner returns.
+	EndAfter(d time.Duration) (stop func() bool)
 }
 
 // AfterCancel is context.AfterFunc for ctx, the very one with which the request runs,
@@ -119,8 +126,20 @@ type PipeWriter interface {
 }
 
 // ErrTimeout is the context's cause, as errors.Is tells, when a request has run
-// for longer than it may: then who runs it counts as hung.
-var ErrTimeout = errors.New("request ran longer than its timeout")
+// for longer than it may: then who runs it counts as hung. It is a
+// context.DeadlineExceeded.
+var ErrTimeout error = timeoutError{}
+
+type timeoutError struct{}
+
+// Error says what was too long.
+func (timeoutError) Error() string { return "request ran longer than its timeout" }
+
+// Is reports whether target is what other packages call a timeout.
+func (timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// Timeout is true: see net.Error.
+func (timeoutError) Timeout() bool { return true }
 
 // ErrClientLeft is the context's cause, as errors.Is tells, when the client has gone or
 // has aborted the request, and what runs is to end with it; and the error of Stdout when

@@ -17,6 +17,10 @@ type Drainer interface{ Drain() error }
 // An Address is what connections belong to. Each request begins under the Server that
 // has it at that moment, whichever had it when the connection was made.
 type Address struct {
+	// Context, if not nil, returns the context of a connection's requests: they have its
+	// values, and end with an ErrShutdown when it does. It is set before Serve is called.
+	Context func(net.Conn) context.Context
+
 	pool atomic.Pointer[Server] // changed with group.mu held
 	group
 }

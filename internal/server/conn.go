@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -14,7 +16,9 @@ type conn struct {
 	nc      net.Conn
 	under   net.Conn // that nc speaks TLS over, or nil
 	remote  string
-	wg      sync.WaitGroup // all goroutines but the read loop
+	parent  context.Context // see Address.Context
+	values  context.Context // parent without its end
+	wg      sync.WaitGroup  // all goroutines but the read loop
 
 	in    intake
 	table table
@@ -25,7 +29,11 @@ type conn struct {
 }
 
 func newConn(a *Address, nc net.Conn) *conn {
-	c := &conn{address: a, nc: nc}
+	c := &conn{address: a, nc: nc, parent: context.Background()}
+	if a.Context != nil {
+		c.parent = a.Context(nc)
+	}
+	c.values = context.WithoutCancel(c.parent)
 	if layer, ok := nc.(interface{ NetConn() net.Conn }); ok { // a *tls.Conn
 		c.under = layer.NetConn()
 	}
@@ -45,6 +53,7 @@ func (c *conn) server() *Server { return c.address.pool.Load() }
 // it off the lists when all its goroutines have returned.
 func (c *conn) serve() {
 	growReadStack(1)
+	unfollow := c.followParent()
 	err := c.read()
 	if err != nil && !c.in.isOver(err) {
 		c.server().protocolError(errorKind(err))
@@ -54,6 +63,7 @@ func (c *conn) serve() {
 	c.cut()
 	c.address.disconnected(c)
 	c.table.clientGone()
+	unfollow()
 	c.wg.Wait()
 	c.address.forget(c)
 }
@@ -72,4 +82,29 @@ func (c *conn) read() error {
 		}
 		c.in.release()
 	}
+}
+
+// followParent has the requests end when the context that is above theirs does.
+func (c *conn) followParent() (stop func()) {
+	if c.parent.Done() == nil {
+		return func() {}
+	}
+	ended := make(chan struct{})
+	forget := context.AfterFunc(c.parent, func() {
+		defer close(ended)
+		c.table.endAll(c.parentEnd())
+	})
+	return func() {
+		if !forget() {
+			<-ended
+		}
+	}
+}
+
+// parentEnd is why requests cannot go on since the context above theirs has ended, or nil.
+func (c *conn) parentEnd() error {
+	if c.parent.Err() == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrShutdown, context.Cause(c.parent))
 }

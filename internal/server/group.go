@@ -50,9 +50,9 @@ func (g *group) drain(grace, abandon time.Duration) error {
 		left, most := 0, abandon
 		ever := abandon == 0
 		g.each(func(t *table) {
-			for _, settings := range t.running() {
-				ever = left > 0 && ever || settings.Abandon == 0
-				most = max(most, settings.Abandon)
+			for _, abandon := range t.abandons() {
+				ever = left > 0 && ever || abandon == 0
+				most = max(most, abandon)
 				left++
 			}
 		})

@@ -64,6 +64,7 @@ type request struct {
 	stdinOver once                            // STDIN has ended, or is not waited for
 	consumed  atomic.Bool                     // the client has sent the end of STDIN
 	hasPlace  atomic.Bool                     // it counts as running
+	ends      atomic.Bool                     // what protocol.Request.Ends is
 	held      atomic.Int64                    // bytes that the parsed PARAMS take
 	pid       atomic.Int64
 	running   atomic.Int64 // when it began to run, Unix nanoseconds
@@ -109,13 +110,13 @@ func newRequestOf(s *Server, c *conn, id uint16, b protocol.Begin) *request {
 	r := &request{
 		conn: c, server: s, settings: settings, release: release, id: id, keep: b.Keep, begun: c.in.heard,
 	}
-	r.ctx, r.cancelFn = context.WithCancelCause(context.Background())
+	r.ctx, r.cancelFn = context.WithCancelCause(c.values)
 	r.heard.Store(r.begun.UnixNano())
 	r.memory.init(r)
 	r.answer.init(r)
 	r.req.Role = b.Role
 	r.req.Serial = s.serial.Add(1)
-	r.req.Canceler = r
+	r.req.Canceler, r.req.Ends = r, &r.ends
 	return r
 }
 
@@ -385,7 +386,7 @@ func (r *request) runs(queued time.Time) {
 	}
 	r.running.Store(now.UnixNano())
 	if r.settings.Timeout > 0 {
-		r.timeout = time.AfterFunc(r.settings.Timeout, func() { r.conn.table.end(r, ErrTimeout) })
+		r.timeout = r.endAfter(r.settings.Timeout)
 	}
 	if hooks.Slow != nil && r.settings.SlowAfter > 0 {
 		r.slow = time.AfterFunc(r.settings.SlowAfter, func() { hooks.Slow(r.info(time.Now())) })
@@ -399,6 +400,13 @@ func (r *request) stopTimers() {
 		}
 	}
 }
+
+func (r *request) endAfter(d time.Duration) *time.Timer {
+	return time.AfterFunc(d, func() { r.conn.table.end(r, ErrTimeout) })
+}
+
+// EndAfter ends the request when it has gone on for d more; see protocol.Canceler.
+func (r *request) EndAfter(d time.Duration) (stop func() bool) { return r.endAfter(d).Stop }
 
 // AfterCancel has f called once ctx has ended; see protocol.Canceler.
 func (r *request) AfterCancel(f func()) (stop func() bool) {

@@ -140,6 +140,9 @@ func (t *table) begin(rec protocol.Record) error {
 	if t.enter(r) {
 		t.conn.in.resume()
 	}
+	if err := t.conn.parentEnd(); err != nil {
+		t.end(r, err)
+	}
 	return nil
 }
 
@@ -339,7 +342,7 @@ func (t *table) endLocked(r *request, cause error) {
 	if !isLeaving(cause) || !goesOn {
 		t.cancelLocked(r, cause)
 	}
-	if cause == ErrShutdown || isLeaving(cause) {
+	if errors.Is(cause, ErrShutdown) || isLeaving(cause) {
 		r.stdinOver.happen() // the answer does not wait for it
 	}
 	if isLeaving(cause) && r.gone == nil {
@@ -460,16 +463,21 @@ func (t *table) clientGone() {
 	t.receiving, t.ready = nil, nil
 }
 
-// running are the settings of the requests that their Runners have not returned from.
-func (t *table) running() (settings []*Settings) {
+// abandons are how long Serve waits, at last, for the Runners that have not returned;
+// 0 is for ever.
+func (t *table) abandons() (all []time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for r := range t.live.all {
-		if r.now().hasRunner() {
-			settings = append(settings, r.settings)
+		switch {
+		case !r.now().hasRunner():
+		case r.ends.Load():
+			all = append(all, 0)
+		default:
+			all = append(all, r.settings.Abandon)
 		}
 	}
-	return settings
+	return all
 }
 
 // mayOutlive reports whether the request goes on without its client.

@@ -14,13 +14,13 @@ import (
 
 func main() {
 	var functions fcgi.Registry
-	functions.Register("panic", func(context.Context, *fcgi.Request) (uint32, error) { panic("out of cheese") })
-	functions.Register("deaf", deaf)
-	functions.Register("obedient", func(ctx context.Context, _ *fcgi.Request) (uint32, error) {
+	functions.HandleFunc("panic", func(context.Context, *fcgi.Request) (uint32, error) { panic("out of cheese") })
+	functions.HandleFunc("deaf", deaf)
+	functions.HandleFunc("obedient", func(ctx context.Context, _ *fcgi.Request) (uint32, error) {
 		<-ctx.Done()
 		return 0, context.Cause(ctx)
 	})
-	functions.Register("status", func(_ context.Context, req *fcgi.Request) (uint32, error) {
+	functions.HandleFunc("status", func(_ context.Context, req *fcgi.Request) (uint32, error) {
 		fmt.Fprintln(req.Stderr, "about to fail")
 		_, err := io.WriteString(req.Stdout, "Content-Type: text/plain\n\nseven\n")
 		return 7, err

@@ -19,11 +19,18 @@ import (
 // return before it is told of.
 const overdueAfter = time.Second
 
+// FromHandler makes a Call of a Handler of package fcgi, which sets it: that shows no
+// type of ours, and it alone knows a request in both forms.
+var FromHandler func(handler any) Call
+
+// A Call does the work of a request.
+type Call func(ctx context.Context, req *protocol.Request) (appStatus uint32, err error)
+
 // Options say what runs.
 type Options struct {
-	// Call does the work of a request. It is called from many goroutines at
-	// once. It ends its work when ctx ends; nothing can make it.
-	Call func(ctx context.Context, req *protocol.Request) (appStatus uint32, err error)
+	// Call is called from many goroutines at once. It ends its work when ctx ends;
+	// nothing can make it.
+	Call Call
 	// Log takes panics and what is overdue; nil logs nothing.
 	Log *slog.Logger
 	// Overdue, if not nil, is called with 1 when a function has not returned
@@ -50,7 +57,8 @@ func New(o Options) *Runner {
 func (r *Runner) Overdue() int { return int(r.overdue.Load()) }
 
 // Run calls the function and returns what it does. The request's place to run is
-// free as soon as ctx ends, whether or not the function returns. A panic is
+// free as soon as ctx ends, whether or not the function returns, unless it is sure
+// to return soon (protocol.Request.Ends). A panic is
 // logged with its stack and is a *protocol.Refusal with status 500; that of
 // http.ErrAbortHandler, which says that all is known already, has no stack.
 func (r *Runner) Run(ctx context.Context, req *protocol.Request) (appStatus uint32, err error) {
@@ -120,6 +128,9 @@ func (c *call) broken(value any) error {
 // ended is called when the context ends before the function has returned.
 func (c *call) ended() {
 	defer c.watchers.Done()
+	if c.req.Ends != nil && c.req.Ends.Load() {
+		return
+	}
 	if c.req.Exited != nil {
 		c.req.Exited()
 	}
