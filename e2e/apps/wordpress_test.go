@@ -115,8 +115,9 @@ var adminPages = []string{
 }
 
 // wordpressDiffers is what two answers of WordPress have not in common: the second, a
-// password that it proposes, addresses that it hides from robots, one of three servers.
-var wordpressDiffers = regexp.MustCompile(`\b1[0-9]{9}\b|\b\d\d:\d\d(:\d\d)?\b|\d+ (second|min)s? ago|data-pw="[^"]*"|mailto:[^"]*">[^<]*<|[0-3]\.gravatar\.com`)
+// password that it proposes, addresses that it hides from robots, one of three servers,
+// and how long ago a file was sent, which is a date in its first second.
+var wordpressDiffers = regexp.MustCompile(`\b1[0-9]{9}\b|\b\d\d:\d\d(:\d\d)?\b|\d+ (second|min)s? ago|data-colname="Date">[^<]*<|data-pw="[^"]*"|mailto:[^"]*">[^<]*<|[0-3]\.gravatar\.com`)
 
 // wordpressTheme is what a page has that the theme has made.
 const wordpressTheme = "wp-site-blocks"
