@@ -60,6 +60,7 @@ type Pool struct {
 	Listen        []Listen      `mapstructure:"listen"` // at least one
 	Limits        Limits        `mapstructure:"limits"`
 	Timeout       time.Duration `mapstructure:"timeout"         default:"0"` // a request's wall clock; 0 is none
+	Silence       time.Duration `mapstructure:"silence"         default:"0"` // of a program while its client waits; 0 is none
 	OnClientAbort string        `mapstructure:"on_client_abort"`             // kill, close or ignore; "" is kill, for workers close
 	Env           []string      `mapstructure:"env"`                         // NAME=value
 	PassEnv       []string      `mapstructure:"pass_env"        default:"PATH,LANG,TZ"`

@@ -240,6 +240,11 @@ var faultTests = []struct {
 	{"slow after the end", pool("slow: {after: 90s}\n  timeout: 1m"), []string{
 		"f:5:17: pools[0].slow.after: 1m30s is never reached: timeout, which is 1m at f:6:12, ends the request",
 	}},
+	{"silence", pool("silence: 90s\n  timeout: 90s") + "- {name: b, listen: unix:/b, function: {}, silence: 1ms}\n- {name: c, listen: unix:/c, function: {}, silence: -1s}\n", []string{
+		"f:5:12: pools[0].silence: 1m30s is never reached: timeout, which is 1m30s at f:6:12, ends the request",
+		"f:7:53: pools[1].silence: must be at least 100ms, or 0 for none, not 1ms",
+		`f:8:53: pools[2].silence: "-1s" is negative`,
+	}},
 	{"slow null", pool("slow:"), []string{"f:5:8: pools[0].slow: needs a value"}},
 
 	{"listen is a number", pool("listen: 3"), []string{"f:3:11: pools[0].listen: must be a string, not a number: put it in quotes"}},

@@ -172,6 +172,20 @@ func (r *report) argv(key string, argv []string) {
 	}
 }
 
+// minSilence is how long any program may take to say something.
+const minSilence = 100 * time.Millisecond
+
+// silence reports one that no program keeps, or that none reaches.
+func (r *report) silence(key string, p *Pool) {
+	switch {
+	case p.Silence > 0 && p.Silence < minSilence:
+		r.add(key+".silence", "must be at least %s, or 0 for none, not %s", formatDuration(minSilence), formatDuration(p.Silence))
+	case p.Timeout > 0 && p.Silence >= p.Timeout:
+		r.add(key+".silence", "%s is never reached: timeout, which is %s at %s, ends the request",
+			formatDuration(p.Silence), formatDuration(p.Timeout), r.find(key+".timeout"))
+	}
+}
+
 func (r *report) slow(key string, p *Pool) {
 	s, after := p.Slow, key+".slow.after"
 	r.argv(key+".slow.command", s.Command)

@@ -135,6 +135,7 @@ func (r *report) pool(key string, p *Pool) {
 		}
 	}
 	r.runners(key, p)
+	r.silence(key, p)
 	r.slow(key, p)
 }
 

@@ -109,6 +109,7 @@ func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner, ma
 			ReadTimeout: l.ReadTimeout, WriteTimeout: l.WriteTimeout, IdleTimeout: l.IdleTimeout,
 		},
 		Timeout:   cfg.Timeout,
+		Silence:   cfg.Silence,
 		SlowAfter: cfg.Slow.After,
 		OnAbort:   onAbort(cfg),
 		SpoolDir:  spoolDir(global),

@@ -61,6 +61,8 @@ func (w *answer) write(p []byte, last bool) (written int, err error) {
 	case w.isDeserted():
 		return 0, ErrClientGone
 	}
+	w.req.silence.speaks()
+	defer w.req.silence.spoke(w.req)
 	buf := getBuffer()
 	defer buf.free()
 	for {
@@ -303,6 +305,8 @@ func (w *answer) passOn(buf *buffer, n int) error {
 		_, err := w.Write(buf.content()[:n])
 		return err
 	}
+	w.req.silence.speaks()
+	defer w.req.silence.spoke(w.req)
 	b := buf.b[:cap(buf.b)]
 	pad := protocol.PaddingFor(protocol.TypeStdout, n)
 	protocol.AppendHeader(b[:0], protocol.TypeStdout, w.req.id, n, pad)
@@ -389,6 +393,8 @@ type stderr struct{ *answer }
 // fills a record, or at the end: web servers read small ones before the header badly.
 func (e stderr) Write(p []byte) (int, error) {
 	w := e.answer
+	w.req.silence.speaks()
+	defer w.req.silence.spoke(w.req)
 	for rest := p; len(rest) > 0; {
 		w.mu.Lock()
 		if w.isClosed {

@@ -162,6 +162,7 @@ func (b *backlog) settleLocked() {
 		return
 	}
 	b.spool.close()
+	b.req.silence.note(b.req)
 	b.start, b.end = 0, 0
 	if b.empty != nil {
 		close(b.empty)

@@ -52,8 +52,9 @@ type request struct {
 	gone        error  // why nobody waits for it any more, or nil
 	afterCancel func() // called when ctx ends while the Runner has the request
 
-	memory share  // for all to take from
-	answer answer // has its own lock
+	memory  share   // for all to take from
+	answer  answer  // has its own lock
+	silence silence // likewise
 
 	// Of finish. They are here to save allocations.
 	end    [192]byte // the last records, if they are small
@@ -114,6 +115,7 @@ func newRequestOf(s *Server, c *conn, id uint16, b protocol.Begin) *request {
 	r.heard.Store(r.begun.UnixNano())
 	r.memory.init(r)
 	r.answer.init(r)
+	r.silence.limit = settings.Silence
 	r.req.Role = b.Role
 	r.req.Serial = s.serial.Add(1)
 	r.req.Canceler, r.req.Ends = r, &r.ends
@@ -254,6 +256,7 @@ func (r *request) closeStdin() {
 	if r.stdin != nil {
 		r.stdin.end()
 	}
+	r.silence.note(r)
 	r.stdinOver.happen()
 }
 
@@ -388,6 +391,7 @@ func (r *request) runs(queued time.Time) {
 	if r.settings.Timeout > 0 {
 		r.timeout = r.endAfter(r.settings.Timeout)
 	}
+	r.watchSilence()
 	if hooks.Slow != nil && r.settings.SlowAfter > 0 {
 		r.slow = time.AfterFunc(r.settings.SlowAfter, func() { hooks.Slow(r.info(time.Now())) })
 	}
@@ -398,6 +402,9 @@ func (r *request) stopTimers() {
 		if t != nil {
 			t.Stop()
 		}
+	}
+	if r.silence.limit > 0 {
+		r.silence.stop()
 	}
 }
 

@@ -94,6 +94,7 @@ type Settings struct {
 	Runner    Runner
 	Limits    Limits
 	Timeout   time.Duration // wall clock of a running request; 0 is no bound
+	Silence   time.Duration // of a running request while its client waits; 0 is no bound
 	OnAbort   OnAbort       // what becomes of a program that runs when its client leaves
 	SlowAfter time.Duration // Hooks.Slow is called for a request that runs longer; 0 is never
 	SpoolDir  string        // where bodies that leave memory go; "" is os.TempDir

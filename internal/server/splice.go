@@ -110,6 +110,8 @@ func (w *answer) spliceBody(s *splicer) (total int64, err error) {
 // spliceRecord sends a record of the next n bytes of the pipe, and returns how many of
 // them are on their way: none where they have to be read, since the client is slow.
 func (w *answer) spliceRecord(s *splicer, n int) (moved int, err error) {
+	w.req.silence.speaks()
+	defer w.req.silence.spoke(w.req)
 	err = w.req.conn.out.spliceRecord(s, w.req, &w.outPatience, n)
 	switch {
 	case w.isCancelled():

@@ -272,7 +272,7 @@ func (x *exchange) failed(ctx context.Context, err error) {
 	var unreachable unreachableError
 	switch {
 	case errors.Is(cause, protocol.ErrTimeout), errors.Is(cause, context.DeadlineExceeded):
-		x.fate = fateHung
+		x.fate, x.err = fateHung, cause
 	case errors.As(err, &broken):
 		x.fate = fateGarbage
 		x.err = fmt.Errorf("worker pid %d wrote what is no FastCGI answer: %w", x.seat.worker.process.pid(), broken.error)
