@@ -31,22 +31,24 @@ type Output struct {
 
 // Copy passes on what comes, to w's ReadFrom if it has one, until all of those
 // that write have closed it: then the error is nil. It is ErrQuiet when the time of
-// WaitFor is over, and ErrExpired when that of Expire is and all that was there by
-// then has been passed on. Any other error is w's.
+// WaitFor is over, and ErrExpired when that of Expire is; either way all that was there
+// by then has been passed on, though Copy was called too late to wait at all. Any other
+// error is w's.
 func (o *Output) Copy(w io.Writer) (n int64, err error) {
 	if to, ok := w.(io.ReaderFrom); ok {
 		n, err = to.ReadFrom(o.file)
 	} else {
 		n, err = o.copy(w)
 	}
-	switch o.late(err) {
-	case ErrQuiet:
-		return n, ErrQuiet
-	case ErrExpired:
-		m, err := o.rest(w)
-		return n + m, cmp.Or(err, ErrExpired)
+	late := o.late(err)
+	if late == nil {
+		return n, err
 	}
-	return n, err
+	m, err := o.rest(w)
+	if err == io.EOF {
+		return n + m, nil
+	}
+	return n + m, cmp.Or(err, late)
 }
 
 // WaitFor has Copy return after d at the latest, unless Expire has said so already.
@@ -132,7 +134,8 @@ func copyOnce(rc syscall.RawConn, w io.Writer) (n int, err error) {
 }
 
 // rest passes on what is there now, and waits for no more: when the one who takes
-// it is slow, that is much of what the program wrote before its exit.
+// it is slow, that is much of what the program wrote before its exit. The error is
+// io.EOF when the output has ended.
 func (o *Output) rest(w io.Writer) (total int64, err error) {
 	rc, err := o.file.SyscallConn()
 	if err != nil {
@@ -148,12 +151,25 @@ func (o *Output) rest(w io.Writer) (total int64, err error) {
 		case err == unix.EINTR:
 			err = nil
 		case err == nil && n == 0:
-			return total, nil
+			return total, io.EOF
 		case err == nil:
 			left -= n
 			total += int64(n)
 			_, err = w.Write(buf[:n])
 		}
 	}
+	if err == nil && hasEnded(rc) {
+		err = io.EOF
+	}
 	return total, err
+}
+
+// hasEnded reports whether a pipe is empty, and nobody has it open for writing.
+func hasEnded(rc syscall.RawConn) bool {
+	fds := [...]unix.PollFd{{Events: unix.POLLIN}}
+	rc.Control(func(fd uintptr) {
+		fds[0].Fd = int32(fd)
+		unix.Poll(fds[:], 0)
+	})
+	return fds[0].Revents == unix.POLLHUP
 }

@@ -3,7 +3,9 @@ package spawn
 import (
 	"io"
 	"os"
+	"strings"
 	"testing"
+	"time"
 )
 
 func start(t *testing.T, l *Local, cmd *Command) *Process {
@@ -24,6 +26,34 @@ func (p *Process) end() (*Exit, error) {
 	}
 	p.AwaitExit()
 	return p.Wait()
+}
+
+// What is there is passed on and an end is noticed also by who comes when the time to
+// wait is over.
+func TestCopyTooLate(t *testing.T) {
+	for name, test := range map[string]struct {
+		script string
+		limit  func(o *Output)
+		want   error
+	}{
+		"quiet":            {"echo text; exec >&-", func(o *Output) { o.WaitFor(-time.Second) }, nil},
+		"expired":          {"echo text; exec >&-", func(o *Output) { o.Expire(-time.Second) }, nil},
+		"quiet and open":   {"echo text", func(o *Output) { o.WaitFor(-time.Second) }, ErrQuiet},
+		"expired and open": {"echo text", func(o *Output) { o.Expire(-time.Second) }, ErrExpired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, new(Local), &Command{Argv: []string{"/bin/sh", "-c", test.script + "; exec 2>&-; read x"}, Stdin: true})
+			p.Watch()
+			p.Stderr.Copy(io.Discard) // it has written
+			test.limit(p.Stdout)
+			var out strings.Builder
+			if n, err := p.Stdout.Copy(&out); n != 5 || err != test.want || out.String() != "text\n" {
+				t.Errorf("Copy returned %d, %v; got %q", n, err, out.String())
+			}
+			p.Stdin.Close()
+			p.end()
+		})
+	}
 }
 
 // Without a pidfd that can be waited for, an exit is waited for all the same.
