@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestExtensions(t *testing.T) {
@@ -129,14 +128,11 @@ func TestReleaseSwitch(t *testing.T) {
 	}
 }
 
-// A name of many parts costs no time worth having.
+// No part of a name is looked for that is longer than a name can be: to look for each
+// of these would take hours.
 func TestNameOfManyParts(t *testing.T) {
-	params := paramsOf("SCRIPT_FILENAME", strings.Repeat("/a", 1<<17))
-	began := time.Now()
+	params := paramsOf("SCRIPT_FILENAME", strings.Repeat("/a", 1<<22))
 	if _, err := new(Rules).Find(&params); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("got %v", err)
-	}
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("it took %v", took)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/wiretest"
@@ -238,14 +237,15 @@ func TestParseDialAddress(t *testing.T) {
 }
 
 func TestRequestAborts(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	aborted := make(chan error, 1)
 	addr := "unix:" + wiretest.StartApplication(t, func(f *wiretest.AppRequest) {
 		f.Stdin()
+		cancel()
 		_, err := f.Next()
 		aborted <- err
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
 	cmd := newRequestCommand()
 	cmd.SetArgs([]string{addr})
 	if err := cmd.ExecuteContext(ctx); err == nil {

@@ -131,16 +131,16 @@ func TestSpliceKeepsToTheRules(t *testing.T) {
 			go func() {
 				defer close(written)
 				line := []byte(first)
-				for {
+				for n := 0; ; n++ {
 					if _, err := w.Write(line); err != nil {
 						return
 					}
 					line = bytes.Repeat([]byte("X-Header: value\n"), 1<<14)
+					if first != "" && n == 8 { // else the header is too large, however long that takes
+						r.SetReadDeadline(time.Now())
+					}
 				}
 			}()
-			if first != "" { // else the header is too large, however long that takes
-				r.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-			}
 			_, err = req.Stdout.(io.ReaderFrom).ReadFrom(r)
 			r.Close()
 			<-written
