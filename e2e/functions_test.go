@@ -220,19 +220,28 @@ func TestFunctionPanics(t *testing.T) {
 }
 
 // At the timeout the client gets 408 and the place is free, also when the function
-// does not care. It is counted until it returns.
+// does not care. It is counted until it returns, and takes a place after a second: there
+// are never more of them than max_reqs.
 func TestFunctionTimeout(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
-			s := newFunctionSite(t, network, "timeout: 200ms, limits: {max_reqs: 1, queue: 0}, function: {}")
+			s := newFunctionSite(t, network, "timeout: 200ms, limits: {max_reqs: 2, queue: 0}, function: {}")
 			wantAnswer(t, s, function("obedient"), 408, "Status: 408 Request Timeout\r\n")
 			wantAnswer(t, s, function("deaf", "QUERY_STRING", s.dir+"/go"), 408, "Status: 408 Request Timeout\r\n")
 			wantAnswer(t, s, function("fcgid.ping"), 0, "pong")
 			overdue := func() string { return s.metric(t, `fcgid_functions_overdue{pool="cgi"}`) }
 			await(t, "the function to be overdue", func() bool { return overdue() == "1" })
+			wantAnswer(t, s, function("deaf", "QUERY_STRING", s.dir+"/go"), 408, "Status: 408 Request Timeout\r\n")
+			await(t, "the next to be overdue", func() bool { return overdue() == "2" })
+			wantAnswer(t, s, function("fcgid.ping"), 503, "Status: 503 Service Unavailable\r\n")
+			if pool := s.status(t).Pools[0]; pool.Running != 2 || pool.Overdue != 2 {
+				t.Errorf("%d run, %d are overdue", pool.Running, pool.Overdue)
+			}
+			await(t, "the log", func() bool { return strings.Contains(s.out.String(), "2 of them by functions that do not return") })
 			write(t, s.dir+"/go", "")
-			await(t, "the function to return", func() bool { return overdue() == "0" })
-			s.awaitMetric(t, `fcgid_requests_total{outcome="timeout",pool="cgi"}`, "2")
+			await(t, "the functions to return", func() bool { return overdue() == "0" })
+			wantAnswer(t, s, function("fcgid.ping"), 0, "pong")
+			s.awaitMetric(t, `fcgid_requests_total{outcome="timeout",pool="cgi"}`, "3")
 		})
 	}
 }

@@ -130,6 +130,7 @@ type status struct {
 		State       string
 		Connections int
 		Running     int `json:"requests_running"`
+		Overdue     int `json:"functions_overdue"`
 		Queued      int `json:"requests_queued"`
 		Requests    []struct {
 			ID     uint64

@@ -45,7 +45,6 @@ type Metrics struct {
 	cpu           *prometheus.CounterVec
 	protocol      *prometheus.CounterVec
 	refused       *prometheus.CounterVec
-	overdue       *prometheus.GaugeVec
 	slow          *prometheus.CounterVec
 	slowDropped   *prometheus.CounterVec
 	worker        workerVectors
@@ -73,16 +72,13 @@ func New(kinds Kinds) *Metrics {
 		cpu:           counter("fcgid_process_cpu_seconds_total", "CPU time of programs that have exited, user and system.", "pool"),
 		protocol:      counter("fcgid_protocol_errors_total", "Input that breaks the FastCGI protocol.", "pool", "kind"),
 		refused:       counter("fcgid_connections_refused_total", "Connections that allow or allow_uids did not let in.", "pool"),
-		overdue: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "fcgid_functions_overdue", Help: "Functions that still run though their requests have ended.",
-		}, []string{"pool"}),
-		slow:        counter("fcgid_slow_requests_total", "Requests that have run for longer than slow.after.", "pool"),
-		slowDropped: counter("fcgid_slow_requests_dropped_total", "Slow requests that were not recorded, since too many waited for that.", "pool"),
-		worker:      newWorkerVectors(),
+		slow:          counter("fcgid_slow_requests_total", "Requests that have run for longer than slow.after.", "pool"),
+		slowDropped:   counter("fcgid_slow_requests_dropped_total", "Slow requests that were not recorded, since too many waited for that.", "pool"),
+		worker:        newWorkerVectors(),
 	}
 	m.registry.MustRegister(
 		buildInfo(), m.reloadOK, m.reloadTime, m.reloads, m.requests, m.responses, m.duration, m.queueWait, m.starts,
-		m.startDuration, m.exits, m.cpu, m.protocol, m.refused, m.overdue, m.slow, m.slowDropped,
+		m.startDuration, m.exits, m.cpu, m.protocol, m.refused, m.slow, m.slowDropped,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	m.reloads.WithLabelValues("success")
@@ -219,12 +215,6 @@ func (p *Pool) Slow(recorded bool) {
 	}
 }
 
-// Overdue returns what counts the functions of a pool that have not returned.
-func (m *Metrics) Overdue(pool string) func(delta int) {
-	overdue := m.overdue.WithLabelValues(pool)
-	return func(delta int) { overdue.Add(float64(delta)) }
-}
-
 // cpuTime is that of a process that has exited, user and system.
 func cpuTime(usage *syscall.Rusage) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
@@ -234,7 +224,7 @@ func cpuTime(usage *syscall.Rusage) time.Duration {
 func (m *Metrics) Forget(pool string) {
 	by := prometheus.Labels{"pool": pool}
 	for _, v := range append(m.worker.all(),
-		m.requests, m.responses, m.duration, m.queueWait, m.starts, m.startDuration, m.exits, m.cpu, m.protocol, m.refused, m.overdue,
+		m.requests, m.responses, m.duration, m.queueWait, m.starts, m.startDuration, m.exits, m.cpu, m.protocol, m.refused,
 		m.slow, m.slowDropped,
 	) {
 		v.DeletePartialMatch(by)

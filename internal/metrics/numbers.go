@@ -10,6 +10,7 @@ import (
 type Numbers struct {
 	Pool                             string
 	Connections, InFlight, Queued    int
+	Overdue                          int // functions that run though their requests have ended
 	MaxConns, MaxReqs, Queue         int // limits in force; 0 is none
 	ConnectionsTotal, Received, Sent int64
 	AcceptQueues                     map[string]uint32 // by address, where the kernel tells
@@ -40,6 +41,7 @@ var (
 	descConnectionsTotal = poolDesc("fcgid_connections_total", "Connections accepted.")
 	descInFlight         = poolDesc("fcgid_requests_in_flight", "Requests that are running.")
 	descQueued           = poolDesc("fcgid_requests_queued", "Requests that wait for their turn.")
+	descOverdue          = poolDesc("fcgid_functions_overdue", "Functions that still run though their requests have ended.")
 	descLimit            = poolDesc("fcgid_limit", "Limits in force; 0 is none.", "name")
 	descReceived         = poolDesc("fcgid_received_bytes_total", "Bytes received from clients.")
 	descSent             = poolDesc("fcgid_sent_bytes_total", "Bytes sent to clients.")
@@ -63,6 +65,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		s.gauge(descConnections, float64(n.Connections))
 		s.gauge(descInFlight, float64(n.InFlight))
 		s.gauge(descQueued, float64(n.Queued))
+		s.gauge(descOverdue, float64(n.Overdue))
 		s.gauge(descLimit, float64(n.MaxConns), "max_conns")
 		s.gauge(descLimit, float64(n.MaxReqs), "max_reqs")
 		s.gauge(descLimit, float64(n.Queue), "queue")

@@ -90,8 +90,7 @@ func (s *Set) newFunction(cfg *config.Pool) *function.Runner {
 			req.Stderr = &stderr
 			return call(ctx, req)
 		},
-		Log:     log,
-		Overdue: s.opt.Metrics.Overdue(cfg.Name),
+		Log: log,
 	})
 }
 

@@ -37,7 +37,7 @@ func (s *Set) Numbers() []metrics.Numbers {
 func (p *pool) numbers() metrics.Numbers {
 	s := p.server.Snapshot()
 	n := metrics.Numbers{
-		Pool: p.name, Connections: s.Connections, InFlight: s.InFlight, Queued: s.Queued,
+		Pool: p.name, Connections: s.Connections, InFlight: s.InFlight, Queued: s.Queued, Overdue: s.Overdue,
 		MaxConns: s.Limits.MaxConns, MaxReqs: s.Limits.MaxReqs, Queue: s.Limits.Queue,
 		ConnectionsTotal: s.ConnectionsTotal, Received: s.Received, Sent: s.Sent,
 		AcceptQueues: p.acceptQueues(),
@@ -61,7 +61,7 @@ func (p *pool) status(full bool) status.Pool {
 			MaxConns: s.Limits.MaxConns, MaxReqs: s.Limits.MaxReqs, Multiplex: s.Limits.Multiplex, Queue: s.Limits.Queue,
 		},
 		Connections: s.Connections, ConnectionsTotal: s.ConnectionsTotal,
-		Running: s.InFlight, Queued: s.Queued,
+		Running: s.InFlight, Overdue: s.Overdue, Queued: s.Queued,
 	}
 	waiting := p.acceptQueues()
 	p.mu.Lock()

@@ -44,6 +44,9 @@ type Request struct {
 	// Exited, if not nil, is to be called when that process has exited, though
 	// its output may still be on its way.
 	Exited func()
+	// Overdue, if not nil, is to be called with true when what runs the request does not
+	// end though the request has ended, after Exited, and with false when it does.
+	Overdue func(is bool)
 	// Answered, if not nil, is to be called when the answer has ended though what runs
 	// the request goes on: the request can be ended for its client. What the runner
 	// returns later on is for logs; its context still ends when it runs for too long,

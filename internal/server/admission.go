@@ -20,19 +20,20 @@ var (
 type admission struct {
 	mu      sync.Mutex // guards the fields below
 	max     int        // 0 is no bound
-	running int
-	limit   int       // of waiting
-	waiting list.List // of chan struct{}, closed when admitted
-	crowded time.Time // since when there was always one that waits; the zero time: none does
-	told    time.Time // when tell was last called
+	running int        // with late
+	late    int        // that run though their requests have ended, and nothing ends them
+	limit   int        // of waiting
+	waiting list.List  // of chan struct{}, closed when admitted
+	crowded time.Time  // since when there was always one that waits; the zero time: none does
+	told    time.Time  // when tell was last called
 
 	tell func(crowd) // immutable; nil: nobody is told
 }
 
 // A crowd is what requests wait for.
 type crowd struct {
-	max, waiting int
-	since        time.Time
+	max, late, waiting int
+	since              time.Time
 }
 
 // Who waits for a moment is nothing to tell of; who always does is, now and then.
@@ -43,7 +44,7 @@ const (
 
 // unlock frees mu, and tells when requests have waited for long without a break.
 func (a *admission) unlock() {
-	c, due := crowd{a.max, a.waiting.Len(), a.crowded}, false
+	c, due := crowd{a.max, a.late, a.waiting.Len(), a.crowded}, false
 	if c.waiting == 0 {
 		a.crowded = time.Time{}
 	} else {
@@ -114,17 +115,35 @@ func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
 
 // fullLocked says what is full, and since when.
 func (a *admission) fullLocked() error {
-	if a.crowded.IsZero() {
-		return fmt.Errorf("%w: all %d places are taken (limits.max_reqs), and none may wait (limits.queue)", errQueueFull, a.max)
+	late := ""
+	if a.late > 0 {
+		late = fmt.Sprintf(", %d of them by functions that do not return", a.late)
 	}
-	return fmt.Errorf("%w: %d requests wait (limits.queue), and all %d places have been taken (limits.max_reqs) for %v",
-		errQueueFull, a.waiting.Len(), a.max, time.Since(a.crowded).Round(time.Millisecond))
+	if a.crowded.IsZero() {
+		return fmt.Errorf("%w: all %d places are taken (limits.max_reqs)%s, and none may wait (limits.queue)", errQueueFull, a.max, late)
+	}
+	return fmt.Errorf("%w: %d requests wait (limits.queue), and all %d places have been taken (limits.max_reqs)%s for %v",
+		errQueueFull, a.waiting.Len(), a.max, late, time.Since(a.crowded).Round(time.Millisecond))
 }
 
 // release ends what acquire began.
 func (a *admission) release() {
 	a.mu.Lock()
 	defer a.unlock()
+	a.releaseLocked()
+}
+
+// overdue takes a place, though there may be none, for what has left its own and does
+// not end; false gives it back. So there is a bound on how many of such there are.
+func (a *admission) overdue(is bool) {
+	a.mu.Lock()
+	defer a.unlock()
+	if is {
+		a.late++
+		a.running++
+		return
+	}
+	a.late--
 	a.releaseLocked()
 }
 
@@ -148,8 +167,8 @@ func (a *admission) setLimits(max, queue int) {
 	a.admitLocked()
 }
 
-func (a *admission) numbers() (running, waiting int) {
+func (a *admission) numbers() (running, late, waiting int) {
 	a.mu.Lock()
 	defer a.unlock()
-	return a.running, a.waiting.Len()
+	return a.running, a.late, a.waiting.Len()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -272,7 +273,7 @@ func TestAdmittedWhenItLeaves(t *testing.T) {
 		} else if err != ErrAborted {
 			t.Fatal(err)
 		}
-		if running, waiting := a.numbers(); running != 0 || waiting != 0 {
+		if running, _, waiting := a.numbers(); running != 0 || waiting != 0 {
 			t.Fatalf("%d run, %d wait", running, waiting)
 		}
 		cancel(nil)
@@ -287,7 +288,7 @@ func TestEndedIsNotAdmitted(t *testing.T) {
 	if err := a.acquire(ctx, time.Time{}); err != ErrAborted {
 		t.Errorf("acquire: %v", err)
 	}
-	if running, _ := a.numbers(); running != 0 {
+	if running, _, _ := a.numbers(); running != 0 {
 		t.Errorf("%d run", running)
 	}
 }
@@ -390,12 +391,63 @@ func TestCrowd(t *testing.T) {
 			a.acquire(t.Context(), time.Time{})
 			time.Sleep(time.Second)
 		}
-		if len(told) != 2 || told[0] != (crowd{2, 3, began}) {
+		if len(told) != 2 || told[0] != (crowd{2, 0, 3, began}) {
 			t.Errorf("told %+v", told)
 		}
 		for range 5 {
 			a.release()
 		}
 		waiting.Wait()
+	})
+}
+
+// What does not return has left its place, and takes one again when it is overdue: so
+// many and no more can be stuck. Who waits, or is refused, is told why.
+func TestOverdueTakesPlaces(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		leave := make(chan struct{})
+		settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+			if req.Params.Get("DEAF") == "" {
+				return hello(ctx, req)
+			}
+			<-ctx.Done()
+			req.Exited()
+			time.Sleep(time.Second)
+			req.Overdue(true)
+			defer req.Overdue(false)
+			<-leave
+			return 0, nil
+		})
+		settings.Timeout, settings.Limits.MaxReqs, settings.Limits.Queue, settings.Limits.QueueTimeout = time.Second, 2, 1, time.Minute
+		s := serve(t, settings)
+		p := s.dial()
+		for i := range 2 {
+			p.send(get(uint16(i+1), true, "DEAF", "1"))
+		}
+		for i := range 2 {
+			p.wantOwn(uint16(i+1), 408, complete(408))
+			s.want(TimedOut, 408, complete(408))
+		}
+		p.send(get(3, true)) // at once there are places
+		p.wantAnswer(3, helloAnswer, 0)
+		s.want(OK, 200, complete(0))
+		time.Sleep(2 * time.Second)
+		if got := s.Snapshot(); got.InFlight != 2 || got.Overdue != 2 {
+			t.Errorf("%d run, %d are overdue", got.InFlight, got.Overdue)
+		}
+		p.send(get(4, true))
+		synctest.Wait()
+		p.send(get(5, true))
+		p.wantOwn(5, 503, overloaded)
+		if r := s.result(); !strings.Contains(r.Reason.Error(), "2 of them by functions that do not return") {
+			t.Errorf("the reason is %v", r.Reason)
+		}
+		leave <- struct{}{}
+		p.wantAnswer(4, helloAnswer, 0)
+		leave <- struct{}{}
+		synctest.Wait()
+		if got := s.Snapshot(); got.InFlight != 0 || got.Overdue != 0 {
+			t.Errorf("%d run, %d are overdue", got.InFlight, got.Overdue)
+		}
 	})
 }

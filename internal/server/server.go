@@ -160,7 +160,11 @@ func New(settings Settings, opt Options) *Server {
 	}
 	s := &Server{opt: opt, conns: make(map[*conn]struct{}), requests: make(map[*request]struct{}), room: make(chan struct{}, 1)}
 	s.admission.tell = func(c crowd) {
-		s.opt.Log.Warn("all places to run are taken, and requests wait", "max_reqs", c.max, "waiting", c.waiting, "for", time.Since(c.since))
+		fields := []any{"max_reqs", c.max, "waiting", c.waiting, "for", time.Since(c.since)}
+		if c.late > 0 {
+			fields = append(fields, "functions_overdue", c.late)
+		}
+		s.opt.Log.Warn("all places to run are taken, and requests wait", fields...)
 	}
 	s.Update(settings)
 	return s

@@ -13,7 +13,8 @@ type Snapshot struct {
 	Limits           Limits
 	Connections      int   // open now
 	ConnectionsTotal int64 // accepted since the start
-	InFlight         int   // requests running
+	InFlight         int   // requests running, and what is overdue
+	Overdue          int   // what runs though its request has ended
 	Queued           int   // requests waiting for their turn
 	Received, Sent   int64 // bytes on the wire
 }
@@ -32,13 +33,13 @@ type RequestInfo struct {
 
 // Snapshot returns the pool's numbers.
 func (s *Server) Snapshot() Snapshot {
-	running, waiting := s.admission.numbers()
+	running, late, waiting := s.admission.numbers()
 	s.mu.Lock()
 	conns := s.open
 	s.mu.Unlock()
 	return Snapshot{
 		Limits: s.settings.Load().Limits, Connections: conns, ConnectionsTotal: s.connsTotal.Load(),
-		InFlight: running, Queued: waiting,
+		InFlight: running, Overdue: late, Queued: waiting,
 		Received: s.received.Load(), Sent: s.sent.Load(),
 	}
 }

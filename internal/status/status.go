@@ -41,6 +41,7 @@ type Pool struct {
 	ConnectionsTotal int64      `json:"connections_total"`
 	Workers          *Workers   `json:"workers,omitempty"`
 	Running          int        `json:"requests_running"`
+	Overdue          int        `json:"functions_overdue,omitempty"` // of these: their requests have ended
 	Queued           int        `json:"requests_queued"`
 	Requests         []Request  `json:"requests,omitzero"`
 

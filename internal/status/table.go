@@ -33,6 +33,9 @@ func (p *Page) Print(w io.Writer, details bool) error {
 }
 
 func (s *Pool) printDetails(w io.Writer) {
+	if s.Overdue > 0 {
+		fmt.Fprintf(w, "\nfunctions that do not return though their requests have ended: %d\n", s.Overdue)
+	}
 	if s.Workers != nil {
 		if s.Workers.Degraded != "" {
 			fmt.Fprintf(w, "\ndegraded: %s\n", Printable(s.Workers.Degraded))

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -33,16 +32,12 @@ type Options struct {
 	Call Call
 	// Log takes panics and what is overdue; nil logs nothing.
 	Log *slog.Logger
-	// Overdue, if not nil, is called with 1 when a function has not returned
-	// though its request has ended a second ago, and with -1 when it does.
-	Overdue func(delta int)
 }
 
 // A Runner calls a function for each request, in the request's goroutine. It
 // satisfies server.Runner and is used by many goroutines at once.
 type Runner struct {
-	opt     Options
-	overdue atomic.Int64
+	opt Options
 }
 
 // New returns a Runner. It starts nothing.
@@ -53,13 +48,10 @@ func New(o Options) *Runner {
 	return &Runner{opt: o}
 }
 
-// Overdue is how many functions have not returned though their requests have ended.
-func (r *Runner) Overdue() int { return int(r.overdue.Load()) }
-
 // Run calls the function and returns what it does. The request's place to run is
 // free as soon as ctx ends, whether or not the function returns, unless it is sure
-// to return soon (protocol.Request.Ends). A panic is
-// logged with its stack and is a *protocol.Refusal with status 500; that of
+// to return soon (protocol.Request.Ends). One that has not returned after a second is
+// overdue, and takes a place again until it does. A panic is logged with its stack and is a *protocol.Refusal with status 500; that of
 // http.ErrAbortHandler, which says that all is known already, has no stack.
 func (r *Runner) Run(ctx context.Context, req *protocol.Request) (appStatus uint32, err error) {
 	c := &call{runner: r, req: req}
@@ -153,7 +145,7 @@ func (c *call) late() {
 		return
 	}
 	c.overdue = true
-	c.runner.count(1)
+	c.count(true)
 	c.runner.opt.Log.Warn("function does not return though its request has ended", c.fields()...)
 }
 
@@ -165,7 +157,7 @@ func (c *call) returned() {
 		c.watchers.Done()
 	}
 	if c.overdue {
-		c.runner.count(-1)
+		c.count(false)
 		c.runner.opt.Log.Info("function that was overdue has returned",
 			append(c.fields(), "late", time.Since(c.since))...)
 	}
@@ -173,10 +165,10 @@ func (c *call) returned() {
 	c.watchers.Wait()
 }
 
-func (r *Runner) count(delta int) {
-	r.overdue.Add(int64(delta))
-	if r.opt.Overdue != nil {
-		r.opt.Overdue(delta)
+// count has an overdue function count against those that may run.
+func (c *call) count(overdue bool) {
+	if c.req.Overdue != nil {
+		c.req.Overdue(overdue)
 	}
 }
 

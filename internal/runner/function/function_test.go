@@ -24,26 +24,33 @@ type world struct {
 	*Runner
 	logs *logtest.Entries
 
-	mu    sync.Mutex // guards the field below
-	hooks []int
+	mu   sync.Mutex // guards the field below
+	late []bool
 }
 
-// deltas are what the hook was called with.
-func (w *world) deltas() []int {
+// overdue is what Overdue of a request was called with.
+func (w *world) overdue() []bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Clone(w.hooks)
+	return slices.Clone(w.late)
 }
 
 func newWorld(call func(ctx context.Context, req *protocol.Request) (uint32, error)) *world {
 	log, logs := logtest.New()
 	w := &world{logs: logs}
-	w.Runner = New(Options{Call: call, Log: log, Overdue: func(delta int) {
+	w.Runner = New(Options{Call: call, Log: log})
+	return w
+}
+
+// request is one that the world hears of when it is overdue.
+func (w *world) request() *protocol.Request {
+	req := testRequest()
+	req.Overdue = func(is bool) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.hooks = append(w.hooks, delta)
-	}})
-	return w
+		w.late = append(w.late, is)
+	}
+	return req
 }
 
 func testRequest() *protocol.Request {
@@ -142,15 +149,15 @@ func TestNotOverdue(t *testing.T) {
 				return 0, context.Cause(ctx)
 			})
 			ctx, cancel := context.WithCancel(t.Context())
-			req := testRequest()
+			req := w.request()
 			req.Exited = func() { exited++ }
 			time.AfterFunc(time.Minute, cancel)
 			if _, err := w.Run(ctx, req); err != context.Canceled {
 				t.Error(err)
 			}
 			time.Sleep(time.Hour)
-			if w.logs.Len() != 0 || len(w.deltas()) != 0 || exited != 1 || w.Overdue() != 0 {
-				t.Errorf("after %v: logged %v, hook %v, exited %d times", after, w.logs.All(), w.deltas(), exited)
+			if w.logs.Len() != 0 || len(w.overdue()) != 0 || exited != 1 {
+				t.Errorf("after %v: logged %v, overdue %v, exited %d times", after, w.logs.All(), w.overdue(), exited)
 			}
 		})
 	}
@@ -172,7 +179,7 @@ func TestOverdue(t *testing.T) {
 					return 0, nil
 				})
 				ctx, cancel := context.WithCancel(t.Context())
-				req := testRequest()
+				req := w.request()
 				exited := false
 				req.Exited = func() { exited = true }
 				over := make(chan struct{})
@@ -180,18 +187,18 @@ func TestOverdue(t *testing.T) {
 				synctest.Wait()
 				cancel()
 				synctest.Wait()
-				if !exited || w.Overdue() != 0 {
-					t.Errorf("its place is free: %v; %d are overdue", exited, w.Overdue())
+				if !exited || len(w.overdue()) != 0 {
+					t.Errorf("its place is free: %v; overdue: %v", exited, w.overdue())
 				}
 				time.Sleep(overdueAfter)
 				synctest.Wait()
-				if w.Overdue() != 1 || !slices.Equal(w.deltas(), []int{1}) {
-					t.Errorf("%d are overdue, hook %v", w.Overdue(), w.deltas())
+				if !slices.Equal(w.overdue(), []bool{true}) {
+					t.Errorf("overdue: %v", w.overdue())
 				}
 				w.wantLog(t, slog.LevelWarn, "does not return")
 				<-over
-				if w.Overdue() != 0 || !slices.Equal(w.deltas(), []int{1, -1}) {
-					t.Errorf("%d are overdue, hook %v", w.Overdue(), w.deltas())
+				if !slices.Equal(w.overdue(), []bool{true, false}) {
+					t.Errorf("overdue: %v", w.overdue())
 				}
 				if end == "goexit" {
 					w.logs = w.logs.Containing("overdue")
