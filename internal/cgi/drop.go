@@ -11,6 +11,7 @@ const (
 	whyNUL    = "its value has a NUL in it"
 	whyProxy  = "clients can set it, and programs take it for the proxy to use (httpoxy)"
 	whySteers = "it can have programs run other code"
+	whyPath   = "no language has a slash in its name"
 )
 
 // arrives reports whether a param becomes a variable of a process's environment.
@@ -25,6 +26,8 @@ func (e *Environment) arrives(name, value string) bool {
 		why = whyProxy
 	case steers(name):
 		why = whySteers
+	case isCatalogue(name, value):
+		why = whyPath
 	default:
 		return true
 	}

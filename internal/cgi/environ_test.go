@@ -141,9 +141,12 @@ func TestDroppedParams(t *testing.T) {
 		"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "BASH_ENV", "BASH_FUNC_x", "BASH_FUNC_x%%", "IFS", "PS4", "SHELLOPTS", "ZDOTDIR",
 		"PERL5LIB", "PERL5OPT", "PERL5DB", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "PYTHONINSPECT", "RUBYOPT", "RUBYLIB", "PHPRC",
 		"NODE_OPTIONS", "LUA_INIT_5_4", "_JAVA_OPTIONS", "JULIA_LOAD_PATH", "GCONV_PATH", "GLIBC_TUNABLES", "MALLOC_TRACE", "OPENSSL_CONF",
-		"HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_SSH_COMMAND", "GIT_EXEC_PATH", "GIT_EXTERNAL_DIFF", "HGRCPATH", "http_proxy", "https_PROXY", "Ftp_Proxy", "aLL_proxy", "HTTP_proxy", "GIT_PROXY"}
+		"HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_SSH_COMMAND", "GIT_EXEC_PATH", "GIT_EXTERNAL_DIFF", "HGRCPATH",
+		"http_proxy", "https_PROXY", "Ftp_Proxy", "aLL_proxy", "HTTP_proxy", "GIT_PROXY", "CGI_HTTP_PROXY", "Socks5_Proxy", "LANGUAGE", "LC_ALL", "LC_MESSAGES",
+		"ZIP", "ZIPOPT", "LTDL_LIBRARY_PATH", "DOTDIR", "MANOPT", "HDF5_PLUGIN_PATH", "PGSSLKEY", "TNS_ADMIN"}
 	arriving := []string{"ENV", "PATH", "PYTHONIOENCODING", "NODE_ENV", "GIT_PROJECT_ROOT", "GIT_HTTP_EXPORT_ALL", "GIT_PROTOCOL", "CONTENT_TYPE",
-		"GITWEB_CONFIG", "CGIT_CONFIG", "GITOLITE_HTTP_HOME", "MS_MAPFILE", "NAGIOS_CGI_CONFIG", "APP_ENV", "SSL_CLIENT_CERT", "TZ", "LANG", "USER"}
+		"GITWEB_CONFIG", "CGIT_CONFIG", "GITOLITE_HTTP_HOME", "MS_MAPFILE", "NAGIOS_CGI_CONFIG", "APP_ENV", "SSL_CLIENT_CERT", "TZ", "USER", "HTTP_LANGUAGE", "PGHOST",
+		"HDF5_USE_FILE_LOCKING", "BEHIND_PROXY", "GSS_NAME", "MANAGER", "GMT_OFFSET"}
 	pairs := []string{"NUL", "a\x00b"}
 	for _, name := range dropped {
 		pairs = append(pairs, name, "/evil")
@@ -167,6 +170,9 @@ func TestDroppedParams(t *testing.T) {
 	if n := len(dropped) + 1; len(told) != n || told["NUL"] != 1 || told["HOME"] != 1 || told["HTTP_PROXY"] != 1 {
 		t.Errorf("told of %v, want each of %d once", told, n)
 	}
+	// Languages have names, and the way to a file is none.
+	wantEnv(t, envTest{}.of(t, "LANGUAGE", "de:en", "LANG", "de_DE.UTF-8", "LC_ALL", "C.UTF-8", "LC_TIME", "../x", "LC_CTYPE", ""),
+		"LANGUAGE=de:en", "LANG=de_DE.UTF-8", "LC_ALL=C.UTF-8", "LC_CTYPE=")
 	// A dropped name does not take a good one with it.
 	wantEnv(t, envTest{}.of(t, "HTTP_PROXY", "x", "HTTP_PROXYS", "y", "NUL", "a", "NUL", "b\x00"), "HTTP_PROXYS=y", "NUL=a")
 }
