@@ -172,33 +172,34 @@ func TestLooksItself(t *testing.T) {
 		"#!/usr/bin/lsphp": true, "#!/usr/bin/eruby\r\n": true, "#!/usr/bin/lua5.3\n": false, "#!/usr/bin/wsapi.cgi\n": true,
 		"#!/usr/bin/perl\n# php": false, "#!/bin/sh\nexec php-cgi": false, "": false, "#!": false, "\x7fELF": false, " #!/usr/bin/php\n": false, "<?php": false,
 	} {
-		if got := looksItself(write(t, dir+"/x.cgi", text, 0o755)); got != want {
+		if got := looksItself(write(t, dir+"/x.cgi", text, 0o755), "/usr/bin"); got != want {
 			t.Errorf("%q: %v", text, got)
 		}
 	}
 	mustDo(t, os.Symlink(write(t, dir+"/php8.2", "\x7fELF", 0o755), dir+"/handler"))
-	if !looksItself(dir + "/handler") {
+	if !looksItself(dir+"/handler", "") {
 		t.Error("a link to php8.2 is not seen to be php-cgi")
 	}
 	write(t, dir+"/wrapper", "#!"+dir+"/handler -q\n", 0o755)
 	mustDo(t, os.Symlink("wrapper", dir+"/wrapped"))
 	mustDo(t, os.Symlink(write(t, dir+"/other", "\x7fELF", 0o755), dir+"/tool"))
-	t.Setenv("PATH", dir)
 	for text, want := range map[string]bool{
 		"#!" + dir + "/handler\n": true, "#! " + dir + "/handler -q\n": true, "#!" + dir + "/wrapped\n": true,
-		"#!/usr/bin/env handler\n": true, "#!/usr/bin/env -S A=b handler -q\n": true,
+		"#!/usr/bin/env handler\n": true, "#!/usr/bin/env -S A=b handler -q\n": true, "#!/usr/bin/env wrapped\n": true, "#!/usr/bin/nice env wrapper\n": true,
+		"#!/usr/bin/env -S ${HANDLER}\n": true, "#!/usr/bin/env -S 'handle'r\n": true, "#!/usr/bin/env -S hand\\\\ler\n": true,
 		"#!" + dir + "/tool\n": false, "#!/usr/bin/env tool\n": false, "#!" + dir + "/nothing\n": false, "#!" + dir + "/x.cgi\n": false,
 	} {
-		if got := looksItself(write(t, dir+"/x.cgi", text, 0o755)); got != want {
+		if got := looksItself(write(t, dir+"/x.cgi", text, 0o755), "/nothing:"+dir+":/usr/bin"); got != want {
 			t.Errorf("%q, by way of a link: %v", text, got)
 		}
 	}
-	if looksItself(dir+"/nothing") || looksItself(dir) {
+	if looksItself(dir+"/nothing", "") || looksItself(dir, "") {
 		t.Error("what is no file is taken for php-cgi")
 	}
 }
 
-func TestLooksItselfByCommand(t *testing.T) {
+// A worker's command is one, or starts one.
+func TestCommandLooksItself(t *testing.T) {
 	dir := tempDir(t)
 	shell := write(t, dir+"/shell", "#!/bin/sh\nPHP_FCGI_CHILDREN=2 exec /usr/bin/php-cgi8.2 \"$@\"\n", 0o755)
 	bash := write(t, dir+"/bash", "#!/usr/bin/env bash\nphp-cgi|cat\n", 0o755)
@@ -212,7 +213,7 @@ func TestLooksItselfByCommand(t *testing.T) {
 		{[]string{shell}, true}, {[]string{bash}, true}, {[]string{"/bin/sh", shell}, true},
 		{[]string{perl}, false}, {[]string{plain}, false}, {[]string{"/srv/app/program"}, false}, {nil, false},
 	} {
-		if got := LooksItself(test.command); got != test.want {
+		if got := commandLooksItself(test.command, "/usr/bin"); got != test.want {
 			t.Errorf("%q: %v", test.command, got)
 		}
 	}
@@ -223,7 +224,7 @@ func TestLooksItselfByCommand(t *testing.T) {
 // for a file that only a path behind it makes PHP's.
 func TestWorkerThatLooksItself(t *testing.T) {
 	tree := misleadingTree(t)
-	e := NewEnvironment(Options{LooksItself: true})
+	e := NewEnvironment(Options{Command: []string{"/usr/bin/php-cgi"}})
 	values := slices.Clone(misleading)
 	values[0] = []string{"SCRIPT_FILENAME", "$R/good.php", "proxy:fcgi://localhost$R/good.php"}
 	combinations(values, tree, func(params *protocol.Params) {
@@ -247,6 +248,42 @@ func TestWorkerThatLooksItself(t *testing.T) {
 		} else {
 			wantRefusal(t, err, want, "")
 		}
+	}
+}
+
+// What env(1) starts is looked for in the PATH that the script gets.
+func TestLooksItselfInItsPath(t *testing.T) {
+	dir := tempDir(t)
+	mustDo(t, os.Symlink(write(t, dir+"/php8.2", "\x7fELF", 0o755), dir+"/handler"))
+	script := write(t, dir+"/x.cgi", "#!/usr/bin/env handler\n", 0o755)
+	for name, c := range map[string]struct {
+		env, pass []string
+		daemon    string
+		param     string
+		want      bool
+	}{
+		"env":               {env: []string{"PATH=/nothing:" + dir}, want: true},
+		"param":             {param: dir, want: true},
+		"pass_env":          {pass: []string{"PATH"}, daemon: dir, want: true},
+		"the daemon's own":  {daemon: dir},
+		"env before param":  {env: []string{"PATH=/nothing"}, param: dir},
+		"param before pass": {pass: []string{"PATH"}, daemon: dir, param: "/nothing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("PATH", c.daemon)
+			pairs := []string{"SCRIPT_FILENAME", script, "PATH_TRANSLATED", "/other"}
+			if c.param != "" {
+				pairs = append(pairs, "PATH", c.param)
+			}
+			params := paramsOf(pairs...)
+			s, err := new(Rules).Find(&params)
+			mustDo(t, err)
+			list, err := NewEnvironment(Options{Env: c.env, PassEnv: c.pass}).Of(&params, &s)
+			mustDo(t, err)
+			if _, told := asMap(list)["PATH_TRANSLATED"]; told == c.want {
+				t.Errorf("it is told PATH_TRANSLATED: %v", told)
+			}
+		})
 	}
 }
 

@@ -24,9 +24,9 @@ type Options struct {
 	PassEnv      []string // variables of the daemon's environment, for what neither has
 	PassParams   []string // names of params that would else be dropped
 	SingleFields []string // path.Match patterns of HTTP_ params that may come once only
-	// LooksItself tells that the pool's worker finds its script among the params by itself,
-	// as php-cgi does.
-	LooksItself bool
+	// Command is that of a worker. It may be a program that finds its script among the params
+	// by itself, as php-cgi does.
+	Command []string
 	// Dropped is called for a param that is kept from a program, once for each
 	// name, and why. It may be called by several goroutines at once. It may be nil.
 	Dropped func(name, why string)
@@ -44,10 +44,11 @@ type Environment struct {
 	isSet   map[string]bool
 	mayPass map[string]bool
 	dropped dropped
+	alone   bool // the worker finds its script by itself
 }
 
 // NewEnvironment returns an Environment. It looks at the daemon's own
-// environment and at who the daemon runs as now.
+// environment, at who the daemon runs as, and at the files of Command now.
 func NewEnvironment(opt Options) *Environment {
 	e := &Environment{opt: opt, user: userVariables(os.Geteuid()), isSet: make(map[string]bool), mayPass: make(map[string]bool)}
 	for _, name := range opt.PassEnv {
@@ -63,6 +64,7 @@ func NewEnvironment(opt Options) *Environment {
 		e.mayPass[name] = true
 	}
 	e.dropped.report = opt.Dropped
+	e.alone = commandLooksItself(opt.Command, e.path(new(variables)))
 	return e
 }
 
@@ -88,8 +90,10 @@ func (e *Environment) Of(params *protocol.Params, s *Script) ([]string, error) {
 	if err := v.join(e.opt.SingleFields); err != nil {
 		return nil, err
 	}
-	s.agree(v, e.mayPass)
-	if s.alone {
+	told := *s
+	told.alone = s.alone || s.mayLook && looksItself(s.Path, e.path(v))
+	told.agree(v, e.mayPass)
+	if told.alone {
 		v.setMissing("REDIRECT_STATUS", "200") // php-cgi's cgi.force_redirect
 	}
 	v.setPairs(e.opt.Env)
@@ -99,6 +103,24 @@ func (e *Environment) Of(params *protocol.Params, s *Script) ([]string, error) {
 	v.setMissing("QUERY_STRING", "")
 	e.setDefaults(v)
 	return v.strings()
+}
+
+// path is the PATH that a program with these params gets.
+func (e *Environment) path(v *variables) string {
+	path := defaultPath
+	take := func(pairs []string) {
+		for _, pair := range pairs {
+			if value, ok := strings.CutPrefix(pair, "PATH="); ok {
+				path = value
+			}
+		}
+	}
+	take(e.pass)
+	if i, ok := v.index["PATH"]; ok {
+		path = v.list[i].value
+	}
+	take(e.opt.Env)
+	return path
 }
 
 func (e *Environment) setDefaults(v *variables) {

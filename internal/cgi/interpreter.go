@@ -22,29 +22,55 @@ var selfLookers = []string{"php", "lsphp", "hhvm", "eruby", "eperl", "embpcgi", 
 const maxInterpreters = 5
 
 // looksItself reports whether a file is such an interpreter, or a script of one,
-// by whatever links and scripts its first line leads there.
-func looksItself(name string) bool {
-	for range maxInterpreters {
-		if isLinkOfSelfLooker(name) {
-			return true
-		}
-		words := firstLine(name)
+// by whatever links and scripts its first line leads there. The words of that line
+// which are no paths are looked for in the folders of search, as env(1) does.
+func looksItself(name, search string) bool {
+	l := lookout{folders: filepath.SplitList(search), seen: make(map[string]bool)}
+	return l.leadsThere(name, maxInterpreters)
+}
+
+// A lookout follows first lines. It looks at each file once.
+type lookout struct {
+	folders []string
+	seen    map[string]bool
+}
+
+// leadsThere reports whether a program, or one of its interpreters, of which there
+// may be so many, looks for its script itself.
+func (l *lookout) leadsThere(program string, interpreters int) bool {
+	folders := l.folders
+	if strings.Contains(program, "/") {
+		folders = []string{""}
+	}
+	for _, folder := range folders {
+		real, err := realFile(path.Join(folder, program))
 		switch {
-		case len(words) == 0:
-			return false
-		case slices.ContainsFunc(words, isSelfLooker), slices.ContainsFunc(words, isLinkOfSelfLooker): // also by way of env
+		case err != nil || l.seen[real]:
+			continue
+		case isSelfLooker(real):
 			return true
+		case interpreters == 0:
+			continue
 		}
-		name = words[0]
+		l.seen[real] = true
+		for _, word := range firstLine(real) {
+			if isSelfLooker(word) || isExpanded(word) || l.leadsThere(word, interpreters-1) {
+				return true
+			}
+		}
 	}
 	return false
 }
 
-// LooksItself reports whether a command is such an interpreter, also by way of another
-// program such as env(1), or of a script that starts it.
-func LooksItself(command []string) bool {
+// isExpanded reports whether a word is not what it seems: env -S takes variables and
+// quotes from it, and what it comes to is not known here.
+func isExpanded(word string) bool { return strings.ContainsAny(word, `$\'"`) }
+
+// commandLooksItself reports whether a command is such an interpreter, also by way of
+// another program such as env(1), or of a script that starts it.
+func commandLooksItself(command []string, search string) bool {
 	for _, word := range command {
-		if isSelfLooker(word) || isLinkOfSelfLooker(word) || strings.Contains(word, "/") && (looksItself(word) || startsSelfLooker(word)) {
+		if isSelfLooker(word) || looksItself(word, search) || strings.Contains(word, "/") && startsSelfLooker(word) {
 			return true
 		}
 	}
@@ -69,20 +95,7 @@ func isShell(program string) bool { return strings.HasSuffix(path.Base(program),
 // isNoPath reports whether a character separates the paths in a script.
 func isNoPath(c rune) bool { return strings.ContainsRune(" \t\r\n\"'`;&|(){}=", c) }
 
-// isLinkOfSelfLooker reports whether a program is one, whatever the names of the
-// links to it. One without a slash is where env(1) finds it.
-func isLinkOfSelfLooker(program string) bool {
-	folders := []string{""}
-	if !strings.Contains(program, "/") {
-		folders = filepath.SplitList(os.Getenv("PATH"))
-	}
-	return slices.ContainsFunc(folders, func(folder string) bool {
-		real, _, err := realPath(path.Join(folder, program))
-		return err == nil && isSelfLooker(real)
-	})
-}
-
-// firstLine is what the first line of a script says of its interpreter.
+// firstLine is what the first line of a script says of its interpreter, in words.
 func firstLine(name string) []string {
 	text, err := beginning(name, 256) // as much as the kernel looks at (execve(2))
 	line, ok := strings.CutPrefix(text, "#!")

@@ -23,6 +23,9 @@ type Script struct {
 	// alone tells that the program looks for its script among the params itself:
 	// then none of them may name another file.
 	alone bool
+	// mayLook tells that there are such params, and that the file runs itself: whether it
+	// is such a program can be seen when the PATH is known in which env(1) looks.
+	mayLook bool
 }
 
 // Rules say which files may run. Symbolic links in Roots and Scripts are
@@ -48,7 +51,7 @@ func (s *Rules) Find(params *protocol.Params) (Script, error) {
 		found.alone = true
 		mode = unix.R_OK
 	} else if found.request.namesMore {
-		found.alone = looksItself(found.Path)
+		found.mayLook = true
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, found.Path, mode, unix.AT_EACCESS); err != nil {
 		return Script{}, forbidden("%s is not executable: %w", found.Path, err)

@@ -11,7 +11,7 @@ import (
 // that can be, else each name once. Where rules is not nil the script is looked
 // for, and the worker is asked for that file and no other. Without rules the
 // worker looks itself; what Apache sends to php-fpm has php-cgi run what php-fpm
-// would run. A program that LooksItself is told of nothing beside SCRIPT_FILENAME that
+// would run. A php-cgi that looks itself is told of nothing beside SCRIPT_FILENAME that
 // it would take for its script. The error is a *protocol.Refusal.
 func (e *Environment) ForWorker(params *protocol.Params, rules *Rules) (*protocol.Params, error) {
 	s, err := e.workerScript(params, rules)
@@ -36,7 +36,7 @@ func (e *Environment) ForWorker(params *protocol.Params, rules *Rules) (*protoco
 		s.agree(v, e.mayPass)
 	case redirected:
 		v.leaveAlone(e.mayPass)
-	case e.opt.LooksItself && v.get("SCRIPT_FILENAME") != "":
+	case e.alone && v.get("SCRIPT_FILENAME") != "":
 		v.takeOut("PATH_TRANSLATED")
 	}
 	e.complete(v)
@@ -53,7 +53,7 @@ func (e *Environment) workerScript(params *protocol.Params, rules *Rules) (Scrip
 		return rules.FindRead(params)
 	}
 	r, err := readRequest(params)
-	looks := e.opt.LooksItself && (r.isURL || leadsThroughFile(r.filename))
+	looks := e.alone && (r.isURL || leadsThroughFile(r.filename))
 	if err != nil || !r.isURL && !looks {
 		return Script{}, err
 	}

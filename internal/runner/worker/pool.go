@@ -275,7 +275,7 @@ func (o *Options) environment() *cgi.Environment {
 	return cgi.NewEnvironment(cgi.Options{
 		Software: o.Software, Env: o.Env, PassEnv: o.PassEnv,
 		PassParams: o.PassParams, SingleFields: o.SingleFields, Dropped: o.Dropped,
-		LooksItself: cgi.LooksItself(o.Command),
+		Command: o.Command,
 	})
 }
 
