@@ -155,13 +155,14 @@ func (p *headerParser) finish() (Header, error) {
 	return Header{p.block, p.status, p.dropped}, nil
 }
 
-// parseStatus takes a status in the forms that people write: three digits, and
-// words after whatever stands between. One that is not final would have the client
-// wait for another.
+// parseStatus takes a status in the forms that people write: three digits, maybe in
+// quotes or behind a version of HTTP, and words after whatever stands between. One that
+// is not final would have the client wait for another.
 func parseStatus(value []byte) (status int, form []byte, err error) {
 	if bytes.HasPrefix(value, []byte("HTTP/")) {
-		_, value, _ = bytes.Cut(value, []byte{' '})
+		value = value[max(bytes.IndexAny(value, " \t"), 0):]
 	}
+	value = bytes.TrimLeft(value, " \t\"'(=:")
 	digits, words := value[:min(3, len(value))], value[min(3, len(value)):]
 	for _, c := range digits {
 		if c < '0' || c > '9' {
@@ -176,10 +177,11 @@ func parseStatus(value []byte) (status int, form []byte, err error) {
 	if i := indexControl(words); i >= 0 {
 		return 0, nil, fmt.Errorf("response header has the control character %#02x: %.*q", words[i], maxShown, value)
 	}
-	if len(words) == 0 || words[0] == ' ' && len(words) > 1 && inToken[words[1]] {
+	if len(words) == 0 || words[0] == ' ' && len(words) > 1 && inToken[words[1]] && inToken[words[len(words)-1]] {
 		return status, value, nil // the usual form
 	}
-	words = bytes.Trim(bytes.TrimLeft(words, "0123456789"), " \t:;,.-")
+	words = bytes.TrimLeft(bytes.TrimLeft(words, "0123456789"), " \t:;,.-\"')")
+	words = bytes.TrimRight(words, " \t:;,.-\"'")
 	if len(words) == 0 {
 		return status, digits, nil
 	}
