@@ -2,7 +2,6 @@ package pool
 
 import (
 	"log/slog"
-	"sync"
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -11,27 +10,19 @@ import (
 // A functionStderr takes what a function writes to STDERR to the log, as that of a
 // program. The function may use it from several goroutines.
 type functionStderr struct {
-	log *slog.Logger
-	req *protocol.Request
-
-	mu    sync.Mutex // guards the field below
+	log   *slog.Logger
+	req   *protocol.Request
 	lines cgi.Entries
 }
 
 // Write takes a part of STDERR.
 func (s *functionStderr) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.lines.Add(p, s.say)
 	return len(p), nil
 }
 
 // flush logs what has not ended.
-func (s *functionStderr) flush() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lines.Flush(s.say)
-}
+func (s *functionStderr) flush() { s.lines.Flush(s.say) }
 
 func (s *functionStderr) say(line string) {
 	s.log.Info(line, "request", s.req.Serial, "script", s.req.Params.Get("SCRIPT_FILENAME"), "stream", "stderr")

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/fcgid/fcgid/internal/logtest"
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -11,7 +13,9 @@ import (
 
 // What a function writes at once is one entry; one without an end is cut before the
 // request ends.
-func TestFunctionStderr(t *testing.T) {
+func TestFunctionStderr(t *testing.T) { synctest.Test(t, testFunctionStderr) }
+
+func testFunctionStderr(t *testing.T) {
 	log, entries := logtest.New()
 	s := &functionStderr{log: log, req: &protocol.Request{Serial: 7}}
 	write := func(text string, want ...int) {
@@ -19,6 +23,8 @@ func TestFunctionStderr(t *testing.T) {
 		if n, err := s.Write([]byte(text)); n != len(text) || err != nil {
 			t.Errorf("Write of %d bytes: %d, %v", len(text), n, err)
 		}
+		time.Sleep(time.Second) // what may go on waits for a moment
+		synctest.Wait()
 		var got []int
 		for _, e := range entries.Take() {
 			got = append(got, len(e.Message))
