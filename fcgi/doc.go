@@ -10,7 +10,7 @@
 //
 // A web application behind nginx is a listener and a handler:
 //
-//	l, err := net.Listen("unix", "/run/app/app.sock")
+//	l, err := fcgi.Listen("unix:/run/app/app.sock", 0o666)
 //	…
 //	err = fcgi.Serve(l, mux)
 //
@@ -20,7 +20,7 @@
 //
 // A [Server] has limits, timeouts and a log, and stops when its context ends. What
 // needs no http.Request can be a [HandlerFunc], which is cheaper; a [Registry] lets a
-// request choose between functions that have names.
+// request choose between functions that have names, and a [Program] runs CGI programs.
 //
 // Unlike net/http/fcgi, it serves the requests of one connection independently of
 // each other, ends a handler's context when its client goes away, keeps to what

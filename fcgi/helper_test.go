@@ -12,7 +12,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/fcgid/fcgid/internal/spawn.launchAll")) // they never end
+}
 
 // A peer is the application at the other end, which a test plays.
 type peer struct {
