@@ -18,6 +18,14 @@ func (e *Environment) ForWorker(params *protocol.Params, rules *Rules) (*protoco
 	if err != nil {
 		return nil, err
 	}
+	if s.Path == "" && e.arriveAsTheyCame(params) {
+		return params, nil
+	}
+	return e.rewrite(params, &s)
+}
+
+// rewrite is ForWorker of what may have to be changed.
+func (e *Environment) rewrite(params *protocol.Params, s *Script) (*protocol.Params, error) {
 	v := newVariables()
 	defer v.done()
 	for name, value := range params.All() {
@@ -44,6 +52,81 @@ func (e *Environment) ForWorker(params *protocol.Params, rules *Rules) (*protoco
 		return params, nil
 	}
 	return v.params(), nil
+}
+
+// arriveAsTheyCame reports whether a worker that looks for its script itself is sent the
+// params as they came, which is the usual case: none is dropped, repeated or set.
+func (e *Environment) arriveAsTheyCame(params *protocol.Params) bool {
+	var seen nameSet
+	gateway, software := false, e.opt.Software == ""
+	named, translated := false, false
+	n := 0
+	for name, value := range params.All() {
+		switch name {
+		case "GATEWAY_INTERFACE":
+			gateway = true
+		case "SERVER_SOFTWARE":
+			software = true
+		case "SCRIPT_FILENAME":
+			named = value != ""
+		case "PATH_TRANSLATED":
+			translated = e.alone
+		case "REDIRECT_URL":
+			return false
+		}
+		switch {
+		case !e.arrivesAtWorker(name),
+			seen.add(name) && comesBefore(params, n, name),
+			len(e.isSet) > 0 && !e.hasSet(name, value):
+			return false
+		}
+		n++
+	}
+	return gateway && software && !(named && translated)
+}
+
+// hasSet reports whether what the pool sets leaves a param as it is.
+func (e *Environment) hasSet(name, value string) bool {
+	if !e.isSet[name] {
+		return true
+	}
+	set := ""
+	for _, pair := range e.opt.Env {
+		if n, v, _ := strings.Cut(pair, "="); n == name {
+			set = v
+		}
+	}
+	return set == value
+}
+
+// A nameSet has names of which some share a bit: a set that needs no memory of its own.
+type nameSet [16]uint64
+
+// add reports whether the name may be there already.
+func (s *nameSet) add(name string) bool {
+	h := uint32(len(name))
+	for i := 0; i < len(name); i++ {
+		h = h*31 + uint32(name[i])
+	}
+	h = h * 0x9e3779b1 >> 22
+	word, bit := &s[h/64], uint64(1)<<(h%64)
+	known := *word&bit != 0
+	*word |= bit
+	return known
+}
+
+// comesBefore reports whether one of the first n params has that name.
+func comesBefore(params *protocol.Params, n int, name string) bool {
+	for other := range params.All() {
+		if n == 0 {
+			break
+		}
+		if other == name {
+			return true
+		}
+		n--
+	}
+	return false
 }
 
 // workerScript is the script that a worker is asked for. Its Path is "" where
