@@ -10,6 +10,13 @@ import (
 // wakeAfter is how long a program that is to leave may go on to accept.
 const wakeAfter = time.Second
 
+// AskWith changes the signal that asks the program to end, Command's StopSignal.
+func (p *Process) AskWith(s unix.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ask = s
+}
+
 // Terminate asks the program's process group to end, and kills its tree after grace.
 // When the program has exited by itself, what is left of that was meant to live on:
 // only the waiting for output ends.
@@ -227,7 +234,7 @@ func (p *Process) EndServing(grace time.Duration) {
 	asked := make(map[int]bool)
 	for round := 0; ; round++ {
 		p.mu.Lock()
-		serving := p.servingLocked()
+		serving, ask := p.servingLocked(), p.ask
 		p.mu.Unlock()
 		left := 0
 		for _, t := range serving {
@@ -237,7 +244,7 @@ func (p *Process) EndServing(grace time.Duration) {
 			left++
 			if round > 0 && !asked[t.pid] { // else it may be about to exec something else
 				asked[t.pid] = true
-				t.signal(p.ask)
+				t.signal(ask)
 				t.signal(unix.SIGCONT)
 			}
 		}

@@ -26,17 +26,17 @@ type Process struct {
 
 	out, err Output // what Stdout and Stderr are
 
-	ask   unix.Signal // what asks it to end
-	owner *Local      // who knows of it until it is reaped
+	owner *Local // who knows of it until it is reaped
 
 	socket string // that it listens on, as /proc/PID/fd has it; "" is none
 
 	rawPidfd, rawStderr int      // until Watch; the first is -1 where the kernel has none
 	pidfd               *os.File // from then on, if there is one
 
-	mu         sync.Mutex // guards the fields below
-	leaving    bool       // it alone was asked to end
-	terminated bool       // its process group was
+	mu         sync.Mutex  // guards the fields below
+	ask        unix.Signal // what asks it to end
+	leaving    bool        // it alone was asked to end
+	terminated bool        // its process group was
 	killed     bool
 	givenUp    bool        // it cannot be signalled, and nobody waits for it
 	wake       *time.Timer // not nil once leaving

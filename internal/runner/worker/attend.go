@@ -162,7 +162,7 @@ func (w *worker) exitReason(e *exit, early bool) string {
 		return w.reason
 	case early && !w.answered && !w.asked:
 		return exitStart
-	case e.Status.Signaled() && (w.reason == "" || e.Status.Signal() != w.pool.opt.StopSignal),
+	case e.Status.Signaled() && (w.reason == "" || e.Status.Signal() != w.stopWith),
 		e.Status.Exited() && e.Status.ExitStatus() != 0:
 		return exitCrash
 	}

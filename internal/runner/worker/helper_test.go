@@ -77,6 +77,9 @@ func beWorker() int {
 		room <- struct{}{}
 		conn, err := l.Accept()
 		if err != nil {
+			if os.Getenv("DEAF") == "stone" {
+				select {}
+			}
 			return 1
 		}
 		accepted.Add(1)

@@ -383,7 +383,8 @@ func (p *Pool) leaveGraceLocked() time.Duration {
 
 // Update changes the options, also for the workers that there are. Other Command,
 // Dir, Env, PassEnv, WarmUp or Release replace them: each stays until another one has taken
-// its place, and so stays for good where the new program cannot be started. RunDir,
+// its place, is asked to end by the signal that was its own, and stays for good where the new
+// program cannot be started. RunDir,
 // Hooks and Spawner are not changed.
 func (p *Pool) Update(o Options) {
 	told := o.environment()
@@ -398,7 +399,9 @@ func (p *Pool) Update(o Options) {
 	p.expiry = time.Time{}
 	for _, w := range p.all {
 		p.ranks.remove(w)
-		w.outdated = !w.program.isSame(p.program)
+		if w.outdated = !w.program.isSame(p.program); !w.outdated {
+			w.setStopSignal(p.opt.StopSignal)
+		}
 		p.limitLocked(w)
 		w.tired = w.tiredness(now)
 		p.ranks.add(w)

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -132,6 +133,8 @@ func listenUnix(path string) (fd int, err error) {
 }
 
 func (w *spawned) pid() int { return w.PID }
+
+func (w *spawned) askWith(s syscall.Signal) { w.AskWith(s) }
 
 func (w *spawned) leave(grace time.Duration) { w.Leave(grace) }
 

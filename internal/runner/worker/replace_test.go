@@ -2,9 +2,11 @@ package worker_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,6 +75,34 @@ func TestRelease(t *testing.T) {
 	p.Update(change)
 	if s := p.Snapshot(); s.Outdated != 0 || s.Starts != 4 {
 		t.Errorf("%d are outdated, %d were started", s.Outdated, s.Starts)
+	}
+}
+
+// Another signal holds for the workers that there are, which run the same program. Those
+// that are replaced by another one are asked with the signal that was theirs.
+func TestStopSignalIsChanged(t *testing.T) {
+	p := workers(t, func(o *workerOptions) {
+		o.Max, o.StopGrace, o.Env = 2, time.Hour, append(o.Env, "DEAF=stone")
+		o.WarmUp = []string{"DO=pid"}
+	})
+	before := p.await("two idle", func(s snapshot) bool { return s.Idle == 2 })
+	change := p.opt
+	change.StopSignal = syscall.SIGINT
+	p.Update(change)
+	change.Max = 1
+	p.Update(change)
+	s := p.await("one", func(s snapshot) bool { return len(s.Workers) == 1 && s.Exits["scale"] == 1 })
+	if !slices.Contains(pids(before), s.Workers[0].PID) {
+		t.Errorf("workers are %v, were %v", pids(s), pids(before))
+	}
+	change.StopSignal, change.Release = syscall.SIGUSR1, change.Release+1 // which the helper takes no notice of
+	p.Update(change)
+	p.await("another", func(s snapshot) bool { return s.Exits["reload"] == 1 && s.Idle == 1 })
+	change.StopSignal = syscall.SIGINT
+	p.Update(change)
+	p.stop()
+	if s := p.Snapshot(); s.Exits["stop"] != 1 || s.Exits["crash"] != 0 {
+		t.Errorf("exits are %v", s.Exits)
 	}
 }
 

@@ -217,7 +217,7 @@ func (p *Pool) roomLocked(now time.Time) int {
 func (p *Pool) startLocked(now time.Time) {
 	p.lastID++
 	p.starts++
-	w := &worker{pool: p, id: p.lastID, program: p.program, born: now, lastUsed: now, spread: 2*rand.Float64() - 1}
+	w := &worker{pool: p, id: p.lastID, program: p.program, stopWith: p.opt.StopSignal, born: now, lastUsed: now, spread: 2*rand.Float64() - 1}
 	p.limitLocked(w)
 	p.all = append(p.all, w)
 	p.ranks.add(w)

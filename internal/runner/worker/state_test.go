@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +42,8 @@ func (f *fakeProcess) connect(context.Context) (net.Conn, error) {
 	go serve(theirs)
 	return ours, nil
 }
+
+func (f *fakeProcess) askWith(syscall.Signal) {}
 
 func (f *fakeProcess) leave(grace time.Duration) { f.end(grace) }
 

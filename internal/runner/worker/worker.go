@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -36,11 +37,12 @@ type worker struct {
 	spread  float64 // how far its limits are from what the options say, from -1 to 1
 
 	// What Update may change.
-	softMax   int       // requests after which it is to be replaced; 0 is no bound
-	hardMax   int       // requests after which it gets no more; 0 is no bound
-	expires   time.Time // when it is to be replaced; the zero time is never
-	maxMemory int64     // bytes beyond which it is to be replaced; 0 is no bound
-	outdated  bool      // it runs another program than the pool is to
+	softMax   int            // requests after which it is to be replaced; 0 is no bound
+	hardMax   int            // requests after which it gets no more; 0 is no bound
+	expires   time.Time      // when it is to be replaced; the zero time is never
+	maxMemory int64          // bytes beyond which it is to be replaced; 0 is no bound
+	outdated  bool           // it runs another program than the pool is to
+	stopWith  syscall.Signal // what asks it to end
 
 	state    state
 	process  process // nil until it has been started, and when that was not possible
@@ -63,6 +65,8 @@ type worker struct {
 // A process is what a worker needs of its program.
 type process interface {
 	pid() int
+	// askWith says by which signal it is asked to end.
+	askWith(syscall.Signal)
 	// connect makes a connection to it.
 	connect(ctx context.Context) (net.Conn, error)
 	// leave asks it to end, and nothing that it has started, and kills it after grace.
@@ -129,11 +133,21 @@ func (w *worker) started(p process) {
 	switch w.state {
 	case stateStarting:
 		w.process = p
+		p.askWith(w.stopWith)
 	case stateStopping:
 		w.process = p
+		p.askWith(w.stopWith)
 		w.stop()
 	default:
 		w.impossible("started")
+	}
+}
+
+// setStopSignal says what asks it to end from now on.
+func (w *worker) setStopSignal(s syscall.Signal) {
+	w.stopWith = s
+	if w.process != nil {
+		w.process.askWith(s)
 	}
 }
 
