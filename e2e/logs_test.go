@@ -3,8 +3,12 @@
 package e2e
 
 import (
+	"encoding/json"
+	"os/exec"
+
 	"bytes"
 	"fmt"
+	"github.com/fcgid/fcgid/fcgi"
 	"os"
 	"path/filepath"
 	"strings"
@@ -274,5 +278,56 @@ func TestFileAsArgument(t *testing.T) {
 	}
 	if code, _, stderr := fcgid(t, folder(t), nil, "status", "-c", "none.yaml"); code != 78 || !strings.Contains(stderr, "--admin ADDRESS") {
 		t.Errorf("exit status %d, %s", code, stderr)
+	}
+}
+
+// What is not there or not allowed is told at info, whoever looks for it: the daemon, in
+// pools of programs, workers and functions, or a worker by itself. Of many it tells a few.
+func TestRefusalsAreTold(t *testing.T) {
+	t.Parallel()
+	dir := folder(t)
+	write(t, dir+"/srv/a.txt", "no program")
+	admin := freeAddress(t)
+	file := write(t, dir+"/fcgid.yaml", strings.NewReplacer("DIR", dir, "PHP", need(t, "php-cgi")).Replace("admin: {listen: 'tcp:"+admin+`'}
+pools:
+- {name: process, listen: 'unix:DIR/process', process: {root: [DIR/srv]}}
+- {name: worker, listen: 'unix:DIR/worker', worker: {command: [PHP], root: [DIR/srv], extensions: [.php], max: 1}}
+- {name: alone, listen: 'unix:DIR/alone', worker: {command: [PHP], max: 1}}
+- {name: function, listen: 'unix:DIR/function', function: {}}
+`))
+	d := start(t, exec.Command(binary, "serve", "-c", file))
+	d.Listening(t, "unix", dir+"/function")
+	const many = 40
+	for pool, scripts := range map[string]map[string]int{
+		"process":  {"/srv/none.cgi": 404, "/srv/a.txt": 403},
+		"worker":   {"/srv/none.php": 404, "/srv/a.txt": 403},
+		"alone":    {"/srv/none.php": 404},
+		"function": {"/none": 404},
+	} {
+		for name, want := range scripts {
+			for range many {
+				if res, out := ask(t, "unix", dir+"/"+pool, &fcgi.Request{Params: params(dir + name)}); !strings.HasPrefix(out, fmt.Sprintf("Status: %d ", want)) {
+					t.Fatalf("%s in pool %s: %+v %q", name, pool, res, out)
+				}
+			}
+		}
+	}
+	d.signal(syscall.SIGTERM)
+	d.exitCode()
+	count := make(map[string]int)
+	for text := range strings.Lines(d.out.String()) {
+		var l logLine
+		if json.Unmarshal([]byte(text), &l) != nil || l.Script == "" {
+			continue
+		}
+		if l.Level != "info" || l.Error == "" && l.Msg != "worker has not found the script" {
+			t.Errorf("told is %s", text)
+		}
+		count[l.Pool+strings.TrimPrefix(l.Script, dir)]++
+	}
+	for _, name := range []string{"process/srv/none.cgi", "process/srv/a.txt", "worker/srv/none.php", "worker/srv/a.txt", "alone/srv/none.php", "function/none"} {
+		if n := count[name]; n < 10 || n > many/2 {
+			t.Errorf("%s is told of %d times of %d", name, n, many)
+		}
 	}
 }

@@ -108,6 +108,9 @@ func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
 	case <-turn: // admitted in the meantime
 		a.releaseLocked()
 	default:
+		if err == errQueueTimeout {
+			err = fmt.Errorf("%w: %s", err, a.takenLocked())
+		}
 		a.waiting.Remove(place)
 	}
 	return err
@@ -115,15 +118,22 @@ func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
 
 // fullLocked says what is full, and since when.
 func (a *admission) fullLocked() error {
+	if a.crowded.IsZero() {
+		return fmt.Errorf("%w: %s, and none may wait (limits.queue)", errQueueFull, a.takenLocked())
+	}
+	return fmt.Errorf("%w: %d requests wait (limits.queue), and %s", errQueueFull, a.waiting.Len(), a.takenLocked())
+}
+
+// takenLocked says that there is no place, and since when.
+func (a *admission) takenLocked() string {
 	late := ""
 	if a.late > 0 {
 		late = fmt.Sprintf(", %d of them by functions that do not return", a.late)
 	}
 	if a.crowded.IsZero() {
-		return fmt.Errorf("%w: all %d places are taken (limits.max_reqs)%s, and none may wait (limits.queue)", errQueueFull, a.max, late)
+		return fmt.Sprintf("all %d places are taken (limits.max_reqs)%s", a.max, late)
 	}
-	return fmt.Errorf("%w: %d requests wait (limits.queue), and all %d places have been taken (limits.max_reqs)%s for %v",
-		errQueueFull, a.waiting.Len(), a.max, late, time.Since(a.crowded).Round(time.Millisecond))
+	return fmt.Sprintf("all %d places have been taken (limits.max_reqs)%s for %v", a.max, late, time.Since(a.crowded).Round(time.Millisecond))
 }
 
 // release ends what acquire began.

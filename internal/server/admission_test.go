@@ -139,6 +139,8 @@ func TestQueueTimeout(t *testing.T) {
 		}
 		if r := s.want(Overloaded, 503, overloaded); r.Run != 0 || r.Queue != 10*time.Second {
 			t.Errorf("result is %+v", r)
+		} else if want := "waited in the queue for longer than queue_timeout: all 1 places have been taken (limits.max_reqs) for 10s"; r.Reason.Error() != want {
+			t.Errorf("reason is %v", r.Reason)
 		}
 		ask(p, 2, "c")
 		g.leave <- struct{}{}

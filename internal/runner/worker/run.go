@@ -188,8 +188,14 @@ func (p *Pool) giveUp(ctx context.Context, place *list.Element) (*seat, error) {
 		return nil, context.Cause(ctx)
 	}
 	reason := errors.New("waited for a worker for longer than queue_timeout")
-	if p.health.isDegraded() {
+	switch {
+	case p.health.isDegraded():
 		reason = fmt.Errorf("%w: workers cannot be started: %s", reason, p.health.why)
+	case p.saturation.is:
+		reason = fmt.Errorf("%w: all %d (worker.max) have been busy for %v", reason, p.opt.Max, time.Since(p.saturation.since).Round(time.Millisecond))
+	default:
+		reason = fmt.Errorf("%w: of %d (worker.max) %d are starting, and %d have not ended yet",
+			reason, p.opt.Max, p.ranks.count[stateStarting], p.ranks.count[stateStopping])
 	}
 	return nil, &protocol.Refusal{HTTPStatus: 503, AppStatus: 503, Reason: reason}
 }
