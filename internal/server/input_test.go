@@ -97,7 +97,7 @@ func TestInputOfPrograms(t *testing.T) {
 				var records [requests][][]byte
 				for i := range bodies {
 					id := uint16(i + 1)
-					bodies[i] = randomBytes(1 + rand.IntN(8<<20))
+					bodies[i] = randomBytes(1 + rand.IntN(2<<20))
 					records[i] = stdinRecords(id, bodies[i])
 					p.send(begin(id, true), params(id, "CONTENT_LENGTH", fmt.Sprint(len(bodies[i]))))
 				}
