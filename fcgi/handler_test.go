@@ -36,7 +36,7 @@ func TestErrorsOfAHandler(t *testing.T) {
 		{"none", helloAnswer, false, 3, nil, helloAnswer, 3, "", "", ""},
 		{"plain error", "", false, 0, broke, "Status: 500 ", 500, "WARN", "broke", ""},
 		{"with a status of its own", "", false, 7, broke, "Status: 500 ", 7, "WARN", "broke", ""},
-		{"StatusError", "", false, 0, &fcgi.StatusError{Status: 404, Err: broke}, "Status: 404 ", 404, "DEBUG", "broke", ""},
+		{"StatusError", "", false, 0, &fcgi.StatusError{Status: 404, Err: broke}, "Status: 404 ", 404, "INFO", "broke", ""},
 		{"wrapped", "", false, 2, fmt.Errorf("x: %w", &fcgi.StatusError{Status: 403}), "Status: 403 ", 2, "INFO", "403 Forbidden", ""},
 		{"no status of an error", "", false, 0, &fcgi.StatusError{Status: 200}, "Status: 500 ", 500, "WARN", "200 OK", ""},
 		{"no status", "", false, 0, &fcgi.StatusError{}, "Status: 500 ", 500, "WARN", "", ""},
