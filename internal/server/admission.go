@@ -16,19 +16,40 @@ var (
 )
 
 // admission lets at most max requests run at once. The others wait, first come
-// first served, up to a number of them.
+// first served, up to a number of them. Who waits needs no goroutine for it.
 type admission struct {
 	mu      sync.Mutex // guards the fields below
 	max     int        // 0 is no bound
 	running int        // with late
 	late    int        // that run though their requests have ended, and nothing ends them
 	limit   int        // of waiting
-	waiting list.List  // of chan struct{}, closed when admitted
-	crowded time.Time  // since when there was always one that waits; the zero time: none does
-	told    time.Time  // when tell was last called
+	waiting list.List  // of *turn
+	come    *turn      // the first of those whose turn has come and who are to be told
+	last    *turn      // the last of them
+	due     time.Time  // when timer is to look at deadlines; the zero time: it is not
+	timer   *time.Timer
+	crowded time.Time // since when there was always one that waits; the zero time: none does
+	told    time.Time // when tell was last called
 
 	tell func(crowd) // immutable; nil: nobody is told
 }
+
+// A turn is what a request waits for.
+type turn struct {
+	// Immutable once it has been asked for.
+	who      waiter
+	ctx      context.Context // at its end the turn is not wanted any more
+	deadline time.Time       // the zero time: none
+
+	// Guarded by admission.mu.
+	place *list.Element // nil: it does not wait
+	next  *turn         // that has come, behind it
+	err   error         // why it is turned away, once it has come
+}
+
+// A waiter is told, once for each turn and with no lock of admission's held, that it
+// may run, or why not. If it may, release must follow. It must not wait.
+type waiter interface{ turnCame(err error) }
 
 // A crowd is what requests wait for.
 type crowd struct {
@@ -42,12 +63,11 @@ const (
 	crowdPause = time.Minute
 )
 
-// unlock frees mu, and tells when requests have waited for long without a break.
+// unlock frees mu, and tells those whose turn has come, and when requests have waited
+// for long without a break.
 func (a *admission) unlock() {
 	c, due := crowd{a.max, a.late, a.waiting.Len(), a.crowded}, false
-	if c.waiting == 0 {
-		a.crowded = time.Time{}
-	} else {
+	if c.waiting > 0 {
 		now := time.Now()
 		if a.crowded.IsZero() {
 			a.crowded = now
@@ -56,64 +76,102 @@ func (a *admission) unlock() {
 			a.told = now
 		}
 	}
-	a.mu.Unlock()
+	a.deliver()
 	if due {
 		a.tell(c)
 	}
 }
 
-// acquire returns without an error when the request may run; release must follow. A request whose ctx ends leaves the queue at
-// once, with the cause, and one whose ctx has ended is never let in. A zero deadline
-// is none.
-func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+// deliver frees mu, and tells those whose turn has come.
+func (a *admission) deliver() {
+	come := a.come
+	a.come, a.last = nil, nil
+	a.mu.Unlock()
+	for come != nil {
+		t := come
+		come, t.next = t.next, nil
+		t.who.turnCame(t.err)
 	}
-	a.mu.Lock()
-	if a.max == 0 || a.running < a.max {
-		a.running++
-		a.unlock()
-		return nil
-	}
-	if a.waiting.Len() >= a.limit {
-		err := a.fullLocked()
-		a.unlock()
-		return err
-	}
-	turn := make(chan struct{})
-	place := a.waiting.PushBack(turn)
-	a.unlock()
+}
 
-	var expired <-chan time.Time
-	if !deadline.IsZero() {
-		timer := time.NewTimer(time.Until(deadline))
-		defer timer.Stop()
-		expired = timer.C
-	}
-	var err error
-	select {
-	case <-turn:
-		if ctx.Err() == nil {
-			return nil
-		}
-		err = context.Cause(ctx)
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	case <-expired:
-		err = errQueueTimeout
-	}
+// enter asks for a turn, which comes at once or after a while. If ctx ends before, leave
+// is to be called after that; one whose ctx has ended is never let in.
+func (a *admission) enter(t *turn) {
 	a.mu.Lock()
 	defer a.unlock()
-	select {
-	case <-turn: // admitted in the meantime
-		a.releaseLocked()
+	switch {
+	case t.ctx.Err() != nil:
+		a.comeLocked(t, context.Cause(t.ctx))
+	case a.max == 0 || a.running < a.max:
+		a.running++
+		a.comeLocked(t, nil)
+	case a.waiting.Len() >= a.limit:
+		a.comeLocked(t, a.fullLocked())
 	default:
-		if err == errQueueTimeout {
-			err = fmt.Errorf("%w: %s", err, a.takenLocked())
-		}
-		a.waiting.Remove(place)
+		t.place = a.waiting.PushBack(t)
+		a.watchLocked(t.deadline)
 	}
-	return err
+}
+
+// leave is for a turn that is not wanted any more. If it has not come, it comes now, with
+// the cause of ctx's end. It may be called with a lock held, and tells of no crowd.
+func (a *admission) leave(t *turn) {
+	a.mu.Lock()
+	defer a.deliver()
+	if t.place != nil {
+		a.comeLocked(t, context.Cause(t.ctx))
+	}
+}
+
+// comeLocked ends the waiting for a turn.
+func (a *admission) comeLocked(t *turn, err error) {
+	if t.place != nil {
+		a.waiting.Remove(t.place)
+		t.place = nil
+	}
+	if a.waiting.Len() == 0 {
+		a.crowded = time.Time{}
+	}
+	t.err = err
+	if a.come == nil {
+		a.come = t
+	} else {
+		a.last.next = t
+	}
+	a.last = t
+}
+
+// watchLocked has the timer look at the deadlines by then.
+func (a *admission) watchLocked(deadline time.Time) {
+	if deadline.IsZero() || !a.due.IsZero() && !deadline.Before(a.due) {
+		return
+	}
+	a.due = deadline
+	if a.timer == nil {
+		a.timer = time.AfterFunc(time.Until(deadline), a.expire)
+	} else {
+		a.timer.Reset(time.Until(deadline))
+	}
+}
+
+// expire turns away who has waited for too long. When the timer was set for one that has
+// left since, it finds none, and is set again: that costs less than to stop it each time.
+func (a *admission) expire() {
+	a.mu.Lock()
+	defer a.unlock()
+	now, next := time.Now(), time.Time{}
+	a.due = time.Time{}
+	late := fmt.Errorf("%w: %s", errQueueTimeout, a.takenLocked())
+	for e := a.waiting.Front(); e != nil; {
+		t := e.Value.(*turn)
+		e = e.Next()
+		if t.deadline.IsZero() || now.Before(t.deadline) {
+			next = sooner(next, t.deadline)
+		} else {
+			a.comeLocked(t, late)
+		}
+	}
+	a.watchLocked(next)
 }
 
 // fullLocked says what is full, and since when.
@@ -136,7 +194,7 @@ func (a *admission) takenLocked() string {
 	return fmt.Sprintf("all %d places have been taken (limits.max_reqs)%s for %v", a.max, late, time.Since(a.crowded).Round(time.Millisecond))
 }
 
-// release ends what acquire began.
+// release gives back what a turn that has come has given.
 func (a *admission) release() {
 	a.mu.Lock()
 	defer a.unlock()
@@ -165,7 +223,7 @@ func (a *admission) releaseLocked() {
 func (a *admission) admitLocked() {
 	for a.waiting.Len() > 0 && (a.max == 0 || a.running < a.max) {
 		a.running++
-		close(a.waiting.Remove(a.waiting.Front()).(chan struct{}))
+		a.comeLocked(a.waiting.Front().Value.(*turn), nil)
 	}
 }
 

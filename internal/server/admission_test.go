@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -257,17 +258,32 @@ func TestNeverMoreThanMaxReqs(t *testing.T) {
 	})
 }
 
-// A place that comes too late is given on.
+// A caller waits for a turn in its own goroutine.
+type caller chan error
+
+func (c caller) turnCame(err error) { c <- err }
+
+// acquire is enter that waits.
+func acquire(ctx context.Context, a *admission) error {
+	c := make(caller, 1)
+	t := turn{who: c, ctx: ctx}
+	stop := context.AfterFunc(ctx, func() { a.leave(&t) })
+	defer stop()
+	a.enter(&t)
+	return <-c
+}
+
+// A place that comes too late is not taken, or is given back by who has it.
 func TestAdmittedWhenItLeaves(t *testing.T) {
 	var a admission
 	a.setLimits(1, 100)
 	for range 2000 {
-		if err := a.acquire(context.Background(), time.Time{}); err != nil {
+		if err := acquire(context.Background(), &a); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancelCause(context.Background())
 		got := make(chan error)
-		go func() { got <- a.acquire(ctx, time.Time{}) }()
+		go func() { got <- acquire(ctx, &a) }()
 		go cancel(ErrAborted)
 		a.release()
 		if err := <-got; err == nil {
@@ -287,12 +303,70 @@ func TestEndedIsNotAdmitted(t *testing.T) {
 	var a admission
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(ErrAborted)
-	if err := a.acquire(ctx, time.Time{}); err != ErrAborted {
+	if err := acquire(ctx, &a); err != ErrAborted {
 		t.Errorf("acquire: %v", err)
 	}
 	if running, _, _ := a.numbers(); running != 0 {
 		t.Errorf("%d run", running)
 	}
+}
+
+// Each that waits is turned away at its own deadline, though who has come first may
+// have a later one, or none, and whoever leaves before.
+func TestDeadlines(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var a admission
+		a.setLimits(1, 100)
+		acquire(t.Context(), &a)
+		began := time.Now()
+		var all sync.WaitGroup
+		for i, wait := range []time.Duration{0, 9, 5, 7, 5, 1, 8, 0, 2} {
+			t1 := turn{who: make(caller, 1), ctx: t.Context()}
+			if wait > 0 {
+				t1.deadline = began.Add(wait * time.Second)
+			}
+			a.enter(&t1)
+			all.Go(func() {
+				err := <-t1.who.(caller)
+				waited := time.Since(began)
+				switch {
+				case wait > 0 && (!errors.Is(err, errQueueTimeout) || waited != wait*time.Second):
+					t.Errorf("%d: %v after %v, want to be turned away after %v s", i, err, waited, int(wait))
+				case wait == 0 && (err != nil || waited != time.Hour):
+					t.Errorf("%d: %v after %v", i, err, waited)
+				case wait == 0:
+					a.release()
+				}
+			})
+		}
+		time.Sleep(time.Hour)
+		a.release()
+		all.Wait()
+		if running, _, waiting := a.numbers(); running != 0 || waiting != 0 {
+			t.Errorf("%d run, %d wait", running, waiting)
+		}
+	})
+}
+
+// A request that waits for its turn has no goroutine, which would take more memory than
+// it does.
+func TestWhoWaitsHasNoGoroutine(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, s, _ := startGate(t, 1, 100)
+		p := s.dial()
+		ask(p, 1, "a")
+		before := runtime.NumGoroutine()
+		for id := range uint16(50) {
+			ask(p, id+2, "b")
+		}
+		if n := runtime.NumGoroutine() - before; n > 5 {
+			t.Errorf("there are %d goroutines more", n)
+		}
+		if got := s.Snapshot(); got.Queued != 50 {
+			t.Errorf("snapshot is %+v", got)
+		}
+		close(g.leave)
+	})
 }
 
 // A program that has exited needs no place to run, though a slow client has not
@@ -380,17 +454,17 @@ func TestCrowd(t *testing.T) {
 		a.setLimits(2, 3)
 		var waiting sync.WaitGroup
 		for range 5 {
-			waiting.Go(func() { a.acquire(t.Context(), time.Time{}) })
+			waiting.Go(func() { acquire(t.Context(), &a) })
 			synctest.Wait()
 		}
 		began := time.Now()
 		time.Sleep(1500 * time.Millisecond)
-		err := a.acquire(t.Context(), time.Time{})
+		err := acquire(t.Context(), &a)
 		if want := "the queue is full: 3 requests wait (limits.queue), and all 2 places have been taken (limits.max_reqs) for 1.5s"; err == nil || err.Error() != want {
 			t.Errorf("error is %v", err)
 		}
 		for range 90 {
-			a.acquire(t.Context(), time.Time{})
+			acquire(t.Context(), &a)
 			time.Sleep(time.Second)
 		}
 		if len(told) != 2 || told[0] != (crowd{2, 0, 3, began}) {

@@ -42,7 +42,9 @@ type request struct {
 	refusal *refusal        // why it is not to run
 	came    protocol.Params // as they came; not changed once they are known
 	isHead  bool
-	stdin   body // nil while there is nothing in it
+	stdin   body      // nil while there is nothing in it
+	queued  time.Time // when it was ready
+	turn    turn
 	req     protocol.Request
 	timeout *time.Timer // while it runs; nil without one
 	slow    *time.Timer // likewise
@@ -292,6 +294,11 @@ func (r *request) prepare() {
 	r.req.Stdout = &r.answer
 	r.req.Stderr = stderr{&r.answer}
 	r.req.Started = func(pid int, _ string) { r.pid.Store(int64(pid)) }
+	r.queued = time.Now()
+	if d := r.settings.Limits.QueueTimeout; d > 0 {
+		r.req.QueueDeadline = r.queued.Add(d)
+	}
+	r.turn.who, r.turn.ctx, r.turn.deadline = r, r.ctx, r.req.QueueDeadline
 }
 
 // setLength has CONTENT_LENGTH say what came, since a CGI program reads so much and
@@ -316,9 +323,13 @@ func (r *request) setLength() {
 // errGoexit is what a Runner comes to that ends its goroutine.
 var errGoexit = &protocol.Refusal{HTTPStatus: 500, AppStatus: 500, Reason: errors.New("runner ended its goroutine")}
 
-// run does the request, from the queue to its end. Goexit passes through it, and
-// so does a panic, which nothing here is to delay.
-func (r *request) run() {
+// turnCame starts the goroutine of a request that may run, or is turned away; see waiter.
+func (r *request) turnCame(err error) { go r.run(err) }
+
+// run does the request from when its turn has come, or may not come for the reason
+// that err tells, to its end. Goexit passes through it, and so does a panic, which nothing
+// here is to delay.
+func (r *request) run(turnedAway error) {
 	defer r.conn.wg.Done()
 	growStack(1)
 	var appStatus uint32
@@ -332,6 +343,13 @@ func (r *request) run() {
 		}
 		r.conn.table.returned(r, appStatus, err)
 	}()
+	if err = turnedAway; err != nil {
+		if r.ctx.Err() == nil {
+			err = overload(err)
+		}
+		return
+	}
+	err = errGoexit
 	appStatus, err = r.work()
 }
 
@@ -350,20 +368,9 @@ func (r *request) leavePlace() {
 	}
 }
 
-// work runs the Runner when it is the request's turn. The place to run is free
-// again when the program has exited or the Runner has returned, however slow the
-// client is.
+// work runs the Runner. The place to run is free again when the program has exited or the
+// Runner has returned, however slow the client is.
 func (r *request) work() (appStatus uint32, err error) {
-	queued := time.Now()
-	if d := r.settings.Limits.QueueTimeout; d > 0 {
-		r.req.QueueDeadline = queued.Add(d)
-	}
-	if err := r.server.admission.acquire(r.ctx, r.req.QueueDeadline); err != nil {
-		if r.ctx.Err() == nil {
-			err = overload(err)
-		}
-		return 0, err
-	}
 	r.hasPlace.Store(true)
 	defer r.leavePlace()
 	if !r.conn.table.step(r, eventAdmitted) {
@@ -374,19 +381,19 @@ func (r *request) work() (appStatus uint32, err error) {
 	r.req.Overdue = r.server.admission.overdue
 	defer r.stopTimers()
 	if q, ok := r.settings.Runner.(Queuer); ok && q.Queues() {
-		r.req.Running = func() { r.runs(queued) }
+		r.req.Running = r.runs
 	} else {
-		r.runs(queued)
+		r.runs()
 	}
 	return r.settings.Runner.Run(r.ctx, &r.req)
 }
 
 // runs is called once, when the request has waited for the last time: the times that
 // it may run, and may run unnoticed, begin.
-func (r *request) runs(queued time.Time) {
+func (r *request) runs() {
 	hooks, now := &r.server.opt.Hooks, time.Now()
 	if hooks.Queued != nil {
-		hooks.Queued(now.Sub(queued))
+		hooks.Queued(now.Sub(r.queued))
 	}
 	r.running.Store(now.UnixNano())
 	if r.settings.Timeout > 0 {

@@ -250,14 +250,12 @@ func (t *table) launch(r *request) {
 		return
 	}
 	r.prepare()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, _, ok := r.stepLocked(eventReady); !ok {
+	if !t.step(r, eventReady) {
 		return
 	}
 	r.launched = true
 	t.conn.wg.Add(1)
-	go r.run()
+	r.server.admission.enter(&r.turn)
 }
 
 // forget takes r off what the read loop watches.
@@ -341,6 +339,9 @@ func (t *table) endLocked(r *request, cause error) {
 	goesOn := from == stateRun && r.mayOutlive() || from == stateParting || from == stateLeft
 	if !isLeaving(cause) || !goesOn {
 		t.cancelLocked(r, cause)
+	}
+	if from == stateWait {
+		r.server.admission.leave(&r.turn)
 	}
 	if errors.Is(cause, ErrShutdown) || isLeaving(cause) {
 		r.stdinOver.happen() // the answer does not wait for it
