@@ -16,12 +16,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/fcgid/fcgid/e2e/harness"
 	"github.com/fcgid/fcgid/fcgi"
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 // binary is the daemon that TestMain has built.
@@ -78,6 +80,26 @@ func (p *process) exitCode() int {
 		p.t.Fatalf("%s does not exit", p.Path)
 	}
 	return p.ProcessState.ExitCode()
+}
+
+// builtStock is the daemon that users get.
+var builtStock = sync.OnceValues(func() (string, error) {
+	if !wiretest.UnderRace() {
+		return binary, nil
+	}
+	path := binary + "-stock"
+	return path, harness.Build(false, path, harness.Module+"/cmd/fcgid")
+})
+
+// stock has a test run that, also where tests run with the race detector: it needs many
+// times the memory.
+func stock(t testing.TB) func(*exec.Cmd) {
+	t.Helper()
+	path, err := builtStock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(c *exec.Cmd) { c.Path, c.Args[0] = path, path }
 }
 
 // A daemon is a running fcgid.

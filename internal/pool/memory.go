@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -19,6 +20,18 @@ func memoryLimit(cfg *config.Config) int64 {
 		return cfg.Memory
 	}
 	return min(machineMemory(), addressSpace(), cgroupMemory("/proc/self/cgroup", "/sys/fs/cgroup")) / 4
+}
+
+// runtimeRoom is what the daemon has beside the memory of requests, and the garbage of it.
+const runtimeRoom = 64 << 20
+
+// limitRuntime has the Go runtime collect garbage in time, so that the daemon is no
+// larger than twice what requests may hold and some more. A program that has functions of
+// its own may need much more, for good, and is left alone, and so is who has set GOMEMLIMIT.
+func (s *Set) limitRuntime(limit int64) {
+	if s.opt.Functions.added == nil && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(2*limit + runtimeRoom)
+	}
 }
 
 func machineMemory() int64 {

@@ -192,7 +192,9 @@ func (p *Plan) apply() error {
 func (p *Plan) Commit() {
 	s := p.set
 	s.warnOfSpool(spoolDir(p.cfg))
-	s.memory.SetLimit(memoryLimit(p.cfg))
+	limit := memoryLimit(p.cfg)
+	s.memory.SetLimit(limit)
+	s.limitRuntime(limit)
 	s.setConfig(p.cfg) // before the metrics of its pools are looked up
 	old := s.running()
 	p.detachMoved()

@@ -213,6 +213,14 @@ func (r *Reader) replace(buf []byte) {
 	r.buf, r.lent = buf, false
 }
 
+// Size is how much memory the buffer has, unless it is the stream's.
+func (r *Reader) Size() int {
+	if r.lent {
+		return 0
+	}
+	return len(r.buf)
+}
+
 // Trim gives up the buffer if it is empty and has grown, so that a connection
 // which will be used again holds little meanwhile. The content of the last record
 // is no longer valid.

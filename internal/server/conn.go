@@ -19,17 +19,26 @@ type conn struct {
 	parent  context.Context // see Address.Context
 	values  context.Context // parent without its end
 	wg      sync.WaitGroup  // all goroutines but the read loop
+	all     *Memory         // nil: nothing is counted
 
 	in    intake
 	table table
 	out   outlet
 
 	spooled budget // bytes in files of its requests
-	memory  budget // bytes that they hold in memory
+	memory  budget // bytes that they hold in memory, and its own buffers
+}
+
+// hold counts n bytes that a buffer of the connection has, or has no more.
+func (c *conn) hold(n int64) {
+	if c.all != nil {
+		c.memory.take(n, 0)
+		c.all.used.take(n, 0)
+	}
 }
 
 func newConn(a *Address, nc net.Conn) *conn {
-	c := &conn{address: a, nc: nc, parent: context.Background()}
+	c := &conn{address: a, nc: nc, parent: context.Background(), all: a.pool.Load().opt.Memory}
 	if a.Context != nil {
 		c.parent = a.Context(nc)
 	}
@@ -64,6 +73,7 @@ func (c *conn) serve() {
 	c.address.disconnected(c)
 	c.table.clientGone()
 	unfollow()
+	c.hold(-int64(c.in.held))
 	c.wg.Wait()
 	c.address.forget(c)
 }

@@ -34,6 +34,7 @@ type intake struct {
 	heard   time.Time // when bytes came last
 	partial time.Time // when the record began to come that is not complete
 	set     time.Time // the deadline that is set on the socket
+	held    int       // bytes of the buffer that count as memory
 
 	until     atomic.Int64 // when to stop reading, Unix nanoseconds; 0 is never. Of all
 	unhandled atomic.Bool  // something was read and not handled. For all to look at
@@ -104,10 +105,20 @@ func (in *intake) isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// release gives up memory that is not needed while nothing comes.
+// release gives up memory that is not needed while nothing comes; while there is little,
+// also what the next record of a body will need again.
 func (in *intake) release() {
-	if len(in.conn.table.receiving) == 0 {
+	if len(in.conn.table.receiving) == 0 || in.conn.all.isShort() {
 		in.reader.Release()
+	}
+	in.noteSize()
+}
+
+// noteSize counts the buffer, which a client can have stay for long by half a record.
+func (in *intake) noteSize() {
+	if size := in.reader.Size(); size != in.held {
+		in.conn.hold(int64(size - in.held))
+		in.held = size
 	}
 }
 
@@ -172,6 +183,7 @@ func (in *intake) noteHeard(n int) {
 		in.unhandled.Store(true)
 		in.heard = time.Now()
 		in.conn.server().received.Add(int64(n))
+		in.noteSize()
 	}
 }
 

@@ -30,6 +30,15 @@ func (m *Memory) SetLimit(limit int64) { m.limit.Store(limit) }
 // Used is how much is held.
 func (m *Memory) Used() int64 { return m.used.used.Load() }
 
+// isShort reports whether there is none to spare.
+func (m *Memory) isShort() bool {
+	if m == nil {
+		return false
+	}
+	limit := m.limit.Load()
+	return limit > 0 && m.used.used.Load() > limit/4*3
+}
+
 // requestSize is what an open request takes with nothing in it: itself, its context,
 // its place in tables, a goroutine.
 const requestSize = 4 << 10

@@ -191,3 +191,33 @@ func TestMemoryOfAnswers(t *testing.T) {
 		s.wantFree()
 	})
 }
+
+// Buffers of connections count too: that of half a record, and what waits for a client
+// that does not read. Both are free when the connection has gone, or is idle.
+func TestMemoryOfConnections(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serveMemory(t, testSettings(hello), 64<<20)
+		p := s.dial()
+		p.send(begin(1, true), rec(protocol.TypeParams, 1, strings.Repeat("x", 60_000))[:50_000])
+		synctest.Wait()
+		if n := s.opt.Memory.Used(); n < 50_000 {
+			t.Errorf("%d bytes are held", n)
+		}
+		p.nc.Close()
+		s.result()
+		s.wantFree()
+
+		p = s.dial()
+		p.send(rec(protocol.TypeStdin, 7, strings.Repeat("x", 60_000))) // of no request
+		s.wantFree()
+
+		deaf := s.dialDeaf()
+		io.WriteString(deaf, strings.Repeat(string(rec(77, 0, "")), 1000)) // each is answered
+		synctest.Wait()
+		if n := s.opt.Memory.Used(); n < 1000 {
+			t.Errorf("%d bytes are held", n)
+		}
+		deaf.Close()
+		s.wantFree()
+	})
+}

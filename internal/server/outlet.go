@@ -287,6 +287,7 @@ func (o *outlet) lose(err error) error {
 func (o *outlet) post(records []byte, refused ...*Result) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.conn.hold(int64(len(records)))
 	o.control = append(o.control, records...)
 	o.refused = append(o.refused, refused...)
 	if !o.flushing {
@@ -311,6 +312,7 @@ func (o *outlet) flush() {
 			return
 		}
 		o.write(nil, out) // what fails here fails everywhere: the connection is closed
+		o.conn.hold(-int64(len(out)))
 		for _, res := range refused {
 			o.conn.server().done(res)
 		}
