@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func start(t *testing.T, l *Local, cmd *Command) *Process {
@@ -107,5 +109,24 @@ func TestNoSignalAfterWait(t *testing.T) {
 	victim.Stdin.Close()
 	if e, err := victim.end(); err != nil || e.Code() != 4 {
 		t.Errorf("Wait returned %+v, %v", e, err)
+	}
+}
+
+// Where a sandbox has no pidfd_send_signal(2), a process is signalled all the same.
+func TestSignalWithoutPidfd(t *testing.T) {
+	defer func() { pidfdSendSignal = unix.PidfdSendSignal }()
+	var l Local
+	for _, refused := range []error{unix.EPERM, unix.ENOSYS} {
+		pidfdSendSignal = func(int, unix.Signal, *unix.Siginfo, int) error { return refused }
+		p := start(t, &l, &Command{Argv: []string{"/bin/sleep", "60"}})
+		p.Watch()
+		known, ok := readTask(p.PID)
+		if !ok || !known.signal(unix.SIGUSR1) {
+			t.Errorf("%v: cannot be signalled", refused)
+			p.Kill()
+		}
+		if e, err := p.end(); err != nil || e.Code() != 128+uint32(unix.SIGUSR1) {
+			t.Errorf("%v: the program ended with %d, %v", refused, e.Code(), err)
+		}
 	}
 }

@@ -39,6 +39,9 @@ func (t *task) isStill() bool {
 	return ok && now.start == t.start && !now.isZombie
 }
 
+// pidfdSendSignal is replaced by tests: not every sandbox has it.
+var pidfdSendSignal = unix.PidfdSendSignal
+
 // signal signals this very process: it has been looked at before, and another one may
 // have its pid by now. It reports false if it is not permitted.
 func (t *task) signal(s unix.Signal) bool {
@@ -53,9 +56,11 @@ func (t *task) signal(s unix.Signal) bool {
 		return true
 	}
 	if err == nil {
-		return unix.PidfdSendSignal(fd, s, nil, 0) != unix.EPERM
+		if err = pidfdSendSignal(fd, s, nil, 0); err == nil || err == unix.ESRCH {
+			return true
+		}
 	}
-	return unix.Kill(t.pid, s) != unix.EPERM // without a pidfd, by an old kernel or for want of descriptors
+	return unix.Kill(t.pid, s) != unix.EPERM // by an old kernel or in a sandbox, or for want of descriptors
 }
 
 // A look finds processes of a tree.
