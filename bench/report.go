@@ -49,7 +49,7 @@ func (p *report) markdown() string {
 			fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | "))
 		}
 	}
-	fmt.Fprintf(&b, "\n%s\nfcgid ran with this file in all cases; DIR was a temporary folder:\n\n```yaml\n%s```\n", p.Facts.table(), p.Config)
+	fmt.Fprintf(&b, "\n%s\nfcgid ran with this file in all cases; DIR was a temporary folder:\n\n<!-- test: bench-config -->\n```yaml\n%s```\n", p.Facts.table(), p.Config)
 	return b.String()
 }
 

@@ -118,3 +118,30 @@ func TestParse(t *testing.T) {
 		t.Errorf("%+v %v", o, err)
 	}
 }
+
+// The commands that docs/performance.md has, in the block make-bench, are understood.
+func TestDocumentedCommands(t *testing.T) {
+	b, err := os.ReadFile("../docs/performance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, ok := strings.Cut(string(b), "<!-- test: make-bench -->\n```sh\n")
+	block, _, ended := strings.Cut(block, "```\n")
+	if !ok || !ended {
+		t.Fatal("docs/performance.md has no block make-bench")
+	}
+	for line := range strings.Lines(block) {
+		command, _, _ := strings.Cut(line, "  #")
+		args, of := strings.CutPrefix(strings.TrimSpace(command), `make bench BENCH_ARGS="`)
+		if !of && strings.TrimSpace(command) != "make bench" {
+			t.Errorf("%q is no command of make bench", command)
+			continue
+		}
+		o, err := parse(strings.Fields(strings.TrimSuffix(args, `"`)), &strings.Builder{})
+		if of && err != nil {
+			t.Errorf("%s: %v", command, err)
+		} else if of && !slices.ContainsFunc(cases, func(c *benchCase) bool { return o.only.MatchString(c.name) }) {
+			t.Errorf("%s: no case has such a name", command)
+		}
+	}
+}

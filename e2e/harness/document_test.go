@@ -38,10 +38,10 @@ func TestDocumentedNames(t *testing.T) {
 	}
 }
 
-// A block that has a name is one that a test runs.
+// A block that has a name is one that a test runs, and each has one that is not a drawing.
 func TestDocumentedNamesAreRun(t *testing.T) {
 	var tests strings.Builder
-	for _, pattern := range []string{"e2e/*.go", "e2e/apps/*.go", "e2e/systemd/*", "scripts/*"} {
+	for _, pattern := range []string{"e2e/*.go", "e2e/apps/*.go", "e2e/systemd/*", "scripts/*", "bench/*.go"} {
 		files, _ := filepath.Glob(filepath.Join(Root(t), pattern))
 		for _, file := range files {
 			text, err := os.ReadFile(file)
@@ -53,6 +53,9 @@ func TestDocumentedNamesAreRun(t *testing.T) {
 	}
 	for _, file := range documents(t) {
 		for _, b := range Blocks(t, file) {
+			if b.Name == "" && (b.Lang != "" || !strings.ContainsAny(b.Text, "▶─")) {
+				t.Errorf("%s:%d: the block has no <!-- test: NAME -->", file, b.Line)
+			}
 			asked := regexp.MustCompile(`["'` + "`" + ` ]` + regexp.QuoteMeta(b.Name) + `["'` + "`" + ` )\n]`)
 			if b.Name != "" && !asked.MatchString(tests.String()) {
 				t.Errorf("%s:%d: no test runs %s", file, b.Line, b.Name)

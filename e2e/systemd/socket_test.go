@@ -138,3 +138,28 @@ func TestTakeOverFcgiwrap(t *testing.T) {
 		m.reboot()
 	}
 }
+
+// README's way from php-fpm to fcgid, on the machine's php-fpm, with README's pool: the
+// web server's file stays as it is.
+func TestTakeOverPHPFPM(t *testing.T) {
+	m := installed(t)
+	version := m.sh("ls /etc/php")
+	// README names Debian 12's.
+	documented := func(name string) string {
+		return strings.ReplaceAll(harness.Documented(t, "README.md", name), "8.2", version)
+	}
+	m.writeMode("/srv/www/who.php", "<?php echo PHP_SAPI, ' ', ini_get('memory_limit'), ' ', extension_loaded('mysqli') ? 'mysqli' : 'nothing';", 0o644)
+	ask := "setpriv --reuid www-data --regid www-data --clear-groups fcgid request unix:/run/php/php" + version + "-fpm.sock --script /srv/www/who.php"
+	if got := m.sh(ask); got != "fpm-fcgi 128M mysqli" {
+		t.Fatalf("before: %q", got)
+	}
+	m.sh("phpdismod -v " + version + " -s cgi mysqli")
+	m.write(configuration, documented("pool-php-fpm"))
+	m.sh(documented("unit-php-fpm"))
+	for range 2 {
+		if got := m.sh(ask); got != "cgi-fcgi 256M mysqli" {
+			t.Errorf("after: %q", got)
+		}
+		m.reboot()
+	}
+}
