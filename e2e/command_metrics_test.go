@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -36,6 +37,10 @@ var promised = map[string]string{
 	"fcgid_process_cpu_seconds_total":                    "pool",
 	"fcgid_protocol_errors_total":                        "kind pool",
 	"fcgid_accept_queue":                                 "listener pool",
+	"fcgid_memory_bytes":                                 "",
+	"fcgid_memory_limit_bytes":                           "",
+	"fcgid_spool_bytes":                                  "pool",
+	"fcgid_functions_overdue":                            "pool",
 }
 
 var labelName = regexp.MustCompile(`([a-z_]+)="`)
@@ -135,4 +140,22 @@ func TestMetricsOfReload(t *testing.T) {
 		t.Errorf("after a good file: %s is %s, /status %+v", ok, r.metric(t, ok), s.Reload)
 	}
 	r.good(t, r.unix)
+}
+
+// What clients hold is to be seen, in metrics and in /status, until they have gone.
+func TestMetricsOfMemoryAndSpool(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "limits: {body_memory: 4KiB}", "")
+	p := connect(t, r.unix)
+	p.send(begin(1, protocol.RoleResponder, true), pairs(1, params("/x")), stdin(1, strings.Repeat("x", 3000)), stdin(1, strings.Repeat("x", 50_000)))
+	r.awaitMetric(t, `fcgid_spool_bytes{pool="cgi"}`, "53000")
+	if got, _ := strconv.ParseFloat(r.metric(t, "fcgid_memory_bytes"), 64); got < 4096 {
+		t.Errorf("%v bytes of memory", got)
+	}
+	if s := r.status(t); s.Memory < 4096 || s.MemoryLimit < s.Memory || s.Pools[0].Spooled != 53000 {
+		t.Errorf("/status has %+v", s)
+	}
+	p.Close()
+	r.awaitMetric(t, `fcgid_spool_bytes{pool="cgi"}`, "0")
+	r.awaitMetric(t, "fcgid_memory_bytes", "0")
 }

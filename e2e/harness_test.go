@@ -147,14 +147,21 @@ type status struct {
 		OK    bool
 		Error string
 	} `json:"last_reload"`
-	Pools []struct {
+	Memory      int64 `json:"memory_bytes"`
+	MemoryLimit int64 `json:"memory_limit_bytes"`
+	Pools       []struct {
+		Spooled     int64 `json:"spool_bytes"`
 		Name        string
 		State       string
 		Connections int
 		Running     int `json:"requests_running"`
 		Overdue     int `json:"functions_overdue"`
-		Queued      int `json:"requests_queued"`
-		Requests    []struct {
+		Outdated    struct {
+			Workers int
+			Why     string
+		}
+		Queued   int `json:"requests_queued"`
+		Requests []struct {
 			ID     uint64
 			Stage  string
 			PID    int

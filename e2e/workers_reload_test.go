@@ -106,10 +106,21 @@ func TestWorkerReloadLetsRequestsEnd(t *testing.T) {
 	s.awaitWorkers("two new ones", func(w workersStatus) bool {
 		return s.asked("").gen == "b" && w.in("idle") == 2 && w.in("stopping") == 1
 	})
+	s.wantOutdated(1, "requests that have not ended are with 1 of them")
 	if a := g.finish(old)[0]; a.gen != "a" {
 		t.Errorf("got %+v", a)
 	}
 	s.awaitWorkers("two workers", func(w workersStatus) bool { return len(w.List) == 2 && w.in("idle") == 2 })
+	s.wantOutdated(0, "")
+}
+
+// wantOutdated waits until /status tells of so many workers of before, and why.
+func (s *site) wantOutdated(workers int, why string) {
+	s.t.Helper()
+	await(s.t, fmt.Sprintf("%d outdated workers: %s", workers, why), func() bool {
+		o := s.status(s.t).Pools[0].Outdated
+		return o.Workers == workers && strings.Contains(o.Why, why)
+	})
 }
 
 // Where the new program cannot be started, the old workers stay in service.
@@ -123,6 +134,7 @@ func TestWorkerReloadOfBrokenProgram(t *testing.T) {
 		s.asked("")
 		return strings.Contains(w.Degraded, "exit status 1") && s.refusals() >= 3
 	})
+	s.wantOutdated(2, "cannot be started")
 	for range 20 {
 		if a := s.asked(""); !slices.Contains(first, a.pid) {
 			t.Errorf("%d answers, there were %v", a.pid, first)
@@ -159,6 +171,7 @@ func TestWorkerReloadOfKind(t *testing.T) {
 		s.configure(s.pool("cgi", simple))
 		s.reload(t)
 		isProcess()
+		s.wantOutdated(len(pids)-1, "requests that have begun before")
 		if a := g.finish(running)[0]; a.gen != "a" {
 			t.Errorf("got %+v", a)
 		}

@@ -46,7 +46,7 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 	d.pools = pool.NewSet(pool.Options{
 		Functions: o.Functions, Logs: l, Metrics: d.metrics, Spawner: &d.programs, Broken: d.broken,
 	})
-	d.metrics.Collect(d.pools.Numbers)
+	d.metrics.Collect(d.pools.Numbers, d.pools.Memory)
 	d.admin = admin.New(admin.Options{Daemon: d, Metrics: d.metrics.Handler(), Log: l.Logger, Broken: d.broken})
 	return d, nil
 }
@@ -149,9 +149,10 @@ func (d *daemon) Status() *status.Page {
 	d.mu.Lock()
 	reload := d.lastReload
 	d.mu.Unlock()
+	used, limit := d.pools.Memory()
 	return &status.Page{
 		Version: version.Version, PID: os.Getpid(), Started: d.started, File: d.opt.File, Reload: reload,
-		Pools: d.pools.Status(),
+		Memory: used, MemoryLimit: limit, Pools: d.pools.Status(),
 	}
 }
 

@@ -10,8 +10,9 @@ import (
 type Numbers struct {
 	Pool                             string
 	Connections, InFlight, Queued    int
-	Overdue                          int // functions that run though their requests have ended
-	MaxConns, MaxReqs, Queue         int // limits in force; 0 is none
+	Overdue                          int   // functions that run though their requests have ended
+	MaxConns, MaxReqs, Queue         int   // limits in force; 0 is none
+	Spooled, Spool                   int64 // bytes in files, and their limit
 	ConnectionsTotal, Received, Sent int64
 	AcceptQueues                     map[string]uint32 // by address, where the kernel tells
 	Workers                          *WorkerNumbers    // nil but in a pool of workers
@@ -26,11 +27,16 @@ type WorkerNumbers struct {
 	AtMaxTime    time.Duration
 }
 
-// Collect asks for the numbers of each pool whenever Prometheus asks for them. It
-// is called once.
-func (m *Metrics) Collect(pools func() []Numbers) { m.registry.MustRegister(collector{pools}) }
+// Collect asks for the numbers of each pool, and for the memory that requests of all have
+// and may have, whenever Prometheus asks for them. It is called once.
+func (m *Metrics) Collect(pools func() []Numbers, memory func() (used, limit int64)) {
+	m.registry.MustRegister(collector{pools, memory})
+}
 
-type collector struct{ pools func() []Numbers }
+type collector struct {
+	pools  func() []Numbers
+	memory func() (used, limit int64)
+}
 
 func poolDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, append([]string{"pool"}, labels...), nil)
@@ -43,6 +49,7 @@ var (
 	descQueued           = poolDesc("fcgid_requests_queued", "Requests that wait for their turn.")
 	descOverdue          = poolDesc("fcgid_functions_overdue", "Functions that still run though their requests have ended.")
 	descLimit            = poolDesc("fcgid_limit", "Limits in force; 0 is none.", "name")
+	descSpool            = poolDesc("fcgid_spool_bytes", "Bytes of bodies and answers in files.")
 	descReceived         = poolDesc("fcgid_received_bytes_total", "Bytes received from clients.")
 	descSent             = poolDesc("fcgid_sent_bytes_total", "Bytes sent to clients.")
 	descAcceptQueue      = poolDesc("fcgid_accept_queue", "Connections that wait in the kernel to be accepted.", "listener")
@@ -55,11 +62,20 @@ var (
 	descAtMaxSeconds = poolDesc("fcgid_workers_at_max_seconds_total", "Time for which as many workers as there may be were busy.")
 )
 
+// Those of the daemon.
+var (
+	descMemory      = prometheus.NewDesc("fcgid_memory_bytes", "Memory that requests of all pools hold.", nil, nil)
+	descMemoryLimit = prometheus.NewDesc("fcgid_memory_limit_bytes", "Memory that they may hold.", nil, nil)
+)
+
 // Describe sends nothing: which series there are depends on the pools.
 func (c collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect sends the numbers of each pool.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
+	used, limit := c.memory()
+	ch <- prometheus.MustNewConstMetric(descMemory, prometheus.GaugeValue, float64(used))
+	ch <- prometheus.MustNewConstMetric(descMemoryLimit, prometheus.GaugeValue, float64(limit))
 	for _, n := range c.pools() {
 		s := series{ch, n.Pool}
 		s.gauge(descConnections, float64(n.Connections))
@@ -69,6 +85,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		s.gauge(descLimit, float64(n.MaxConns), "max_conns")
 		s.gauge(descLimit, float64(n.MaxReqs), "max_reqs")
 		s.gauge(descLimit, float64(n.Queue), "queue")
+		s.gauge(descLimit, float64(n.Spool), "spool")
+		s.gauge(descSpool, float64(n.Spooled))
 		s.count(descConnectionsTotal, float64(n.ConnectionsTotal))
 		s.count(descReceived, float64(n.Received))
 		s.count(descSent, float64(n.Sent))

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"slices"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/metrics"
@@ -25,6 +26,9 @@ func (s *Set) Status() []status.Pool {
 	return pools
 }
 
+// Memory is how much requests of all pools hold in memory, and how much they may.
+func (s *Set) Memory() (used, limit int64) { return s.memory.Used(), s.memory.Limit() }
+
 // Numbers are those of all pools, for the metrics.
 func (s *Set) Numbers() []metrics.Numbers {
 	var all []metrics.Numbers
@@ -39,6 +43,7 @@ func (p *pool) numbers() metrics.Numbers {
 	n := metrics.Numbers{
 		Pool: p.name, Connections: s.Connections, InFlight: s.InFlight, Queued: s.Queued, Overdue: s.Overdue,
 		MaxConns: s.Limits.MaxConns, MaxReqs: s.Limits.MaxReqs, Queue: s.Limits.Queue,
+		Spooled: s.Spooled, Spool: s.Limits.Spool,
 		ConnectionsTotal: s.ConnectionsTotal, Received: s.Received, Sent: s.Sent,
 		AcceptQueues: p.acceptQueues(),
 	}
@@ -58,15 +63,15 @@ func (p *pool) status(full bool) status.Pool {
 	state := status.Pool{
 		Name: p.name, State: "serving", Started: p.started, Listeners: []status.Listener{},
 		Limits: status.Limits{
-			MaxConns: s.Limits.MaxConns, MaxReqs: s.Limits.MaxReqs, Multiplex: s.Limits.Multiplex, Queue: s.Limits.Queue,
+			MaxConns: s.Limits.MaxConns, MaxReqs: s.Limits.MaxReqs, Multiplex: s.Limits.Multiplex, Queue: s.Limits.Queue, Spool: s.Limits.Spool,
 		},
 		Connections: s.Connections, ConnectionsTotal: s.ConnectionsTotal,
-		Running: s.InFlight, Overdue: s.Overdue, Queued: s.Queued,
+		Running: s.InFlight, Overdue: s.Overdue, Queued: s.Queued, Spooled: s.Spooled,
 	}
 	waiting := p.acceptQueues()
 	p.mu.Lock()
 	state.Runner = runnerKind(&p.cfg)
-	workers := p.workers
+	workers, replaced := p.workers, slices.Clone(p.replaced)
 	if p.draining {
 		state.State = "draining"
 	}
@@ -81,6 +86,7 @@ func (p *pool) status(full bool) status.Pool {
 	if workers != nil {
 		state.Workers = workers.status(full)
 	}
+	state.Outdated = outdated(workers, replaced)
 	if !full {
 		return state
 	}
@@ -89,6 +95,24 @@ func (p *pool) status(full bool) status.Pool {
 		state.Requests = append(state.Requests, describeRequest(r))
 	}
 	return state
+}
+
+// outdated tells of workers of configurations before this one, or is nil.
+func outdated(now *workerPool, replaced []*workerPool) *status.Outdated {
+	var o status.Outdated
+	if now != nil {
+		n := now.Numbers()
+		o.Workers, o.Why = n.Outdated+n.Leaving, n.WhyOutdated
+	}
+	for _, w := range replaced { // of a pool that runs something else now
+		n := w.Numbers()
+		o.Workers += n.Starting + n.Idle + n.Busy + n.Stopping
+		o.Why = "requests that have begun before have not ended"
+	}
+	if o.Workers == 0 {
+		return nil
+	}
+	return &o
 }
 
 func describeRequest(r server.RequestInfo) status.Request {

@@ -27,6 +27,9 @@ func NewMemory(limit int64) *Memory {
 // SetLimit changes the limit. What is held stays.
 func (m *Memory) SetLimit(limit int64) { m.limit.Store(limit) }
 
+// Limit is how much may be held; 0 is no bound.
+func (m *Memory) Limit() int64 { return m.limit.Load() }
+
 // Used is how much is held.
 func (m *Memory) Used() int64 { return m.used.used.Load() }
 

@@ -17,6 +17,7 @@ type Snapshot struct {
 	Overdue          int   // what runs though its request has ended
 	Queued           int   // requests waiting for their turn
 	Received, Sent   int64 // bytes on the wire
+	Spooled          int64 // bytes in files of bodies and answers
 }
 
 // A RequestInfo describes one open request.
@@ -40,7 +41,7 @@ func (s *Server) Snapshot() Snapshot {
 	return Snapshot{
 		Limits: s.settings.Load().Limits, Connections: conns, ConnectionsTotal: s.connsTotal.Load(),
 		InFlight: running, Overdue: late, Queued: waiting,
-		Received: s.received.Load(), Sent: s.sent.Load(),
+		Received: s.received.Load(), Sent: s.sent.Load(), Spooled: s.spooled.used.Load(),
 	}
 }
 

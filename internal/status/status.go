@@ -20,7 +20,10 @@ type Page struct {
 	Started time.Time `json:"started"`
 	File    string    `json:"config_file"`
 	Reload  Reload    `json:"last_reload"`
-	Pools   []Pool    `json:"pools"`
+	Memory  int64     `json:"memory_bytes"` // that requests of all pools hold
+	// MemoryLimit is what they may.
+	MemoryLimit int64  `json:"memory_limit_bytes"`
+	Pools       []Pool `json:"pools"`
 }
 
 // A Reload is how the last reading of the configuration went.
@@ -43,6 +46,8 @@ type Pool struct {
 	Running          int        `json:"requests_running"`
 	Overdue          int        `json:"functions_overdue,omitempty"` // of these: their requests have ended
 	Queued           int        `json:"requests_queued"`
+	Spooled          int64      `json:"spool_bytes"`        // in files of bodies and answers
+	Outdated         *Outdated  `json:"outdated,omitempty"` // nil: there are none
 	Requests         []Request  `json:"requests,omitzero"`
 
 	Started time.Time `json:"-"`
@@ -60,6 +65,8 @@ type Limits struct {
 	MaxReqs   int  `json:"max_reqs"`
 	Multiplex bool `json:"multiplex"`
 	Queue     int  `json:"queue"`
+
+	Spool int64 `json:"spool_bytes"`
 }
 
 // A Request is one that has not ended.
@@ -86,6 +93,12 @@ type Workers struct {
 	AtMax        uint64            `json:"at_max_total"`
 	AtMaxSeconds float64           `json:"at_max_seconds_total"`
 	List         []Worker          `json:"list,omitzero"`
+}
+
+// Outdated are the workers of a pool that run what a reload has replaced.
+type Outdated struct {
+	Workers int    `json:"workers"`
+	Why     string `json:"why"` // they are still there
 }
 
 // A Worker is one of a pool.

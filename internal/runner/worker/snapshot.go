@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"fmt"
 	"maps"
 	"time"
 )
@@ -12,6 +13,8 @@ type Numbers struct {
 	// Starting, Idle, Busy and Stopping are how many workers are in that state.
 	Starting, Idle, Busy, Stopping int
 	Outdated                       int               // of the idle and busy ones: they run another program than the pool is to
+	Leaving                        int               // of the stopping ones: likewise
+	WhyOutdated                    string            // why there are still such
 	Waiting                        int               // requests without a worker
 	Starts                         uint64            // workers that were started, or were to be
 	Exits                          map[string]uint64 // by ExitReasons
@@ -86,10 +89,34 @@ func (p *Pool) numbersLocked() Numbers {
 		Degraded: p.health.isDegraded(), Why: p.health.why, Retry: p.health.retry,
 		AtMax: p.saturation.times, AtMaxTime: p.saturation.total,
 	}
+	numbers.Leaving, numbers.WhyOutdated = p.outdatedLocked()
 	if p.saturation.is {
 		numbers.AtMaxTime += time.Since(p.saturation.since)
 	}
 	return numbers
+}
+
+// outdatedLocked tells how many workers are ending since a reload has replaced what they
+// run, and why there are still such workers, ending or not.
+func (p *Pool) outdatedLocked() (leaving int, why string) {
+	busy := 0
+	for _, w := range p.all {
+		if w.state == stateStopping && w.reason == exitReload {
+			leaving++
+			busy += min(w.inFlight, 1)
+		}
+	}
+	switch {
+	case p.ranks.outdated > 0 && p.health.isDegraded():
+		why = "workers of the new configuration cannot be started: " + p.health.why
+	case p.ranks.outdated > 0:
+		why = "those of the new configuration are not ready"
+	case busy > 0:
+		why = fmt.Sprintf("requests that have not ended are with %d of them", busy)
+	case leaving > 0:
+		why = "they were asked to end, and have not exited"
+	}
+	return leaving, why
 }
 
 func (w *worker) snapshot() Info {
