@@ -121,7 +121,7 @@ func TestTimeoutHandler(t *testing.T) {
 			time.Sleep(5 * time.Second) // what had to be in time was
 			return 0, ctx.Err()
 		}))
-		w := serve(t, &fcgi.Server{Handler: &r, Timeout: 9 * time.Second, MaxReqs: 1}).dial()
+		w := serve(t, &fcgi.Server{Handler: &r, Timeout: 9 * time.Second}).dial()
 		for name, want := range map[string]time.Duration{"short": time.Second, "nested": 2 * time.Second, "long": 9 * time.Second} {
 			began := time.Now()
 			w.send(wiretest.Get(1, true, "SCRIPT_FILENAME", name))

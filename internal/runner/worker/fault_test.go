@@ -187,12 +187,17 @@ func TestNoSuchProgram(t *testing.T) {
 // A request that runs longer than its timeout ends its worker, Run returns at
 // once, and the pool is at strength before the old worker has ended.
 func TestTimeoutReplacesWorker(t *testing.T) {
-	p := workers(t, func(o *workerOptions) { o.Env = append(o.Env, "DEAF=1") })
+	p := workers(t, func(o *workerOptions) { o.Env, o.Stderr = append(o.Env, "DEAF=1"), cgi.StderrClient })
 	p.await("idle", func(s snapshot) bool { return s.Idle == 1 })
-	for _, change := range [][]func(*protocol.Request){nil, {post(neverReader{Closed: make(chan struct{})})}} {
+	for _, change := range []func(r *protocol.Request, timeout func()){
+		func(r *protocol.Request, timeout func()) { r.Stderr = leaves(timeout) }, // when it says that it waits
+		func(r *protocol.Request, timeout func()) {
+			post(stalls{neverReader{Closed: make(chan struct{})}, timeout})(r)
+		}, // when it has the params
+	} {
 		ctx, cancel := context.WithCancelCause(background)
-		time.AfterFunc(50*time.Millisecond, func() { cancel(protocol.ErrTimeout) })
-		if _, err := p.ask(ctx, "hang", change...); err != protocol.ErrTimeout {
+		timeout := func() { cancel(protocol.ErrTimeout) }
+		if _, err := p.ask(ctx, "hang", func(r *protocol.Request) { change(r, timeout) }); err != protocol.ErrTimeout {
 			t.Errorf("error is %v", err)
 		}
 		p.want("", "ok")
@@ -220,13 +225,13 @@ func TestStopClosesConnections(t *testing.T) {
 
 // With several requests at once the others end before the worker does.
 func TestTimeoutOfOneOfSeveral(t *testing.T) {
-	p := workers(t, func(o *workerOptions) { o.Concurrency = 4 })
+	p := workers(t, func(o *workerOptions) { o.Concurrency, o.Stderr = 4, cgi.StderrClient })
 	g := newGate(t)
 	wait := p.hold(g, 2)
 	p.await("two running", func(s snapshot) bool { return s.Busy == 1 && len(s.Workers[0].Current) == 2 })
-	ctx, cancel := context.WithTimeout(background, 20*time.Millisecond)
-	defer cancel()
-	if _, err := p.ask(ctx, "hang"); err != context.DeadlineExceeded {
+	ctx, cancel := context.WithCancelCause(background)
+	timeout := leaves(func() { cancel(context.DeadlineExceeded) })
+	if _, err := p.ask(ctx, "hang", func(r *protocol.Request) { r.Stderr = timeout }); err != context.DeadlineExceeded {
 		t.Errorf("error is %v", err)
 	}
 	p.want("", "ok")
@@ -243,6 +248,17 @@ type leaves func()
 func (l leaves) Write(p []byte) (int, error) {
 	l()
 	return len(p), nil
+}
+
+// A stalls is a STDIN that never comes, and tells when somebody waits for it.
+type stalls struct {
+	neverReader
+	waited func()
+}
+
+func (s stalls) Read(p []byte) (int, error) {
+	s.waited()
+	return s.neverReader.Read(p)
 }
 
 // A request that nobody wants ends with ABORT_REQUEST, or its worker does.

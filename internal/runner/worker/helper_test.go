@@ -53,8 +53,8 @@ func TestMain(m *testing.M) {
 
 // beWorker is a FastCGI program on descriptor 0. Variables of its environment
 // say how it behaves as a process: ACCEPTS is how many connections it has at once, BROKEN names a file with which it does not
-// start, SIPS has it read little at a time, EXIT_AFTER is how many requests it answers, DEAF ignores TERM. The param
-// DO says what it does with a request.
+// start, SIPS has it read little at a time, EXIT_AFTER is how many requests it answers, DEAF ignores TERM, UP is a folder where
+// it makes a file named by its pid once it accepts. The param DO says what it does with a request.
 func beWorker() int {
 	if why, err := os.ReadFile(os.Getenv("BROKEN")); err == nil {
 		fmt.Fprintf(os.Stderr, "%s", why)
@@ -69,6 +69,9 @@ func beWorker() int {
 		return 1
 	}
 	os.Stdin.Close()
+	if dir := os.Getenv("UP"); dir != "" {
+		os.WriteFile(filepath.Join(dir, strconv.Itoa(os.Getpid())), nil, 0o600)
+	}
 	room := make(chan struct{}, 1000)
 	if n, err := strconv.Atoi(os.Getenv("ACCEPTS")); err == nil {
 		room = make(chan struct{}, n)

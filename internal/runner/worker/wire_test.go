@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner/runnertest"
+	"github.com/fcgid/fcgid/internal/runner/worker"
 )
 
 // What a worker writes late is never taken for the answer to the next request on
@@ -76,8 +78,17 @@ func TestLongParam(t *testing.T) {
 
 // Requests that kill their workers are no reason to think that these cannot start.
 func TestPoison(t *testing.T) {
-	p := workers(t, func(o *workerOptions) { o.Max = 2 })
+	up := tempDir(t)
+	p := workers(t, func(o *workerOptions) { o.Max, o.Env = 2, append(o.Env, "UP="+up) })
 	for _, do := range []string{"exit 1", "exit 0", "junk", "hangup", "exit 1", "exit 1"} {
+		// Who has not read a request within a second gets it all the same, and could
+		// not start if it dies of that.
+		p.await("up", func(s snapshot) bool {
+			return s.Idle == 2 && !slices.ContainsFunc(s.Workers, func(w worker.Info) bool {
+				_, err := os.Stat(fmt.Sprint(up, "/", w.PID))
+				return err != nil
+			})
+		})
 		p.ask(background, do, post(nil))
 	}
 	p.await("replaced", func(s snapshot) bool { return s.Idle == 2 && len(s.Workers) == 2 })
