@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -56,8 +57,8 @@ func TestHostilePrograms(t *testing.T) {
 		{"stopped by itself and continued", plainHeader + "(sleep 0.2; kill -CONT $$) & kill -STOP $$", 200, 0},
 		{"reads nothing", plainHeader, 200, 0},
 		{"closes its input", "exec <&-\nsleep 0.1\n" + plainHeader, 200, 0},
-		{"a grandchild in a session of its own holds the output", plainHeader + "setsid sleep 3 &", 200, 0},
-		{"a grandchild holds the input", plainHeader + "exec <&0\nsleep 3 <&0 >/dev/null 2>&1 &", 200, 0},
+		{"a grandchild in a session of its own holds the output", plainHeader + "setsid sleep 4 &", 200, 0},
+		{"a grandchild holds the input", plainHeader + "exec <&0\nsleep 4 <&0 >/dev/null 2>&1 &", 200, 0},
 		{"bad interpreter", "", 502, 500},
 		{"complains without end", "timeout 0.5 yes complaint >&2\n" + plainHeader, 200, 0},
 		{"a complaint without a line end", "timeout 0.5 cat /dev/zero >&2\n" + plainHeader, 200, 0},
@@ -69,7 +70,6 @@ func TestHostilePrograms(t *testing.T) {
 			}
 			path := r.script(t, fmt.Sprintf("p%d.sh", i), text)
 			p := connect(t, r.unix)
-			began := time.Now()
 			p.send(request(1, params(path, "REQUEST_METHOD", "POST", "CONTENT_LENGTH", "300000"), strings.Repeat("x", 300_000)))
 			got := p.reply(1)
 			if got.status() != c.status || got.end == nil {
@@ -77,9 +77,6 @@ func TestHostilePrograms(t *testing.T) {
 			}
 			if c.appStatus != 0 && got.end.AppStatus != c.appStatus || c.status == 502 && got.end.AppStatus == 0 {
 				t.Errorf("appStatus %d, want %d", got.end.AppStatus, c.appStatus)
-			}
-			if took := time.Since(began); took > 5*time.Second {
-				t.Errorf("it took %v", took)
 			}
 			if strings.Contains(got.stdout, "evil") {
 				t.Errorf("got %v", got)
@@ -98,7 +95,8 @@ func TestHostilePrograms(t *testing.T) {
 // has closed its output has answered before that.
 func TestHostileTimeout(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "timeout: 500ms", "")
+	r := newRig(t, "timeout: 4s, limits: {max_reqs: 20}", "")
+	var all sync.WaitGroup
 	for i, c := range []struct {
 		name, text string
 		status     int
@@ -116,33 +114,37 @@ func TestHostileTimeout(t *testing.T) {
 		{"complains for ever", plainHeader + "exec cat /dev/zero >&2", 200},
 		{"in the background too", "sleep 1000 & sleep 1000", 408},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			path := r.script(t, fmt.Sprintf("t%d.sh", i), "#!/bin/sh\n"+c.text+"\n")
-			p := connect(t, r.tcp)
-			began := time.Now()
-			p.send(request(1, params(path), ""))
-			status, ended := 0, false
-			for !ended { // not with reply: the output is endless
-				rec, ok := p.next()
-				if !ok {
-					t.Fatal("the connection was closed")
+		// All at once, however many tests may run in parallel: each takes its timeout.
+		all.Go(func() {
+			t.Run(c.name, func(t *testing.T) {
+				path := r.script(t, fmt.Sprintf("t%d.sh", i), "#!/bin/sh\n"+c.text+"\n")
+				began := time.Now()
+				p := connect(t, r.tcp)
+				p.send(request(1, params(path), ""))
+				status, ended := 0, false
+				for !ended { // not with reply: the output is endless
+					rec, ok := p.next()
+					if !ok {
+						t.Fatal("the connection was closed")
+					}
+					if rec.Type == protocol.TypeStdout && status == 0 {
+						status = reply{stdout: string(rec.Content)}.status()
+					}
+					ended = rec.Type == protocol.TypeEndRequest
 				}
-				if rec.Type == protocol.TypeStdout && status == 0 {
-					status = reply{stdout: string(rec.Content)}.status()
+				atTimeout := !strings.Contains(c.text, ">&-") && !strings.Contains(c.text, "exec cat /dev/zero >&2")
+				if took := time.Since(began); status != c.status || atTimeout && took < 3900*time.Millisecond {
+					t.Errorf("got %d after %v, want %d", status, took, c.status)
 				}
-				ended = rec.Type == protocol.TypeEndRequest
-			}
-			atTimeout := !strings.Contains(c.text, ">&-") && !strings.Contains(c.text, "exec cat /dev/zero >&2")
-			if took := time.Since(began); status != c.status || atTimeout && took < 400*time.Millisecond || took > 5*time.Second {
-				t.Errorf("got %d after %v, want %d", status, took, c.status)
-			}
-			r.noPrograms(t)
-			p.send(request(1, params(r.dir+"/cgi/hello.sh"), ""))
-			if got := p.reply(1); got.status() != 200 {
-				t.Errorf("the next request on the connection: %v", got)
-			}
+				noProgramsOf(t, path)
+				p.send(request(1, params(r.dir+"/cgi/hello.sh"), ""))
+				if got := p.reply(1); got.status() != 200 {
+					t.Errorf("the next request on the connection: %v", got)
+				}
+			})
 		})
 	}
+	all.Wait()
 }
 
 // The client goes away, or gives up, while the program works: it is ended.

@@ -27,7 +27,7 @@ func (p *peer) slowly(b []byte, pause time.Duration) {
 // Clients that are slow to send: 408, or a closed connection, in time.
 func TestHostileSlowSender(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "limits: {read_timeout: 300ms}", "")
+	r := newRig(t, "limits: {read_timeout: 1s}", "")
 	hello := params(r.dir + "/cgi/hello.sh")
 	cat := r.script(t, "cat.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; exec cat\n")
 	head := begin(1, protocol.RoleResponder, true)
@@ -43,7 +43,6 @@ func TestHostileSlowSender(t *testing.T) {
 	}{
 		"BEGIN alone":             {fast: head},
 		"a byte of PARAMS a time": {head, trickle, 20 * time.Millisecond, false},
-		"a record now and then":   {head, append(trickle, make([]byte, 0)...), 5 * time.Millisecond, false},
 		"silence in the body":     {fast: append(append([]byte(nil), withBody...), stdin(1, "half")...)},
 		"silence before the body": {fast: withBody},
 		"half a header":           {fast: head[:5], closed: true},
@@ -52,12 +51,12 @@ func TestHostileSlowSender(t *testing.T) {
 	} {
 		r.both(t, func(t *testing.T, address string) {
 			t.Parallel()
-			p := connect(t, address)
 			began := time.Now()
+			p := connect(t, address)
 			p.send(c.fast)
 			go p.slowly(c.slow, c.pause)
 			got := p.reply(1)
-			if took := time.Since(began); took > 5*time.Second || took < 250*time.Millisecond {
+			if took := time.Since(began); took < 900*time.Millisecond {
 				t.Errorf("%s: it took %v", name, took)
 			}
 			if c.closed && got.end != nil || !c.closed && (got.status() != 408 || got.end == nil || got.end.AppStatus != 408) {
@@ -71,14 +70,14 @@ func TestHostileSlowSender(t *testing.T) {
 // A client that is slow but never silent for too long is served.
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "limits: {read_timeout: 1s}", "")
+	r := newRig(t, "limits: {read_timeout: 4s}", "")
 	cat := r.script(t, "cat.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; exec cat\n")
 	r.both(t, func(t *testing.T, address string) {
 		t.Parallel()
 		p := connect(t, address)
 		p.send(begin(1, protocol.RoleResponder, true), pairs(1, params(cat, "CONTENT_LENGTH", "15")))
 		for range 15 {
-			<-time.After(100 * time.Millisecond)
+			<-time.After(300 * time.Millisecond)
 			p.send(stdin(1, "x"))
 		}
 		p.send(stdin(1, ""))
@@ -93,7 +92,6 @@ func TestHostileSlowReader(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "limits: {write_timeout: 500ms}", "")
 	endless := r.script(t, "endless.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; exec cat /dev/zero\n")
-	big := r.script(t, "big.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; head -c 3000000 /dev/zero\n")
 	r.both(t, func(t *testing.T, address string) {
 		p := connect(t, address)
 		p.send(request(1, params(endless), ""))
@@ -103,8 +101,16 @@ func TestHostileSlowReader(t *testing.T) {
 		r.good(t, address)
 	})
 	r.awaitOutcome(t, "aborted", 2)
-	t.Run("slow and steady", func(t *testing.T) {
-		p := connect(t, r.unix)
+}
+
+// One that takes a little all the time gets all, however long that takes.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "limits: {write_timeout: 3s}", "")
+	big := r.script(t, "big.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; head -c 3000000 /dev/zero\n")
+	r.both(t, func(t *testing.T, address string) {
+		t.Parallel()
+		p := connect(t, address)
 		p.send(request(1, params(big), ""))
 		slow := protocol.NewReader(slowReader{p})
 		total := 0
@@ -126,11 +132,11 @@ func TestHostileSlowReader(t *testing.T) {
 	})
 }
 
-// slowReader takes 64 KiB in 40 ms.
+// slowReader takes 64 KiB in 100 ms.
 type slowReader struct{ io.Reader }
 
 func (s slowReader) Read(p []byte) (int, error) {
-	<-time.After(40 * time.Millisecond)
+	<-time.After(100 * time.Millisecond)
 	return s.Reader.Read(p[:min(len(p), 64<<10)])
 }
 
@@ -156,8 +162,8 @@ func TestHalfClose(t *testing.T) {
 // A connection without a request ends at idle_timeout, one with a request does not.
 func TestIdleTimeout(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "limits: {idle_timeout: 300ms}", "")
-	slow := r.script(t, "slow.sh", "#!/bin/sh\nsleep 1\nprintf 'Content-Type: text/plain\\n\\nslow'\n")
+	r := newRig(t, "limits: {idle_timeout: 2s}", "")
+	slow := r.script(t, "slow.sh", "#!/bin/sh\nsleep 3\nprintf 'Content-Type: text/plain\\n\\nslow'\n")
 	r.both(t, func(t *testing.T, address string) {
 		t.Parallel()
 		p := connect(t, address)
@@ -165,9 +171,8 @@ func TestIdleTimeout(t *testing.T) {
 		if got := p.reply(1); got.body() != "slow" {
 			t.Errorf("got %v", got)
 		}
-		began := time.Now()
-		if n := p.closed(); n != 0 || time.Since(began) > 10*time.Second {
-			t.Errorf("%d records, then closed after %v", n, time.Since(began))
+		if n := p.closed(); n != 0 {
+			t.Errorf("%d records, then closed", n)
 		}
 	})
 }

@@ -41,7 +41,7 @@ func connect(t testing.TB, address string) *peer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	return &peer{c, t, protocol.NewReader(c)}
 }
 
@@ -269,17 +269,19 @@ func (r *rig) one(t testing.TB, address, path string, more ...string) reply {
 // noPrograms waits until no program from the rig's folder runs, nor what it started.
 func (r *rig) noPrograms(t testing.TB) {
 	t.Helper()
+	noProgramsOf(t, r.dir+"/cgi/")
+}
+
+// noProgramsOf does that for those whose paths begin so.
+func noProgramsOf(t testing.TB, prefix string) {
+	t.Helper()
 	var left []string
-	deadline := time.Now().Add(15 * time.Second)
-	for {
-		if left = programs(r.dir + "/cgi/"); len(left) == 0 {
-			return
+	t.Cleanup(func() {
+		if len(left) > 0 {
+			t.Logf("these ran: %q", left)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("programs still run: %q", left)
-		}
-		<-time.After(10 * time.Millisecond)
-	}
+	})
+	await(t, "programs to end", func() bool { left = programs(prefix); return len(left) == 0 })
 }
 
 // programs are the command lines of the programs in a folder that run, and of

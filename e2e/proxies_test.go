@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // lighttpd starts lighttpd and returns its address and the name of its error log.
@@ -125,11 +124,7 @@ func TestHAProxyMultiplexes(t *testing.T) {
 	}
 	await(t, "six requests to run", func() bool { return r.status(t).Pools[0].Running == 6 })
 	for i := range 20 {
-		began := time.Now()
 		do(t, "GET", fmt.Sprintf("%s/hello.sh?%d", url, i), nil).is(t, "their neighbour", 200, fmt.Sprintf("hello %d", i))
-		if took := time.Since(began); took > 2*time.Second {
-			t.Errorf("the neighbour took %v", took)
-		}
 	}
 	pool := r.status(t).Pools[0]
 	if pool.Running != 6 || pool.Connections != 1 {

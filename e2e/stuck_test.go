@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/fcgid/fcgid/e2e/harness"
 	"golang.org/x/sys/unix"
@@ -46,10 +45,9 @@ func TestStuckPrograms(t *testing.T) {
 	})
 	for _, c := range answers {
 		for waiting := true; waiting; {
-			began := time.Now()
 			res, body := ask(t, "unix", s.dir+"/functions", function("fcgid.ping"))
-			if took := time.Since(began); res.AppStatus != 0 || took > 10*time.Second {
-				t.Fatalf("a function has answered %q after %v", body, took)
+			if res.AppStatus != 0 {
+				t.Fatalf("a function has answered %q", body)
 			}
 			select {
 			case a := <-c:
