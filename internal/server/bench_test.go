@@ -4,14 +4,15 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 // benchServer is a Server as it runs, with all limits and no logs.
-func benchServer(tb testing.TB) net.Listener {
+func benchServer(tb testing.TB, maxReqs int) net.Listener {
 	settings := testSettings(hello)
-	settings.Limits.MaxReqs, settings.Limits.Queue = 64, 256
+	settings.Limits.MaxReqs, settings.Limits.Queue, settings.Limits.QueueTimeout = maxReqs, 256, time.Hour
 	l, err := net.Listen("unix", filepath.Join(tb.TempDir(), "s"))
 	if err != nil {
 		tb.Fatal(err)
@@ -26,16 +27,34 @@ func TestAllocationsOfARequest(t *testing.T) {
 	if wiretest.UnderRace() {
 		t.Skip("the race detector allocates too")
 	}
-	c := wiretest.Dial(t, benchServer(t).Addr())
+	c := wiretest.Dial(t, benchServer(t, 64).Addr())
 	c.Get(t)
-	if got := testing.AllocsPerRun(500, func() { c.Get(t) }); got > 14 {
-		t.Errorf("%v allocations, want 14 at most", got)
+	if got := testing.AllocsPerRun(500, func() { c.Get(t) }); got > 11 {
+		t.Errorf("%v allocations, want 11 at most", got)
+	}
+}
+
+// One that waits for its turn takes a place in a list besides, and nothing more.
+func TestAllocationsOfARequestThatWaits(t *testing.T) {
+	if wiretest.UnderRace() {
+		t.Skip("the race detector allocates too")
+	}
+	const many = 50
+	var wire []byte
+	for id := range uint16(many) {
+		wire = append(wire, wiretest.Get(id+1, true, wiretest.TypicalParams...)...)
+	}
+	c := wiretest.Dial(t, benchServer(t, 1).Addr())
+	ask := func() { c.GetMany(t, wire, many) }
+	ask()
+	if got := testing.AllocsPerRun(50, ask) / many; got > 12.5 {
+		t.Errorf("%v allocations, want 12 at most", got)
 	}
 }
 
 // What a request costs without anything around the server: package fcgi has more.
 func BenchmarkHello(b *testing.B) {
 	for name, conns := range map[string]int{"1conn": 1, "8conns": 8} {
-		b.Run(name, func(b *testing.B) { wiretest.Bench(b, benchServer(b).Addr(), conns, 1) })
+		b.Run(name, func(b *testing.B) { wiretest.Bench(b, benchServer(b, 64).Addr(), conns, 1) })
 	}
 }

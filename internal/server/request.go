@@ -378,7 +378,7 @@ func (r *request) work() (appStatus uint32, err error) {
 	}
 	r.req.Exited = r.leavePlace
 	r.req.Answered = r.answered
-	r.req.Overdue = r.server.admission.overdue
+	r.req.Overdue = r.server.overdue
 	defer r.stopTimers()
 	if q, ok := r.settings.Runner.(Queuer); ok && q.Queues() {
 		r.req.Running = r.runs

@@ -138,6 +138,7 @@ type Options struct {
 type Server struct {
 	opt       Options
 	admission admission
+	overdue   func(is bool) // of admission; made once, since it takes memory
 	sampler   sampler
 	settings  atomic.Pointer[Settings]
 
@@ -159,6 +160,7 @@ func New(settings Settings, opt Options) *Server {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{opt: opt, conns: make(map[*conn]struct{}), requests: make(map[*request]struct{}), room: make(chan struct{}, 1)}
+	s.overdue = s.admission.overdue
 	s.admission.tell = func(c crowd) {
 		fields := []any{"max_reqs", c.max, "waiting", c.waiting, "for", time.Since(c.since)}
 		if c.late > 0 {
