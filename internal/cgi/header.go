@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -42,6 +43,7 @@ const (
 type Header struct {
 	Block   []byte   // as it is sent: CRLF, with the blank line
 	Status  int      // 200 to 999
+	Length  int64    // of the body, as Content-Length announces it; -1 where nothing does
 	Dropped []string // the first lines that are no fields and so are not in Block, shortened
 }
 
@@ -68,7 +70,7 @@ func HeaderEnd(p []byte, from int) (end, next int) {
 // words; the status line of a non-parsed header response becomes Status, unless
 // there is one; and a Location without a Status gets 302 (section 6.2.3).
 func ParseHeader(response []byte) (Header, error) {
-	p := headerParser{block: make([]byte, 0, min(len(response), MaxHeader)+roomInHeader)}
+	p := headerParser{block: make([]byte, 0, min(len(response), MaxHeader)+roomInHeader), length: -1}
 	lines := 0
 	for rest := response; len(rest) > 0; lines++ {
 		var line []byte
@@ -94,6 +96,7 @@ type headerParser struct {
 	isNPH       bool   // status is that of an HTTP status line,
 	statusLine  []byte // which is this
 	hasLocation bool
+	length      int64 // of the first Content-Length that is one, or -1
 	dropped     []string
 }
 
@@ -127,6 +130,8 @@ func (p *headerParser) add(line []byte, first bool) (err error) {
 		}
 	case equalFold(name, "Location"):
 		p.hasLocation = p.hasLocation || len(value) > 0
+	case p.length < 0 && equalFold(name, "Content-Length"):
+		p.length = parseLength(value)
 	}
 	p.block = appendField(p.block, name, value)
 	return nil
@@ -152,7 +157,16 @@ func (p *headerParser) finish() (Header, error) {
 	if len(p.block) > MaxHeader-1 {
 		return Header{}, HeaderError(ErrHeaderTooLarge, p.block)
 	}
-	return Header{p.block, p.status, p.dropped}, nil
+	return Header{p.block, p.status, p.length, p.dropped}, nil
+}
+
+// parseLength is -1 for what is no length.
+func parseLength(value []byte) int64 {
+	n, err := strconv.ParseUint(string(value), 10, 63)
+	if err != nil {
+		return -1
+	}
+	return int64(n)
 }
 
 // parseStatus takes a status in the forms that people write: three digits, maybe in

@@ -217,3 +217,22 @@ func FuzzHeader(f *testing.F) {
 		}
 	})
 }
+
+func TestHeaderLength(t *testing.T) {
+	for header, want := range map[string]int64{
+		"Content-Type: text/plain\n\n":             -1,
+		"Content-Length: 0\n\n":                    0,
+		"A: b\ncontent-LENGTH: 17\n\n":             17,
+		"Content-Length:9223372036854775807\n\n":   1<<63 - 1,
+		"Content-Length: 9223372036854775808\n\n":  -1,
+		"Content-Length: -1\n\n":                   -1,
+		"Content-Length: +1\n\n":                   -1,
+		"Content-Length: 1, 1\n\n":                 -1,
+		"Content-Length: x\nContent-Length: 3\n\n": 3,
+		"X-Content-Length: 5\n\n":                  -1,
+	} {
+		if h, err := ParseHeader([]byte(header)); err != nil || h.Length != want {
+			t.Errorf("%q: %d, %v, want %d", header, h.Length, err, want)
+		}
+	}
+}

@@ -2,7 +2,9 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"sync"
 	"syscall"
@@ -43,6 +45,7 @@ type answer struct {
 	heldErr   []byte     // of STDERR
 	hasStderr bool       // some of STDERR was sent, so the stream must be ended
 	status    int        // HTTP status, once begun
+	length    int64      // of the body, as the header announces it, once begun; or -1
 	dropped   []string   // lines of the header that are no fields, once begun
 	sent      int64      // bytes of STDOUT
 }
@@ -184,7 +187,7 @@ func (w *answer) addHeadLocked(p []byte) (rest []byte, err error) {
 		return nil, err
 	}
 	w.req.memory.hold(int64(len(h.Block)))
-	w.begun, w.status, w.dropped = true, h.Status, h.Dropped
+	w.begun, w.status, w.length, w.dropped = true, h.Status, h.Length, h.Dropped
 	w.head, w.held, w.headLen = h.Block, h.Block, len(h.Block)
 	return all[end:], nil
 }
@@ -366,11 +369,26 @@ func (w *answer) isDeserted() bool {
 func (w *answer) IsWhole() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.begun {
-		return false
+	return w.begun && w.length >= 0 && w.missingLocked() <= 0
+}
+
+// missingLocked is how much of the body has not come that the header has announced. A
+// few answers have none (RFC 9110, section 6.4.1).
+func (w *answer) missingLocked() int64 {
+	if w.length < 0 || w.req.isHead || w.status == http.StatusNoContent || w.status == http.StatusNotModified {
+		return 0
 	}
-	length := cgi.Length(w.head)
-	return length >= 0 && (w.req.isHead || w.sent+int64(len(w.held)) >= int64(len(w.head))+length)
+	return w.length - (w.sent + int64(len(w.held)) - int64(len(w.head)))
+}
+
+// checkWhole is the error of an answer that has ended before its Content-Length.
+func (w *answer) checkWhole() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := w.missingLocked(); n > 0 {
+		return fmt.Errorf("answer ended %d bytes before its Content-Length of %d", n, w.length)
+	}
+	return nil
 }
 
 // close lets nothing more be written. It reports whether the header was

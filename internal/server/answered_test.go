@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,4 +86,42 @@ func TestIsWhole(t *testing.T) {
 		p.send(get(1, true))
 		p.wantAnswer(1, "Content-Length: 5\r\n\r\n123456", 0)
 	})
+}
+
+// An answer that ends before its Content-Length is not a good one, whatever its program
+// says; one that has no body, or says more, is.
+func TestShortAnswer(t *testing.T) {
+	for name, test := range map[string]struct {
+		method, answer string
+		appStatus      uint32
+		status         int
+		outcome        Outcome
+		reason         string
+	}{
+		"short":                {"GET", "Content-Length: 5\n\n1234", 0, 200, Failed, "answer ended 1 bytes before its Content-Length of 5"},
+		"short, and a crash":   {"GET", "Content-Length: 5\n\n1234", 139, 200, Failed, "answer ended 1 bytes before its Content-Length of 5 (killed by SIGSEGV)"},
+		"nothing":              {"GET", "Content-Length: 5\n\n", 0, 200, Failed, "answer ended 5 bytes before its Content-Length of 5"},
+		"whole":                {"GET", "Content-Length: 5\n\n12345", 0, 200, OK, ""},
+		"more":                 {"GET", "Content-Length: 5\n\n123456", 3, 200, OK, ""},
+		"no length":            {"GET", "A: b\n\n", 139, 200, OK, ""},
+		"HEAD":                 {"HEAD", "Content-Length: 5\n\n", 0, 200, OK, ""},
+		"not modified":         {"GET", "Status: 304\nContent-Length: 5\n\n", 0, 304, OK, ""},
+		"in two, and a length": {"GET", "Content-Length: 5\n|\n123|45", 0, 200, OK, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := serve(t, testSettings(writes(test.appStatus, strings.Split(test.answer, "|")...)))
+				p := s.dial()
+				p.send(get(1, true, "REQUEST_METHOD", test.method))
+				p.answer(1)
+				reason := ""
+				if r := s.want(test.outcome, test.status, complete(test.appStatus)); r.Reason != nil {
+					reason = r.Reason.Error()
+				}
+				if reason != test.reason {
+					t.Errorf("reason %q", reason)
+				}
+			})
+		})
+	}
 }

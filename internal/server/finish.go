@@ -153,14 +153,7 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 		}
 	}
 	if begun && (err == nil || left) {
-		if appStatus == 0 && err != nil {
-			appStatus = 500
-		}
-		v := refusal{0, appStatus, 0, OK, err}
-		if err != nil {
-			v.outcome = Failed
-		}
-		return v
+		return r.ended(appStatus, err)
 	}
 	var instead []byte // of a header
 	if err == nil {
@@ -176,6 +169,21 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 	}
 	err = cgi.HeaderError(err, instead)
 	return refusal{502, appStatus, 0, Failed, err}
+}
+
+// ended is the verdict on an answer that its program has begun.
+func (r *request) ended(appStatus uint32, err error) refusal {
+	switch short := r.answer.checkWhole(); {
+	case err != nil && appStatus == 0:
+		return refusal{0, 500, 0, Failed, err}
+	case err != nil:
+		return refusal{0, appStatus, 0, Failed, err}
+	case short != nil && appStatus != 0:
+		return refusal{0, appStatus, 0, Failed, fmt.Errorf("%w (%s)", short, exitText(appStatus))}
+	case short != nil:
+		return refusal{0, appStatus, 0, Failed, short}
+	}
+	return refusal{0, appStatus, 0, OK, nil}
 }
 
 // knownVerdict is what an error means that says how a request is to end.
