@@ -42,7 +42,7 @@ func TestAllocationsOfAWorker(t *testing.T) {
 	}
 	p := workers(t, func(o *worker.Options) { o.Max = 1 })
 	askHello(t, p, nil)
-	for body, most := range map[string]float64{"": 6, "a=b": 13} {
+	for body, most := range map[string]float64{"": 6, "a=b": 10} {
 		got := testing.AllocsPerRun(100, func() {
 			if body == "" {
 				askHello(t, p, nil)

@@ -35,8 +35,11 @@ type seat struct {
 	// Used by who has the place.
 	lastID uint16 // of the requests on conn
 	writer nbio.Writer
-	look   func(fd uintptr) // peeks at conn; made once, since it takes memory
-	looked error            // what look has found
+	// What is done with conn's descriptor, made once, since it takes memory.
+	look, measure func(fd uintptr)
+	watch         func(fd uintptr) (done bool)
+	looked        error // what look or watch has found
+	unread        bool  // what measure has found
 }
 
 // nextID returns another id than the requests before it on the connection had, so
@@ -68,6 +71,8 @@ func (s *seat) connect(ctx context.Context) error {
 	s.conn, s.raw, s.reader, s.fresh = conn, nil, protocol.NewReader(conn), true
 	if s.look == nil {
 		s.look = func(fd uintptr) { s.looked = peek(fd) }
+		s.measure = func(fd uintptr) { s.unread = hasQueued(int(fd)) }
+		s.watch = s.watchNotice
 	}
 	if sc, ok := conn.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -190,24 +195,25 @@ func (s *seat) awaitNotice(ctx context.Context) (noticed bool, err error) {
 	if s.raw == nil {
 		return true, nil
 	}
+	s.looked = nil
 	s.conn.SetWriteDeadline(time.Now().Add(noticeTime))
-	state := error(nil)
-	err = s.raw.Write(func(fd uintptr) bool {
-		if state = peek(fd); state != nil {
-			return true
-		}
-		return !hasQueued(int(fd))
-	})
+	err = s.raw.Write(s.watch)
 	s.conn.SetWriteDeadline(time.Time{})
 	switch {
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		return false, errClosed
-	case state == nil && err == nil:
-		state = s.check() // closing reads everything too
 	}
-	return err == nil, state
+	return err == nil, s.looked
+}
+
+// watchNotice looks whether the worker has read all, and then how: closing reads
+// everything too.
+func (s *seat) watchNotice(fd uintptr) (done bool) {
+	queued := hasQueued(int(fd))
+	s.looked = peek(fd)
+	return !queued || s.looked != nil
 }
 
 // claim is called when something was written to a connection. If the worker need
@@ -230,10 +236,19 @@ func (s *seat) claim() {
 	}
 }
 
-// isRead reports whether the worker has provably read all that was written.
-func (s *seat) isRead() bool { return s.isUnix() && !s.isUnread() }
+// isRead reports whether the worker has provably read all that was written. It is for who
+// has the place.
+func (s *seat) isRead() bool {
+	if !s.isUnix() {
+		return false
+	}
+	s.unread = true
+	s.raw.Control(s.measure)
+	return !s.unread
+}
 
-// isUnread reports whether some of what was written was not read by the worker.
+// isUnread reports whether some of what was written was not read by the worker. Anybody
+// may ask who holds the pool's mu, or has the place.
 func (s *seat) isUnread() (unread bool) {
 	if s.raw != nil {
 		s.raw.Control(func(fd uintptr) { unread = hasQueued(int(fd)) })
