@@ -30,7 +30,7 @@ var layers = [][]string{
 }
 
 // forTests are packages that none of layers may import.
-var forTests = []string{"e2e/harness", "internal/wiretest", "internal/logtest", "internal/runner/runnertest"}
+var forTests = []string{"e2e/harness", "internal/doctest", "internal/polltest", "internal/wiretest", "internal/logtest", "internal/runner/runnertest"}
 
 // narrow are packages that may import less of ours than what is below them.
 var narrow = map[string][]string{

@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
@@ -135,13 +135,7 @@ func FreeAddress(t testing.TB) string {
 // Await polls until what is wanted is there, for a minute at most.
 func Await(t testing.TB, what string, there func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for !there() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		<-time.After(10 * time.Millisecond)
-	}
+	polltest.Until(t, what, there)
 }
 
 // Listening waits until somebody accepts connections at an address.

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/polltest"
 )
 
 // answerAll echoes the one byte that each client sends, until there is none any more.
@@ -89,7 +91,7 @@ func drainUnderLoad(t *testing.T, address string) (answered int) {
 			}
 		})
 	}
-	eventually(t, "20 answers", func() bool { return n.Load() >= 20 })
+	polltest.Until(t, "20 answers", func() bool { return n.Load() >= 20 })
 	if err := l.Drain(); err != nil {
 		t.Errorf("drain: %v", err)
 	}

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"net"
 	"testing"
+
+	"github.com/fcgid/fcgid/internal/polltest"
 )
 
 // wantQueue waits: the last packet of a TCP handshake may come after Dial returned.
 func wantQueue(t *testing.T, l *Listener, want uint32) {
 	t.Helper()
-	eventually(t, "accept queue as long as clients wait", func() bool {
+	polltest.Until(t, "accept queue as long as clients wait", func() bool {
 		n, err := l.AcceptQueue()
 		if err != nil {
 			t.Fatal(err)

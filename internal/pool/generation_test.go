@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/fcgid/fcgid/fcgi"
+	"github.com/fcgid/fcgid/internal/polltest"
 )
 
 // A request that runs, waits or uploads when a reload makes its pool another kind
@@ -20,7 +21,7 @@ func TestKindChangesUnderRequests(t *testing.T) {
 	s.answers("a", "x", "old")
 	file := filepath.Join(s.dir, "go")
 	old := s.running()["a"].workers
-	eventually(t, "nothing is left of the first request", func() bool { return old.now() == 0 })
+	polltest.Until(t, "nothing is left of the first request", func() bool { return old.now() == 0 })
 	got := make(chan string, 5)
 	var clients sync.WaitGroup
 	defer clients.Wait()
@@ -28,13 +29,13 @@ func TestKindChangesUnderRequests(t *testing.T) {
 	for range waiting {
 		clients.Go(func() { got <- s.ask("a", "x", "WAIT", file) })
 	}
-	eventually(t, "four requests have begun", func() bool { return old.now() == waiting })
+	polltest.Until(t, "four requests have begun", func() bool { return old.now() == waiting })
 	body, upload := io.Pipe()
 	clients.Go(func() { got <- s.post("a", body) })
 	if _, err := io.WriteString(upload, "the first part"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "one uploads", func() bool { return old.now() == waiting+1 })
+	polltest.Until(t, "one uploads", func() bool { return old.now() == waiting+1 })
 
 	s.configure(poolA)
 	s.answers("a", "one", "one") // new requests have the new Runner at once
@@ -44,13 +45,13 @@ func TestKindChangesUnderRequests(t *testing.T) {
 			t.Errorf("a request that had begun before the reload: %q", answer)
 		}
 	}
-	eventually(t, "nothing but the upload needs the old workers", func() bool { return old.now() == 1 })
+	polltest.Until(t, "nothing but the upload needs the old workers", func() bool { return old.now() == 1 })
 	upload.Close()
 	if answer := <-got; answer != "old" {
 		t.Errorf("the upload that had begun before the reload: %q", answer)
 	}
 	<-old.over
-	eventually(t, "the old workers are gone", func() bool {
+	polltest.Until(t, "the old workers are gone", func() bool {
 		p := s.running()["a"]
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -65,10 +66,10 @@ func TestStopWithReplacedWorkers(t *testing.T) {
 	s.answers("a", "x", "old")
 	file := filepath.Join(s.dir, "go")
 	old := s.running()["a"].workers
-	eventually(t, "nothing is left of the first request", func() bool { return old.now() == 0 })
+	polltest.Until(t, "nothing is left of the first request", func() bool { return old.now() == 0 })
 	got := make(chan string, 1)
 	go func() { got <- s.ask("a", "x", "WAIT", file) }()
-	eventually(t, "it has begun", func() bool { return old.now() == 1 })
+	polltest.Until(t, "it has begun", func() bool { return old.now() == 1 })
 	s.configure(poolA)
 	stopped := make(chan struct{})
 	go func() { s.Stop(); close(stopped) }()
@@ -120,7 +121,7 @@ func TestReloadAlways(t *testing.T) {
 	other := workerText("o", "o", "other")
 	s.configure(always(""), other)
 	pid := func(pool string) (pid int) {
-		eventually(t, "one worker is idle", func() bool {
+		polltest.Until(t, "one worker is idle", func() bool {
 			list := s.running()[pool].workers.status(true).List
 			if len(list) != 1 || list[0].State != "idle" {
 				return false
@@ -134,7 +135,7 @@ func TestReloadAlways(t *testing.T) {
 	replaced := func(why string) {
 		t.Helper()
 		old := first
-		eventually(t, why, func() bool { first = pid("w"); return first != old })
+		polltest.Until(t, why, func() bool { first = pid("w"); return first != old })
 	}
 	s.configure(always(""), other)
 	replaced("a reload of the same configuration replaces the worker")

@@ -188,13 +188,3 @@ func (s *testSet) answers(socket, script, want string) {
 		s.t.Errorf("%s answers %q, want %q", socket, got, want)
 	}
 }
-
-// eventually waits for something that is about to be so.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not so after 30 seconds: %s", what)
-		}
-	}
-}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/wiretest"
 )
@@ -112,7 +113,7 @@ func TestConnectionsMoveWithTheirAddress(t *testing.T) {
 		}
 	}
 	send(1, "%D/p")
-	eventually(t, "the program runs", func() bool { _, err := os.Stat(runs); return err == nil })
+	polltest.Until(t, "the program runs", func() bool { _, err := os.Stat(runs); return err == nil })
 
 	s.configure("{name: new, listen: unix:%D/a, function: {names: [one]}}")
 	send(2, "one")
@@ -128,7 +129,7 @@ func TestConnectionsMoveWithTheirAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(1, "old")
-	eventually(t, "the old pools are gone", func() bool { return len(s.Status()) == 2 })
+	polltest.Until(t, "the old pools are gone", func() bool { return len(s.Status()) == 2 })
 	s.configure(poolA, workerText("newer", "c", "worker")) // the pool that gives it up goes on
 	send(4, "one")
 	want(4, "one")
@@ -229,7 +230,7 @@ func TestKindChanges(t *testing.T) {
 			script = "one"
 		}
 		// Until a worker of a changed command has started, the old one answers.
-		eventually(t, "a is "+kind, func() bool { return s.ask("a", script) == kind })
+		polltest.Until(t, "a is "+kind, func() bool { return s.ask("a", script) == kind })
 	}
 	if n := len(s.Status()); n != 1 {
 		t.Errorf("there are %d pools", n)
@@ -304,7 +305,7 @@ func TestTCPAddressChangesItsWidth(t *testing.T) {
 		at("b", "one", "0.0.0.0"), at("c", "one", "127.0.0.1"),
 	} {
 		s.configure(pools)
-		eventually(t, "it answers", func() bool { return s.ask("tcp:127.0.0.1:"+port, "one") == "one" }) // the old socket may be about to close
+		polltest.Until(t, "it answers", func() bool { return s.ask("tcp:127.0.0.1:"+port, "one") == "one" }) // the old socket may be about to close
 	}
 	err = s.refused(at("c", "one", "127.0.0.1"), at("d", "two", "0.0.0.0"))
 	if want := "pool c listens on tcp:127.0.0.1:" + port; !strings.Contains(err.Error(), want) {
@@ -356,14 +357,14 @@ func TestStopTime(t *testing.T) {
 	s.configure("{name: old, listen: unix:%D/old, process: {root: [%D], kill_grace: 1m}}")
 	answer := make(chan string)
 	go func() { answer <- s.ask("old", "%D/waits") }()
-	eventually(t, "the program runs", func() bool { _, err := os.Stat(runs); return err == nil })
+	polltest.Until(t, "the program runs", func() bool { _, err := os.Stat(runs); return err == nil })
 	s.configure(poolA)
-	eventually(t, "the pool that drains counts, and it alone", func() bool { return s.StopTime() == 65*time.Second })
+	polltest.Until(t, "the pool that drains counts, and it alone", func() bool { return s.StopTime() == 65*time.Second })
 	if err := os.WriteFile(end, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	<-answer
-	eventually(t, "the pool is gone", func() bool { return s.StopTime() == 6*time.Second })
+	polltest.Until(t, "the pool is gone", func() bool { return s.StopTime() == 6*time.Second })
 }
 
 // Workers that have no place for their sockets are an error of the reload, which

@@ -1,14 +1,14 @@
 package server
 
 import (
-	"os"
-	"strings"
 	"testing"
+
+	"github.com/fcgid/fcgid/internal/doctest"
 )
 
 // The table of states in the documentation is that of the code.
 func TestStatesAreDocumented(t *testing.T) {
-	rows := readTable(t, "../../docs/requests.md", "| state ")
+	rows := doctest.Table(t, "../../docs/requests.md", "| state ")
 	if len(rows) != states+1 || len(rows[0]) != events+1 {
 		t.Fatalf("the table has %d states and %d events", len(rows)-1, len(rows[0])-1)
 	}
@@ -33,31 +33,4 @@ func TestStatesAreDocumented(t *testing.T) {
 			}
 		}
 	}
-}
-
-// readTable returns the cells of the table in a Markdown file whose header begins
-// with start.
-func readTable(t *testing.T, file, start string) (rows [][]string) {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, ok := strings.Cut(string(text), "\n"+start)
-	if !ok {
-		t.Fatalf("%s has no table %q", file, start)
-	}
-	for line := range strings.Lines(start + table) {
-		if !strings.HasPrefix(line, "|") {
-			break
-		}
-		var row []string
-		for cell := range strings.SplitSeq(strings.Trim(line, "|\n"), "|") {
-			row = append(row, strings.TrimSpace(cell))
-		}
-		if !strings.HasPrefix(row[0], "---") {
-			rows = append(rows, row)
-		}
-	}
-	return rows
 }

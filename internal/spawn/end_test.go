@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/logtest"
+	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/runner/runnertest"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -121,7 +122,7 @@ func isRunning(pid int) bool {
 
 func awaitGone(t testing.TB, pid int) {
 	t.Helper()
-	runnertest.Poll(t, fmt.Sprintf("the end of %d", pid), func() bool { return !isRunning(pid) })
+	polltest.Until(t, fmt.Sprintf("the end of %d", pid), func() bool { return !isRunning(pid) })
 }
 
 // The tree of a program ends with it by force, wherever it has gone.
@@ -172,7 +173,7 @@ func TestGrowingTree(t *testing.T) {
 	r.line()
 	r.Terminate(20 * time.Millisecond)
 	r.wait()
-	runnertest.Poll(t, "the end of all", func() bool { return len(withEnvironment("TREE="+t.Name())) == 0 })
+	polltest.Until(t, "the end of all", func() bool { return len(withEnvironment("TREE="+t.Name())) == 0 })
 }
 
 // withEnvironment are the processes that were started with a variable.
@@ -203,7 +204,7 @@ func TestOrphans(t *testing.T) {
 		t.Fatal("it is gone")
 	}
 	runnertest.Must(t, syscall.Kill(pid, syscall.SIGKILL))
-	runnertest.Poll(t, "the orphan to be reaped", func() bool { return syscall.Kill(pid, 0) != nil })
+	polltest.Until(t, "the orphan to be reaped", func() bool { return syscall.Kill(pid, 0) != nil })
 }
 
 // Children that somebody else in this process has started are left to them.
@@ -218,7 +219,7 @@ func TestChildrenOfOthers(t *testing.T) {
 		r := run(t, l, &spawn.Command{Argv: []string{"/bin/sh", "-c", "(sleep 0 & echo $!)"}})
 		pid := r.pid()
 		r.wait()
-		runnertest.Poll(t, "the orphan to be reaped", func() bool { return syscall.Kill(pid, 0) != nil })
+		polltest.Until(t, "the orphan to be reaped", func() bool { return syscall.Kill(pid, 0) != nil })
 	}
 	cmd.Wait()
 	other.Wait()
@@ -314,7 +315,7 @@ func TestLeaveOfAWrapper(t *testing.T) {
 			r.wait()
 			awaitGone(t, pid)
 			// The kernel closes what a process had open a moment before or after that.
-			runnertest.Poll(t, "nobody to listen", func() bool { _, err := net.Dial("unix", path); return err != nil })
+			polltest.Until(t, "nobody to listen", func() bool { _, err := net.Dial("unix", path); return err != nil })
 		})
 	}
 }

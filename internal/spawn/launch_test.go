@@ -5,9 +5,10 @@ import (
 	"os"
 	"runtime"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/polltest"
 )
 
 // A thread that ends takes no program with it, though it is the one that asked for
@@ -34,12 +35,8 @@ func TestThreadEnds(t *testing.T) {
 // awaitThread waits for the end of a thread, if it is not the first of all.
 func awaitThread(t *testing.T, tid int) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); tid != os.Getpid(); time.Sleep(time.Millisecond) {
-		if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid)); err != nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the thread does not end")
-		}
-	}
+	polltest.Until(t, "the end of the thread", func() bool {
+		_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid))
+		return err != nil || tid == os.Getpid()
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner/process"
 	"github.com/fcgid/fcgid/internal/runner/runnertest"
@@ -31,7 +32,7 @@ var (
 	tempDir      = runnertest.TempDir
 	write        = runnertest.WriteFile
 	mustDo       = runnertest.Must
-	poll         = runnertest.Poll
+	poll         = polltest.Until
 	countEntries = runnertest.CountEntries
 	hasChildren  = runnertest.HasChildren
 	whole        = runnertest.Whole

@@ -7,8 +7,8 @@ import (
 
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner/process"
-	"github.com/fcgid/fcgid/internal/runner/runnertest"
 	"github.com/fcgid/fcgid/internal/spawn"
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 // Input that is at hand reaches the program, however much it is and whether it is
@@ -63,7 +63,7 @@ func TestMuchStderr(t *testing.T) {
 
 // The start of a program stays as lean as it is.
 func TestAllocationsOfARun(t *testing.T) {
-	if runnertest.Race {
+	if wiretest.UnderRace() {
 		t.Skip("the race detector allocates too")
 	}
 	p := process.New(options{Roots: []string{"/"}, Spawner: new(spawn.Local), PassEnv: []string{"PATH"}})

@@ -180,16 +180,6 @@ func Must(t testing.TB, err error) {
 	}
 }
 
-// Poll waits until what is wanted is there, for half a minute at most.
-func Poll(t testing.TB, what string, there func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !there(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
-
 // CountEntries is how much there is in a folder.
 func CountEntries(t testing.TB, folder string) int {
 	t.Helper()

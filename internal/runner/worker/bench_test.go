@@ -8,6 +8,7 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner/runnertest"
 	"github.com/fcgid/fcgid/internal/runner/worker"
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 // helloGet and helloPost are params as they come from nginx.
@@ -37,7 +38,7 @@ func askHello(tb testing.TB, p *pool, stdin io.Reader) {
 
 // The steady state of a worker's request stays as lean as it is.
 func TestAllocationsOfAWorker(t *testing.T) {
-	if runnertest.Race {
+	if wiretest.UnderRace() {
 		t.Skip("the race detector allocates too")
 	}
 	p := workers(t, func(o *worker.Options) { o.Max = 1 })

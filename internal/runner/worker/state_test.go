@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/doctest"
 	"github.com/fcgid/fcgid/internal/logtest"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
@@ -124,7 +124,7 @@ func after(enter func(*worker), event string) (state string) {
 }
 
 func TestWorkerStates(t *testing.T) {
-	rows := readTable(t, "../../../docs/workers.md", "| state ")
+	rows := doctest.Table(t, "../../../docs/workers.md", "| state ")
 	header := rows[0][1:]
 	if len(header) != len(workerEvents) || len(rows)-1 != int(stateCount) {
 		t.Fatalf("the table has %d events and %d states", len(header), len(rows)-1)
@@ -145,33 +145,6 @@ func TestWorkerStates(t *testing.T) {
 			}
 		}
 	}
-}
-
-// readTable returns the cells of the table in a Markdown file whose header begins
-// with start.
-func readTable(t *testing.T, file, start string) (rows [][]string) {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, ok := strings.Cut(string(text), "\n"+start)
-	if !ok {
-		t.Fatalf("%s has no table %q", file, start)
-	}
-	for line := range strings.Lines(start + table) {
-		if !strings.HasPrefix(line, "|") {
-			break
-		}
-		var row []string
-		for cell := range strings.SplitSeq(strings.Trim(line, "|\n"), "|") {
-			row = append(row, strings.TrimSpace(cell))
-		}
-		if !strings.HasPrefix(row[0], "---") {
-			rows = append(rows, row)
-		}
-	}
-	return rows
 }
 
 // A worker is asked to end once it has no request, or at once.

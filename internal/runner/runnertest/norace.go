@@ -1,6 +1,0 @@
-//go:build !race
-
-package runnertest
-
-// Race tells whether the race detector is at work, which allocates too.
-const Race = false
