@@ -101,7 +101,7 @@ func TestOutputAfterTheExit(t *testing.T) {
 		"a filter":                       {"exec 3>&1; (cat >&3) <<EOF &\n$(head -c 50000 /dev/zero | tr '\\0' x)\nEOF\nexec 3>&-", strings.Repeat("x", 50000) + "\n", patience, false},
 		"a child of another group":       {"setsid sh -c 'sleep .3; echo late' & echo head", "head\nlate\n", patience, false},
 		"a child that is silent":         {"sleep 1000 & echo $! >&2; echo head", "head\n", 50 * time.Millisecond, true},
-		"a child that is silent at last": {"(echo more; exec sleep 1000) & echo $! >&2", "more\n", 50 * time.Millisecond, true},
+		"a child that is silent at last": {"(echo more; exec sleep 1000) & echo $! >&2", "more\n", 2 * time.Second, true},
 		"no lingering":                   {"sleep 1000 & echo $! >&2; echo head", "head\n", 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -148,13 +148,13 @@ func TestBackgroundThatWrites(t *testing.T) {
 
 // The time in which the client takes nothing is no silence.
 func TestSlowClientAfterTheExit(t *testing.T) {
-	p := shell(t, "exec 3>&1; (exec cat) <$BIG >&3 & exec 3>&-", func(o *options) { o.Linger = 20 * time.Millisecond })
+	p := shell(t, "exec 3>&1; (exec cat) <$BIG >&3 & exec 3>&-", func(o *options) { o.Linger = time.Second }) // which cat has to begin
 	big := write(t, filepath.Join(tempDir(t), "big"), strings.Repeat("x", 300_000), 0o600)
 	c := p.call("BIG", big)
 	writes := 0
 	c.Stdout = writerFunc(func(b []byte) (int, error) {
-		if writes++; writes%20 == 1 {
-			time.Sleep(100 * time.Millisecond) // many times what is waited for
+		if writes++; writes%40 == 1 {
+			time.Sleep(1100 * time.Millisecond) // more than is waited for
 		}
 		return c.out.Write(b)
 	})
