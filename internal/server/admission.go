@@ -13,6 +13,16 @@ import (
 var (
 	errQueueFull    = errors.New("the queue is full")
 	errQueueTimeout = errors.New("waited in the queue for longer than queue_timeout")
+	errDrained      = errors.New("the pool takes no requests (fcgid drain; fcgid resume ends it)")
+)
+
+// A Gate says what becomes of requests that could run. Those that run are not touched.
+type Gate int
+
+const (
+	GateOpen   Gate = iota // they run
+	GateHold               // they wait, as if all places to run were taken
+	GateRefuse             // they are refused; those that wait already run when it is their turn
 )
 
 // admission lets at most max requests run at once. The others wait, first come
@@ -21,12 +31,13 @@ type admission struct {
 	mu      sync.Mutex // guards the fields below
 	max     int        // 0 is no bound
 	running int        // with late
-	late    int        // that run though their requests have ended, and nothing ends them
-	limit   int        // of waiting
-	waiting list.List  // of *turn
-	come    *turn      // the first of those whose turn has come and who are to be told
-	last    *turn      // the last of them
-	due     time.Time  // when timer is to look at deadlines; the zero time: it is not
+	gate    Gate
+	late    int       // that run though their requests have ended, and nothing ends them
+	limit   int       // of waiting
+	waiting list.List // of *turn
+	come    *turn     // the first of those whose turn has come and who are to be told
+	last    *turn     // the last of them
+	due     time.Time // when timer is to look at deadlines; the zero time: it is not
 	timer   *time.Timer
 	crowded time.Time // since when there was always one that waits; the zero time: none does
 	told    time.Time // when tell was last called
@@ -72,7 +83,7 @@ func (a *admission) unlock() {
 		if a.crowded.IsZero() {
 			a.crowded = now
 		}
-		if due = a.tell != nil && now.Sub(a.crowded) >= crowdTime && now.Sub(a.told) >= crowdPause; due {
+		if due = a.tell != nil && a.gate != GateHold && now.Sub(a.crowded) >= crowdTime && now.Sub(a.told) >= crowdPause; due {
 			a.told = now
 		}
 	}
@@ -102,7 +113,9 @@ func (a *admission) enter(t *turn) {
 	switch {
 	case t.ctx.Err() != nil:
 		a.comeLocked(t, context.Cause(t.ctx))
-	case a.max == 0 || a.running < a.max:
+	case a.gate == GateRefuse:
+		a.comeLocked(t, errDrained)
+	case a.hasPlaceLocked():
 		a.running++
 		a.comeLocked(t, nil)
 	case a.waiting.Len() >= a.limit:
@@ -184,6 +197,9 @@ func (a *admission) fullLocked() error {
 
 // takenLocked says that there is no place, and since when.
 func (a *admission) takenLocked() string {
+	if a.gate == GateHold {
+		return "the pool is paused (fcgid resume ends it)"
+	}
 	late := ""
 	if a.late > 0 {
 		late = fmt.Sprintf(", %d of them by functions that do not return", a.late)
@@ -220,8 +236,13 @@ func (a *admission) releaseLocked() {
 	a.admitLocked()
 }
 
+// hasPlaceLocked reports whether one more may run.
+func (a *admission) hasPlaceLocked() bool {
+	return a.gate != GateHold && (a.max == 0 || a.running < a.max)
+}
+
 func (a *admission) admitLocked() {
-	for a.waiting.Len() > 0 && (a.max == 0 || a.running < a.max) {
+	for a.waiting.Len() > 0 && a.hasPlaceLocked() {
 		a.running++
 		a.comeLocked(a.waiting.Front().Value.(*turn), nil)
 	}
@@ -233,6 +254,20 @@ func (a *admission) setLimits(max, queue int) {
 	defer a.unlock()
 	a.max, a.limit = max, queue
 	a.admitLocked()
+}
+
+// setGate opens or closes the way to run.
+func (a *admission) setGate(g Gate) {
+	a.mu.Lock()
+	defer a.unlock()
+	a.gate = g
+	a.admitLocked()
+}
+
+func (a *admission) gateNow() Gate {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.gate
 }
 
 func (a *admission) numbers() (running, late, waiting int) {

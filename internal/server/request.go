@@ -119,7 +119,7 @@ func newRequestOf(s *Server, c *conn, id uint16, b protocol.Begin) *request {
 	r.answer.init(r)
 	r.silence.limit = settings.Silence
 	r.req.Role = b.Role
-	r.req.Serial = s.serial.Add(1)
+	r.req.Serial = s.opt.Serials.Add(1)
 	r.req.Canceler, r.req.Ends = r, &r.ends
 	return r
 }

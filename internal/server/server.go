@@ -132,6 +132,9 @@ type Options struct {
 	// Memory is what the requests of this and other Servers may hold: PARAMS, bodies and
 	// ends of answers. Nil is no bound.
 	Memory *Memory
+	// Serials is the serial of the last request of this and other Servers, so that one
+	// number means one request. Nil: it has numbers of its own.
+	Serials *atomic.Uint64
 }
 
 // A Server serves one pool on any number of listeners.
@@ -144,7 +147,6 @@ type Server struct {
 
 	connsTotal, received, sent atomic.Int64
 	spooled                    budget        // bytes in files
-	serial                     atomic.Uint64 // of the last request
 	room                       chan struct{} // gets something when a client has gone
 
 	mu       sync.Mutex            // guards the fields below
@@ -158,6 +160,9 @@ type Server struct {
 func New(settings Settings, opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Serials == nil {
+		opt.Serials = new(atomic.Uint64)
 	}
 	s := &Server{opt: opt, conns: make(map[*conn]struct{}), requests: make(map[*request]struct{}), room: make(chan struct{}, 1)}
 	s.overdue = s.admission.overdue

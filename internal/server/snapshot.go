@@ -11,6 +11,7 @@ import (
 // A Snapshot is the state of a pool at one moment.
 type Snapshot struct {
 	Limits           Limits
+	Gate             Gate
 	Connections      int   // open now
 	ConnectionsTotal int64 // accepted since the start
 	InFlight         int   // requests running, and what is overdue
@@ -39,7 +40,7 @@ func (s *Server) Snapshot() Snapshot {
 	conns := s.open
 	s.mu.Unlock()
 	return Snapshot{
-		Limits: s.settings.Load().Limits, Connections: conns, ConnectionsTotal: s.connsTotal.Load(),
+		Limits: s.settings.Load().Limits, Gate: s.admission.gateNow(), Connections: conns, ConnectionsTotal: s.connsTotal.Load(),
 		InFlight: running, Overdue: late, Queued: waiting,
 		Received: s.received.Load(), Sent: s.sent.Load(), Spooled: s.spooled.used.Load(),
 	}

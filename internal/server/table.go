@@ -177,7 +177,7 @@ func (t *table) refuseBegin(id uint16, b protocol.Begin, reason error) error {
 	}
 	return t.conn.out.post(out, &Result{
 		Outcome: v.outcome, HTTPStatus: v.httpStatus, End: end, Reason: v.reason, Remote: t.conn.remote,
-		Serial: t.conn.server().serial.Add(1), Params: &protocol.Params{}, Begun: time.Now(), Sent: int64(len(answer)),
+		Serial: t.conn.server().opt.Serials.Add(1), Params: &protocol.Params{}, Begun: time.Now(), Sent: int64(len(answer)),
 	})
 }
 
@@ -322,13 +322,14 @@ func (t *table) end(r *request, cause error) {
 	t.endLocked(r, cause)
 }
 
-// endLive is end for whoever does not know whether r is live.
-func (t *table) endLive(r *request, cause error) {
+// endLive is end for whoever does not know whether r is live. It reports whether it is.
+func (t *table) endLive(r *request, cause error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if r.inSet {
 		t.endLocked(r, cause)
 	}
+	return r.inSet
 }
 
 func (t *table) endLocked(r *request, cause error) {
