@@ -44,6 +44,7 @@ func (p *Pool) ready(w *worker) {
 		return
 	}
 	w.answered = len(w.program.warmUp) > 0
+	p.settled = p.settled || w.answered && !w.outdated
 	if took := time.Since(w.born); p.hooks.Started != nil {
 		p.laterLocked(func() { p.hooks.Started(took) })
 	}

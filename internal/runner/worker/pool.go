@@ -152,7 +152,7 @@ type Pool struct {
 	ranks      ranks     // the same, counted
 	size       int       // workers that there are to be; see resizeLocked
 	rolling    bool      // there were outdated workers when that was last looked at
-	settled    bool      // a worker of the program has settled; told while there are outdated ones
+	settled    bool      // a worker of the program has settled, or has answered
 	expiry     time.Time // when the first worker is to be replaced; the zero time is never
 	wake       time.Time // what timer is set to
 	waiting    list.List // of *waiter
@@ -384,14 +384,16 @@ func (p *Pool) leaveGraceLocked() time.Duration {
 // Update changes the options, also for the workers that there are. Other Command,
 // Dir, Env, PassEnv, WarmUp or Release replace them: each stays until another one has taken
 // its place, is asked to end by the signal that was its own, and stays for good where the new
-// program cannot be started. RunDir,
-// Hooks and Spawner are not changed.
-func (p *Pool) Update(o Options) {
+// program cannot be started. RunDir, Hooks and Spawner are not changed. It returns how many
+// workers it is to replace; Progress tells how many of them are left.
+func (p *Pool) Update(o Options) (replaces int) {
 	told := o.environment()
 	p.mu.Lock()
 	defer p.unlock()
 	p.setOptions(o, told)
-	if next := p.newProgramLocked(); !next.isSame(p.program) {
+	next := p.newProgramLocked()
+	isOther := !next.isSame(p.program)
+	if isOther {
 		p.program, p.settled = next, false
 		p.health.hurry()
 	}
@@ -409,7 +411,11 @@ func (p *Pool) Update(o Options) {
 	if n := p.ranks.outdated; n > 0 && p.phase == phaseRunning {
 		p.logLocked(slog.LevelInfo, "workers are being replaced", "outdated", n)
 	}
+	if isOther {
+		replaces = p.ranks.outdated
+	}
 	p.adjustLocked()
+	return replaces
 }
 
 var errEnding = &protocol.Refusal{HTTPStatus: 503, AppStatus: 503, Reason: errors.New("the workers are shutting down")}

@@ -324,6 +324,7 @@ func (p *Pool) judgeLocked(w *worker, x *exchange) {
 	switch x.fate {
 	case fateFit:
 		w.answered = true
+		p.settled = p.settled || !w.outdated
 		if x.missing && p.missing.permits(time.Now()) {
 			p.logLocked(slog.LevelInfo, "worker has not found the script", "script", x.req.Params.Get("SCRIPT_FILENAME"),
 				"uri", x.req.Params.Get("REQUEST_URI"), "request", x.req.Serial, "pid", w.process.pid())
