@@ -18,7 +18,7 @@ func stopSite(t *testing.T, pool string) (s *site, sockets func() []string) {
 	t.Setenv("RUNTIME_DIRECTORY", run)
 	s = newWorkerSite(t, pool)
 	return s, func() []string {
-		found, err := filepath.Glob(run + "/*")
+		found, err := filepath.Glob(run + "/fcgid-workers-*")
 		if err != nil {
 			t.Fatal(err)
 		}

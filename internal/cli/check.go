@@ -17,7 +17,8 @@ const defaultConfig = "/etc/fcgid/fcgid.yaml"
 
 func newCheckCommand(functions pool.Functions) *cobra.Command {
 	var file, as string
-	var dump bool
+	var dump, diff bool
+	var t target
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Checks a configuration file",
@@ -26,10 +27,14 @@ looks whether the users, folders, scripts and interpreters exist. Each fault is
 a line "file:line:column: path: what is wrong". Exits 78 when there is one.
 
 Root may read and run what the daemon's user may not: --user looks with that
-user's eyes.`,
-		Example: "  fcgid check -c /etc/fcgid/fcgid.yaml --user www-data\n  fcgid check -c fcgid.yaml --dump",
+user's eyes. --diff asks the daemon that runs with the file what fcgid reload
+would change.`,
+		Example: "  fcgid check --diff\n  fcgid check -c /etc/fcgid/fcgid.yaml --user www-data\n  fcgid check -c fcgid.yaml --dump",
 		Args:    noFile,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dump && diff {
+				return usageErrorf("--dump and --diff are two things")
+			}
 			if as != "" {
 				if err := become(as); err != nil {
 					return err
@@ -38,6 +43,10 @@ user's eyes.`,
 			cfg, err := config.LoadAndCheck(file, cmd.Flags(), functions.Names())
 			if err != nil {
 				return err
+			}
+			if diff {
+				t.file = file
+				return printDiff(cmd, &t)
 			}
 			if !dump {
 				warn(cmd.ErrOrStderr(), cfg)
@@ -55,6 +64,8 @@ user's eyes.`,
 	addConfigFlags(cmd.Flags(), &file)
 	cmd.Flags().StringVar(&as, "user", "", "look with the rights of this `user`, who will run the daemon; only root can")
 	cmd.Flags().BoolVar(&dump, "dump", false, "print the effective configuration, with defaults")
+	cmd.Flags().BoolVar(&diff, "diff", false, "print what a reload would change in the running daemon")
+	cmd.Flags().StringVar(&t.control, "control", "", "`path` of that daemon's control socket, if it is not where the configuration says")
 	return cmd
 }
 

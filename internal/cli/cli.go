@@ -58,7 +58,8 @@ func newRootCommand(functions pool.Functions) *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageErrorf("%v", err) })
-	root.AddCommand(newServeCommand(functions), newCheckCommand(functions), newRequestCommand(), newDevCommand(), newStatusCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(functions), newCheckCommand(functions), newRequestCommand(), newDevCommand(), newStatusCommand(), newRequestsCommand(), newReloadCommand(), newVersionCommand())
+	root.AddCommand(newOrderCommands()...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
@@ -109,7 +110,9 @@ func report(cmd *cobra.Command, err error) int {
 	if errors.As(err, &coded) {
 		code = coded.ExitCode()
 	}
-	if text := err.Error(); text != "" {
+	if text := err.Error(); code == exitConfig {
+		fmt.Fprintln(cmd.ErrOrStderr(), text) // faults, which say where they are
+	} else if text != "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), text)
 	}
 	if code == exitUsage {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -11,11 +10,14 @@ import (
 
 	"github.com/fcgid/fcgid/internal/admin"
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/status"
 )
 
 type statusOptions struct {
-	file, admin string
-	json        bool
+	target
+
+	admin string
+	json  bool
 }
 
 func newStatusCommand() *cobra.Command {
@@ -24,8 +26,9 @@ func newStatusCommand() *cobra.Command {
 		Use:   "status [POOL]",
 		Short: "Shows what a running daemon does",
 		Long: `Shows the pools of a running daemon; of one POOL also its workers and its open
-requests. It asks the daemon's admin server, whose address it takes from the
-configuration file unless --admin gives it.`,
+requests. Root and the daemon's user ask through the control socket, also while
+the configuration file is wrong. For others, and with --admin, it asks the admin
+server, whose address it takes from the configuration file.`,
 		Example: "  fcgid status\n  fcgid status php\n  fcgid status --admin unix:/run/fcgid/admin.sock --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,26 +39,17 @@ configuration file unless --admin gives it.`,
 			return o.run(cmd, pool)
 		},
 	}
-	cmd.Flags().StringVarP(&o.file, "config", "c", defaultConfig, "configuration `file` that names the admin server")
+	cmd.ValidArgsFunction = o.completePools
+	o.addFlags(cmd)
 	cmd.Flags().StringVar(&o.admin, "admin", "", "`address` of the admin server: tcp:host:port or unix:/path")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print JSON, as /status has it")
 	return cmd
 }
 
 func (o *statusOptions) run(cmd *cobra.Command, pool string) error {
-	address, err := o.address()
+	page, err := o.page(cmd.Context())
 	if err != nil {
 		return err
-	}
-	network, target, err := parseDialAddress(address)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
-	defer cancel()
-	page, err := admin.FetchStatus(ctx, network, target)
-	if err != nil {
-		return fmt.Errorf("ask the daemon at %s: %w", address, err)
 	}
 	if pool != "" {
 		if page.Pools, err = page.Named(pool); err != nil {
@@ -64,18 +58,38 @@ func (o *statusOptions) run(cmd *cobra.Command, pool string) error {
 	}
 	out := cmd.OutOrStdout()
 	if o.json {
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(page)
+		return printJSON(cmd, page)
 	}
 	return page.Print(out, pool != "")
 }
 
+// page asks through the control socket, and the admin server where that cannot be done.
+func (o *statusOptions) page(ctx context.Context) (*status.Page, error) {
+	address := o.admin
+	if address == "" {
+		page, err := o.status(ctx)
+		if err == nil || o.control != "" || !isUnreached(err) && config.FindControl(o.file) != "" {
+			return page, err
+		}
+		if address, err = o.address(); err != nil {
+			return nil, err
+		}
+	}
+	network, target, err := parseDialAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	page, err := admin.FetchStatus(ctx, network, target)
+	if err != nil {
+		return nil, fmt.Errorf("ask the daemon at %s: %w", address, err)
+	}
+	return page, nil
+}
+
 // address is that of the admin server.
 func (o *statusOptions) address() (string, error) {
-	if o.admin != "" {
-		return o.admin, nil
-	}
 	cfg, err := config.Load(o.file, nil)
 	if faults, ok := errors.AsType[config.Faults](err); ok {
 		return "", append(faults, config.Fault{Text: "without a configuration that can be read, say --admin ADDRESS"})

@@ -45,12 +45,14 @@ type AccessLog struct {
 	Output string `mapstructure:"output"` // "" is off; stderr, stdout or a file
 }
 
-// Admin is the HTTP server for metrics and health.
+// Admin is the HTTP server for metrics and health, and the control socket.
 type Admin struct {
 	Listen string         `mapstructure:"listen" default:"tcp:127.0.0.1:9253"` // "" is off; tcp:host:port or unix:/path
 	Allow  []netip.Prefix `mapstructure:"allow"`                               // client networks of tcp; empty: all, of a loopback address only
 	URIs   string         `mapstructure:"uris" default:"hidden"`               // hidden: no query strings in /status on TCP; or full
 	Hosts  []string       `mapstructure:"hosts"`                               // names that it answers to on TCP, besides localhost and IP addresses
+	// Control is the socket through which the daemon takes orders; see [Admin.ControlPath].
+	Control string `mapstructure:"control" default:"auto"` // auto, unix:/path; "" is off
 }
 
 // Pool is one set of addresses and what answers behind it. Of Process, Worker

@@ -103,7 +103,7 @@ func defaultWorker(command ...string) *Worker {
 func defaultConfig() *Config {
 	return &Config{
 		Log:             Log{Level: "info", Format: "auto", Output: "stderr"},
-		Admin:           Admin{Listen: "tcp:127.0.0.1:9253", Allow: []netip.Prefix{}, Hosts: []string{}, URIs: "hidden"},
+		Admin:           Admin{Listen: "tcp:127.0.0.1:9253", Allow: []netip.Prefix{}, Hosts: []string{}, URIs: "hidden", Control: "auto"},
 		ShutdownTimeout: 30 * time.Second,
 		Include:         []string{},
 		Pools:           []Pool{defaultPool()},
@@ -120,7 +120,7 @@ func TestValues(t *testing.T) {
 	got := mustLoad(t, `
 log: {level: debug, format: json, output: /var/log/fcgid.log}
 access_log: {output: stdout}
-admin: {listen: "unix:/run/admin", hosts: [fcgid.example, x], uris: full}
+admin: {listen: "unix:/run/admin", hosts: [fcgid.example, x], uris: full, control: "unix:/run/control"}
 memory: 64MiB
 shutdown_timeout: 0
 pools:
@@ -153,7 +153,7 @@ pools:
 		Memory:    64 << 20,
 		Log:       Log{"debug", "json", "/var/log/fcgid.log"},
 		AccessLog: AccessLog{"stdout"},
-		Admin:     Admin{Listen: "unix:/run/admin", Allow: []netip.Prefix{}, Hosts: []string{"fcgid.example", "x"}, URIs: "full"},
+		Admin:     Admin{Listen: "unix:/run/admin", Allow: []netip.Prefix{}, Hosts: []string{"fcgid.example", "x"}, URIs: "full", Control: "unix:/run/control"},
 		Include:   []string{},
 		Pools: []Pool{{
 			Name: "A.b-c_1",
@@ -303,7 +303,7 @@ func TestOverriddenLists(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Admin{
-		Listen: "tcp:0.0.0.0:9253", Hosts: []string{"a.example", "b"}, URIs: "hidden",
+		Listen: "tcp:0.0.0.0:9253", Hosts: []string{"a.example", "b"}, URIs: "hidden", Control: "auto",
 		Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.168.1.7/32")},
 	}
 	if diff := cmp.Diff(want, c.Admin, ignorePlaces); diff != "" {

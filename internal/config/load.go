@@ -29,6 +29,7 @@ var overrides = []struct{ key, usage string }{
 	{"admin.listen", `tcp:host:port or unix:/path; "" is off`},
 	{"admin.allow", "client networks of admin.listen, with commas between them"},
 	{"admin.uris", "hidden or full: query strings in /status on TCP"},
+	{"admin.control", `unix:/path of the control socket; auto; "" is off`},
 	{"admin.hosts", "names that the admin server answers to on TCP, with commas between them"},
 	{"memory", "parameters, bodies and answers in memory, of all pools together; 0 is a quarter of what there is"},
 	{"spool_dir", "folder of bodies and answers that are on their way"},

@@ -80,6 +80,7 @@ func (r *report) admin(c Admin, users map[string]string) {
 			r.add(fmt.Sprintf("admin.hosts[%d]", i), "%q is not the name of a host, without a port", name)
 		}
 	}
+	r.control("admin.control", c.Control, users)
 	if c.Listen == "" {
 		return
 	}
@@ -92,9 +93,24 @@ func (r *report) admin(c Admin, users map[string]string) {
 		r.add(key, "%q is not tcp:host:port or unix:/path", c.Listen)
 		return
 	case a.ID != "":
-		users[a.ID] = key
+		r.unique(key, a.ID, users)
 	}
 	r.networks("admin.allow", c.Listen, c.Allow, a)
+}
+
+func (r *report) control(key, value string, users map[string]string) {
+	if value == "" || value == autoControl {
+		return
+	}
+	a, err := address.Parse(value)
+	switch {
+	case err != nil:
+		r.add(key, "%v", err)
+	case a.Kind != address.Unix:
+		r.add(key, "%q is not auto or unix:/path", value)
+	default:
+		r.unique(key, a.ID, users)
+	}
 }
 
 func (r *report) poolName(key, name string, owners map[string]string) {

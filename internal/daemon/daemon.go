@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -19,17 +20,21 @@ import (
 	"github.com/fcgid/fcgid/internal/version"
 )
 
-// A daemon is the pools, the logs, the metrics and the admin server. Its methods
-// but Status and IsStopping are called by one goroutine.
+// A daemon is the pools, the logs, the metrics, the admin server and the control
+// socket. Its methods but Status, IsStopping and Do are called by one goroutine.
 type daemon struct {
 	opt      Options
+	file     string // opt.File, absolute
 	started  time.Time
 	logs     *logs.Logs
 	metrics  *metrics.Metrics
 	programs spawn.Local
 	pools    *pool.Set
 	admin    *admin.Server
-	failed   chan error // a listener broke
+	control  *control
+	failed   chan error    // a listener broke
+	orders   chan func()   // for the goroutine that reloads
+	ending   chan struct{} // closed when the stop has begun
 
 	mu         sync.Mutex // guards the fields below
 	stopping   bool
@@ -41,12 +46,17 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{opt: o, started: time.Now(), logs: l, metrics: metrics.New(pool.Kinds()), failed: make(chan error, 1)}
+	d := &daemon{opt: o, started: time.Now(), logs: l, metrics: metrics.New(pool.Kinds()), failed: make(chan error, 1),
+		orders: make(chan func()), ending: make(chan struct{})}
 	d.programs.Log = l.Logger
 	d.pools = pool.NewSet(pool.Options{
 		Functions: o.Functions, Logs: l, Metrics: d.metrics, Spawner: &d.programs, Broken: d.broken,
 	})
 	d.metrics.Collect(d.pools.Numbers, d.pools.Memory)
+	if d.file, err = filepath.Abs(o.File); err != nil {
+		return nil, err
+	}
+	d.control = newControl(d, cfg)
 	d.admin = admin.New(admin.Options{Daemon: d, Metrics: d.metrics.Handler(), Log: l.Logger, Broken: d.broken})
 	return d, nil
 }
@@ -94,20 +104,38 @@ func (d *daemon) configure(ctx context.Context, cfg *config.Config) (err error) 
 	return nil
 }
 
-// reload reads the file again. A bad one changes nothing.
-func (d *daemon) reload(ctx context.Context) {
+// load reads the file, which may not say what only a start can do.
+func (d *daemon) load() (*config.Config, error) {
 	cfg, err := d.opt.Load()
+	if err != nil {
+		return nil, err
+	}
+	if path := cfg.Admin.ControlPath(d.opt.File); path != d.control.path {
+		return nil, fmt.Errorf("admin.control cannot change while the daemon runs: restart it, or leave the socket at %q", d.control.path)
+	}
+	return cfg, nil
+}
+
+// reload reads the file again, and returns what it has changed. A bad one changes
+// nothing.
+func (d *daemon) reload(ctx context.Context) (*status.Changes, error) {
+	var changes *status.Changes
+	cfg, err := d.load()
 	if err != nil {
 		d.noteReload(err)
 	} else {
+		changes = d.changes(cfg)
 		err = d.configure(ctx, cfg)
 	}
 	if err != nil {
 		d.logs.Error("reload refused: the old configuration stays", "file", d.opt.File, "error", err)
-		return
+		return nil, err
 	}
+	d.addRolls(changes, cfg)
+	d.control.restore(ctx)
 	d.warnOfDescriptors(cfg)
 	d.logs.Info("reloaded", "file", d.opt.File, "pools", len(cfg.Pools))
+	return changes, nil
 }
 
 func (d *daemon) noteReload(err error) {
@@ -126,8 +154,10 @@ func (d *daemon) stop() {
 	d.mu.Lock()
 	d.stopping = true
 	d.mu.Unlock()
+	close(d.ending)
 	d.pools.Stop()
 	d.admin.Close()
+	d.control.close()
 }
 
 // kill ends all programs at once, and lets none be started.

@@ -112,6 +112,10 @@ func Run(o Options) error {
 		return err
 	}
 	defer d.reapOrphans()()
+	if err := d.control.open(context.Background()); err != nil {
+		return err
+	}
+	defer d.control.close()
 	if err := d.configure(context.Background(), cfg); err != nil {
 		return err
 	}
@@ -123,7 +127,7 @@ func Run(o Options) error {
 	if n := reserveThreads(spareThreads, threadRoom()); n < spareThreads {
 		d.logs.Warn("little room for threads, without which the daemon dies: see ulimit -u and TasksMax", "threads", n)
 	}
-	systemd.SdNotify(false, systemd.SdNotifyReady)
+	notifyReady()
 	defer d.startBeside()()
 	return d.untilStopped(signals)
 }
@@ -179,8 +183,10 @@ func (d *daemon) untilStopped(signals *signals) error {
 				continue
 			}
 			notifyReloading()
-			d.reload(context.Background())
-			systemd.SdNotify(false, systemd.SdNotifyReady)
+			d.reload(context.Background()) // which tells of an error
+			notifyReady()
+		case order := <-d.orders:
+			order()
 		case <-signals.reopen:
 			if err := d.logs.Reopen(); err != nil {
 				d.logs.Error("cannot reopen logs", "error", err)
@@ -234,6 +240,9 @@ func notifyReloading() {
 	usec := time.Duration(now.Nano()).Microseconds()
 	systemd.SdNotify(false, fmt.Sprintf("%s\nMONOTONIC_USEC=%d", systemd.SdNotifyReloading, usec))
 }
+
+// notifyReady tells systemd that the daemon serves, or that a reload has ended.
+func notifyReady() { systemd.SdNotify(false, systemd.SdNotifyReady) }
 
 // stopMargin is what a stop may take beside what pools may: to remove files, on a busy
 // machine.

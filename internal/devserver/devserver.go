@@ -72,7 +72,7 @@ func (s *Server) socket() string { return filepath.Join(s.private, "fcgid.sock")
 // the defaults are those of any other pool.
 func (s *Server) Config() (*config.Config, error) {
 	file := filepath.Join(s.private, "fcgid.yaml")
-	text := fmt.Sprintf("log: {level: debug}\nadmin: {listen: \"\"}\nshutdown_timeout: 1s\npools: [{name: dev, listen: %q, process: {root: [%q]}}]\n", "unix:"+s.socket(), s.dir)
+	text := fmt.Sprintf("log: {level: debug}\nadmin: {listen: \"\", control: \"\"}\nshutdown_timeout: 1s\npools: [{name: dev, listen: %q, process: {root: [%q]}}]\n", "unix:"+s.socket(), s.dir)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

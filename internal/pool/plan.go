@@ -240,9 +240,9 @@ func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 	switch {
 	case running == nil:
 		running = s.newPool(cfg.Name)
-		p.configurePool(running, cfg)
+		s.configurePool(running, cfg, p.cfg, p.ready[cfg.Name])
 	case !reflect.DeepEqual(running.cfg, cfg):
-		p.configurePool(running, cfg)
+		s.configurePool(running, cfg, p.cfg, p.ready[cfg.Name])
 	default:
 		s.keepPool(running, p.cfg)
 	}

@@ -40,7 +40,7 @@ func (s *Set) newPool(name string) *pool {
 	p.slow = newSlowReporter(p, s.opt.Spawner, s.opt.Logs.Slow)
 	p.server = server.New(server.Settings{}, server.Options{
 		Log:    s.opt.Logs.With("pool", name),
-		Memory: s.memory,
+		Memory: s.memory, Serials: &s.serials,
 		Hooks: server.Hooks{
 			ProtocolError: m.ProtocolError,
 			Queued:        m.Queued,
@@ -67,12 +67,12 @@ func accessLine(pool string, r *server.Result) *logs.Request {
 	}
 }
 
-// configurePool brings a pool to its configuration, but for its endpoints. Workers
-// that it has no more stay for the requests that have begun with them.
-func (plan *Plan) configurePool(p *pool, cfg config.Pool) {
-	s := plan.set
-	run, maxReqs := s.runnerFor(p, &cfg, plan.ready[cfg.Name])
-	settings := poolSettings(&cfg, plan.cfg, run, maxReqs)
+// configurePool brings a pool to its configuration, but for its endpoints, with these
+// workers if it has none yet. Those that it has no more stay for the requests that have
+// begun with them.
+func (s *Set) configurePool(p *pool, cfg config.Pool, global *config.Config, ready *workerPool) {
+	run, maxReqs := s.runnerFor(p, &cfg, ready)
+	settings := poolSettings(&cfg, global, run, maxReqs)
 	if cfg.Worker != nil {
 		settings.Hold = p.workers.hold
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/config"
@@ -32,6 +33,7 @@ type Set struct {
 	opt      Options
 	retiring sync.WaitGroup
 	memory   *server.Memory // of all pools; its limit follows the configuration
+	serials  atomic.Uint64  // of the last request of all pools
 	spoolDir string         // that was looked at last; owned by who plans
 
 	removeDead sync.Once

@@ -61,7 +61,7 @@ func (p *pool) numbers() metrics.Numbers {
 func (p *pool) status(full bool) status.Pool {
 	s := p.server.Snapshot()
 	state := status.Pool{
-		Name: p.name, State: "serving", Started: p.started, Listeners: []status.Listener{},
+		Name: p.name, State: status.Serving, Started: p.started, Listeners: []status.Listener{},
 		Limits: status.Limits{
 			MaxConns: s.Limits.MaxConns, MaxReqs: s.Limits.MaxReqs, Multiplex: s.Limits.Multiplex, Queue: s.Limits.Queue, Spool: s.Limits.Spool,
 		},
@@ -72,8 +72,13 @@ func (p *pool) status(full bool) status.Pool {
 	p.mu.Lock()
 	state.Runner = runnerKind(&p.cfg)
 	workers, replaced := p.workers, slices.Clone(p.replaced)
-	if p.draining {
-		state.State = "draining"
+	switch {
+	case p.draining:
+		state.State = status.Draining
+	case s.Gate == server.GateHold:
+		state.State = status.Paused
+	case s.Gate == server.GateRefuse:
+		state.State = status.Drained
 	}
 	for _, l := range p.cfg.Listen {
 		ls := status.Listener{Address: l.Address}

@@ -18,7 +18,8 @@ type workerPool struct {
 	*worker.Pool
 	*generation
 	end        context.CancelFunc
-	release    uint64 // how many reloads have replaced workers of the same program
+	release    uint64 // how often workers of the same program were to be replaced
+	replaces   int    // workers that the last update was to replace; owned by who plans
 	supervised sync.WaitGroup
 }
 
@@ -57,7 +58,7 @@ func (s *Set) updateWorkers(w *workerPool, cfg *config.Pool) {
 	if cfg.Worker.Reload == "always" {
 		w.release++
 	}
-	w.Update(s.workerOptions(cfg, w.release))
+	w.replaces = w.Update(s.workerOptions(cfg, w.release))
 }
 
 func (s *Set) workerOptions(cfg *config.Pool, release uint64) worker.Options {

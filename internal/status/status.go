@@ -37,7 +37,7 @@ type Reload struct {
 type Pool struct {
 	Name             string     `json:"name"`
 	Runner           string     `json:"runner"`
-	State            string     `json:"state"` // serving or draining
+	State            string     `json:"state"` // one of the four below
 	Listeners        []Listener `json:"listeners"`
 	Limits           Limits     `json:"limits"`
 	Connections      int        `json:"connections"`
@@ -52,6 +52,14 @@ type Pool struct {
 
 	Started time.Time `json:"-"`
 }
+
+// The states of a pool.
+const (
+	Serving  = "serving"
+	Paused   = "paused"   // by an order: requests wait
+	Drained  = "drained"  // by an order: requests are refused
+	Draining = "draining" // it is no more in the configuration, and its last requests end
+)
 
 // A Listener is an address of a pool.
 type Listener struct {

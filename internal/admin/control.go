@@ -1,0 +1,209 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/listen"
+	"github.com/fcgid/fcgid/internal/logs"
+	"github.com/fcgid/fcgid/internal/status"
+)
+
+// A Peer is who has sent an order, as the kernel tells (SO_PEERCRED, unix(7)).
+type Peer struct {
+	UID uint32
+	PID int32
+}
+
+// An Operator carries out what the control socket is asked for. Its methods are called
+// by many goroutines.
+type Operator interface {
+	Status() *status.Page
+	// Do carries out an order, and returns when that has come to its end or ctx has.
+	Do(ctx context.Context, by Peer, o status.Order) status.Reply
+}
+
+const (
+	// maxOrders is how many clients the control socket has at once; more wait in the kernel.
+	maxOrders = 64
+	// clientTime is how long a client may take to send its order, and to take the reply.
+	clientTime = 10 * time.Second
+	// maxOrder is the size of an order.
+	maxOrder = 1 << 20
+	// closeTime is how long Close waits for replies that are on their way.
+	closeTime = time.Second
+)
+
+// ControlOptions say what a Control has for life.
+type ControlOptions struct {
+	Daemon Operator
+	Log    *slog.Logger
+}
+
+// A Control is the server of the control socket: orders by HTTP, of root and of the
+// daemon's own user. Its methods are called by one goroutine.
+type Control struct {
+	opt        ControlOptions
+	clientTime time.Duration
+	srv        *http.Server
+	slots      chan struct{} // maxOrders
+	closed     chan struct{} // closed when nobody is let in any more
+	l          *listen.Listener
+	serving    sync.WaitGroup
+}
+
+// NewControl returns a Control that serves nothing yet.
+func NewControl(o ControlOptions) *Control { return newControl(o, clientTime) }
+
+func newControl(o ControlOptions, clientTime time.Duration) *Control {
+	c := &Control{opt: o, clientTime: clientTime, slots: make(chan struct{}, maxOrders), closed: make(chan struct{})}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { c.reply(w, http.StatusOK, o.Daemon.Status()) })
+	mux.HandleFunc("POST /orders", c.order)
+	c.srv = &http.Server{
+		Handler: c.guard(mux), ConnContext: withPeer,
+		ReadHeaderTimeout: clientTime, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelInfo),
+	}
+	c.srv.SetKeepAlivesEnabled(false)
+	return c
+}
+
+// Listen serves at a path, and no more at the one before.
+func (c *Control) Listen(ctx context.Context, path string) error {
+	l, err := listen.Open(ctx, listen.Options{Address: "unix:" + path, Mode: 0o600})
+	if err != nil {
+		return err
+	}
+	if c.l != nil {
+		c.l.Close()
+	}
+	c.l = l
+	c.serving.Go(func() {
+		// It ends by Close of either; a socket that breaks takes no orders, and no request.
+		if err := c.srv.Serve(slotted{l, c.slots, c.closed}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			c.opt.Log.Error("the control socket takes no more orders", "error", err)
+		}
+	})
+	return nil
+}
+
+// IsLost reports whether nobody can reach the socket by its name any more.
+func (c *Control) IsLost() bool { return c.l.IsLost() }
+
+// Close ends the serving, once those who wait have their replies, or after a moment.
+// It may be called again.
+func (c *Control) Close() {
+	select {
+	case <-c.closed:
+	default:
+		close(c.closed)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	if c.srv.Shutdown(ctx) != nil {
+		c.srv.Close()
+	}
+	c.serving.Wait()
+}
+
+// slotted is a listener that lets in only as many clients as there are slots.
+type slotted struct {
+	*listen.Listener
+	slots  chan struct{}
+	closed chan struct{}
+}
+
+// Accept returns the next client once there is a slot for it.
+func (s slotted) Accept() (net.Conn, error) {
+	select {
+	case s.slots <- struct{}{}:
+	case <-s.closed:
+		return nil, net.ErrClosed
+	}
+	conn, err := s.Listener.Accept()
+	if err != nil {
+		<-s.slots
+		return nil, err
+	}
+	return &slottedConn{Conn: conn, free: sync.OnceFunc(func() { <-s.slots })}, nil
+}
+
+type slottedConn struct {
+	net.Conn
+	free func()
+}
+
+// Close frees the slot.
+func (c *slottedConn) Close() error {
+	defer c.free()
+	return c.Conn.Close()
+}
+
+type peerKey struct{}
+
+// withPeer keeps with a connection who is at its other end. Nobody is who cannot be told.
+func withPeer(ctx context.Context, nc net.Conn) context.Context {
+	unixConn, ok := nc.(*slottedConn).Conn.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := unixConn.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var cred *unix.Ucred
+	controlErr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if controlErr != nil || err != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, Peer{UID: cred.Uid, PID: cred.Pid})
+}
+
+// guard lets root and the daemon's own user in, whatever the mode of the file has become.
+func (c *Control) guard(next http.Handler) http.Handler {
+	refusals := logs.Sampled(c.opt.Log)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		by, known := r.Context().Value(peerKey{}).(Peer)
+		if !known || by.UID != 0 && by.UID != uint32(os.Geteuid()) {
+			refusals.Warn("order refused", "uid", by.UID, "by_pid", by.PID, "error", "only root and the daemon's user may")
+			c.reply(w, http.StatusForbidden, status.Reply{Error: fmt.Sprintf("uid %d may not: only root and the daemon's user may", by.UID)})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// order reads an order and answers with what becomes of it.
+func (c *Control) order(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	control.SetReadDeadline(time.Now().Add(c.clientTime))
+	var o status.Order
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxOrder))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&o); err != nil {
+		c.reply(w, http.StatusBadRequest, status.Reply{Error: fmt.Sprintf("read the order: %v", err)})
+		return
+	}
+	control.SetReadDeadline(time.Time{}) // it would end the context of an order that waits
+	by := r.Context().Value(peerKey{}).(Peer)
+	c.reply(w, http.StatusOK, c.opt.Daemon.Do(r.Context(), by, o))
+}
+
+// reply answers with JSON, to a client that takes it.
+func (c *Control) reply(w http.ResponseWriter, code int, value any) {
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(c.clientTime))
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	json.NewEncoder(w).Encode(value)
+}

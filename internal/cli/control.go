@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fcgid/fcgid/internal/admin"
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/status"
+)
+
+// replyTime is how long a daemon may need for an order beside what that waits for: it
+// may be carrying out another one.
+const replyTime = 30 * time.Second
+
+// orderTimeout is how long orders wait that wait, if nothing else is said.
+const orderTimeout = time.Minute
+
+// A target is the daemon that a command is for.
+type target struct{ file, control string }
+
+func (t *target) addFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&t.file, "config", "c", defaultConfig, "configuration `file` of the daemon, by which its control socket is found")
+	cmd.Flags().StringVar(&t.control, "control", "", "`path` of the control socket, if it is not where the configuration says")
+}
+
+// path is that of the control socket.
+func (t *target) path() (string, error) {
+	path := strings.TrimPrefix(t.control, "unix:")
+	if path == "" {
+		path = config.FindControl(t.file)
+	}
+	if path == "" {
+		return "", errors.New("the control socket is turned off (admin.control is empty); --control PATH names one")
+	}
+	return path, nil
+}
+
+// send has the daemon carry out an order. What it has refused is an error.
+func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error) {
+	path, err := t.path()
+	if err != nil {
+		return nil, err
+	}
+	if o.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, o.Timeout+replyTime, errors.New("it does not answer"))
+		defer cancel()
+	}
+	reply, err := admin.SendOrder(ctx, path, o)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		err = context.Cause(ctx)
+		fallthrough
+	case err != nil:
+		return nil, fmt.Errorf("ask the daemon at %s: %w", path, unreached(err))
+	case len(reply.Faults) > 0:
+		return nil, exitError{exitConfig, strings.Join(reply.Faults, "\n")}
+	case reply.Error != "":
+		return nil, errors.New(reply.Error)
+	}
+	return reply, nil
+}
+
+// unreached says what an error of the connection means here.
+func unreached(err error) error {
+	var asked *url.Error
+	if errors.As(err, &asked) {
+		err = asked.Err
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: it does not run, or has another control socket (--control PATH)", err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: it does not run any more", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: only root and the daemon's user may", err)
+	}
+	return err
+}
+
+// isUnreached reports whether nobody could be asked at all.
+func isUnreached(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrPermission)
+}
+
+// left is an error that says what has not come to its end.
+func left(reply *status.Reply) error {
+	if len(reply.Left) == 0 {
+		return nil
+	}
+	return errors.New("not finished: " + status.Printable(strings.Join(reply.Left, "; ")))
+}
+
+// completePools are the names of the daemon's pools, for a shell.
+func (t *target) completePools(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	path, err := t.path()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
+	defer cancel()
+	page, err := admin.FetchStatus(ctx, "unix", path)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []cobra.Completion
+	for _, p := range page.Pools {
+		names = append(names, p.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fcgid/fcgid/internal/status"
+)
+
+func newReloadCommand() *cobra.Command {
+	var t target
+	o := status.Order{Verb: status.VerbReload}
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Has the daemon read its file again, and says what came of it",
+		Long: `Has a running daemon read its configuration file again, waits until that is in
+force and all workers are of it, and prints what has changed in each pool.
+
+Exits 0 then, 78 if the file is wrong, and 1 if it is refused for another reason
+or the workers have not been replaced within --timeout: the message says which.
+What is refused changes nothing, and the daemon serves on.`,
+		Example: "  fcgid reload\n  fcgid reload -c /etc/fcgid/shop.yaml --timeout 5m",
+		Args:    noFile,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			reply, err := t.send(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "reloaded %s\n", status.Printable(reply.Changes.File))
+			if err := reply.Changes.Print(cmd.OutOrStdout(), false); err != nil {
+				return err
+			}
+			return left(reply)
+		},
+	}
+	t.addFlags(cmd)
+	cmd.Flags().DurationVar(&o.Timeout, "timeout", orderTimeout, "how long to wait for workers to be replaced; 0 is for ever")
+	return cmd
+}
+
+// printDiff tells what a reload would change in the daemon that reads the file.
+func printDiff(cmd *cobra.Command, t *target) error {
+	ctx, cancel := context.WithTimeout(cmd.Context(), replyTime)
+	defer cancel()
+	reply, err := t.send(ctx, status.Order{Verb: status.VerbDiff})
+	if err != nil {
+		return err
+	}
+	whole, err := filepath.Abs(t.file)
+	if err != nil {
+		return err
+	}
+	if reply.Changes.File != whole {
+		return fmt.Errorf("the daemon that was asked reads %s: --control PATH names another one", status.Printable(reply.Changes.File))
+	}
+	return reply.Changes.Print(cmd.OutOrStdout(), true)
+}

@@ -1,0 +1,96 @@
+package config
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/fcgid/fcgid/internal/address"
+)
+
+// autoControl is the value of admin.control that has ControlPath choose.
+const autoControl = "auto"
+
+// ControlPath is where the daemon that reads a file has its control socket; "" is
+// nowhere. With "auto" it depends on the file's name and the environment alone, so that
+// a command finds the daemon of a file that cannot be read:
+//
+//   - RUNTIME_DIRECTORY/control.sock, under a unit of systemd's that has such a folder;
+//   - /run/fcgid/control.sock for /etc/fcgid/fcgid.yaml, /run/fcgid-NAME/control.sock
+//     for /etc/fcgid/NAME.yaml: the folders of fcgid.service and of fcgid@NAME.service;
+//   - in [PrivateFolder] for any other file.
+func (a *Admin) ControlPath(file string) string {
+	if a.Control == autoControl {
+		return autoControlPath(file)
+	}
+	return strings.TrimPrefix(a.Control, "unix:")
+}
+
+// IsControlAuto reports whether nobody has named the place of the control socket.
+func (a *Admin) IsControlAuto() bool { return a.Control == autoControl }
+
+func autoControlPath(file string) string {
+	const name = "control.sock"
+	if first, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); filepath.IsAbs(first) {
+		return filepath.Join(first, name)
+	}
+	if whole, err := filepath.Abs(file); err == nil {
+		file = whole
+	}
+	if base, ok := strings.CutSuffix(filepath.Base(file), ".yaml"); ok && filepath.Dir(file) == "/etc/fcgid" {
+		if base == "fcgid" {
+			return "/run/fcgid/" + name
+		}
+		return "/run/fcgid-" + base + "/" + name
+	}
+	sum := sha256.Sum256([]byte(file))
+	return filepath.Join(PrivateFolder(), fmt.Sprintf("%x.sock", sum[:8]))
+}
+
+// PrivateFolder is where the control sockets of this user are that have no other place.
+func PrivateFolder() string {
+	return filepath.Join(os.TempDir(), "fcgid-"+strconv.Itoa(os.Geteuid()))
+}
+
+// FindControl is where to look for the control socket of the daemon that reads a file,
+// whatever else is wrong in that: FCGID_ADMIN_CONTROL wins over the file, and a file
+// that says nothing of it, or is none, means auto. "" is that it is turned off.
+func FindControl(file string) string {
+	a := Admin{Control: autoControl}
+	if value, ok := os.LookupEnv(variable("admin.control")); ok {
+		a.Control = value
+	} else if value, ok := writtenControl(file); ok {
+		a.Control = value
+	}
+	if parsed, err := address.Parse(a.Control); a.Control != "" && (err != nil || parsed.Kind != address.Unix) {
+		a.Control = autoControl
+	}
+	return a.ControlPath(file)
+}
+
+// writtenControl is what a file says, if it is YAML so far.
+func writtenControl(file string) (value string, ok bool) {
+	data, err := readFile(file)
+	if err != nil {
+		return "", false
+	}
+	var whole struct{ Admin struct{ Control *string } }
+	if yaml.Unmarshal(data, &whole) != nil || whole.Admin.Control == nil {
+		return "", false
+	}
+	return *whole.Admin.Control, true
+}
+
+// MostAtOnce is the largest number of requests that a pool may be told to do at once, or
+// of workers that it may have.
+func MostAtOnce(p *Pool) int {
+	if p.Worker != nil {
+		return maxWorkers
+	}
+	return maxCount
+}

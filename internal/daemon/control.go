@@ -1,0 +1,110 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/admin"
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/listen"
+)
+
+// control is the daemon's control socket. Its place is the one that was found at the
+// start, for good: an order must not cut off the connection that it came by.
+type control struct {
+	daemon *daemon
+	path   string // "" is none
+	chosen bool   // somebody has named the place
+	server *admin.Control
+	isOpen bool
+}
+
+func newControl(d *daemon, cfg *config.Config) *control {
+	return &control{
+		daemon: d, path: cfg.Admin.ControlPath(d.opt.File), chosen: !cfg.Admin.IsControlAuto(),
+		server: admin.NewControl(admin.ControlOptions{Daemon: d, Log: d.logs.Logger}),
+	}
+}
+
+// open begins to take orders. Without a place that can be had where nobody has named
+// one, the daemon does without, but two must not take each other's.
+func (c *control) open(ctx context.Context) error {
+	if c.path == "" {
+		return nil
+	}
+	err := c.listen(ctx)
+	switch {
+	case err == nil:
+		c.isOpen = true
+		c.daemon.logs.Info("listening", "control", c.path)
+		return nil
+	case c.chosen || errors.Is(err, listen.ErrInUse):
+		return fmt.Errorf("control socket (admin.control): %w", err)
+	}
+	c.daemon.logs.Warn("no control socket, so fcgid reload and the like do not work: see admin.control", "error", err)
+	return nil
+}
+
+// listen opens the socket. The folder for sockets without another place is made, and
+// goes with the last of them: so it may go in between.
+func (c *control) listen(ctx context.Context) (err error) {
+	isPrivate := !c.chosen && filepath.Dir(c.path) == config.PrivateFolder()
+	for range 10 {
+		if isPrivate {
+			if err := makePrivate(filepath.Dir(c.path)); err != nil {
+				return err
+			}
+		}
+		err = c.server.Listen(ctx, c.path)
+		if !isPrivate || !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
+}
+
+// makePrivate makes a folder in which nobody else can put a socket. One that somebody
+// else has made is none.
+func makePrivate(folder string) error {
+	if err := os.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	var stat unix.Stat_t
+	err := unix.Lstat(folder, &stat)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // gone again: to listen fails for that
+	case err != nil:
+		return fmt.Errorf("folder %s: %w", folder, err)
+	case stat.Mode&unix.S_IFMT != unix.S_IFDIR, stat.Uid != uint32(os.Geteuid()), stat.Mode&0o022 != 0:
+		return fmt.Errorf("folder %s is not one of this user's alone", folder)
+	}
+	return nil
+}
+
+// restore opens the socket again if somebody has removed its file.
+func (c *control) restore(ctx context.Context) {
+	if !c.isOpen || !c.server.IsLost() {
+		return
+	}
+	if err := c.listen(ctx); err != nil {
+		c.daemon.logs.Error("the file of the control socket is gone", "control", c.path, "error", err)
+		return
+	}
+	c.daemon.logs.Warn("the file of the control socket was gone, so there is another one", "control", c.path)
+}
+
+// close takes no more orders; those that are being carried out get their replies. It
+// may be called again.
+func (c *control) close() {
+	c.server.Close()
+	if c.isOpen && !c.chosen && filepath.Dir(c.path) == config.PrivateFolder() {
+		os.Remove(filepath.Dir(c.path)) // unless another daemon has its socket there
+	}
+}
