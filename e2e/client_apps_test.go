@@ -152,13 +152,13 @@ func startStandardApp(t *testing.T, network string) string {
 
 // A clientAsk is a client of one application.
 type clientAsk struct {
-	*fcgi.Client
+	*fcgi.Conn
 	app clientApp
 }
 
 func dialApp(t *testing.T, network, address string, app clientApp) clientAsk {
 	t.Helper()
-	c, err := fcgi.Dial(t.Context(), network, address)
+	c, err := fcgi.Dial(t.Context(), network+":"+address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func (c clientAsk) send(ctx context.Context, query string, body []byte) (appAnsw
 	}
 	var stdout, stderr bytes.Buffer
 	result, err := c.Do(ctx, &fcgi.Request{
-		KeepConn: true, Stdin: stdin, Stdout: &stdout, Stderr: &stderr,
+		Stdin: stdin, Stdout: &stdout, Stderr: &stderr,
 		Params: fcgi.Params{
 			{Name: "GATEWAY_INTERFACE", Value: "CGI/1.1"}, {Name: "SERVER_PROTOCOL", Value: "HTTP/1.1"},
 			{Name: "REQUEST_METHOD", Value: method}, {Name: "QUERY_STRING", Value: query},

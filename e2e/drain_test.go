@@ -43,7 +43,7 @@ func (a *askers) ask(network, address string) (stop func()) {
 }
 
 func (a *askers) once(ctx context.Context, network, address string) {
-	c, err := fcgi.Dial(ctx, network, address)
+	c, err := fcgi.Dial(ctx, network+":"+address)
 	switch {
 	case ctx.Err() != nil:
 		if err == nil {
@@ -60,7 +60,7 @@ func (a *askers) once(ctx context.Context, network, address string) {
 	}
 	defer c.Close()
 	var out bytes.Buffer
-	end, err := c.Do(context.WithoutCancel(ctx), &fcgi.Request{Params: params("fcgid.ping"), Stdout: &out})
+	end, err := c.Do(context.WithoutCancel(ctx), &fcgi.Request{Close: true, Params: params("fcgid.ping"), Stdout: &out})
 	if err != nil || end != (fcgi.Result{}) || !strings.Contains(out.String(), "\r\n\r\n") {
 		a.fault("%s: %v, %+v, %q", address, err, end, out.String())
 		return

@@ -228,7 +228,7 @@ printf unended >&2
 			path := s.script("stderr.sh", text)
 			s.nginx("")
 			var stderr bytes.Buffer
-			ask(t, s.network, s.address, &fcgi.Request{Params: params(path), Stderr: &stderr})
+			ask(t, s.network, s.address, &fcgi.Request{Close: true, Params: params(path), Stderr: &stderr})
 			if wants := to != "log"; (stderr.String() == "first line\nsecond line\nunended") != wants {
 				t.Errorf("FCGI_STDERR is %q", stderr.String())
 			}

@@ -39,7 +39,7 @@ var misbehaving = sync.OnceValues(func() (string, error) {
 
 // function is a request for a function.
 func function(name string, more ...string) *fcgi.Request {
-	return &fcgi.Request{Params: params(name, more...)}
+	return &fcgi.Request{Close: true, Params: params(name, more...)}
 }
 
 func wantAnswer(t testing.TB, s *site, req *fcgi.Request, status uint32, has string) {

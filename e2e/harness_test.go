@@ -227,7 +227,7 @@ func ask(t testing.TB, network, address string, req *fcgi.Request) (fcgi.Result,
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	c, err := fcgi.Dial(ctx, network, address)
+	c, err := fcgi.Dial(ctx, network+":"+address)
 	if err != nil {
 		t.Fatal(err)
 	}

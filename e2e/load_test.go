@@ -50,18 +50,18 @@ func bodyOf(i int) []byte {
 
 // straight returns a caller with a connection of its own that it keeps.
 func (s *site) straight(path string) (caller, func()) {
-	var c *fcgi.Client
+	var c *fcgi.Conn
 	return func(i int) (string, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			if c == nil {
 				var err error
-				if c, err = fcgi.Dial(ctx, s.network, s.address); err != nil {
+				if c, err = fcgi.Dial(ctx, s.network+":"+s.address); err != nil {
 					return "", err
 				}
 			}
 			var out bytes.Buffer
-			req := &fcgi.Request{Params: params(path), Stdout: &out, KeepConn: true}
+			req := &fcgi.Request{Params: params(path), Stdout: &out}
 			if body := bodyOf(i); body != nil {
 				req.Stdin = bytes.NewReader(body)
 				req.Params.Set("CONTENT_LENGTH", strconv.Itoa(len(body)))

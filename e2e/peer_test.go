@@ -251,7 +251,7 @@ func (r *rig) both(t *testing.T, test func(t *testing.T, address string)) {
 // good sends a request that must succeed.
 func (r *rig) good(t testing.TB, address string) {
 	t.Helper()
-	_, out := ask(t, networkOf(address), address, &fcgi.Request{Params: params(r.dir+"/cgi/hello.sh", "QUERY_STRING", "again")})
+	_, out := ask(t, networkOf(address), address, &fcgi.Request{Close: true, Params: params(r.dir+"/cgi/hello.sh", "QUERY_STRING", "again")})
 	if !strings.HasSuffix(out, "\r\n\r\nhello again") {
 		t.Errorf("a good request after it: got %q", out)
 	}

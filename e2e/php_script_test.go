@@ -127,7 +127,7 @@ func isApaches(p fcgi.Params) bool { return strings.HasPrefix(p.Get("SCRIPT_FILE
 // another one where that was closed: its Client does so when it was late itself.
 func asker(t *testing.T, socket string) func(fcgi.Params) string {
 	t.Helper()
-	var c *fcgi.Client
+	var c *fcgi.Conn
 	t.Cleanup(func() {
 		if c != nil {
 			c.Close()
@@ -138,12 +138,12 @@ func asker(t *testing.T, socket string) func(fcgi.Params) string {
 		for range 10 {
 			var err error
 			if c == nil {
-				if c, err = fcgi.Dial(context.Background(), "unix", socket); err != nil {
+				if c, err = fcgi.Dial(context.Background(), "unix:"+socket); err != nil {
 					t.Fatal(err)
 				}
 			}
 			var out strings.Builder
-			_, err = c.Do(context.Background(), &fcgi.Request{Params: p, Stdout: &out, KeepConn: true})
+			_, err = c.Do(context.Background(), &fcgi.Request{Params: p, Stdout: &out})
 			if err == nil {
 				return out.String()
 			}

@@ -47,14 +47,14 @@ func TestReloadOfBadFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	c, err := fcgi.Dial(t.Context(), s.network, s.address)
+	c, err := fcgi.Dial(t.Context(), s.network+":"+s.address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	inode := s.inode()
 	// What the first request leaves for good is there: the connection, and threads that fork.
-	if res, err := c.Do(t.Context(), &fcgi.Request{Params: params(path), Stdout: io.Discard, KeepConn: true}); err != nil || res.AppStatus != 0 {
+	if res, err := c.Do(t.Context(), &fcgi.Request{Params: params(path), Stdout: io.Discard}); err != nil || res.AppStatus != 0 {
 		t.Fatalf("%+v, %v", res, err)
 	}
 	for i, test := range []struct{ name, pools, want string }{
@@ -82,7 +82,7 @@ func TestReloadOfBadFile(t *testing.T) {
 				t.Error("the log does not say it")
 			}
 			var out bytes.Buffer // by a connection from before
-			if res, err := c.Do(t.Context(), &fcgi.Request{Params: params(path), Stdout: &out, KeepConn: true}); err != nil || res.AppStatus != 0 || !strings.HasSuffix(out.String(), "old") {
+			if res, err := c.Do(t.Context(), &fcgi.Request{Params: params(path), Stdout: &out}); err != nil || res.AppStatus != 0 || !strings.HasSuffix(out.String(), "old") {
 				t.Errorf("kept connection: %+v %v %q", res, err, out.String())
 			}
 			if _, out := s.ask(path, nil); !strings.HasSuffix(out, "old") || s.inode() != inode {
@@ -110,7 +110,7 @@ func TestReloadOfChangedPool(t *testing.T) {
 			g := newGate(t, s.dir)
 			path := s.script("gen.sh", genScript)
 			quick := s.script("quick.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s' \"$GEN\"\n")
-			c, err := fcgi.Dial(t.Context(), s.network, s.address)
+			c, err := fcgi.Dial(t.Context(), s.network+":"+s.address)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -118,7 +118,7 @@ func TestReloadOfChangedPool(t *testing.T) {
 			kept := func(want string) {
 				t.Helper()
 				var out bytes.Buffer
-				if _, err := c.Do(t.Context(), &fcgi.Request{Params: params(quick), Stdout: &out, KeepConn: true}); err != nil || !strings.HasSuffix(out.String(), want) {
+				if _, err := c.Do(t.Context(), &fcgi.Request{Params: params(quick), Stdout: &out}); err != nil || !strings.HasSuffix(out.String(), want) {
 					t.Errorf("kept connection: %v %q, want %q", err, out.String(), want)
 				}
 			}

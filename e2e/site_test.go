@@ -92,7 +92,7 @@ func (s *site) nginxLog() string {
 // ask sends a request straight to the pool. Without a body it is a GET.
 func (s *site) ask(script string, body []byte, more ...string) (fcgi.Result, string) {
 	s.t.Helper()
-	req := &fcgi.Request{Params: params(script, more...)}
+	req := &fcgi.Request{Close: true, Params: params(script, more...)}
 	if body != nil {
 		req.Stdin = bytes.NewReader(body)
 		req.Params.Set("REQUEST_METHOD", "POST")
@@ -112,7 +112,7 @@ type answer struct {
 // ends, its connection is closed.
 func (s *site) askLater(ctx context.Context, script string, more ...string) <-chan answer {
 	s.t.Helper()
-	c, err := fcgi.Dial(ctx, s.network, s.address)
+	c, err := fcgi.Dial(ctx, s.network+":"+s.address)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func (s *site) askLater(ctx context.Context, script string, more ...string) <-ch
 		defer stop()
 		var out bytes.Buffer
 		// Its end closes the connection; an ABORT_REQUEST is not what is meant.
-		res, err := c.Do(context.Background(), &fcgi.Request{Params: params(script, more...), Stdout: &out})
+		res, err := c.Do(context.Background(), &fcgi.Request{Close: true, Params: params(script, more...), Stdout: &out})
 		done <- answer{res, out.String(), err}
 	}()
 	return done

@@ -34,7 +34,7 @@ func TestNoMoreThreads(t *testing.T) {
 		cmd.SysProcAttr = asNobody
 		cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 	})
-	if res, out := ask(t, "unix", dir+"/c", &fcgi.Request{Params: params(path)}); res != (fcgi.Result{}) {
+	if res, out := ask(t, "unix", dir+"/c", &fcgi.Request{Close: true, Params: params(path)}); res != (fcgi.Result{}) {
 		t.Fatalf("%+v %s", res, out)
 	}
 	limit := exec.Command("prlimit", "--nproc=1", "--pid", strconv.Itoa(d.Process.Pid))
@@ -48,7 +48,7 @@ func TestNoMoreThreads(t *testing.T) {
 		clients.Go(func() {
 			for range 3 {
 				for _, address := range []string{"/c", "/f"} {
-					c, err := fcgi.Dial(ctx, "unix", dir+address)
+					c, err := fcgi.Dial(ctx, "unix:"+dir+address)
 					if err != nil {
 						t.Error(err)
 						return
@@ -58,7 +58,7 @@ func TestNoMoreThreads(t *testing.T) {
 						script = "fcgid.echo"
 					}
 					var out bytes.Buffer
-					_, err = c.Do(ctx, &fcgi.Request{Params: params(script), Stdin: bytes.NewReader(body), Stdout: &out})
+					_, err = c.Do(ctx, &fcgi.Request{Close: true, Params: params(script), Stdin: bytes.NewReader(body), Stdout: &out})
 					c.Close()
 					if err != nil || out.Len() == 0 {
 						t.Errorf("%s: %v, %d bytes", address, err, out.Len())

@@ -34,11 +34,11 @@ func TestAbort(t *testing.T) {
 				p.end(0, protocol.StatusRequestComplete)
 			}()
 			var stdout strings.Builder
-			_, err := c.Do(ctx, &Request{Stdout: &stdout, KeepConn: true})
+			_, err := c.Do(ctx, &Request{Stdout: &stdout})
 			if err != errEnough || stdout.String() != "before" {
 				t.Errorf("got %v, stdout %q", err, &stdout)
 			}
-			if _, err := c.Do(t.Context(), &Request{KeepConn: true}); err != nil {
+			if _, err := c.Do(t.Context(), &Request{}); err != nil {
 				t.Errorf("the connection was not kept: %v", err)
 			}
 		})
@@ -56,7 +56,7 @@ func TestAbort(t *testing.T) {
 				p.gone()
 			}()
 			start := time.Now()
-			_, err := c.Do(ctx, &Request{Stdin: stdin})
+			_, err := c.Do(ctx, &Request{Close: true, Stdin: stdin})
 			if took := time.Since(start); err != errEnough || took != time.Minute+abortGrace+stdinGrace {
 				t.Errorf("got %v after %v", err, took)
 			}
@@ -67,7 +67,7 @@ func TestAbort(t *testing.T) {
 		c, _ := newPeer(t)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errEnough)
-		if _, err := c.Do(ctx, &Request{}); err != errEnough {
+		if _, err := c.Do(ctx, &Request{Close: true}); err != errEnough {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -80,7 +80,7 @@ func TestAbortBlockedWrite(t *testing.T) {
 	c.abortGrace = 50 * time.Millisecond
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errEnough)
 	defer cancel()
-	if _, err := c.Do(ctx, &Request{Stdin: zeros{}}); err != errEnough {
+	if _, err := c.Do(ctx, &Request{Close: true, Stdin: zeros{}}); err != errEnough {
 		t.Errorf("got %v", err)
 	}
 }
@@ -90,14 +90,14 @@ func TestAbortWaitingForTurn(t *testing.T) {
 		c, p := newPeer(t)
 		first := make(chan error)
 		go func() {
-			_, err := c.Do(t.Context(), &Request{})
+			_, err := c.Do(t.Context(), &Request{Close: true})
 			first <- err
 		}()
 		p.head()
 		p.stream(protocol.TypeStdin)
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errEnough)
 		defer cancel()
-		if _, err := c.Do(ctx, &Request{}); err != errEnough {
+		if _, err := c.Do(ctx, &Request{Close: true}); err != errEnough {
 			t.Errorf("got %v", err)
 		}
 		p.end(0, protocol.StatusRequestComplete)

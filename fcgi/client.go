@@ -6,218 +6,367 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/fcgid/fcgid/internal/protocol"
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/address"
 )
 
-const (
-	// abortGrace is how long an aborted request may take to end.
-	abortGrace = 2 * time.Second
-	// stdinGrace is how long Do, with an answer complete, waits for a Read of
-	// Stdin to return, and for the rest of Stdin on a connection to be kept.
-	stdinGrace = 100 * time.Millisecond
-)
-
-// A Client speaks to one application over one connection, and does not connect
-// again: once that is closed, each call returns a net.ErrClosed, has sent nothing,
-// and it is time for another Dial. It is closed after a request without KeepConn,
-// after one that was given up while it had the connection to itself, and when the
-// application closes it, or sends there what belongs to no request.
-//
-// Its methods may be called at the same time: requests share the connection if the application
-// says that it multiplexes, and else take turns at it, first come, first served.
-//
-// A request without KeepConn never shares, since the application closes the
-// connection after it. Whether an application multiplexes is asked when a Do
-// finds the connection in use, once, by FCGI_MPXS_CONNS on a second, short
-// connection: some applications close one on which they are asked. Until it has
-// answered "1", and if it does not within a second, Do waits for its turn. A
-// Client of [NewClient] knows no address to ask at. For it, and instead, a call
-// of [Client.Values] that asks for [MpxsConns] decides. After the first
-// StatusCantMultiplex requests take turns, whatever was answered.
-//
-// FastCGI has no flow control. While a Write of Stdout or Stderr takes its time,
-// up to 256 KiB more of that answer wait in memory; then nothing is read from
-// the connection, and its other requests wait too.
-//
-// An application that shares may still refuse a request for want of room, with
-// StatusOverloaded or otherwise: the Client sets no bound to what runs at once.
+// A Client asks an application on as many connections as it needs, one for each request
+// that runs, and connects again when one is lost. A [Transport] with it is an
+// http.RoundTripper. Only Address has to be set; fields are not to be changed once Do was
+// called, and its methods may be called at the same time.
 type Client struct {
-	conn       net.Conn
-	abortGrace time.Duration
-	// redial opens a second connection to where Dial has opened the first; nil
-	// after NewClient.
-	redial func(context.Context) (net.Conn, error)
+	// Address is where the application listens: unix:/path, unix:@abstract,
+	// tcp:host:port or tcp:[v6]:port.
+	Address string
+	// Dial, if not nil, makes the connections, and Address is not looked at.
+	Dial func(context.Context) (net.Conn, error)
 
-	// writing holds a value while somebody writes to conn, who has put it there.
-	writing chan struct{}
-	// fromPeer and toWake are owned by the reader, and fromPeer also by who
-	// makes another one the reader, see takeOver.
-	fromPeer *protocol.Reader
-	toWake   *inbox
+	// KeepConns is how many connections may stay open without a request, for later ones.
+	// With 0, and for a [Request] with Close, the application closes each connection
+	// after its request, as it does behind a web server that is set up no further. A
+	// worker of php-fpm, php-cgi or libfcgi belongs to one connection while that is open:
+	// keep fewer than the application has workers, counting all who ask it.
+	//
+	// A connection on which a body was sent is not kept, since nobody can know
+	// whether the application has read all of it: the rest would begin the next request.
+	KeepConns int
+	// IdleTimeout is how long a connection is kept without a request. 0 is no limit.
+	IdleTimeout time.Duration
+	// MaxConns is how many connections may be open at once; one more request waits for
+	// one of them, as long as its context lets it. 0 is no limit.
+	MaxConns int
 
-	closeOnce sync.Once
-	closed    chan struct{} // closed when nothing more begins
-	closeErr  error
-	own       sync.WaitGroup // the reader and the probe
-	senders   sync.WaitGroup
+	left sync.WaitGroup // Conns that still read a request's Stdin
 
-	mu        sync.Mutex // guards the fields below
-	shutting  bool       // nothing more begins
-	reason    error      // why we have closed a connection that had requests
-	turns     turns
-	mpx       multiplexing
-	stopProbe context.CancelFunc // not nil once asked
-	requests  table
-	query     *query // the Values that waits for its answer
-	reading   bool   // there is a reader
-	leading   leading
+	mu      sync.Mutex // guards the fields below
+	idle    []*idleConn
+	open    int // connections, idle or not
+	waiting []chan *Conn
 }
 
-// Dial connects to an application: network is "unix", "tcp", "tcp4" or "tcp6",
-// and address is what net.Dial takes with it. The ctx is for connecting only.
-func Dial(ctx context.Context, network, address string) (*Client, error) {
-	switch network {
-	case "unix", "tcp", "tcp4", "tcp6":
-	default:
-		return nil, fmt.Errorf("dial %q: network is none of unix, tcp, tcp4, tcp6", network)
+// An idleConn is a connection without a request.
+type idleConn struct {
+	*Conn
+	timer *time.Timer // ends it; nil without an IdleTimeout
+}
+
+// Do sends a request and receives its answer, like [Conn.Do], of which it has all that is
+// said of Stdin, Stdout, Stderr and ctx.
+//
+// When a connection that was kept turns out to be closed, the request is sent once more
+// on a new one, if it can have had no effect: nothing of it was sent, or its
+// REQUEST_METHOD is GET, HEAD, OPTIONS or TRACE, it has no Stdin, and nothing has come.
+func (c *Client) Do(ctx context.Context, req *Request) (Result, error) {
+	result, _, err := c.do(ctx, req)
+	return result, err
+}
+
+// do also returns a wait for the end of what still reads the request's Stdin, or nil.
+func (c *Client) do(ctx context.Context, req *Request) (result Result, rest func(), err error) {
+	r := *req
+	r.Close = r.Close || c.KeepConns <= 0
+	in, answered := watch(&r)
+	for again := false; ; again = true {
+		conn, kept, err := c.take(ctx, again)
+		if err != nil {
+			return Result{}, nil, err
+		}
+		result, err = c.ask(ctx, conn, &r, in)
+		if err != nil && kept && !again && !answered.Load() && !in.isUsed() && mayRepeat(&r, err) && ctx.Err() == nil {
+			continue
+		}
+		if in != nil && !conn.isOpen() {
+			rest = conn.Wait
+		}
+		return result, rest, err
 	}
-	dial := func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, address)
-	}
-	conn, err := dial(ctx)
+}
+
+// ask does the request on conn, and gives that back. A panic of the caller's Stdin or
+// Stdout goes through it.
+func (c *Client) ask(ctx context.Context, conn *Conn, r *Request, in *countingReader) (Result, error) {
+	defer func() {
+		if in.isUsed() || r.Close || r.Data != nil {
+			conn.Close()
+		}
+		if in != nil && !conn.isOpen() {
+			c.left.Go(conn.Wait)
+		}
+		c.give(conn)
+	}()
+	return conn.Do(ctx, r)
+}
+
+// Wait returns when nothing uses any Request's Stdin or Data any more; see [Conn.Wait].
+func (c *Client) Wait() { c.left.Wait() }
+
+// Values asks the application for variables such as [MaxConns], on a connection of its
+// own; see [Conn.Values].
+func (c *Client) Values(ctx context.Context, names ...string) (map[string]string, error) {
+	conn, _, err := c.take(ctx, true)
 	if err != nil {
+		return nil, err
+	}
+	defer c.give(conn)
+	defer conn.Close()
+	return conn.Values(ctx, names...)
+}
+
+// CloseIdleConnections closes the connections that have no request, like the method of
+// http.Client.
+func (c *Client) CloseIdleConnections() {
+	c.mu.Lock()
+	idle := c.idle
+	c.idle = nil
+	c.mu.Unlock()
+	for _, conn := range idle {
+		conn.stop()
+		conn.Close()
+		c.release()
+	}
+}
+
+// take returns a connection: one that was kept, unless a new one is wanted, or a new one
+// when there is a place for it.
+func (c *Client) take(ctx context.Context, fresh bool) (conn *Conn, kept bool, err error) {
+	for ctx.Err() == nil {
+		conn, place, wait := c.choose(fresh)
+		switch {
+		case conn != nil && fresh: // only its place is wanted
+			conn.Close()
+			conn, err = c.dial(ctx)
+			return conn, false, err
+		case conn != nil && !isStale(conn.conn):
+			return conn, true, nil
+		case conn != nil:
+			conn.Close()
+			c.release()
+			continue
+		case place:
+			conn, err = c.dial(ctx)
+			return conn, false, err
+		}
+		select {
+		case conn = <-wait:
+		case <-ctx.Done():
+			c.stopWaiting(wait)
+			return nil, false, context.Cause(ctx)
+		}
+		switch {
+		case conn != nil && !fresh && !isStale(conn.conn):
+			return conn, true, nil
+		case conn != nil:
+			conn.Close()
+		}
+		conn, err = c.dial(ctx)
+		return conn, false, err
+	}
+	return nil, false, context.Cause(ctx)
+}
+
+// choose returns an idle connection, or a place for a new one, or where one or the other
+// will come from: a nil connection is a place.
+func (c *Client) choose(fresh bool) (conn *Conn, place bool, wait chan *Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	hasRoom := c.MaxConns <= 0 || c.open < c.MaxConns
+	switch n := len(c.idle); {
+	case n > 0 && !(fresh && hasRoom):
+		last := c.idle[n-1]
+		c.idle = c.idle[:n-1]
+		last.stop()
+		return last.Conn, false, nil
+	case hasRoom:
+		c.open++
+		return nil, true, nil
+	}
+	wait = make(chan *Conn, 1)
+	c.waiting = append(c.waiting, wait)
+	return nil, false, wait
+}
+
+// stopWaiting passes on what has come meanwhile.
+func (c *Client) stopWaiting(wait chan *Conn) {
+	c.mu.Lock()
+	i := slices.Index(c.waiting, wait)
+	if i >= 0 {
+		c.waiting = slices.Delete(c.waiting, i, i+1)
+	}
+	c.mu.Unlock()
+	if i >= 0 {
+		return
+	}
+	if conn := <-wait; conn != nil {
+		c.give(conn)
+	} else {
+		c.release()
+	}
+}
+
+// dial fills a place, or gives it back.
+func (c *Client) dial(ctx context.Context) (*Conn, error) {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		c.release()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		return nil, err
 	}
-	c := NewClient(conn)
-	c.redial = dial
-	return c, nil
+	return NewConn(conn), nil
 }
 
-// NewClient returns a Client of conn, which is the Client's from then on. It
-// starts nothing.
-func NewClient(conn net.Conn) *Client {
-	c := &Client{
-		conn:       conn,
-		abortGrace: abortGrace,
-		writing:    make(chan struct{}, 1),
-		closed:     make(chan struct{}),
+func (c *Client) connect(ctx context.Context) (net.Conn, error) {
+	if c.Dial != nil {
+		return c.Dial(ctx)
 	}
-	c.fromPeer = protocol.NewReader(wakingReader{c})
-	return c
-}
-
-// Close closes the connection; what runs on it ends with an error. It waits for
-// what the Client has started, but for what Wait waits for. A second call returns
-// what the first did.
-func (c *Client) Close() error {
-	c.shut(nil)
-	c.own.Wait()
-	return c.closeErr
-}
-
-// shut is Close without the wait. The reason, if not nil, is what the requests
-// on the connection are told.
-func (c *Client) shut(reason error) {
-	c.closeOnce.Do(func() {
-		c.mu.Lock()
-		c.shutting, c.reason = true, reason
-		if c.stopProbe != nil {
-			c.stopProbe()
-		}
-		c.mu.Unlock()
-		close(c.closed)
-		c.closeErr = c.conn.Close()
-	})
-}
-
-// Wait returns when the Client uses no Request's Stdin or Data any more, and
-// sends nothing. It matters only after a Do that could not wait for a Read, and
-// must not be called while a Do may begin. On a connection that is still open it
-// may have to wait for an application that does not read.
-func (c *Client) Wait() { c.senders.Wait() }
-
-// Do sends a request and receives its answer. Stdin is sent while Stdout
-// arrives, by a goroutine that Do waits for. Stdout and Stderr are written by
-// the goroutine that calls Do.
-//
-// A request that ran to its end has no error, whatever its Result says. When
-// ctx ends first, the request is aborted, the application gets two seconds to
-// end it, and Do returns context.Cause(ctx). When the connection is lost
-// first, the error of all requests on it is an [ErrNoEnd].
-//
-// The connection serves another Do if KeepConn was asked for, the request has
-// ended and all of Stdin was sent. Else it is closed, unless other requests
-// share it, and further calls return a net.ErrClosed.
-//
-// An answer may be complete before Stdin has ended. The rest is not sent then,
-// but a Read of Stdin that blocks cannot be interrupted: Do waits a tenth of a
-// second for it and returns. What that Read returns later is lost, and until
-// then Stdin must not be used: close it, if that unblocks it, and call Wait.
-// In the same way, a Write of Stdout or Stderr that blocks holds up Do.
-//
-// A Read of Stdin that panics has its request aborted, and Do panics with the same
-// value once that has ended. A Write of Stdout or Stderr that panics goes through
-// Do, which aborts the request first, or closes the connection if nobody shares it.
-func (c *Client) Do(ctx context.Context, req *Request) (Result, error) {
-	if err := c.takeTurn(ctx, req.KeepConn); err != nil {
-		return Result{}, err
+	if c.Address == "" {
+		return nil, errors.New("fcgi.Client: Address is not set")
 	}
-	defer c.giveTurn()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	x := newExchange(ctx, cancel, c, req)
-	leads, err := c.begin(x)
-	if err == errNoID && c.shutIfAlone() {
-		err = net.ErrClosed
-	}
+	network, name, err := address.ParseDial(c.Address)
 	if err != nil {
-		return Result{}, c.explain("request", err)
+		return nil, fmt.Errorf("fcgi.Client: address %w", err)
 	}
-	finished := whenDone(ctx, x.abort)
-	c.senders.Go(func() { x.send(req.KeepConn) })
-	end, err := x.receive(leads, finished)
-	interrupted := !finished()
-	x.leave(req.KeepConn && err == nil)
-	x.panicAgain()
+	return new(net.Dialer).DialContext(ctx, network, name)
+}
+
+// give takes a connection back: to who waits, to the idle ones, or to nobody.
+func (c *Client) give(conn *Conn) {
+	isOpen := conn.isOpen()
+	c.mu.Lock()
 	switch {
-	case interrupted:
-		return Result{}, context.Cause(ctx)
-	case err != nil:
-		return Result{}, c.explain("request", err)
-	}
-	return Result{AppStatus: end.AppStatus, ProtocolStatus: ProtocolStatus(end.Status)}, nil
-}
-
-// explain adds what was asked of whom, and that a lost connection has lost the
-// end of the request.
-func (c *Client) explain(operation string, err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-		err = fmt.Errorf("%w (%w)", ErrNoEnd, err)
-	}
-	addr := c.conn.RemoteAddr()
-	return fmt.Errorf("%s %s %s: %w", operation, addr.Network(), addr, err)
-}
-
-// whenDone calls f when ctx ends. What it returns ends that and reports whether
-// f was not called; it waits for a call that has begun.
-func whenDone(ctx context.Context, f func()) (finished func() bool) {
-	called := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(called)
-		f()
-	})
-	return func() bool {
-		if stop() {
-			return true
+	case isOpen && len(c.waiting) > 0:
+		wait := c.waiting[0]
+		c.waiting = slices.Delete(c.waiting, 0, 1)
+		c.mu.Unlock()
+		wait <- conn
+		return
+	case isOpen && len(c.idle) < c.KeepConns:
+		kept := &idleConn{Conn: conn}
+		if c.IdleTimeout > 0 {
+			kept.timer = time.AfterFunc(c.IdleTimeout, func() { c.expire(kept) })
 		}
-		<-called
+		c.idle = append(c.idle, kept)
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	conn.Close()
+	c.release()
+}
+
+// release gives back the place of a connection that is closed.
+func (c *Client) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) > 0 {
+		c.waiting[0] <- nil // has room
+		c.waiting = slices.Delete(c.waiting, 0, 1)
+		return
+	}
+	c.open--
+}
+
+// expire closes a connection that has been idle for too long.
+func (c *Client) expire(kept *idleConn) {
+	c.mu.Lock()
+	i := slices.Index(c.idle, kept)
+	if i >= 0 {
+		c.idle = slices.Delete(c.idle, i, i+1)
+	}
+	c.mu.Unlock()
+	if i >= 0 {
+		kept.Close()
+		c.release()
+	}
+}
+
+func (k *idleConn) stop() {
+	if k.timer != nil {
+		k.timer.Stop()
+	}
+}
+
+// isStale reports whether a connection on which nobody reads has ended, or has something
+// to read that belongs to no request.
+func isStale(conn net.Conn) (stale bool) {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
 		return false
 	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		stale = err != unix.EAGAIN && err != unix.EINTR
+	})
+	return stale || err != nil
+}
+
+// mayRepeat reports whether a request may be sent once more that a kept connection has
+// failed with err, and nothing has come for.
+func mayRepeat(r *Request, err error) bool {
+	if errors.Is(err, net.ErrClosed) {
+		return true // nothing was sent
+	}
+	if !errors.Is(err, ErrNoEnd) || r.Stdin != nil || r.Data != nil {
+		return false
+	}
+	switch r.Params.Get("REQUEST_METHOD") {
+	case "GET", "HEAD", "OPTIONS", "TRACE":
+		return true
+	}
+	return false
+}
+
+// watch has r count what is read of its Stdin, and remember whether something has come.
+func watch(r *Request) (in *countingReader, answered *atomic.Bool) {
+	answered = new(atomic.Bool)
+	if r.Stdin != nil {
+		in = &countingReader{r: r.Stdin}
+		r.Stdin = in
+	}
+	if r.Stdout != nil {
+		r.Stdout = &notingWriter{r.Stdout, answered}
+	}
+	if r.Stderr != nil {
+		r.Stderr = &notingWriter{r.Stderr, answered}
+	}
+	return in, answered
+}
+
+type countingReader struct {
+	r io.Reader
+	n atomic.Int64
+}
+
+// isUsed reports whether something was read. A nil reader has nothing to read.
+func (c *countingReader) isUsed() bool { return c != nil && c.n.Load() > 0 }
+
+// Read reads and counts.
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+type notingWriter struct {
+	w     io.Writer
+	wrote *atomic.Bool
+}
+
+// Write notes that it was called.
+func (w *notingWriter) Write(p []byte) (int, error) {
+	w.wrote.Store(true)
+	return w.w.Write(p)
 }

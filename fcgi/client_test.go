@@ -1,426 +1,349 @@
-package fcgi
+package fcgi_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
-	"testing/iotest"
 	"testing/synctest"
 	"time"
 
+	"github.com/fcgid/fcgid/fcgi"
 	"github.com/fcgid/fcgid/internal/protocol"
-	"github.com/google/go-cmp/cmp"
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
-func TestDo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newPeer(t)
-		go func() {
-			begin, params := p.head()
-			if begin != (protocol.Begin{Role: protocol.RoleResponder}) {
-				t.Errorf("begin: %+v", begin)
-			}
-			if got := params.Get("A") + params.Get("B"); got != "12" {
-				t.Errorf("params: %q", got)
-			}
-			if got := p.stream(protocol.TypeStdin); got != "in" {
-				t.Errorf("stdin: %q", got)
-			}
-			p.send(protocol.TypeStderr, 1, "a warning\n")
-			p.send(protocol.TypeStdout, 1, "Status: 200\n\n")
-			p.send(protocol.TypeStderr, 1, "")
-			p.send(protocol.TypeStdout, 1, "out")
-			p.send(protocol.TypeStdout, 1, "")
-			p.end(7, protocol.StatusRequestComplete)
-			p.gone()
-		}()
-		var stdout, stderr strings.Builder
-		result, err := c.Do(t.Context(), &Request{
-			Params: Params{{"A", "1"}, {"B", "2"}},
-			Stdin:  strings.NewReader("in"),
-			Stdout: &stdout,
-			Stderr: &stderr,
-		})
-		want := Result{AppStatus: 7, ProtocolStatus: StatusRequestComplete}
-		if err != nil || result != want {
-			t.Errorf("got %+v, %v", result, err)
-		}
-		if stdout.String() != "Status: 200\n\nout" || stderr.String() != "a warning\n" {
-			t.Errorf("stdout %q, stderr %q", &stdout, &stderr)
-		}
-		if _, err := c.Do(t.Context(), &Request{}); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("second Do without KeepConn: %v", err)
-		}
-		synctest.Wait()
-	})
+// addressOf is l's in the form that the package takes.
+func addressOf(l net.Listener) string { return l.Addr().Network() + ":" + l.Addr().String() }
+
+// A counted listener counts the connections that it has accepted.
+type counted struct {
+	net.Listener
+	n atomic.Int64
 }
 
-func TestDoProtocolStatus(t *testing.T) {
-	for status, name := range map[ProtocolStatus]string{
-		StatusCantMultiplex: "CANT_MPX_CONN",
-		StatusOverloaded:    "OVERLOADED",
-		StatusUnknownRole:   "UNKNOWN_ROLE",
-		9:                   "status 9",
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			c, p := newPeer(t)
-			go func() {
-				p.head()
-				p.stream(protocol.TypeStdin)
-				p.end(0, protocol.Status(status))
-			}()
-			result, err := c.Do(t.Context(), &Request{})
-			if err != nil || result.ProtocolStatus != status || status.String() != name {
-				t.Errorf("got %v, %v, want %s", result.ProtocolStatus, err, name)
+func (c *counted) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.n.Add(1)
+	}
+	return conn, err
+}
+
+// get asks c for what a handler makes of QUERY_STRING.
+func get(t testing.TB, c *fcgi.Client, query string) string {
+	t.Helper()
+	var out strings.Builder
+	result, err := c.Do(t.Context(), &fcgi.Request{
+		Params: fcgi.Params{{Name: "REQUEST_METHOD", Value: "GET"}, {Name: "QUERY_STRING", Value: query}}, Stdout: &out})
+	if err != nil || result != (fcgi.Result{}) {
+		t.Errorf("%s: %+v, %v", query, result, err)
+	}
+	_, body, _ := strings.Cut(out.String(), "\r\n\r\n")
+	return body
+}
+
+// query answers with QUERY_STRING.
+func query(_ context.Context, req *fcgi.Request) (uint32, error) {
+	io.Copy(io.Discard, req.Stdin)
+	_, err := io.WriteString(req.Stdout, plain+req.Params.Get("QUERY_STRING"))
+	return 0, err
+}
+
+func TestClientKeepsConnections(t *testing.T) {
+	for name, tt := range map[string]struct {
+		client *fcgi.Client
+		want   int64
+	}{"none": {&fcgi.Client{}, 9}, "one": {&fcgi.Client{KeepConns: 1}, 1}} {
+		t.Run(name, func(t *testing.T) {
+			l := &counted{Listener: listen(t, "unix")}
+			serveOn(t, l, &fcgi.Server{Handler: fcgi.HandlerFunc(query)})
+			c := tt.client
+			c.Address = addressOf(l)
+			defer c.CloseIdleConnections()
+			for i := range 9 {
+				if got := get(t, c, fmt.Sprint(i)); got != fmt.Sprint(i) {
+					t.Errorf("%d: got %q", i, got)
+				}
+			}
+			if got := l.n.Load(); got != tt.want {
+				t.Errorf("%d connections, want %d", got, tt.want)
 			}
 		})
 	}
 }
 
-func TestDoKeepConn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newPeer(t)
-		go func() {
-			for n := range uint32(3) {
-				if begin, _ := p.head(); !begin.Keep {
-					t.Error("no FCGI_KEEP_CONN")
-				}
-				p.stream(protocol.TypeStdin)
-				p.end(n, protocol.StatusRequestComplete)
+// What of a body the application has not read must not begin the next request.
+func TestClientKeepsNoConnectionWithABody(t *testing.T) {
+	l := &counted{Listener: listen(t, "unix")}
+	serveOn(t, l, &fcgi.Server{Handler: fcgi.HandlerFunc(query)})
+	c := &fcgi.Client{Address: addressOf(l), KeepConns: 5}
+	defer c.CloseIdleConnections()
+	for i, body := range []string{"x", "", strings.Repeat("x", 1<<20), ""} {
+		if _, err := c.Do(t.Context(), &fcgi.Request{Stdin: strings.NewReader(body)}); err != nil {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	c.Wait()
+	if got := l.n.Load(); got != 3 { // the last empty body is sent where that before was
+		t.Errorf("%d connections", got)
+	}
+}
+
+// More requests than connections take turns, and none is lost, whoever gives up.
+func TestClientMaxConns(t *testing.T) {
+	sockets(t, func(t *testing.T, l net.Listener) {
+		var running, most atomic.Int64
+		serveOn(t, l, &fcgi.Server{Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+			most.Store(max(most.Load(), running.Add(1)))
+			defer running.Add(-1)
+			return query(ctx, req)
+		})})
+		for _, keep := range []int{0, 2, 3} {
+			c := &fcgi.Client{Address: addressOf(l), MaxConns: 3, KeepConns: keep}
+			var all sync.WaitGroup
+			for i := range 20 {
+				all.Go(func() {
+					for n := range 20 {
+						if n%5 == 4 {
+							ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*50*time.Microsecond)
+							c.Do(ctx, &fcgi.Request{})
+							cancel()
+							continue
+						}
+						want := fmt.Sprint(i, n)
+						if got := get(t, c, want); got != want {
+							t.Errorf("got %q, want %q", got, want)
+						}
+					}
+				})
 			}
-		}()
-		var wg sync.WaitGroup
-		var mu sync.Mutex
-		var sum uint32
-		for range 3 {
-			wg.Go(func() {
-				result, err := c.Do(t.Context(), &Request{KeepConn: true, Stdin: strings.NewReader("x")})
-				if err != nil {
-					t.Error(err)
+			all.Wait()
+			c.CloseIdleConnections()
+		}
+		if got := most.Load(); got > 3 {
+			t.Errorf("%d at once", got)
+		}
+	})
+}
+
+// A server that is started anew costs no request: what was kept is seen to be closed.
+func TestClientServerRestarts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	c := &fcgi.Client{Address: "unix:" + path, KeepConns: 4}
+	defer c.CloseIdleConnections()
+	for round := range 5 {
+		l, err := fcgi.Listen("unix:"+path, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := serveOn(t, l, &fcgi.Server{Handler: fcgi.HandlerFunc(query)})
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				if got := get(t, c, fmt.Sprint(round, i)); got != fmt.Sprint(round, i) {
+					t.Errorf("got %q", got)
 				}
-				mu.Lock()
-				sum += result.AppStatus
-				mu.Unlock()
 			})
 		}
-		wg.Wait()
-		if sum != 0+1+2 {
-			t.Errorf("sum of appStatus %d", sum)
-		}
-	})
-}
-
-// A libfcgi program that does not read STDIN ends before its end.
-func TestDoKeepConnAnswerBeforeEndOfStdin(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newPeer(t)
-		go func() {
-			for range 2 {
-				p.head()
-				p.end(0, protocol.StatusRequestComplete)
-				p.stream(protocol.TypeStdin)
-			}
-		}()
-		for range 2 {
-			if _, err := c.Do(t.Context(), &Request{KeepConn: true, Stdin: strings.NewReader("x")}); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-}
-
-func TestDoRoles(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newPeer(t)
-		go func() {
-			if begin, _ := p.head(); begin.Role != protocol.RoleAuthorizer {
-				t.Errorf("role %v", begin.Role)
-			}
-			p.want(protocol.TypeStdin, "")
-			p.end(0, protocol.StatusRequestComplete)
-			if begin, _ := p.head(); begin.Role != protocol.RoleFilter {
-				t.Errorf("role %v", begin.Role)
-			}
-			got := p.stream(protocol.TypeStdin) + "|" + p.stream(protocol.TypeData)
-			if got != "in|file" {
-				t.Errorf("stdin|data: %q", got)
-			}
-			p.end(0, protocol.StatusRequestComplete)
-		}()
-		req := &Request{Role: RoleAuthorizer, KeepConn: true, Stdin: strings.NewReader("in")}
-		if _, err := c.Do(t.Context(), req); err != nil {
+		all.Wait()
+		v.stop()
+		if err := <-v.end; err != nil {
 			t.Error(err)
 		}
-		req.Role, req.Data = RoleFilter, strings.NewReader("file")
-		if _, err := c.Do(t.Context(), req); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// The answer is complete while Stdin blocks: Do returns, Wait waits for the Read.
-func TestDoStdinBlocks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newPeer(t)
-		go func() {
-			p.head()
-			p.send(protocol.TypeStdout, 1, "early")
-			p.end(0, protocol.StatusRequestComplete)
-			p.gone()
-		}()
-		stdin, w := io.Pipe()
-		var stdout strings.Builder
-		start := time.Now()
-		if _, err := c.Do(t.Context(), &Request{Stdin: stdin, Stdout: &stdout, KeepConn: true}); err != nil {
-			t.Error(err)
-		}
-		if took := time.Since(start); stdout.String() != "early" || took > time.Second {
-			t.Errorf("stdout %q after %v", &stdout, took)
-		}
-		if _, err := c.Do(t.Context(), &Request{}); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("the connection is used again: %v", err)
-		}
-		waited := make(chan struct{})
-		go func() {
-			c.Wait()
-			close(waited)
-		}()
-		synctest.Wait()
-		select {
-		case <-waited:
-			t.Error("Wait returned while Stdin is read")
-		default:
-		}
-		w.Close()
-		<-waited
-	})
-}
-
-// The answer is complete while the application takes no more of Stdin.
-func TestDoUploadNotTaken(t *testing.T) {
-	for _, keep := range []bool{false, true} {
-		c, p := newSocketPeer(t)
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			p.head()
-			p.end(0, protocol.StatusRequestComplete)
-		})
-		endless := iotest.OneByteReader(zeros{})
-		if keep {
-			endless = zeros{}
-		}
-		if _, err := c.Do(t.Context(), &Request{Stdin: endless, KeepConn: keep}); err != nil {
-			t.Error(err)
-		}
-		wg.Wait()
+	}
+	if _, err := c.Do(t.Context(), &fcgi.Request{}); err == nil {
+		t.Error("an answer came without a server")
 	}
 }
 
-type zeros struct{}
+// piped makes a Client of pipes whose other ends are handled one after the other.
+func piped(t *testing.T, c *fcgi.Client, handle func(n int, conn net.Conn)) {
+	n := 0
+	var all sync.WaitGroup
+	c.Dial = func(context.Context) (net.Conn, error) {
+		near, far := net.Pipe()
+		number := n
+		n++
+		all.Go(func() { defer far.Close(); handle(number, far) })
+		return near, nil
+	}
+	t.Cleanup(func() { c.CloseIdleConnections(); all.Wait() })
+}
 
-func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+// answerOnce reads a request, and answers it.
+func answerOnce(conn net.Conn) bool {
+	for {
+		rec, err := wiretest.ReadRecord(conn)
+		if err != nil {
+			return false
+		}
+		if rec.Type == protocol.TypeStdin && rec.Content == "" {
+			conn.Write(append(wiretest.Rec(protocol.TypeStdout, rec.ID, helloAnswer), protocol.AppendEnd(nil, rec.ID, protocol.End{})...))
+			return true
+		}
+	}
+}
 
-func TestDoDuplex(t *testing.T) {
-	c, p := newSocketPeer(t)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		p.head()
-		for {
-			rec := p.next()
-			p.send(protocol.TypeStdout, 1, string(rec.Content))
-			if len(rec.Content) == 0 {
-				break
+// A connection that breaks under a request is tried again where that does no harm.
+func TestClientRepeats(t *testing.T) {
+	for name, tt := range map[string]struct {
+		method string
+		stdin  io.Reader
+		want   bool
+	}{"GET": {"GET", nil, true}, "HEAD": {"HEAD", nil, true}, "POST": {"POST", nil, false}, "GET with a body": {"GET", strings.NewReader("x"), false}} {
+		synctest.Test(t, func(t *testing.T) {
+			c := &fcgi.Client{KeepConns: 1}
+			piped(t, c, func(n int, conn net.Conn) {
+				if answerOnce(conn) && n == 0 {
+					io.ReadFull(conn, make([]byte, 8)) // and nothing comes
+					return
+				}
+				io.Copy(io.Discard, conn)
+			})
+			req := &fcgi.Request{Params: fcgi.Params{{Name: "REQUEST_METHOD", Value: tt.method}}}
+			if _, err := c.Do(t.Context(), req); err != nil {
+				t.Fatal(err)
+			}
+			req.Stdin = tt.stdin
+			if _, err := c.Do(t.Context(), req); (err == nil) != tt.want || !tt.want && !errors.Is(err, fcgi.ErrNoEnd) {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+}
+
+// What fails on a new connection is the application's fault.
+func TestClientRepeatsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, asked := &fcgi.Client{KeepConns: 1}, 0
+		piped(t, c, func(_ int, conn net.Conn) { asked++; io.ReadFull(conn, make([]byte, 8)) })
+		if _, err := c.Do(t.Context(), &fcgi.Request{Params: fcgi.Params{{Name: "REQUEST_METHOD", Value: "GET"}}}); !errors.Is(err, fcgi.ErrNoEnd) || asked != 1 {
+			t.Errorf("%v after %d", err, asked)
+		}
+	})
+}
+
+func TestClientIdleTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &fcgi.Client{KeepConns: 1, IdleTimeout: time.Minute}
+		closed := make(chan time.Time, 1)
+		piped(t, c, func(_ int, conn net.Conn) {
+			for answerOnce(conn) {
+			}
+			closed <- time.Now()
+		})
+		for range 3 {
+			time.Sleep(40 * time.Second)
+			if _, err := c.Do(t.Context(), &fcgi.Request{}); err != nil {
+				t.Fatal(err)
 			}
 		}
-		p.end(0, protocol.StatusRequestComplete)
+		last := time.Now()
+		if got := (<-closed).Sub(last); got != time.Minute {
+			t.Errorf("closed after %v", got)
+		}
 	})
-	in := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-	var out bytes.Buffer
-	if _, err := c.Do(t.Context(), &Request{Stdin: bytes.NewReader(in), Stdout: &out}); err != nil {
+}
+
+func TestClientValues(t *testing.T) {
+	l := listen(t, "unix")
+	serveOn(t, l, &fcgi.Server{MaxReqs: 7})
+	c := &fcgi.Client{Address: addressOf(l)}
+	values, err := c.Values(t.Context(), fcgi.MaxReqs)
+	if err != nil || values[fcgi.MaxReqs] != "7" {
+		t.Errorf("got %v, %v", values, err)
+	}
+}
+
+// An error says what to do.
+func TestClientNonsense(t *testing.T) {
+	for want, c := range map[string]*fcgi.Client{
+		"Address is not set":                      {},
+		"did you mean unix:/run/app.sock?":        {Address: "/run/app.sock"},
+		"did you mean tcp:127.0.0.1:9000?":        {Address: "127.0.0.1:9000"},
+		"/nowhere/s: connect: no such file or di": {Address: "unix:/nowhere/s"},
+	} {
+		if _, err := c.Do(t.Context(), &fcgi.Request{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if _, err := (&fcgi.Transport{}).RoundTrip(&http.Request{URL: mustURL("http://x/")}); err == nil || !strings.Contains(err.Error(), "Client is not set") {
+		t.Errorf("no Client: %v", err)
+	}
+}
+
+// A panic of the caller's Stdout is the caller's, and costs one connection.
+func TestClientPanic(t *testing.T) {
+	l := listen(t, "unix")
+	serveOn(t, l, &fcgi.Server{Handler: fcgi.HandlerFunc(query)})
+	c := &fcgi.Client{Address: addressOf(l), KeepConns: 1, MaxConns: 1}
+	defer c.CloseIdleConnections()
+	if !panics(func() { c.Do(t.Context(), &fcgi.Request{Stdout: panicker{}}) }) {
+		t.Error("no panic")
+	}
+	if got := get(t, c, "after"); got != "after" {
+		t.Errorf("got %q", got)
+	}
+}
+
+type panicker struct{}
+
+func (panicker) Write([]byte) (int, error) { panic("boom") }
+
+func TestReadResponse(t *testing.T) {
+	for text, want := range map[string]struct {
+		status int
+		body   string
+		err    error
+	}{
+		"A: b\n\nbody":                                 {200, "body", nil},
+		"Status: 404 Gone\r\n\r\n":                     {404, "", nil},
+		"Location: /x\n\n":                             {302, "", nil},
+		"HTTP/1.1 404 Not Found\nA: b\n\nx":            {404, "x", nil},
+		"Content-Length: 3\n\nlonger":                  {200, "lon", nil},
+		"Content-Length: 9\n\nshort":                   {200, "short", io.ErrUnexpectedEOF},
+		"Status: 304\n\nnone":                          {304, "", nil},
+		"Status: 204\nContent-Length: 7\n\nx":          {204, "", nil},
+		"Content-Length: x\n\nall":                     {200, "all", nil},
+		"A: " + strings.Repeat("x", 9000) + "\n\nbody": {200, "body", nil},
+	} {
+		for _, r := range []io.Reader{strings.NewReader(text), byteReader{strings.NewReader(text)}} {
+			resp, err := fcgi.ReadResponse(r, nil)
+			if err != nil {
+				t.Errorf("%.30q: %v", text, err)
+				continue
+			}
+			body, err := io.ReadAll(resp.Body)
+			if resp.StatusCode != want.status || string(body) != want.body || err != want.err || resp.Header.Get("Status") != "" {
+				t.Errorf("%.30q: got %d, %q, %v", text, resp.StatusCode, body, err)
+			}
+		}
+	}
+	for text, want := range map[string]string{
+		"": "no header", "A: b\n": "ended inside its header", "hello\n\n": "a line that is none", strings.Repeat("A: b\n", 20000): "larger than 64 KiB",
+	} {
+		if _, err := fcgi.ReadResponse(strings.NewReader(text), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.30q: %v", text, err)
+		}
+	}
+	resp, err := fcgi.ReadResponse(strings.NewReader("Content-Length: 4\nSet-Cookie: a\nSet-Cookie: b\n\nbody"), &http.Request{Method: "HEAD"})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(in, out.Bytes()) {
-		t.Errorf("%d bytes came back of %d", out.Len(), len(in))
-	}
-	wg.Wait()
-}
-
-func TestDoForeignRecords(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newPeer(t)
-		go func() {
-			p.head()
-			p.stream(protocol.TypeStdin)
-			p.send(protocol.TypeGetValuesResult, 0, "")
-			p.send(99, 0, "management of another kind")
-			p.send(protocol.TypeStdout, 1, "ours")
-			p.end(0, protocol.StatusRequestComplete)
-		}()
-		var stdout strings.Builder
-		result, err := c.Do(t.Context(), &Request{Stdout: &stdout})
-		if err != nil || result.AppStatus != 0 || stdout.String() != "ours" {
-			t.Errorf("got %+v, %v, stdout %q", result, err, &stdout)
-		}
-	})
-}
-
-func TestDoLostPeer(t *testing.T) {
-	t.Run("closed", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c, p := newPeer(t)
-			go func() {
-				p.head()
-				p.send(protocol.TypeStdout, 1, "half")
-				p.conn.Close()
-			}()
-			stdin, w := io.Pipe()
-			defer w.Close()
-			_, err := c.Do(t.Context(), &Request{Stdin: stdin})
-			if !errors.Is(err, ErrNoEnd) || err.Error() != "request pipe pipe: connection closed before END_REQUEST" {
-				t.Errorf("got %v", err)
-			}
-		})
-	})
-	t.Run("inside a record", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c, p := newPeer(t)
-			go func() {
-				p.head()
-				p.stream(protocol.TypeStdin)
-				p.write([]byte{1, 6, 0, 1})
-				p.conn.Close()
-			}()
-			if _, err := c.Do(t.Context(), &Request{}); !errors.Is(err, ErrNoEnd) {
-				t.Errorf("got %v", err)
-			}
-		})
-	})
-	t.Run("not FastCGI", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c, p := newPeer(t)
-			go func() {
-				p.head()
-				p.stream(protocol.TypeStdin)
-				p.write([]byte("HTTP/1.1 400 Bad Request\r\n"))
-			}()
-			_, err := c.Do(t.Context(), &Request{})
-			if err == nil || !strings.Contains(err.Error(), "version 72") || errors.Is(err, ErrNoEnd) {
-				t.Errorf("got %v", err)
-			}
-		})
-	})
-	t.Run("Close", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c, p := newPeer(t)
-			go func() {
-				p.head()
-				c.Close()
-			}()
-			if _, err := c.Do(t.Context(), &Request{Stdin: zeros{}}); err == nil {
-				t.Error("no error")
-			}
-		})
-	})
-}
-
-func TestValues(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newPeer(t)
-		go func() {
-			rec := p.next()
-			p.write(protocol.AppendGetValuesResult(nil, rec.Content, func(name string) (string, bool) {
-				return "1", name != MaxReqs
-			}))
-			p.head()
-			p.stream(protocol.TypeStdin)
-			p.end(0, protocol.StatusRequestComplete)
-			p.next()
-			p.write(protocol.AppendUnknownType(nil, protocol.TypeGetValues))
-			p.gone()
-		}()
-		got, err := c.Values(t.Context(), MaxConns, MaxReqs, MpxsConns)
-		if err != nil {
-			t.Error(err)
-		}
-		if diff := cmp.Diff(map[string]string{MaxConns: "1", MpxsConns: "1"}, got); diff != "" {
-			t.Error(diff)
-		}
-		if _, err := c.Do(t.Context(), &Request{KeepConn: true}); err != nil {
-			t.Error(err)
-		}
-		if _, err = c.Values(t.Context(), MaxConns); err == nil || !strings.Contains(err.Error(), "does not know") {
-			t.Errorf("UNKNOWN_TYPE: %v", err)
-		}
-		if _, err = c.Values(t.Context(), MaxConns); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("after an error: %v", err)
-		}
-		synctest.Wait()
-	})
-}
-
-func TestValuesErrors(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newPeer(t)
-		if _, err := c.Values(t.Context(), strings.Repeat("n", 9000)); err == nil {
-			t.Error("a name of 9000 bytes was asked for")
-		}
-		c, p = newPeer(t)
-		go func() {
-			p.next()
-			p.conn.Close()
-		}()
-		_, err := c.Values(t.Context(), MaxConns)
-		if err == nil || !strings.Contains(err.Error(), "closed before GET_VALUES_RESULT") {
-			t.Errorf("got %v", err)
-		}
-		c, p = newPeer(t)
-		go func() {
-			p.next()
-			p.gone()
-		}()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if _, err := c.Values(ctx, MaxConns); err != context.DeadlineExceeded {
-			t.Errorf("got %v", err)
-		}
-		synctest.Wait()
-	})
-}
-
-func TestDial(t *testing.T) {
-	if _, err := Dial(t.Context(), "udp", "127.0.0.1:1"); err == nil {
-		t.Error("udp was dialed")
-	}
-	if _, err := Dial(t.Context(), "unix", t.TempDir()+"/none"); err == nil {
-		t.Error("a socket that is not there was dialed")
-	}
-	cause := errors.New("no time")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(cause)
-	if _, err := Dial(ctx, "unix", "/x"); err != cause {
-		t.Errorf("got %v", err)
+	if body, err := io.ReadAll(resp.Body); len(body) > 0 || err != nil || resp.ContentLength != 4 || len(resp.Header["Set-Cookie"]) != 2 {
+		t.Errorf("HEAD: got %+v, %q, %v", resp, body, err)
 	}
 }
 
-func TestParams(t *testing.T) {
-	p := Params{{"A", "1"}, {"B", "2"}, {"A", "3"}}
-	before := p
-	if got := p.Get("A"); got != "3" {
-		t.Errorf("Get: %q", got)
-	}
-	p.Set("A", "4")
-	p.Set("C", "5")
-	p.Add("C", "6")
-	want := Params{{"B", "2"}, {"A", "4"}, {"C", "5"}, {"C", "6"}}
-	if diff := cmp.Diff(want, p); diff != "" {
-		t.Error(diff)
-	}
-	if diff := cmp.Diff(Params{{"A", "1"}, {"B", "2"}, {"A", "3"}}, before); diff != "" {
-		t.Errorf("a copy: %s", diff)
-	}
-}
+// A byteReader returns a byte at a time.
+type byteReader struct{ r io.Reader }
+
+func (b byteReader) Read(p []byte) (int, error) { return b.r.Read(p[:min(1, len(p))]) }

@@ -27,6 +27,12 @@
 // it advertises with GET_VALUES, bounds what a request may take, and can be
 // stopped without losing one.
 //
+// # Asking
+//
+// A [Client] asks an application, on as many connections as it needs; a [Conn] is one of
+// them. A [Transport] is an http.RoundTripper on top: with it, an httputil.ReverseProxy
+// is a web server before php-fpm, say.
+//
 // # Stability
 //
 // This package, and the function Main of the module's root package, are the Go API

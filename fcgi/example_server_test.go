@@ -124,14 +124,14 @@ func start(s *fcgi.Server) (address net.Addr, stop func()) {
 func ask(address net.Addr, params fcgi.Params) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	client, err := fcgi.Dial(ctx, address.Network(), address.String())
+	client, err := fcgi.Dial(ctx, address.Network()+":"+address.String())
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer client.Close()
 	var answer strings.Builder
-	if _, err := client.Do(ctx, &fcgi.Request{Params: params, Stdout: &answer}); err != nil {
+	if _, err := client.Do(ctx, &fcgi.Request{Close: true, Params: params, Stdout: &answer}); err != nil {
 		fmt.Println(err)
 	}
 	_, body, _ := strings.Cut(answer.String(), "\r\n\r\n")

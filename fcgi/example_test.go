@@ -16,7 +16,7 @@ func ExampleClient_Do() {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	client, err := fcgi.Dial(ctx, "unix", address)
+	client, err := fcgi.Dial(ctx, "unix:"+address)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -24,7 +24,7 @@ func ExampleClient_Do() {
 	defer client.Close()
 
 	var answer strings.Builder
-	result, err := client.Do(ctx, &fcgi.Request{
+	result, err := client.Do(ctx, &fcgi.Request{Close: true,
 		Params: fcgi.Params{
 			{Name: "REQUEST_METHOD", Value: "POST"},
 			{Name: "REQUEST_URI", Value: "/upper"},

@@ -16,7 +16,7 @@ var errOver = errors.New("request is over")
 // An exchange is one request on a connection, from its BEGIN_REQUEST to its
 // END_REQUEST. It is the io.Writer of the request's records.
 type exchange struct {
-	c   *Client
+	c   *Conn
 	id  uint16
 	req protocol.Request
 	in  inbox
@@ -26,10 +26,10 @@ type exchange struct {
 	sentAll bool
 
 	// begun and aborted tell that BEGIN_REQUEST and ABORT_REQUEST were written.
-	// They are owned by who has put a value into Client.writing.
+	// They are owned by who has put a value into Conn.writing.
 	begun, aborted bool
 
-	// The fields of the table are guarded by Client.mu.
+	// The fields of the table are guarded by Conn.mu.
 	awaited  bool // Do waits for the end
 	heardOf  bool // BEGIN_REQUEST may have reached the application
 	answered bool // END_REQUEST was read, or none will come
@@ -44,7 +44,7 @@ type exchange struct {
 
 // newExchange makes the request of the wire; its errors of the caller's Stdin,
 // Data, Stdout and Stderr go to fail.
-func newExchange(ctx context.Context, fail context.CancelCauseFunc, c *Client, req *Request) *exchange {
+func newExchange(ctx context.Context, fail context.CancelCauseFunc, c *Conn, req *Request) *exchange {
 	x := &exchange{c: c, sent: make(chan struct{})}
 	x.in.news = make(chan struct{}, 1)
 	x.req.Role = protocol.Role(req.Role)

@@ -127,9 +127,9 @@ type Request struct {
 	// nil discards. A handler's is never nil, and what is written there is for
 	// the web server's log; it may be written to like Stdout, but is not buffered.
 	Stderr io.Writer
-	// KeepConn is a client's: it asks the application to leave the connection
-	// open for another request.
-	KeepConn bool
+	// Close is a client's: the application is asked to close the connection after this
+	// request, which is then sent without FCGI_KEEP_CONN.
+	Close bool
 
 	call *handlerCall // that it belongs to; nil for one that a server has not made
 }

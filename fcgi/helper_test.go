@@ -23,21 +23,21 @@ type peer struct {
 	r    *protocol.Reader
 }
 
-// newPeer is a Client over a net.Pipe and its peer.
-func newPeer(t *testing.T) (*Client, *peer) {
+// newPeer is a Conn over a net.Pipe and its peer.
+func newPeer(t *testing.T) (*Conn, *peer) {
 	near, far := net.Pipe()
 	return newPeerOf(t, near, far)
 }
 
 // newSocketPeer is newPeer over a Unix socket, which has buffers.
-func newSocketPeer(t *testing.T) (*Client, *peer) {
+func newSocketPeer(t *testing.T) (*Conn, *peer) {
 	t.Helper()
 	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	c, err := Dial(t.Context(), "unix", ln.Addr().String())
+	c, err := Dial(t.Context(), "unix:"+ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +48,8 @@ func newSocketPeer(t *testing.T) (*Client, *peer) {
 	return newPeerOf(t, c.conn, far)
 }
 
-func newPeerOf(t *testing.T, near, far net.Conn) (*Client, *peer) {
-	c := NewClient(near)
+func newPeerOf(t *testing.T, near, far net.Conn) (*Conn, *peer) {
+	c := NewConn(near)
 	t.Cleanup(func() {
 		c.Close()
 		far.Close()
@@ -136,7 +136,7 @@ func (p *peer) write(b []byte) {
 	}
 }
 
-// gone waits until the Client has closed the connection.
+// gone waits until the Conn has closed the connection.
 func (p *peer) gone() {
 	p.t.Helper()
 	if rec, err := p.r.Next(); err == nil {

@@ -45,8 +45,8 @@ type Server struct {
 	// MaxConns is how many connections may be open. One more makes room by another
 	// that has had no request for a second, or waits. Default: 1024.
 	MaxConns int
-	// MaxReqs is how many handlers may run at once. A handler that has not
-	// returned though its request has ended does not count. Default: 1024.
+	// MaxReqs is how many handlers may run at once. The place of one is free when its
+	// request ends, and taken again if it has not returned a second later. Default: 1024.
 	MaxReqs int
 	// NoMultiplex refuses a second request on a connection before the first has
 	// ended. MaxConns, MaxReqs and this are what a web server is told that asks
@@ -84,8 +84,7 @@ type Server struct {
 	IdleTimeout time.Duration
 	// Timeout is how long a handler may take. Then the request is answered with
 	// 408, at once, and ctx ends; a handler that has not returned a second later
-	// is logged. It does not count for MaxReqs, so a handler that never returns
-	// costs memory each time. [TimeoutHandler] is the same for one handler.
+	// is logged. [TimeoutHandler] is the same for one handler.
 	Timeout time.Duration
 	// IgnoreAbort lets handlers run to their end though nobody waits for it any more.
 	IgnoreAbort bool

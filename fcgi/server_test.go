@@ -52,7 +52,7 @@ func TestRequestOfAHandler(t *testing.T) {
 		v := serve(t, &fcgi.Server{Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
 			body, err := io.ReadAll(req.Stdin)
 			data, dataErr := io.ReadAll(req.Data)
-			if len(body) != 0 || err != nil || len(data) != 0 || dataErr != nil || req.Role != fcgi.RoleResponder || req.KeepConn {
+			if len(body) != 0 || err != nil || len(data) != 0 || dataErr != nil || req.Role != fcgi.RoleResponder || req.Close {
 				t.Errorf("request is %+v, body %q, %v", req, body, err)
 			}
 			got := req.Params

@@ -36,13 +36,13 @@ func (m *machine) inode(path string) uint64 {
 // hello sends one request on a connection of its own.
 func hello(path string) (string, error) {
 	ctx := context.Background()
-	client, err := fcgi.Dial(ctx, "unix", path)
+	client, err := fcgi.Dial(ctx, "unix:"+path)
 	if err != nil {
 		return "", err
 	}
 	defer client.Close()
 	var out strings.Builder
-	_, err = client.Do(ctx, &fcgi.Request{
+	_, err = client.Do(ctx, &fcgi.Request{Close: true,
 		Params: fcgi.Params{
 			{Name: "REQUEST_METHOD", Value: "GET"},
 			{Name: "SCRIPT_FILENAME", Value: "/usr/lib/cgi-bin/hello.cgi"},

@@ -116,8 +116,21 @@ func parseTCP(hostport string) (Address, error) {
 }
 
 // ParseDial reads the address of somebody who listens already: not of Systemd, and
-// of TCP with a host and a port. The error quotes it.
+// of TCP with a host and a port. The error quotes it, and says what may be meant.
 func ParseDial(s string) (network, name string, err error) {
+	network, name, err = parseDial(s)
+	if err == nil {
+		return network, name, nil
+	}
+	for _, meant := range [...]string{"unix:" + s, "tcp:" + s} {
+		if _, _, missed := parseDial(meant); missed == nil {
+			return "", "", fmt.Errorf("%w (did you mean %s?)", err, meant)
+		}
+	}
+	return "", "", err
+}
+
+func parseDial(s string) (network, name string, err error) {
 	a, err := Parse(s)
 	switch {
 	case err != nil:

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fcgid/fcgid/fcgi"
-	"github.com/fcgid/fcgid/internal/devserver"
 )
 
 const requestLong = `Request sends one FastCGI request to ADDR with the variables that a web
@@ -91,8 +90,7 @@ func newRequestCommand() *cobra.Command {
 }
 
 func (o *requestOptions) run(cmd *cobra.Command, addr string) error {
-	network, address, err := parseDialAddress(addr)
-	if err != nil {
+	if _, _, err := parseDialAddress(addr); err != nil {
 		return err
 	}
 	req, closeFiles, err := o.request(cmd)
@@ -107,11 +105,7 @@ func (o *requestOptions) run(cmd *cobra.Command, addr string) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("no end within %v", o.timeout))
 		defer cancel()
 	}
-	client, err := fcgi.Dial(ctx, network, address)
-	if err != nil {
-		return exitError{exitFailure, err.Error()}
-	}
-	defer client.Close()
+	client := &fcgi.Client{Address: addr}
 	if o.values {
 		return printValues(ctx, client, cmd.OutOrStdout())
 	}
@@ -123,9 +117,9 @@ func (o *requestOptions) run(cmd *cobra.Command, addr string) error {
 func (o *requestOptions) send(ctx context.Context, client *fcgi.Client, req *fcgi.Request, cmd *cobra.Command) error {
 	stdout := cmd.OutOrStdout()
 	req.Stdout, req.Stderr = stdout, cmd.ErrOrStderr()
-	cutter := &devserver.HeaderCutter{Body: stdout}
+	cutter := &headerCutter{Body: stdout}
 	cutter.Header = func(block []byte) error {
-		_, err := devserver.ParseHeader(block)
+		_, err := parseHeader(block)
 		if err == nil {
 			return nil
 		}
@@ -138,8 +132,8 @@ func (o *requestOptions) send(ctx context.Context, client *fcgi.Client, req *fcg
 	}
 	result, err := client.Do(ctx, req)
 	refused := result.ProtocolStatus != fcgi.StatusRequestComplete
-	if !o.include && (cutter.IsInside() || err == nil && !refused) {
-		err = errors.Join(err, cutter.Finish())
+	if !o.include && (cutter.isInside() || err == nil && !refused) {
+		err = errors.Join(err, cutter.finish())
 	}
 	switch {
 	case err != nil:

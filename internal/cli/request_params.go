@@ -20,15 +20,10 @@ import (
 // parseDialAddress takes fcgid's form of an address apart for net.Dial.
 func parseDialAddress(addr string) (network, name string, err error) {
 	network, name, err = address.ParseDial(addr)
-	if err == nil {
-		return network, name, nil
+	if err != nil {
+		return "", "", usageErrorf("address %v", err)
 	}
-	for _, meant := range []string{"unix:" + addr, "tcp:" + addr} {
-		if _, _, missed := address.ParseDial(meant); missed == nil {
-			return "", "", usageErrorf("address %v (did you mean %s?)", err, meant)
-		}
-	}
-	return "", "", usageErrorf("address %v", err)
+	return network, name, nil
 }
 
 // request checks the flags and makes the request of them; closeFiles is to be

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"github.com/fcgid/fcgid/internal/cgi"
 )
 
 var folderPage = template.Must(template.New("folder").Parse(`<!DOCTYPE html>
@@ -30,18 +32,19 @@ type folderEntry struct{ URL, Name string }
 
 // serveFolder answers with the programs and folders in a folder below the
 // document root. It reports false when the path is none.
-func (x *exchange) serveFolder(v visit) bool {
+func (x *exchange) serveFolder() bool {
 	root, err := os.OpenRoot(x.front.root)
 	if err != nil {
 		return false
 	}
 	defer root.Close()
-	name := path.Clean("." + v.path)
+	shown := cgi.CleanPath(x.r.URL.Path)
+	name := path.Clean("." + shown)
 	if info, err := root.Stat(name); err != nil || !info.IsDir() {
 		return false
 	}
 	x.closeAfter()
-	if v.method != http.MethodGet && v.method != http.MethodHead {
+	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
 		x.w.Header().Set("Allow", "GET, HEAD")
 		http.Error(x.w, "405 Method Not Allowed: a folder can only be read", http.StatusMethodNotAllowed)
 		return true
@@ -56,7 +59,7 @@ func (x *exchange) serveFolder(v visit) bool {
 	_ = folderPage.Execute(x.w, struct {
 		Path    string
 		Entries []folderEntry
-	}{v.path, entries})
+	}{shown, entries})
 	return true
 }
 
@@ -85,6 +88,6 @@ func listFolder(root *os.Root, name string) ([]folderEntry, error) {
 }
 
 func entryFor(name, text string) folderEntry {
-	link := url.URL{Path: cleanPath(name)}
+	link := url.URL{Path: cgi.CleanPath(name)}
 	return folderEntry{URL: link.String(), Name: text}
 }

@@ -122,19 +122,19 @@ func TestDevParams(t *testing.T) {
 		}
 	})
 	want := `SCRIPT_FILENAME=/srv/www/b c.cgi/
+DOCUMENT_ROOT=/srv/www
+SCRIPT_NAME=/b c.cgi/
 QUERY_STRING=q=1&r=%20
 REQUEST_METHOD=POST
 CONTENT_TYPE=text/x
 CONTENT_LENGTH=4
-SCRIPT_NAME=/b c.cgi/
 REQUEST_URI=/a/..//b%20c.cgi/?q=1&r=%20
 DOCUMENT_URI=/b c.cgi/
-DOCUMENT_ROOT=/srv/www
 SERVER_PROTOCOL=HTTP/1.1
-REQUEST_SCHEME=http
 GATEWAY_INTERFACE=CGI/1.1
 SERVER_SOFTWARE=fcgid dev
 REDIRECT_STATUS=200
+REQUEST_SCHEME=http
 HTTP_ACCEPT_ENCODING=identity
 HTTP_COOKIE=a=1; b=2
 HTTP_USER_AGENT=test
@@ -347,7 +347,7 @@ func TestDevNoApplication(t *testing.T) {
 	dial := func(context.Context) (net.Conn, error) { return nil, errors.New("nobody listens") }
 	recorder := httptest.NewRecorder()
 	newFront(dial, t.TempDir(), nil).ServeHTTP(recorder, httptest.NewRequest("POST", "/x", strings.NewReader("body")))
-	if recorder.Code != 502 || recorder.Body.String() != "502 Bad Gateway: cannot reach the application: nobody listens\n" {
+	if recorder.Code != 502 || recorder.Body.String() != "502 Bad Gateway: nobody listens\n" {
 		t.Errorf("got %d, %q", recorder.Code, recorder.Body)
 	}
 }
@@ -362,8 +362,8 @@ func TestDevStderr(t *testing.T) {
 	})
 	d.do("GET /x", nil)
 	var got []string
-	for _, e := range entries.Of("script stderr") {
-		got = append(got, fmt.Sprint(e.Fields["path"], " ", e.Fields["line"]))
+	for _, e := range entries.Of("application stderr") {
+		got = append(got, fmt.Sprint(e.Fields["uri"], " ", e.Fields["line"]))
 	}
 	if diff := cmp.Diff([]string{"/x one\ntwo", "/x rest"}, got); diff != "" {
 		t.Error(diff)

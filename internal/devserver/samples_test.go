@@ -1,11 +1,14 @@
 package devserver
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/fcgid/fcgid/fcgi"
 )
 
 func TestSamples(t *testing.T) {
@@ -46,7 +49,7 @@ func TestSamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := ParseHeader(out); err != nil || !strings.Contains(string(out), test.want) {
+			if _, err := fcgi.ReadResponse(bytes.NewReader(out), nil); err != nil || !strings.Contains(string(out), test.want) {
 				t.Errorf("header %v, output:\n%s", err, out)
 			}
 		})

@@ -97,13 +97,13 @@ func release(t *testing.T, file string) {
 
 // post sends a body and returns the answer's.
 func (s *testSet) post(socket string, body io.Reader) string {
-	c, err := fcgi.Dial(context.Background(), "unix", filepath.Join(s.dir, socket))
+	c, err := fcgi.Dial(context.Background(), "unix:"+filepath.Join(s.dir, socket))
 	if err != nil {
 		return err.Error()
 	}
 	defer c.Close()
 	var out strings.Builder
-	_, err = c.Do(context.Background(), &fcgi.Request{
+	_, err = c.Do(context.Background(), &fcgi.Request{Close: true,
 		Params: fcgi.Params{{Name: "SCRIPT_FILENAME", Value: "x"}, {Name: "REQUEST_METHOD", Value: "POST"}}, Stdin: body, Stdout: &out,
 	})
 	if err != nil {

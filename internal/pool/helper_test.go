@@ -142,13 +142,13 @@ func (s *testSet) tryAsk(socket, script string, params ...string) (string, error
 	if hostPort, ok := strings.CutPrefix(socket, "tcp:"); ok {
 		network, address = "tcp", hostPort
 	}
-	c, err := fcgi.Dial(ctx, network, address)
+	c, err := fcgi.Dial(ctx, network+":"+address)
 	if err != nil {
 		return "", errors.Unwrap(err)
 	}
 	defer c.Close()
 	var out strings.Builder
-	req := &fcgi.Request{Params: fcgi.Params{{Name: "SCRIPT_FILENAME", Value: s.expand(script)}, {Name: "REQUEST_METHOD", Value: "GET"}}, Stdout: &out}
+	req := &fcgi.Request{Close: true, Params: fcgi.Params{{Name: "SCRIPT_FILENAME", Value: s.expand(script)}, {Name: "REQUEST_METHOD", Value: "GET"}}, Stdout: &out}
 	for i := 0; i < len(params); i += 2 {
 		req.Params.Add(params[i], params[i+1])
 	}

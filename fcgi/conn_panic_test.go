@@ -34,7 +34,7 @@ type crashing struct {
 	done     chan struct{}
 }
 
-func startCrash(ctx context.Context, c *Client, req *Request) *crashing {
+func startCrash(ctx context.Context, c *Conn, req *Request) *crashing {
 	x := &crashing{done: make(chan struct{})}
 	go func() {
 		defer close(x.done)
@@ -52,7 +52,7 @@ func TestStdoutCrashesAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newSharedPeer(t)
-				one := startCrash(t.Context(), c, &Request{KeepConn: true, Stdout: w})
+				one := startCrash(t.Context(), c, &Request{Stdout: w})
 				p.wantRequest(1)
 				p.send(protocol.TypeStdout, 1, "one")
 				p.gone()
@@ -60,7 +60,7 @@ func TestStdoutCrashesAlone(t *testing.T) {
 				if one.returned || (one.value == errCrash) != (name == "panic") {
 					t.Errorf("Do ended with %v, returned %v", one.value, one.returned)
 				}
-				start(t.Context(), c, &Request{KeepConn: true}).wantError(t, net.ErrClosed)
+				start(t.Context(), c, &Request{}).wantError(t, net.ErrClosed)
 			})
 		})
 	}
@@ -71,9 +71,9 @@ func TestStdoutCrashesAlone(t *testing.T) {
 func TestStdoutCrashesAmongOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true})
+		one := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
-		two := startCrash(t.Context(), c, &Request{KeepConn: true, Stdout: panicky{}})
+		two := startCrash(t.Context(), c, &Request{Stdout: panicky{}})
 		p.wantRequest(2)
 		p.send(protocol.TypeStdout, 2, "two")
 		p.want(protocol.TypeAbortRequest, "")
@@ -87,18 +87,18 @@ func TestStdoutCrashesAmongOthers(t *testing.T) {
 		}
 
 		slow := &gatedPanic{open: make(chan struct{})}
-		leader := startCrash(t.Context(), c, &Request{KeepConn: true, Stdout: slow})
+		leader := startCrash(t.Context(), c, &Request{Stdout: slow})
 		p.wantRequest(1)
 		p.send(protocol.TypeStdout, 1, "one")
 		synctest.Wait()
-		four := start(t.Context(), c, &Request{KeepConn: true})
+		four := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
 		close(slow.open)
 		p.want(protocol.TypeAbortRequest, "")
 		p.send(protocol.TypeStdout, 2, "four")
 		p.endOf(1)
 		<-leader.done
-		five := start(t.Context(), c, &Request{KeepConn: true})
+		five := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
 		p.endOf(1)
 		p.endOf(2)
@@ -116,9 +116,9 @@ func (w *gatedPanic) Write([]byte) (int, error) { <-w.open; panic(errCrash) }
 func TestStdinPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true})
+		one := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
-		two := startCrash(t.Context(), c, &Request{KeepConn: true, Stdin: panicky{}})
+		two := startCrash(t.Context(), c, &Request{Stdin: panicky{}})
 		p.head()
 		p.want(protocol.TypeAbortRequest, "")
 		p.endOf(2)
@@ -135,7 +135,7 @@ func TestStdinPanics(t *testing.T) {
 func TestStdinExits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true, Stdin: io.MultiReader(strings.NewReader("half"), exiting{})})
+		one := start(t.Context(), c, &Request{Stdin: io.MultiReader(strings.NewReader("half"), exiting{})})
 		p.head()
 		p.want(protocol.TypeStdin, "half")
 		p.want(protocol.TypeAbortRequest, "")
@@ -150,7 +150,7 @@ func TestStdinPanicsLate(t *testing.T) {
 		c, p := newPeer(t)
 		stdin := &gatedPanicReader{open: make(chan struct{})}
 		var out bytes.Buffer
-		one := start(t.Context(), c, &Request{Stdin: stdin, Stdout: &out})
+		one := start(t.Context(), c, &Request{Close: true, Stdin: stdin, Stdout: &out})
 		p.head()
 		p.send(protocol.TypeStdout, 1, "early")
 		p.endOf(1)

@@ -16,7 +16,7 @@ import (
 )
 
 // newSharedPeer is newPeer with an application that has said that it multiplexes.
-func newSharedPeer(t *testing.T) (*Client, *peer) {
+func newSharedPeer(t *testing.T) (*Conn, *peer) {
 	t.Helper()
 	c, p := newPeer(t)
 	var wg sync.WaitGroup
@@ -65,7 +65,7 @@ func (p *peer) endOf(id uint16) {
 }
 
 // known is what c knows of its application.
-func known(c *Client) multiplexing {
+func known(c *Conn) multiplexing {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mpx
@@ -79,7 +79,7 @@ type call struct {
 	done           chan struct{}
 }
 
-func start(ctx context.Context, c *Client, req *Request) *call {
+func start(ctx context.Context, c *Conn, req *Request) *call {
 	x := &call{done: make(chan struct{})}
 	if req.Stdout == nil {
 		req.Stdout = &x.stdout
@@ -123,9 +123,9 @@ func (x *call) isDone() bool {
 func TestShareInterleaved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true})
+		one := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
 		p.send(protocol.TypeStdout, 2, "two, ")
 		p.send(protocol.TypeStdout, 1, "one, ")
@@ -150,14 +150,14 @@ func TestShareIDs(t *testing.T) {
 		c, p := newSharedPeer(t)
 		var calls [5]*call
 		for i := range 3 {
-			calls[i] = start(t.Context(), c, &Request{KeepConn: true})
+			calls[i] = start(t.Context(), c, &Request{})
 			p.wantRequest(uint16(i) + 1)
 		}
 		p.endOf(2)
 		calls[1].want(t, "", 2)
-		calls[3] = start(t.Context(), c, &Request{KeepConn: true})
+		calls[3] = start(t.Context(), c, &Request{})
 		p.wantRequest(2)
-		calls[4] = start(t.Context(), c, &Request{KeepConn: true})
+		calls[4] = start(t.Context(), c, &Request{})
 		p.wantRequest(4)
 		for id, i := range map[uint16]int{1: 0, 2: 3, 3: 2, 4: 4} {
 			p.endOf(id)
@@ -181,9 +181,9 @@ func TestShareSlowStdout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
 		slow := &blockedWriter{open: make(chan struct{})}
-		one := start(t.Context(), c, &Request{KeepConn: true, Stdout: slow})
+		one := start(t.Context(), c, &Request{Stdout: slow})
 		p.wantRequest(1)
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
 		record := strings.Repeat("x", inboxSize/8)
 		p.send(protocol.TypeStdout, 1, record)
@@ -195,7 +195,7 @@ func TestShareSlowStdout(t *testing.T) {
 		p.endOf(2)
 		two.want(t, "quick", 2)
 
-		three := start(t.Context(), c, &Request{KeepConn: true})
+		three := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
 		p.send(protocol.TypeStdout, 1, "one over")
 		sent := make(chan struct{})
@@ -225,9 +225,9 @@ func TestShareAbortSlowStdout(t *testing.T) {
 		c, p := newSharedPeer(t)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		slow := &blockedWriter{open: make(chan struct{})}
-		one := start(ctx, c, &Request{KeepConn: true, Stdout: slow})
+		one := start(ctx, c, &Request{Stdout: slow})
 		p.wantRequest(1)
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
 		sent := make(chan struct{})
 		go func() {
@@ -257,9 +257,9 @@ func TestShareAbort(t *testing.T) {
 		c, p := newSharedPeer(t)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		stdin, w := io.Pipe()
-		one := start(ctx, c, &Request{KeepConn: true, Stdin: stdin})
+		one := start(ctx, c, &Request{Stdin: stdin})
 		p.head()
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
 		synctest.Wait() // a Read of Stdin blocks
 		begin := time.Now()
@@ -273,13 +273,13 @@ func TestShareAbort(t *testing.T) {
 		w.Close()
 		c.Wait() // the sender has seen it
 
-		three := start(t.Context(), c, &Request{KeepConn: true})
+		three := start(t.Context(), c, &Request{})
 		p.wantRequest(3)
 		p.send(protocol.TypeStdout, 1, "too late")
 		p.endOf(1)
 		p.endOf(2)
 		two.want(t, "", 2)
-		four := start(t.Context(), c, &Request{KeepConn: true})
+		four := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
 		p.endOf(1)
 		p.endOf(3)
@@ -294,17 +294,17 @@ func TestShareStdinBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
 		stdin, w := io.Pipe()
-		one := start(t.Context(), c, &Request{KeepConn: true, Stdin: stdin})
+		one := start(t.Context(), c, &Request{Stdin: stdin})
 		p.head()
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
 		p.endOf(1)
 		one.want(t, "", 1)
-		three := start(t.Context(), c, &Request{KeepConn: true})
+		three := start(t.Context(), c, &Request{})
 		p.wantRequest(3)
 		w.Close()
 		c.Wait()
-		four := start(t.Context(), c, &Request{KeepConn: true})
+		four := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
 		for id, x := range map[uint16]*call{1: four, 2: two, 3: three} {
 			p.endOf(id)
@@ -313,17 +313,17 @@ func TestShareStdinBlocks(t *testing.T) {
 	})
 }
 
-// A request without KeepConn waits for the others, and the others for it.
-func TestShareNotWithoutKeepConn(t *testing.T) {
+// A request with Close waits for the others, and the others for it.
+func TestShareNotWithClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true})
+		one := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
-		sole := start(t.Context(), c, &Request{})
+		sole := start(t.Context(), c, &Request{Close: true})
 		synctest.Wait()
-		after := start(t.Context(), c, &Request{KeepConn: true})
+		after := start(t.Context(), c, &Request{})
 		p.endOf(1)
 		one.want(t, "", 1)
 		synctest.Wait()
@@ -345,12 +345,12 @@ func TestShareNotWithoutKeepConn(t *testing.T) {
 func TestShareWaiterGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true})
+		one := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		sole := start(ctx, c, &Request{})
+		sole := start(ctx, c, &Request{Close: true})
 		synctest.Wait()
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		synctest.Wait()
 		cancel(errEnough)
 		sole.wantError(t, errEnough)
@@ -365,15 +365,15 @@ func TestShareWaiterGivesUp(t *testing.T) {
 func TestShareRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true})
+		one := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
 		p.write(protocol.AppendEnd(nil, 2, protocol.End{Status: protocol.StatusCantMpxConn}))
 		if <-two.done; two.err != nil || two.result.ProtocolStatus != StatusCantMultiplex {
 			t.Errorf("got %+v, %v", two.result, two.err)
 		}
-		three := start(t.Context(), c, &Request{KeepConn: true})
+		three := start(t.Context(), c, &Request{})
 		synctest.Wait()
 		p.endOf(1)
 		one.want(t, "", 1)
@@ -410,9 +410,9 @@ func TestShareLostPeer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newSharedPeer(t)
-				one := start(t.Context(), c, &Request{KeepConn: true})
+				one := start(t.Context(), c, &Request{})
 				p.wantRequest(1)
-				two := start(t.Context(), c, &Request{KeepConn: true})
+				two := start(t.Context(), c, &Request{})
 				p.wantRequest(2)
 				p.send(protocol.TypeStdout, 2, "half")
 				if test.last != nil {
@@ -428,7 +428,7 @@ func TestShareLostPeer(t *testing.T) {
 				if two.stdout.String() != "half" {
 					t.Errorf("stdout %q", &two.stdout)
 				}
-				if _, err := c.Do(t.Context(), &Request{}); !errors.Is(err, net.ErrClosed) {
+				if _, err := c.Do(t.Context(), &Request{Close: true}); !errors.Is(err, net.ErrClosed) {
 					t.Errorf("another Do: %v", err)
 				}
 			})
@@ -442,9 +442,9 @@ func TestShareResetPeer(t *testing.T) {
 		t.Run(network, func(t *testing.T) {
 			c, p := listenAndDial(t, network)
 			c.mpx = mpxYes
-			one := start(t.Context(), c, &Request{KeepConn: true})
+			one := start(t.Context(), c, &Request{})
 			p.wantRequest(1)
-			two := start(t.Context(), c, &Request{KeepConn: true, Stdin: zeros{}})
+			two := start(t.Context(), c, &Request{Stdin: zeros{}})
 			p.head()
 			p.conn.Close()
 			for _, x := range []*call{one, two} {
@@ -463,9 +463,9 @@ func TestNewClientTakesTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPeer(t)
 		for range 2 {
-			one := start(t.Context(), c, &Request{KeepConn: true})
+			one := start(t.Context(), c, &Request{})
 			p.wantRequest(1)
-			two := start(t.Context(), c, &Request{KeepConn: true})
+			two := start(t.Context(), c, &Request{})
 			synctest.Wait()
 			p.endOf(1)
 			one.want(t, "", 1)
@@ -490,7 +490,7 @@ func TestNewClientTakesTurns(t *testing.T) {
 func TestShareValuesWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true})
+		one := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errEnough)
 		defer cancel()
@@ -519,12 +519,12 @@ func TestShareValuesWaits(t *testing.T) {
 func TestShareClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true})
+		one := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
 		slow := &blockedWriter{open: make(chan struct{})}
-		two := start(t.Context(), c, &Request{KeepConn: true, Stdout: slow})
+		two := start(t.Context(), c, &Request{Stdout: slow})
 		p.wantRequest(2)
-		sole := start(t.Context(), c, &Request{})
+		sole := start(t.Context(), c, &Request{Close: true})
 		sent := make(chan struct{})
 		go func() {
 			defer close(sent)

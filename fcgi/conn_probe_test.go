@@ -12,9 +12,9 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-// newProbedPeer is newPeer with a Client that may ask; asks gets the
+// newProbedPeer is newPeer with a Conn that may ask; asks gets the
 // application's end of each connection on which it does.
-func newProbedPeer(t *testing.T) (c *Client, p *peer, asks chan *peer) {
+func newProbedPeer(t *testing.T) (c *Conn, p *peer, asks chan *peer) {
 	c, p = newPeer(t)
 	asks = make(chan *peer, 10)
 	c.redial = func(context.Context) (net.Conn, error) {
@@ -29,10 +29,10 @@ func newProbedPeer(t *testing.T) (c *Client, p *peer, asks chan *peer) {
 func TestProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p, asks := newProbedPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true})
+		one := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
-		two := start(t.Context(), c, &Request{KeepConn: true})
-		three := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
+		three := start(t.Context(), c, &Request{})
 		probe := <-asks
 		probe.values("1")
 		probe.gone()
@@ -69,11 +69,11 @@ func TestProbeNo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p, asks := newProbedPeer(t)
-				one := start(t.Context(), c, &Request{KeepConn: true})
+				one := start(t.Context(), c, &Request{})
 				p.wantRequest(1)
-				two := start(t.Context(), c, &Request{KeepConn: true})
+				two := start(t.Context(), c, &Request{})
 				answer(<-asks)
-				three := start(t.Context(), c, &Request{KeepConn: true})
+				three := start(t.Context(), c, &Request{})
 				time.Sleep(time.Minute)
 				if got := known(c); got != mpxNo || len(asks) > 0 {
 					t.Errorf("mpx %d, asks %d times", got, 1+len(asks))
@@ -90,13 +90,13 @@ func TestProbeNo(t *testing.T) {
 	}
 }
 
-// The turn may come before the answer, and the Client may be closed before it.
+// The turn may come before the answer, and the Conn may be closed before it.
 func TestProbeNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p, asks := newProbedPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true})
+		one := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		probe := <-asks
 		p.endOf(1)
 		one.want(t, "", 1)
@@ -114,17 +114,17 @@ func TestProbeNotWaitedFor(t *testing.T) {
 }
 
 // One that never shares does not ask, nor does one that waits for it.
-func TestProbeNotWithoutKeepConn(t *testing.T) {
+func TestProbeNotWithClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p, asks := newProbedPeer(t)
-		keep := start(t.Context(), c, &Request{KeepConn: true})
+		keep := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
-		sole := start(t.Context(), c, &Request{})
+		sole := start(t.Context(), c, &Request{Close: true})
 		synctest.Wait()
 		p.endOf(1)
 		keep.want(t, "", 1)
 		p.wantRequest(1)
-		after := start(t.Context(), c, &Request{KeepConn: true})
+		after := start(t.Context(), c, &Request{})
 		synctest.Wait()
 		if len(asks) > 0 {
 			t.Error("asked")
@@ -139,10 +139,10 @@ func TestProbeNotWithoutKeepConn(t *testing.T) {
 func TestProbeValuesKnowsBetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p, asks := newProbedPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true})
+		one := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		two := start(ctx, c, &Request{KeepConn: true})
+		two := start(ctx, c, &Request{})
 		probe := <-asks
 		cancel(errEnough)
 		two.wantError(t, errEnough)
@@ -173,13 +173,13 @@ func TestShareStuckPeer(t *testing.T) {
 			c, p := listenAndDial(t, network)
 			c.abortGrace = 50 * time.Millisecond
 			c.mpx = mpxYes
-			early := start(t.Context(), c, &Request{KeepConn: true})
+			early := start(t.Context(), c, &Request{})
 			p.wantRequest(1)
-			endless := start(t.Context(), c, &Request{KeepConn: true, Stdin: zeros{}})
+			endless := start(t.Context(), c, &Request{Stdin: zeros{}})
 			p.head() // and nothing more
 			for range 3 {
 				ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Millisecond, errEnough)
-				start(ctx, c, &Request{KeepConn: true, Stdin: strings.NewReader("x")}).wantError(t, errEnough)
+				start(ctx, c, &Request{Stdin: strings.NewReader("x")}).wantError(t, errEnough)
 				cancel()
 			}
 			p.send(protocol.TypeStdout, 1, "still here")
@@ -201,10 +201,10 @@ func TestShareStuckPeer(t *testing.T) {
 func TestShareAbortLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		one := start(ctx, c, &Request{KeepConn: true, Stdin: zeros{}})
+		one := start(ctx, c, &Request{Stdin: zeros{}})
 		p.head()
 		synctest.Wait()
 		cancel(errEnough)
@@ -222,10 +222,10 @@ func TestShareAbortLate(t *testing.T) {
 func TestShareAbortTorn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		p.wantRequest(1)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		one := start(ctx, c, &Request{KeepConn: true})
+		one := start(ctx, c, &Request{})
 		p.wantRequest(2)
 		go cancel(errEnough)
 		if _, err := p.conn.Read(make([]byte, 3)); err != nil {
@@ -240,7 +240,7 @@ func TestShareAbortTorn(t *testing.T) {
 }
 
 // listenAndDial is newSocketPeer over a network of choice.
-func listenAndDial(t *testing.T, network string) (*Client, *peer) {
+func listenAndDial(t *testing.T, network string) (*Conn, *peer) {
 	t.Helper()
 	address := "127.0.0.1:0"
 	if network == "unix" {
@@ -251,7 +251,7 @@ func listenAndDial(t *testing.T, network string) (*Client, *peer) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	c, err := Dial(t.Context(), network, ln.Addr().String())
+	c, err := Dial(t.Context(), network+":"+ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

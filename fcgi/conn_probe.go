@@ -21,7 +21,7 @@ const (
 )
 
 // askOnce asks, unless somebody has or there is no address to ask at. It needs mu.
-func (c *Client) askOnce() {
+func (c *Conn) askOnce() {
 	if c.mpx != mpxUnknown || c.redial == nil {
 		return
 	}
@@ -49,14 +49,14 @@ func probe(ctx context.Context, dial func(context.Context) (net.Conn, error)) bo
 	if err != nil {
 		return false
 	}
-	c := NewClient(conn)
+	c := NewConn(conn)
 	defer c.Close()
 	values, err := c.Values(ctx, MpxsConns)
 	return err == nil && values[MpxsConns] == "1"
 }
 
 // learn needs mu.
-func (c *Client) learn(m multiplexing) {
+func (c *Conn) learn(m multiplexing) {
 	if c.mpx == mpxRefused {
 		return
 	}

@@ -22,7 +22,7 @@ type leading struct {
 
 // takeOver makes a goroutine of its own the reader, since the leader has got a
 // neighbour. It needs mu. A Write that goes on does not hold it up.
-func (c *Client) takeOver() {
+func (c *Conn) takeOver() {
 	if !c.leading.delivering {
 		c.stopLeading()
 		return
@@ -34,7 +34,7 @@ func (c *Client) takeOver() {
 }
 
 // stopBeingReader lets somebody else read, if x does: its Do ends within a Write.
-func (c *Client) stopBeingReader(x *exchange) {
+func (c *Conn) stopBeingReader(x *exchange) {
 	c.mu.Lock()
 	leads := c.leading.by == x
 	shutting := c.shutting
@@ -48,13 +48,13 @@ func (c *Client) stopBeingReader(x *exchange) {
 }
 
 // stopLeading interrupts the leader when it next reads. It needs mu.
-func (c *Client) stopLeading() {
+func (c *Conn) stopLeading() {
 	c.leading.interrupted = true
 	_ = c.conn.SetReadDeadline(longAgo)
 }
 
 // resume ends an interruption, and reports whether there was one. It needs mu.
-func (c *Client) resume() bool {
+func (c *Conn) resume() bool {
 	if !c.leading.interrupted {
 		return false
 	}
@@ -65,7 +65,7 @@ func (c *Client) resume() bool {
 
 // lead is read by the Do of x. It returns when x is over or somebody else reads;
 // what it did not deliver itself is in the inbox.
-func (c *Client) lead(x *exchange) {
+func (c *Conn) lead(x *exchange) {
 	for more := true; more; {
 		rec, err := c.fromPeer.Next()
 		c.mu.Lock()
@@ -101,7 +101,7 @@ func (c *Client) lead(x *exchange) {
 
 // handOver gives a record or an error that the leader got last to a reader of
 // its own goroutine, if there is more to read.
-func (c *Client) handOver(rec protocol.Record, err error) {
+func (c *Conn) handOver(rec protocol.Record, err error) {
 	more := true
 	switch {
 	case err == nil:

@@ -28,12 +28,12 @@ func TestUnsolicitedRecords(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPeer(t)
-				one := start(t.Context(), c, &Request{KeepConn: true})
+				one := start(t.Context(), c, &Request{})
 				p.wantRequest(1)
 				p.write(append(append(append([]byte(nil), right...), end...), tt.extra...))
 				one.want(t, "right", 0)
 				p.gone()
-				start(t.Context(), c, &Request{KeepConn: true}).wantError(t, net.ErrClosed)
+				start(t.Context(), c, &Request{}).wantError(t, net.ErrClosed)
 			})
 		})
 	}
@@ -46,9 +46,9 @@ func TestUnsolicitedRecordAmongOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newSharedPeer(t)
-				one := start(t.Context(), c, &Request{KeepConn: true})
+				one := start(t.Context(), c, &Request{})
 				p.wantRequest(1)
-				two := start(t.Context(), c, &Request{KeepConn: true})
+				two := start(t.Context(), c, &Request{})
 				p.wantRequest(2)
 				p.endOf(1)
 				one.want(t, "", 1)
@@ -67,9 +67,9 @@ func TestUnsolicitedRecordAmongOthers(t *testing.T) {
 func TestUnsolicitedBeforeBegin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
-		one := start(t.Context(), c, &Request{KeepConn: true}) // is being written
+		one := start(t.Context(), c, &Request{}) // is being written
 		synctest.Wait()
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		synctest.Wait()
 		p.write(append(protocol.AppendRecord(nil, protocol.TypeStdout, 2, []byte("SECRET")), protocol.AppendEnd(nil, 2, protocol.End{})...))
 		one.wantError(t, ErrNoEnd)
@@ -85,9 +85,9 @@ func TestNoIDIsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		given := start(ctx, c, &Request{KeepConn: true})
+		given := start(ctx, c, &Request{})
 		p.wantRequest(1)
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
 		cancel(errEnough)
 		p.want(protocol.TypeAbortRequest, "")
@@ -102,7 +102,7 @@ func TestNoIDIsFree(t *testing.T) {
 			c.requests.slots = append(c.requests.slots[:c.requests.used-1], c.requests.slots[0])
 		}
 		c.mu.Unlock()
-		if _, err := c.Do(t.Context(), &Request{KeepConn: true}); !errors.Is(err, net.ErrClosed) {
+		if _, err := c.Do(t.Context(), &Request{}); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("got %v, want %v", err, net.ErrClosed)
 		}
 		p.gone()

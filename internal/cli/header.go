@@ -1,4 +1,4 @@
-package devserver
+package cli
 
 import (
 	"io"
@@ -6,9 +6,9 @@ import (
 	"github.com/fcgid/fcgid/internal/cgi"
 )
 
-// A HeaderCutter takes a CGI response and gives away its header block and its
+// A headerCutter takes a CGI response and gives away its header block and its
 // body as they come.
-type HeaderCutter struct {
+type headerCutter struct {
 	// Header is called once, before anything goes to Body: with the block and
 	// the blank line that ends it, or, if there is none in the first 64 KiB or
 	// at all, with what came instead.
@@ -21,7 +21,7 @@ type HeaderCutter struct {
 }
 
 // Write takes a piece of the response.
-func (c *HeaderCutter) Write(p []byte) (int, error) {
+func (c *headerCutter) Write(p []byte) (int, error) {
 	if c.past {
 		return c.Body.Write(p)
 	}
@@ -42,28 +42,25 @@ func (c *HeaderCutter) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
-// Past tells whether Header was called.
-func (c *HeaderCutter) Past() bool { return c.past }
+// isInside tells whether a header has begun that has not ended.
+func (c *headerCutter) isInside() bool { return len(c.buf) > 0 }
 
-// IsInside tells whether a header has begun that has not ended.
-func (c *HeaderCutter) IsInside() bool { return len(c.buf) > 0 }
-
-// Finish gives what there is of a header that has not ended.
-func (c *HeaderCutter) Finish() error {
+// finish gives what there is of a header that has not ended.
+func (c *headerCutter) finish() error {
 	if c.past {
 		return nil
 	}
 	return c.pass(c.buf)
 }
 
-func (c *HeaderCutter) pass(block []byte) error {
+func (c *headerCutter) pass(block []byte) error {
 	c.past, c.buf = true, nil
 	return c.Header(block)
 }
 
-// ParseHeader is cgi.ParseHeader of what a HeaderCutter gives, which may be what
+// parseHeader is cgi.ParseHeader of what a headerCutter gives, which may be what
 // came instead of a header.
-func ParseHeader(block []byte) (cgi.Header, error) {
+func parseHeader(block []byte) (cgi.Header, error) {
 	switch end, _ := cgi.HeaderEnd(block, 0); {
 	case end > 0:
 		return cgi.ParseHeader(block)

@@ -34,7 +34,7 @@ type query struct {
 //
 // Few applications answer well: some close the connection after it, or know
 // one name only.
-func (c *Client) Values(ctx context.Context, names ...string) (map[string]string, error) {
+func (c *Conn) Values(ctx context.Context, names ...string) (map[string]string, error) {
 	size := 0
 	for _, n := range names {
 		size += maxPairLengths + len(n)
@@ -67,7 +67,7 @@ func (c *Client) Values(ctx context.Context, names ...string) (map[string]string
 	return values, nil
 }
 
-func (c *Client) ask(names []string) (map[string]string, error) {
+func (c *Conn) ask(names []string) (map[string]string, error) {
 	q := &query{done: make(chan struct{})}
 	c.mu.Lock()
 	if c.shutting {
@@ -93,7 +93,7 @@ func (c *Client) ask(names []string) (map[string]string, error) {
 
 // answerQuery takes a management record: the answer to the query, or none of ours.
 // The reader calls it; it reports whether there is more to read.
-func (c *Client) answerQuery(rec protocol.Record) (more bool) {
+func (c *Conn) answerQuery(rec protocol.Record) (more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := c.query

@@ -1,4 +1,4 @@
-package devserver
+package cli
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ func TestHeaderCutter(t *testing.T) {
 		for _, bytewise := range []bool{false, true} {
 			var header, body bytes.Buffer
 			calls := 0
-			c := &HeaderCutter{Body: &body, Header: func(block []byte) error {
+			c := &headerCutter{Body: &body, Header: func(block []byte) error {
 				calls++
 				header.Write(block)
 				return nil
@@ -40,7 +40,7 @@ func TestHeaderCutter(t *testing.T) {
 					t.Errorf("%.20q: %v", response, err)
 				}
 			}
-			if err := c.Finish(); err != nil {
+			if err := c.finish(); err != nil {
 				t.Errorf("%.20q: %v", response, err)
 			}
 			if got := [2]string{header.String(), body.String()}; got != want || calls != 1 {
@@ -55,7 +55,7 @@ func TestParseHeader(t *testing.T) {
 		"A: b\n\n": nil, "": cgi.ErrNoHeader, "\n": cgi.ErrNoHeader, "A: b\n": cgi.ErrHeaderUnfinished, "hello": cgi.ErrHeaderUnfinished,
 		strings.Repeat("x", cgi.MaxHeader+1): cgi.ErrHeaderTooLarge, "A: " + strings.Repeat("x", cgi.MaxHeader) + "\n\n": cgi.ErrHeaderTooLarge,
 	} {
-		if _, err := ParseHeader([]byte(block)); !errors.Is(err, want) || (err == nil) != (want == nil) {
+		if _, err := parseHeader([]byte(block)); !errors.Is(err, want) || (err == nil) != (want == nil) {
 			t.Errorf("%.20q: %v, want %v", block, err, want)
 		}
 	}

@@ -64,7 +64,7 @@ func TestManyAtOnce(t *testing.T) {
 			t.Run(fmt.Sprintf("%s multiplex=%v", network, multiplex), func(t *testing.T) {
 				limits := server.Limits{Multiplex: multiplex, MaxReqs: 64, Queue: 1000, Params: 16 << 10, Body: 2 << 20, BodyMemory: 64 << 10}
 				address, conns := startEcho(t, network, limits)
-				c, err := Dial(t.Context(), network, address)
+				c, err := Dial(t.Context(), network+":"+address)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -101,7 +101,7 @@ func TestManyAborted(t *testing.T) {
 		t.Run(network, func(t *testing.T) {
 			limits := server.Limits{Multiplex: true, Queue: 1000, Params: 16 << 10, Body: 2 << 20, BodyMemory: 64 << 10}
 			address, conns := startEcho(t, network, limits)
-			c, err := Dial(t.Context(), network, address)
+			c, err := Dial(t.Context(), network+":"+address)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,7 +111,7 @@ func TestManyAborted(t *testing.T) {
 				t.Fatal(err)
 			}
 			stdin, w := io.Pipe()
-			last := start(t.Context(), c, &Request{KeepConn: true, Stdin: stdin}) // never alone
+			last := start(t.Context(), c, &Request{Stdin: stdin}) // never alone
 			var wg sync.WaitGroup
 			for seed := range uint64(60) {
 				wg.Go(func() {
@@ -123,7 +123,7 @@ func TestManyAborted(t *testing.T) {
 					ctx, cancel := context.WithCancelCause(t.Context())
 					defer cancel(nil)
 					cut := &cuttingStream{left: int(seed) * 5000, cut: func() { cancel(errEnough) }}
-					req := &Request{KeepConn: true, Stdin: io.LimitReader(zeros{}, 1<<20), Stdout: cut}
+					req := &Request{Stdin: io.LimitReader(zeros{}, 1<<20), Stdout: cut}
 					if seed%2 == 0 {
 						req.Stdin, req.Stdout = cut, nil
 					}
@@ -158,7 +158,7 @@ func (s *cuttingStream) Write(p []byte) (int, error) {
 }
 
 // echoBody sends a random body of up to 1 MiB and compares what comes back.
-func echoBody(ctx context.Context, c *Client, seed uint64) error {
+func echoBody(ctx context.Context, c *Conn, seed uint64) error {
 	random := rand.New(rand.NewPCG(seed, 1))
 	size := int64(random.IntN(1<<20 + 1))
 	if seed%4 == 0 {
@@ -171,10 +171,9 @@ func echoBody(ctx context.Context, c *Client, seed uint64) error {
 		body[i] = byte(random.Uint32())
 	}
 	result, err := c.Do(ctx, &Request{
-		KeepConn: true,
-		Params:   Params{{"REQUEST_METHOD", "POST"}, {"CONTENT_LENGTH", strconv.FormatInt(size, 10)}},
-		Stdin:    io.TeeReader(io.LimitReader(rand.NewChaCha8(body), size), sent),
-		Stdout:   got,
+		Params: Params{{"REQUEST_METHOD", "POST"}, {"CONTENT_LENGTH", strconv.FormatInt(size, 10)}},
+		Stdin:  io.TeeReader(io.LimitReader(rand.NewChaCha8(body), size), sent),
+		Stdout: got,
 	})
 	switch {
 	case err != nil:

@@ -10,7 +10,7 @@ import (
 
 // startReader needs mu. The reader ends with the last request, when it has read
 // its end, and when the connection does.
-func (c *Client) startReader() {
+func (c *Conn) startReader() {
 	if !c.reading {
 		c.reading = true
 		c.own.Go(c.read)
@@ -18,7 +18,7 @@ func (c *Client) startReader() {
 }
 
 // goOnReading needs mu, and is for the reader: after false it must return.
-func (c *Client) goOnReading() bool {
+func (c *Conn) goOnReading() bool {
 	c.reading = c.requests.awaited > 0 || c.query != nil
 	if !c.reading {
 		c.resume()
@@ -28,7 +28,7 @@ func (c *Client) goOnReading() bool {
 }
 
 // read gives each record to its request.
-func (c *Client) read() {
+func (c *Conn) read() {
 	for more := true; more; {
 		rec, err := c.fromPeer.Next()
 		if err == nil {
@@ -47,7 +47,7 @@ var errUnsolicited = fmt.Errorf("%w: application sent a record of a request that
 
 // dispatch passes over records of requests that were given up, and returns
 // errUnsolicited for those of a request that cannot have any.
-func (c *Client) dispatch(rec protocol.Record) (more bool, err error) {
+func (c *Conn) dispatch(rec protocol.Record) (more bool, err error) {
 	if rec.IsManagement() {
 		return c.answerQuery(rec), nil
 	}
@@ -78,7 +78,7 @@ func (c *Client) dispatch(rec protocol.Record) (more bool, err error) {
 }
 
 // wake wakes the Do whose request got the last records.
-func (c *Client) wake() {
+func (c *Conn) wake() {
 	if c.toWake != nil {
 		c.toWake.notify()
 		c.toWake = nil
@@ -87,7 +87,7 @@ func (c *Client) wake() {
 
 // A wakingReader reads from the connection for the reader. Before that may
 // wait it wakes who has got something: once for all records of a read.
-type wakingReader struct{ c *Client }
+type wakingReader struct{ c *Conn }
 
 // Read reads what has come.
 func (r wakingReader) Read(p []byte) (int, error) {
@@ -96,7 +96,7 @@ func (r wakingReader) Read(p []byte) (int, error) {
 }
 
 // lose ends all that waits for the application with err, which has ended the reader.
-func (c *Client) lose(err error) {
+func (c *Conn) lose(err error) {
 	c.shut(nil)
 	c.mu.Lock()
 	switch {

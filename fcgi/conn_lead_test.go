@@ -16,12 +16,12 @@ func TestLeadTakeOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
 		for range 3 {
-			one := start(t.Context(), c, &Request{KeepConn: true})
+			one := start(t.Context(), c, &Request{})
 			p.wantRequest(1)
 			half := protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("one"))
 			p.write(half[:10])
 			synctest.Wait()
-			two := start(t.Context(), c, &Request{KeepConn: true})
+			two := start(t.Context(), c, &Request{})
 			p.wantRequest(2)
 			synctest.Wait()
 			p.write(half[10:])
@@ -31,7 +31,7 @@ func TestLeadTakeOver(t *testing.T) {
 			one.want(t, "one", 1)
 
 			slow := &blockedWriter{open: make(chan struct{})}
-			one = start(t.Context(), c, &Request{KeepConn: true, Stdout: slow})
+			one = start(t.Context(), c, &Request{Stdout: slow})
 			p.wantRequest(1)
 			records := protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("one, "))
 			records = protocol.AppendRecord(records, protocol.TypeStdout, 1, []byte("one, "))
@@ -42,7 +42,7 @@ func TestLeadTakeOver(t *testing.T) {
 				p.write(records)
 			}()
 			synctest.Wait()
-			two = start(t.Context(), c, &Request{KeepConn: true})
+			two = start(t.Context(), c, &Request{})
 			p.wantRequest(2)
 			<-sent
 			p.write(half[10:])
@@ -65,25 +65,25 @@ func TestLeadGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
 		slow := &blockedWriter{open: make(chan struct{})}
-		one := start(t.Context(), c, &Request{KeepConn: true, Stdout: slow})
+		one := start(t.Context(), c, &Request{Stdout: slow})
 		p.wantRequest(1)
 		p.send(protocol.TypeStdout, 1, "one")
 		synctest.Wait()
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
 		p.endOf(1)
 		p.endOf(2)
 		two.want(t, "", 2)
 
 		ctx, cancel := context.WithCancelCause(t.Context())
-		three := start(ctx, c, &Request{KeepConn: true})
+		three := start(ctx, c, &Request{})
 		p.wantRequest(1)
 		synctest.Wait()
 		cancel(errEnough)
 		p.want(protocol.TypeAbortRequest, "")
 		three.wantError(t, errEnough)
 
-		four := start(t.Context(), c, &Request{KeepConn: true})
+		four := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
 		p.send(protocol.TypeStdout, 1, "too late")
 		p.send(protocol.TypeStdout, 2, "four")
@@ -103,11 +103,11 @@ func TestLeadLostPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newSharedPeer(t)
 		slow := &blockedWriter{open: make(chan struct{})}
-		one := start(t.Context(), c, &Request{KeepConn: true, Stdout: slow})
+		one := start(t.Context(), c, &Request{Stdout: slow})
 		p.wantRequest(1)
 		p.send(protocol.TypeStdout, 1, strings.Repeat("x", 100))
 		synctest.Wait()
-		two := start(t.Context(), c, &Request{KeepConn: true})
+		two := start(t.Context(), c, &Request{})
 		p.wantRequest(2)
 		p.conn.Close()
 		two.wantError(t, ErrNoEnd)

@@ -16,7 +16,7 @@ import (
 func BenchmarkClientHello(b *testing.B) {
 	answer := protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("Content-Type: text/plain\r\n\r\nhello, world\n"))
 	c := benchmarkApplication(b, answer)
-	req := &Request{KeepConn: true, Stdout: io.Discard, Params: Params{
+	req := &Request{Stdout: io.Discard, Params: Params{
 		{"REQUEST_METHOD", "GET"}, {"SCRIPT_FILENAME", "/srv/hello"}, {"SERVER_PROTOCOL", "HTTP/1.1"}, {"REQUEST_URI", "/hello"},
 	}}
 	benchmarkDo(b, c, func() *Request { return req })
@@ -27,7 +27,7 @@ func BenchmarkClientUpload(b *testing.B) {
 	c := benchmarkApplication(b, protocol.AppendRecord(nil, protocol.TypeStdout, 1, []byte("Status: 204\r\n\r\n")))
 	b.SetBytes(int64(len(body)))
 	benchmarkDo(b, c, func() *Request {
-		return &Request{KeepConn: true, Stdout: io.Discard, Stdin: bytes.NewReader(body)}
+		return &Request{Stdout: io.Discard, Stdin: bytes.NewReader(body)}
 	})
 }
 
@@ -37,11 +37,11 @@ func BenchmarkClientDownload(b *testing.B) {
 	stdout.Write(make([]byte, 1<<20))
 	c := benchmarkApplication(b, answer.Bytes())
 	b.SetBytes(1 << 20)
-	req := &Request{KeepConn: true, Stdout: io.Discard}
+	req := &Request{Stdout: io.Discard}
 	benchmarkDo(b, c, func() *Request { return req })
 }
 
-func benchmarkDo(b *testing.B, c *Client, next func() *Request) {
+func benchmarkDo(b *testing.B, c *Conn, next func() *Request) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := c.Do(context.Background(), next()); err != nil {
@@ -51,7 +51,7 @@ func benchmarkDo(b *testing.B, c *Client, next func() *Request) {
 }
 
 // benchmarkApplication gives the same answer to each request at the end of its STDIN.
-func benchmarkApplication(b *testing.B, answer []byte) *Client {
+func benchmarkApplication(b *testing.B, answer []byte) *Conn {
 	b.Helper()
 	ln, err := net.Listen("unix", filepath.Join(b.TempDir(), "s"))
 	if err != nil {
@@ -78,7 +78,7 @@ func benchmarkApplication(b *testing.B, answer []byte) *Client {
 			}
 		}
 	}()
-	c, err := Dial(b.Context(), "unix", ln.Addr().String())
+	c, err := Dial(b.Context(), "unix:"+ln.Addr().String())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -16,13 +16,13 @@ type turns struct {
 // A waiter is a call that waits for its turn.
 type waiter struct {
 	shares   bool
-	admitted bool          // guarded by Client.mu
+	admitted bool          // guarded by Conn.mu
 	ready    chan struct{} // closed when admitted
 }
 
 // takeTurn waits until a call may use the connection, with others if it shares.
 // Nobody overtakes: one that never shares would else wait for ever.
-func (c *Client) takeTurn(ctx context.Context, shares bool) error {
+func (c *Conn) takeTurn(ctx context.Context, shares bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -55,7 +55,7 @@ func (c *Client) takeTurn(ctx context.Context, shares bool) error {
 	}
 }
 
-func (c *Client) stopWaiting(w *waiter) {
+func (c *Conn) stopWaiting(w *waiter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if w.admitted {
@@ -66,7 +66,7 @@ func (c *Client) stopWaiting(w *waiter) {
 	c.admit()
 }
 
-func (c *Client) giveTurn() {
+func (c *Conn) giveTurn() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.turns.end()
@@ -75,7 +75,7 @@ func (c *Client) giveTurn() {
 
 // admit gives a turn to those at the head of the queue who may run. It needs mu,
 // and is to be called after each change of what mayRun looks at.
-func (c *Client) admit() {
+func (c *Conn) admit() {
 	for !c.shutting && len(c.turns.queue) > 0 {
 		w := c.turns.queue[0]
 		if !c.mayRun(w.shares) {
@@ -89,7 +89,7 @@ func (c *Client) admit() {
 }
 
 // mayRun needs mu.
-func (c *Client) mayRun(shares bool) bool {
+func (c *Conn) mayRun(shares bool) bool {
 	if c.turns.running == 0 {
 		return true
 	}
@@ -105,7 +105,7 @@ func (t *turns) end() { t.running-- }
 
 // shutIfAlone closes the connection unless another call has a turn at it. It
 // reports whether it does.
-func (c *Client) shutIfAlone() bool {
+func (c *Conn) shutIfAlone() bool {
 	c.mu.Lock()
 	alone := c.turns.running == 1
 	c.shutting = c.shutting || alone

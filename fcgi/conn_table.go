@@ -81,7 +81,7 @@ var errNoID = errors.New("no request id is free")
 
 // begin puts x into the table and sees that somebody reads: if nobody did, it is
 // the Do of x that leads.
-func (c *Client) begin(x *exchange) (leads bool, err error) {
+func (c *Conn) begin(x *exchange) (leads bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.shutting {
@@ -101,14 +101,14 @@ func (c *Client) begin(x *exchange) (leads bool, err error) {
 }
 
 // tellOf notes that the application is about to hear of x.
-func (c *Client) tellOf(x *exchange) {
+func (c *Conn) tellOf(x *exchange) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x.heardOf = true
 }
 
 // senderEnded tells that nothing more is sent for x.
-func (c *Client) senderEnded(x *exchange) {
+func (c *Conn) senderEnded(x *exchange) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x.silent = true
@@ -119,7 +119,7 @@ func (c *Client) senderEnded(x *exchange) {
 // answered takes the end of x, and reports whether there is more to read. What is
 // left in the buffer when all requests have been answered is nobody's: the next one
 // would take it for its own, so it costs the connection.
-func (c *Client) answered(x *exchange, end protocol.End) (more bool) {
+func (c *Conn) answered(x *exchange, end protocol.End) (more bool) {
 	c.mu.Lock()
 	c.requests.answer(x)
 	c.requests.dismiss(x)
@@ -138,14 +138,14 @@ func (c *Client) answered(x *exchange, end protocol.End) (more bool) {
 }
 
 // isAnswered reports whether the application has ended x.
-func (c *Client) isAnswered(x *exchange) bool {
+func (c *Conn) isAnswered(x *exchange) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return x.answered
 }
 
 // forget ends x, of which the application has not heard.
-func (c *Client) forget(x *exchange) {
+func (c *Conn) forget(x *exchange) {
 	c.mu.Lock()
 	c.requests.answer(x)
 	c.mu.Unlock()
@@ -154,7 +154,7 @@ func (c *Client) forget(x *exchange) {
 
 // giveUp ends x without an END_REQUEST. Alone on the connection it closes that;
 // else its id stays taken if the application has heard of it.
-func (c *Client) giveUp(x *exchange) {
+func (c *Conn) giveUp(x *exchange) {
 	c.mu.Lock()
 	c.requests.dismiss(x)
 	if c.leading.by == x {
