@@ -48,9 +48,14 @@ var cases = []*benchCase{
 		rows: []rowSpec{{received, "fcgiwrap", atLeast(2.5)}, {daemonPerGB, "", atMost(0.6)}, {daemonPerGB, "fcgiwrap", reach{}}},
 	},
 	{
-		name: "cgi-upload", work: "CGI upload, 256 MiB",
-		sides: cgiSides(func(r *rig) load { return load{request: post(r.program("upload"), bulk), conns: 1} }),
+		name: "cgi-upload", work: "CGI upload, 256 MiB, spooled",
+		sides: uploadSides("cgi"),
 		rows:  []rowSpec{{sent, "fcgiwrap", atLeast(2)}, {daemonPerGB, "fcgiwrap", reach{}}},
+	},
+	{
+		name: "cgi-upload-live", work: "CGI upload, 256 MiB, request_buffering: false",
+		sides: uploadSides("live"),
+		rows:  []rowSpec{{sent, "fcgiwrap", atLeast(2.25)}, {daemonPerGB, "fcgiwrap", reach{}}},
 	},
 	{
 		name: "cgi-sleepers", work: "500 sleeping CGI programs", once: true,
@@ -131,10 +136,18 @@ var cases = []*benchCase{
 }
 
 // cgiSides are fcgid and fcgiwrap under the same load.
-func cgiSides(ld func(*rig) load) func(*rig) []side {
+func cgiSides(ld func(*rig) load) func(*rig) []side { return poolSides("cgi", ld) }
+
+// uploadSides are those of an upload to one of fcgid's pools.
+func uploadSides(pool string) func(*rig) []side {
+	return poolSides(pool, func(r *rig) load { return load{request: post(r.program("upload"), bulk), conns: 1} })
+}
+
+// poolSides are one of fcgid's pools and fcgiwrap under the same load.
+func poolSides(pool string, ld func(*rig) load) func(*rig) []side {
 	return func(r *rig) []side {
 		return []side{
-			{name: "fcgid", start: startFcgid("cgi"), load: ld(r)},
+			{name: "fcgid", start: startFcgid(pool), load: ld(r)},
 			{name: "fcgiwrap", start: startFcgiwrap, load: ld(r)},
 		}
 	}

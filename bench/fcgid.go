@@ -24,6 +24,12 @@ var pools = []struct{ name, text string }{
     process:
       root: [DIR/cgi]
 `},
+	{"live", `  - name: live
+    listen: unix:DIR/live.sock
+    limits: {request_buffering: false}
+    process:
+      root: [DIR/cgi]
+`},
 	{"sleepers", `  - name: sleepers
     listen: unix:DIR/sleepers.sock
     limits: {max_reqs: 500}
