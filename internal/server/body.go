@@ -21,8 +21,8 @@ type body interface {
 	// write takes a part, without waiting for anybody. An error means that the body
 	// cannot become whole: no more is to be written.
 	write(p []byte) error
-	// end tells that all has come.
-	end()
+	// end tells that all has come. An error is that of write.
+	end() error
 	// length is how much has come so far.
 	length() int64
 	// release gives up what the body holds. Nobody reads it any more.

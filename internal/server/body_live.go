@@ -94,11 +94,12 @@ func (b *liveBody) spoolLocked(p []byte) error {
 	return nil
 }
 
-func (b *liveBody) end() {
+func (b *liveBody) end() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ended = true
 	b.changed.Signal()
+	return nil
 }
 
 // fail breaks the body: the reader gets err at once, whatever is buffered.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -166,7 +167,7 @@ func TestBodyWakesItsReader(t *testing.T) {
 		stop func(b *liveBody)
 		want error
 	}{
-		{"end", (*liveBody).end, io.EOF},
+		{"end", func(b *liveBody) { b.end() }, io.EOF},
 		{"close", func(b *liveBody) { b.Close() }, io.EOF},
 		{"fail", func(b *liveBody) { b.fail(broken) }, broken},
 	} {
@@ -240,11 +241,13 @@ func TestWholeBodyKeepsOrder(t *testing.T) {
 	for range 30 {
 		seed := rand.Uint64()
 		r := rand.New(rand.NewPCG(seed, 0))
-		data := make([]byte, r.IntN(600_000))
+		data := make([]byte, r.IntN(3_000_000))
 		for i := range data {
 			data[i] = byte(r.Uint32())
 		}
 		b := newWhole(t, int64(r.IntN(100_000)), int64(len(data)))
+		memory := NewMemory(int64(r.IntN(2) << 20)) // short of it: no batch
+		b.spool.req.memory = share{conn: b.spool.req.conn, all: memory, spare: maxSpare}
 		for rest := data; len(rest) > 0; {
 			n := min(len(rest), 1+r.IntN(65_535))
 			if err := b.write(rest[:n]); err != nil {
@@ -255,8 +258,14 @@ func TestWholeBodyKeepsOrder(t *testing.T) {
 		if err := b.write([]byte("x")); !errors.Is(err, errBodyTooLarge) {
 			t.Errorf("one byte too many: %v", err)
 		}
+		err := b.end()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := memory.Used(); n > int64(cap(b.mem)) {
+			t.Errorf("%d bytes are held of a body with %d in memory", n, cap(b.mem))
+		}
 		h := sha256.New()
-		var err error
 		head := make([]byte, min(len(data), r.IntN(10)))
 		io.ReadFull(b, head)
 		h.Write(head)
@@ -275,6 +284,7 @@ func TestWholeBodyKeepsOrder(t *testing.T) {
 			t.Fatalf("length is %d, want %d", got, len(data))
 		}
 		b.release()
+		b.spool.req.conn.wg.Wait()
 	}
 	if after := openFiles(t); after > before {
 		t.Errorf("%d files are left open", after-before)
@@ -290,6 +300,7 @@ func TestWholeBodyAsAFile(t *testing.T) {
 		t.Errorf("what is in memory is a file: %v, %v", f, err)
 	}
 	b.write([]byte("567890"))
+	b.end()
 	io.ReadFull(b, make([]byte, 3))
 	for range 2 {
 		f, err := b.File()
@@ -309,6 +320,61 @@ func TestWholeBodyAsAFile(t *testing.T) {
 	if f, err := b.File(); f != nil || err != nil {
 		t.Errorf("after its end: %v, %v", f, err)
 	}
+}
+
+// A body is written to its file in large pieces, whatever it comes in, and the room that
+// was made for it beforehand is no part of it.
+func TestWholeBodyIsWrittenInBatches(t *testing.T) {
+	const each, records = 32 << 10, 40
+	b := newWhole(t, 64<<10, 0)
+	defer b.release()
+	size := func() int64 {
+		info, err := b.spool.file.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	for n := 1; n <= records; n++ {
+		if err := b.write(make([]byte, each)); err != nil {
+			t.Fatal(err)
+		}
+		if b.spool.file == nil {
+			continue
+		}
+		whole := int64(len(batch{}))
+		if got, want := size(), int64(n*each)/whole*whole; got != want {
+			t.Fatalf("after %d bytes the file has %d, want %d", n*each, got, want)
+		}
+	}
+	if err := b.end(); err != nil || size() != records*each {
+		t.Errorf("in the end the file has %d bytes, %v; want %d", size(), err, records*each)
+	}
+}
+
+// The end of a body that cannot be written is no end: the request is refused.
+func TestEndOfABodyThatCannotBeWritten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(hello)
+		settings.SpoolDir = t.TempDir()
+		s := serve(t, settings)
+		p := s.dial()
+		p.send(begin(1, true), params(1))
+		for range 3 {
+			p.send(part(1, strings.Repeat("x", 40_000)))
+		}
+		synctest.Wait()
+		s.Server.mu.Lock()
+		for c := range s.conns {
+			c.table.byID[1].stdin.(*wholeBody).spool.file.Close()
+		}
+		s.Server.mu.Unlock()
+		p.send(part(1, ""))
+		p.wantOwn(1, 503, protocol.End{AppStatus: 503, Status: protocol.StatusOverloaded})
+		if r := s.result(); r.Outcome != Overloaded {
+			t.Errorf("result is %+v", r)
+		}
+	})
 }
 
 // A body can be had as a whole while all of it is in memory and nobody has read it, and

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -21,10 +22,19 @@ type wholeBody struct {
 	size  int64
 	mem   []byte // all of it, unless there is a file
 	spool spool  // all of it, if there is a file
+	batch *batch // the last of what is to be in the file, until the end; nil: nothing waits
+	held  int    // bytes in batch
 
 	at     int64 // what was read
 	closed atomic.Bool
 }
+
+// A batch is what is written to a file at once. A file system has some work for each
+// write, and takes memory for it in pieces that are no larger than the write: records of
+// STDIN are 32 KiB or less, and written one by one they cost twice as much.
+type batch [256 << 10]byte
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
 
 func (b *wholeBody) write(p []byte) error {
 	size := b.size + int64(len(p))
@@ -45,18 +55,68 @@ func (b *wholeBody) write(p []byte) error {
 	return nil
 }
 
+// toFile adds p, which is not counted in size yet.
 func (b *wholeBody) toFile(p []byte) error {
-	if b.spool.file == nil {
-		if err := b.spool.writeAt(b.mem, 0); err != nil {
+	first := b.spool.file == nil
+	if err := b.spool.reserve(b.size + int64(len(p))); err != nil {
+		return err
+	}
+	if first {
+		if b.spool.req.memory.takeSpare(int64(len(batch{}))) == nil {
+			b.batch = batches.Get().(*batch)
+		}
+		if err := b.add(b.mem, 0); err != nil {
 			return err
 		}
 		b.spool.req.memory.giveBack(int64(cap(b.mem)))
 		b.mem = nil
 	}
-	return b.spool.writeAt(p, b.size)
+	return b.add(p, b.size)
 }
 
-func (b *wholeBody) end() {}
+// add has p be what follows the first size bytes in the file.
+func (b *wholeBody) add(p []byte, size int64) error {
+	if b.batch == nil { // short of memory
+		return b.spool.writeReserved(p, size)
+	}
+	for len(p) > 0 {
+		n := copy(b.batch[b.held:], p)
+		p, size, b.held = p[n:], size+int64(n), b.held+n
+		if b.held < len(b.batch) {
+			break
+		}
+		if err := b.writeBatch(size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeBatch writes what waits, the last of size bytes, to the file.
+func (b *wholeBody) writeBatch(size int64) error {
+	n := b.held
+	b.held = 0
+	return b.spool.writeReserved(b.batch[:n], size-int64(n))
+}
+
+func (b *wholeBody) end() error {
+	if b.batch == nil {
+		return nil
+	}
+	defer b.dropBatch()
+	if err := b.writeBatch(b.size); err != nil {
+		return fmt.Errorf("spool request body: %w", err)
+	}
+	return nil
+}
+
+func (b *wholeBody) dropBatch() {
+	if b.batch != nil {
+		b.spool.req.memory.giveBack(int64(len(b.batch)))
+		batches.Put(b.batch)
+		b.batch = nil
+	}
+}
 
 func (b *wholeBody) length() int64 { return b.size }
 
@@ -143,5 +203,6 @@ func (b *wholeBody) Close() error {
 
 func (b *wholeBody) release() {
 	b.closed.Store(true)
+	b.dropBatch()
 	b.spool.close()
 }

@@ -256,7 +256,9 @@ func (r *request) closeStdin() {
 	}
 	r.stdinClosed = true
 	if r.stdin != nil {
-		r.stdin.end()
+		if err := r.stdin.end(); err != nil && r.refusal == nil {
+			r.bodyBroke(err)
+		}
 	}
 	r.silence.note(r)
 	r.stdinOver.happen()
@@ -264,10 +266,10 @@ func (r *request) closeStdin() {
 
 // dropStdin is closeStdin for what nobody wants.
 func (r *request) dropStdin() {
-	r.closeStdin()
 	if r.stdin != nil && !r.launched {
 		r.stdin.release()
 	}
+	r.closeStdin()
 }
 
 // hears reports whether the client has something to send that the request is not

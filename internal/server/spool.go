@@ -28,13 +28,49 @@ func (b *budget) take(n, limit int64) bool {
 // A spool is an unlinked file of a request. What it holds counts against limits.spool,
 // of which one connection has a quarter at most.
 type spool struct {
-	req  *request
-	file *os.File // nil before the first write
-	size int64    // of the file
+	req       *request
+	file      *os.File // nil before the first write
+	size      int64    // of the file
+	allocated int64    // up to where allocate has been
 }
 
 // writeAt writes p, and makes the file if there is none.
 func (s *spool) writeAt(p []byte, at int64) error {
+	if err := s.reserve(at + int64(len(p))); err != nil {
+		return err
+	}
+	return s.writeReserved(p, at)
+}
+
+// allocateFrom is from what size on a file has its room allocated before it is written
+// to, in steps of that. To find room for a page as it is written takes a file system
+// longer than to write the page; but for a small file it need not be found at all.
+const allocateFrom = 1 << 20
+
+// writeReserved writes p where reserve has been called for.
+func (s *spool) writeReserved(p []byte, at int64) error {
+	if end := at + int64(len(p)); at >= allocateFrom && end > s.allocated {
+		s.allocated = max(s.allocated, at)
+		s.allocate(end)
+	}
+	_, err := s.file.WriteAt(p, at)
+	return err
+}
+
+// allocate has the file system find room up to end and some more. Of errors it tells
+// nothing: not every file system can, and if there is no room the write will tell.
+func (s *spool) allocate(end int64) {
+	to := (end/allocateFrom + 1) * allocateFrom
+	if rc, err := s.file.SyscallConn(); err == nil {
+		rc.Control(func(fd uintptr) {
+			unix.Fallocate(int(fd), unix.FALLOC_FL_KEEP_SIZE, s.allocated, to-s.allocated)
+		})
+	}
+	s.allocated = to
+}
+
+// reserve has the file hold up to size bytes, and makes it if there is none.
+func (s *spool) reserve(size int64) error {
 	if s.file == nil {
 		f, err := openSpool(s.req.settings.SpoolDir)
 		if err != nil {
@@ -42,7 +78,7 @@ func (s *spool) writeAt(p []byte, at int64) error {
 		}
 		s.file = f
 	}
-	if more := at + int64(len(p)) - s.size; more > 0 {
+	if more := size - s.size; more > 0 {
 		limit := s.req.settings.Limits.Spool
 		switch {
 		case !s.req.conn.spooled.take(more, limit/4):
@@ -53,19 +89,23 @@ func (s *spool) writeAt(p []byte, at int64) error {
 		}
 		s.size += more
 	}
-	_, err := s.file.WriteAt(p, at)
-	return err
+	return nil
 }
 
-// close gives up the file.
+// close gives up the file. To free the pages of a large one takes milliseconds, which
+// the end of an answer does not wait for.
 func (s *spool) close() {
 	if s.file == nil {
 		return
 	}
-	s.file.Close()
+	if file := s.file; s.size >= allocateFrom {
+		s.req.conn.wg.Go(func() { file.Close() })
+	} else {
+		file.Close()
+	}
 	s.req.conn.spooled.take(-s.size, 0)
 	s.req.server.spooled.take(-s.size, 0)
-	s.file, s.size = nil, 0
+	s.file, s.size, s.allocated = nil, 0, 0
 }
 
 // openSpool makes a file that no folder names.
