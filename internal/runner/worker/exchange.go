@@ -27,6 +27,7 @@ const (
 	fateHung                // the request ran longer than its timeout
 	fateAborted             // it did not end a request that nobody wants
 	fateGarbage             // it wrote what is no answer
+	fateDeaf                // it does not take requests, StartTimeout after its start
 )
 
 // An exchange is one request on a worker's connection.
@@ -35,6 +36,7 @@ type exchange struct {
 	seat    *seat
 	req     *protocol.Request
 	came    time.Time // when the request began to wait
+	until   time.Time // when it has waited for too long; the zero time is never
 	running bool      // it has been told that it runs
 	careful bool      // see that the worker takes notice before params are sent
 	id      uint16    // of the request on its connection, which has one at a time
@@ -137,7 +139,7 @@ func (x *exchange) send(ctx context.Context) error {
 			return errClosed
 		}
 		x.seat.claim()
-		noticed, err := x.seat.awaitNotice(ctx)
+		noticed, err := x.awaitNotice(ctx)
 		if err != nil {
 			return err
 		}
@@ -167,6 +169,33 @@ func (x *exchange) send(ctx context.Context) error {
 	}
 	return nil
 }
+
+// awaitNotice waits until the worker has taken notice of the request, for noticeTime at
+// most; for one that has not shown that it takes requests at all until it should have,
+// and for no longer than the request may wait.
+func (x *exchange) awaitNotice(ctx context.Context) (noticed bool, err error) {
+	for {
+		by := time.Now().Add(noticeTime)
+		if x.seat.untried && !x.until.IsZero() && x.until.Before(by) {
+			by = x.until
+		}
+		noticed, err = x.seat.awaitNotice(ctx, by)
+		if noticed || err != nil || !x.seat.untried || x.seat.worker.isAsked() {
+			return noticed, err
+		}
+		switch now := time.Now(); {
+		case !now.Before(x.seat.startBy):
+			return false, errDeaf
+		case !x.until.IsZero() && !now.Before(x.until):
+			return false, x.pool.waitedTooLong(errNotAccepted)
+		}
+	}
+}
+
+var (
+	errDeaf        = errors.New("it does not accept connections (worker.start_timeout)")
+	errNotAccepted = errors.New("the worker that has it does not accept connections yet")
+)
 
 // runs tells, once a request, that it has a worker: one that was there to take it, as
 // far as can be known.
@@ -270,6 +299,7 @@ func (x *exchange) failed(ctx context.Context, err error) {
 	var taker undelivered
 	var input inputError
 	var unreachable unreachableError
+	var refused *protocol.Refusal
 	switch {
 	case errors.Is(cause, protocol.ErrTimeout), errors.Is(cause, context.DeadlineExceeded):
 		x.fate, x.err = fateHung, cause
@@ -286,7 +316,9 @@ func (x *exchange) failed(ctx context.Context, err error) {
 		default:
 			x.abandon(cause)
 		}
-	case errors.As(err, &unreachable):
+	case errors.As(err, &unreachable), errors.As(err, &refused):
+	case err == errDeaf:
+		x.fate = fateDeaf
 	default:
 		x.fate = fateLost
 		x.err = fmt.Errorf("worker pid %d closed the connection before END_REQUEST: %w", x.seat.worker.process.pid(), err)

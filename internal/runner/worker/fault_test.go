@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -488,5 +489,24 @@ func TestSuperviseWithoutFolder(t *testing.T) {
 	}
 	if err := p.Supervise(background); err == nil {
 		t.Error("supervised twice")
+	}
+}
+
+// A worker that runs and never accepts is one that cannot be started: it is ended when
+// start_timeout is over, and its request is another one's, or waits for queue_timeout at
+// most, also with neither timeout nor warm-up request.
+func TestWorkerThatNeverAccepts(t *testing.T) {
+	first := filepath.Join(tempDir(t), "first")
+	p := workers(t, func(o *workerOptions) {
+		o.StartTimeout, o.Env = 300*time.Millisecond, append(o.Env, "SLEEPS_UNLESS="+first)
+	})
+	p.want("size HTTP_X", "0", post(strings.NewReader("x")))
+	p.await("ended as one that cannot start", func(s worker.Snapshot) bool { return s.Exits["start"] == 1 && len(s.Workers) == 1 })
+	p = workers(t, func(o *workerOptions) {
+		o.StartTimeout, o.Env = time.Hour, append(o.Env, "SLEEPS_UNLESS=/nowhere/x")
+	})
+	_, err := p.ask(background, "pid", until(300*time.Millisecond))
+	if refusal(err) != 503 || !strings.Contains(err.Error(), "does not accept") {
+		t.Errorf("a worker that does not accept yet: %v", err)
 	}
 }

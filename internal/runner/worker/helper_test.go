@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 
 // beWorker is a FastCGI program on descriptor 0. Variables of its environment
 // say how it behaves as a process: ACCEPTS is how many connections it has at once, BROKEN names a file with which it does not
-// start, SIPS has it read little at a time, EXIT_AFTER is how many requests it answers, DEAF ignores TERM, UP is a folder where
+// start, SIPS has it read little at a time, EXIT_AFTER is how many requests it answers, DEAF ignores TERM, SLEEPS_UNLESS is a folder without which it makes that and sleeps, UP is a folder where
 // it makes a file named by its pid once it accepts. The param DO says what it does with a request.
 func beWorker() int {
 	if why, err := os.ReadFile(os.Getenv("BROKEN")); err == nil {
@@ -62,6 +62,11 @@ func beWorker() int {
 	}
 	if os.Getenv("DEAF") != "" {
 		ignoreTerm()
+	}
+	if name := os.Getenv("SLEEPS_UNLESS"); name != "" {
+		if os.Mkdir(name, 0o700) == nil || !isThere(name) {
+			time.Sleep(time.Hour)
+		}
 	}
 	l, err := net.FileListener(os.Stdin)
 	if err != nil {
@@ -94,6 +99,11 @@ func beWorker() int {
 }
 
 var answered, accepted atomic.Int64
+
+func isThere(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
 
 func digest(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
 

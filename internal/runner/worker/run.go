@@ -24,8 +24,8 @@ const maxAttempts = 10
 // than a record, which programs do not read, and one with the script's status if
 // that is not to be asked for.
 //
-// If the worker dies, or writes what is no answer, the request is given to another
-// one as long as the first cannot have seen its params. Else it is given to another
+// If the worker dies, writes what is no answer, or does not accept within StartTimeout,
+// the request is given to another one as long as the first cannot have seen its params. Else it is given to another
 // one once, if the worker died or what it wrote belongs to another request, nothing
 // of the answer was delivered, the method is GET, HEAD or OPTIONS, and there is no
 // body or it is a protocol.WholeReader which is whole and not over 64 KiB.
@@ -46,7 +46,7 @@ func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
 		if err != nil {
 			return 0, err
 		}
-		x := exchange{pool: p, seat: s, req: req, came: came, running: running, careful: attempt > 1 || s.untried || !isSafe(req)}
+		x := exchange{pool: p, seat: s, req: req, came: came, until: deadline, running: running, careful: attempt > 1 || s.untried || !isSafe(req)}
 		x.run(ctx)
 		p.release(s, &x)
 		if ctx.Err() != nil || attempt == maxAttempts || !x.mayRepeat() || x.begun && repeated {
@@ -89,7 +89,7 @@ func (p *Pool) Queues() bool { return true }
 // failed, and has not seen it, or it may be done twice.
 func (x *exchange) mayRepeat() bool {
 	switch {
-	case x.fate != fateLost && x.fate != fateGarbage, x.delivered, x.ended:
+	case x.fate != fateLost && x.fate != fateGarbage && x.fate != fateDeaf, x.delivered, x.ended:
 		return false
 	case !x.begun:
 		return true
@@ -187,8 +187,22 @@ func (p *Pool) giveUp(ctx context.Context, place *list.Element) (*seat, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	return nil, p.waitedTooLongLocked(nil)
+}
+
+// waitedTooLong is the answer to a request of which the QueueDeadline is over, and why
+// that is, if that is not for the want of a free worker.
+func (p *Pool) waitedTooLong(why error) error {
+	p.mu.Lock()
+	defer p.unlock()
+	return p.waitedTooLongLocked(why)
+}
+
+func (p *Pool) waitedTooLongLocked(why error) error {
 	reason := errors.New("waited for a worker for longer than queue_timeout")
 	switch {
+	case why != nil:
+		reason = fmt.Errorf("%w: %w", reason, why)
 	case p.health.isDegraded():
 		reason = fmt.Errorf("%w: workers cannot be started: %s", reason, p.health.why)
 	case p.saturation.is:
@@ -197,7 +211,7 @@ func (p *Pool) giveUp(ctx context.Context, place *list.Element) (*seat, error) {
 		reason = fmt.Errorf("%w: of %d (worker.max) %d are starting, and %d have not ended yet",
 			reason, p.opt.Max, p.ranks.count[stateStarting], p.ranks.count[stateStopping])
 	}
-	return nil, &protocol.Refusal{HTTPStatus: 503, AppStatus: 503, Reason: reason}
+	return &protocol.Refusal{HTTPStatus: 503, AppStatus: 503, Reason: reason}
 }
 
 // dispatchLocked gives what waits to workers that are free.
@@ -287,7 +301,7 @@ func (p *Pool) takeLocked(w *worker, req *protocol.Request) *seat {
 	w.take()
 	s := w.seat()
 	s.req, s.since, s.maxMemory = req, time.Now(), p.opt.MaxMemory
-	s.untried, s.shared = !w.answered, p.opt.Concurrency > 1
+	s.untried, s.shared, s.startBy = !w.answered, p.opt.Concurrency > 1, w.born.Add(p.opt.StartTimeout)
 	return s
 }
 
@@ -344,6 +358,8 @@ func (p *Pool) judgeLocked(w *worker, x *exchange) {
 		reason = exitAbort
 	case fateGarbage:
 		reason = exitProtocol
+	case fateDeaf:
+		reason = exitStart
 	}
 	if reason == "" {
 		return

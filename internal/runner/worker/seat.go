@@ -24,6 +24,7 @@ type seat struct {
 	since     time.Time         // when req got it
 	maxMemory int64             // of Options, then
 	untried   bool              // the worker had not answered any request, then
+	startBy   time.Time         // when it should take requests
 	shared    bool              // it might have others besides, then
 	fresh     bool              // conn is new, and the worker need not have accepted it
 
@@ -187,16 +188,16 @@ func peek(fd uintptr) error {
 // sent the rest whatever may become of it.
 const noticeTime = time.Second
 
-// awaitNotice waits until the worker has read all that was written so far, for
-// noticeTime at most, and reports whether it has, as far as the kernel can tell.
+// awaitNotice waits until the worker has read all that was written so far, or it is so
+// late, and reports whether it has, as far as the kernel can tell.
 // The error is errClosed when it has closed the connection. The kernel reports each piece of what we have
 // written that was read as room for more, which wakes who waits for room.
-func (s *seat) awaitNotice(ctx context.Context) (noticed bool, err error) {
+func (s *seat) awaitNotice(ctx context.Context, by time.Time) (noticed bool, err error) {
 	if s.raw == nil {
 		return true, nil
 	}
 	s.looked = nil
-	s.conn.SetWriteDeadline(time.Now().Add(noticeTime))
+	s.conn.SetWriteDeadline(by)
 	err = s.raw.Write(s.watch)
 	s.conn.SetWriteDeadline(time.Time{})
 	switch {

@@ -306,6 +306,13 @@ func (w *worker) ask() {
 	w.asked = true
 }
 
+// isAsked reports, without the pool's mu, whether it takes requests: it has read one.
+func (w *worker) isAsked() bool {
+	w.pool.mu.Lock()
+	defer w.pool.unlock()
+	return w.asked || w.answered
+}
+
 // isFree reports whether the worker takes one more request.
 func (w *worker) isFree() bool {
 	return (w.state == stateIdle || w.state == stateBusy) &&
