@@ -2,7 +2,7 @@
 # make run      builds and serves the samples at http://127.0.0.1:8080/
 # make test     installs what the tests need (Debian packages), runs them all
 # make test-systemd  installs fcgid on a Debian of its own, which it makes and boots (root; half a minute)
-# make test-apps  runs WordPress, DokuWiki and public-inbox (Debian packages) and compares them with php-fpm and Plack
+# make test-apps  runs WordPress, DokuWiki, public-inbox (compared with php-fpm and Plack) and hgweb, from Debian packages
 # make check    what else guards the tree: format, vet, staticcheck, go.mod
 # make fuzz     runs each fuzz test for FUZZTIME
 # make bench    compares fcgid with its peers (Debian packages) and prints ratios: docs/performance.md
@@ -52,7 +52,7 @@ test-e2e:
 
 test-apps:
 	scripts/test-packages nginx-light apache2-bin php-cgi php-fpm php-mysql php-gd php-xml mariadb-server \
-		wordpress wordpress-theme-twentytwentythree dokuwiki public-inbox libplack-perl libfcgi-procmanager-perl git
+		wordpress wordpress-theme-twentytwentythree dokuwiki public-inbox libplack-perl libfcgi-procmanager-perl git mercurial
 	$(GO) test -tags apps -timeout 15m ./e2e/apps
 
 # ARGS: -v, -run REGEXP

@@ -142,15 +142,16 @@ func (w *world) serve(pools string) {
 }
 
 // phpPools are the pools that README shows for PHP, "worker" and "process", for files
-// below root.
+// below root. What has to end has a second for it, so that what must not be ended is seen
+// to live on soon.
 func (w *world) phpPools(root string) string {
 	w.t.Helper()
-	pool := func(block, name string) string {
+	pool := func(block, name, grace string) string {
 		text := harness.Documented(w.t, "README.md", block, "name: php", "name: "+name, "/run/fcgid/php.sock", w.dir+"/"+name)
 		text = strings.NewReplacer("/srv/app/public", root, "/var/www", root).Replace(text)
-		return strings.TrimPrefix(text, "pools:\n") + w.here("    env: ['PHP_INI_SCAN_DIR=:WORLD/ini', 'TMPDIR=WORLD/tmp']\n")
+		return strings.TrimPrefix(text, "pools:\n") + "      " + grace + ": 1s\n" + w.here("    env: ['PHP_INI_SCAN_DIR=:WORLD/ini', 'TMPDIR=WORLD/tmp']\n")
 	}
-	return "pools:\n" + pool("pool-php", "worker") + pool("pool-php-cgi", "process")
+	return "pools:\n" + pool("pool-php", "worker", "stop_grace") + pool("pool-php-cgi", "process", "kill_grace")
 }
 
 // fpm starts php-fpm on WORLD/fpm.
