@@ -48,16 +48,41 @@ func (l *Listener) IsInTheWay(text string) bool {
 	if err != nil || a.Kind != address.TCP {
 		return false
 	}
-	own, other := l.tcpAddr(), resolve(a.Name)
-	return own != nil && other != nil && own.Port == other.Port && (isWildcard(own.IP) || isWildcard(other.IP))
+	return overlap(l.tcpAddr(), resolve(a.Name))
+}
+
+// overlap reports whether two addresses are of one port and not of two hosts. Nil is none.
+func overlap(a, b *net.TCPAddr) bool {
+	return a != nil && b != nil && a.Port == b.Port && (a.IP.Equal(b.IP) || isWildcard(a.IP) || isWildcard(b.IP))
+}
+
+// IsAfter tells whether clients of another socket, which is not listened on any more or
+// not reached by its name, may reach l by the same name.
+func (l *Listener) IsAfter(other *Listener) bool {
+	if l.file != nil && other.file != nil {
+		return l.file.path == other.file.path
+	}
+	return overlap(l.tcpAddr(), other.tcpAddr())
+}
+
+// Serves tells whether l is what a connection with this local address would reach.
+func (l *Listener) Serves(local net.Addr) bool {
+	own, other := l.tcpAddr(), tcpAddr(local)
+	if own == nil || other == nil {
+		return own == nil && other == nil
+	}
+	isFamily := own.IP.To4() == nil || other.IP.To4() != nil // 0.0.0.0 is IPv4 only
+	return own.Port == other.Port && (own.IP.Equal(other.IP) || isWildcard(own.IP) && isFamily)
 }
 
 func isWildcard(ip net.IP) bool { return len(ip) == 0 || ip.IsUnspecified() }
 
 // tcpAddr is where l listens, nil when that is not TCP.
-func (l *Listener) tcpAddr() *net.TCPAddr {
-	a, _ := l.Addr().(*net.TCPAddr)
-	return a
+func (l *Listener) tcpAddr() *net.TCPAddr { return tcpAddr(l.Addr()) }
+
+func tcpAddr(a net.Addr) *net.TCPAddr {
+	tcp, _ := a.(*net.TCPAddr)
+	return tcp
 }
 
 func resolve(hostPort string) *net.TCPAddr {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -187,5 +188,47 @@ func TestApplyAnotherName(t *testing.T) {
 	}
 	if got := l.Options().Address; got != name {
 		t.Errorf("its name is %s", got)
+	}
+}
+
+// A connection by a name is one of whoever has that name now.
+func TestServes(t *testing.T) {
+	dir := tempDir(t)
+	path := mustOpen(t, Options{Address: "unix:" + dir + "/s", Mode: 0o600})
+	if err := os.Remove(dir + "/s"); err != nil {
+		t.Fatal(err)
+	}
+	again := mustOpen(t, Options{Address: "unix:" + dir + "/s", Mode: 0o600})
+	other := mustOpen(t, Options{Address: "unix:" + dir + "/other", Mode: 0o600})
+	narrow := mustOpen(t, Options{Address: "tcp:127.0.0.1:0"})
+	port := narrow.tcpAddr().Port
+	wide := mustOpen(t, Options{Address: fmt.Sprintf("tcp:0.0.0.0:%d", port)}, narrow)
+	elsewhere := mustOpen(t, Options{Address: "tcp:0.0.0.0:0"})
+	all := map[string]*Listener{"path": path, "again": again, "other": other, "narrow": narrow, "wide": wide, "elsewhere": elsewhere}
+	var after []string
+	for a, l := range all {
+		for b, before := range all {
+			if a != b && l.IsAfter(before) {
+				after = append(after, a+" "+b)
+			}
+		}
+	}
+	slices.Sort(after)
+	if want := []string{"again path", "narrow wide", "path again", "wide narrow"}; !slices.Equal(after, want) {
+		t.Errorf("one is after the other: %q, want %q", after, want)
+	}
+	at := func(ip string, port int) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: port} }
+	for _, c := range []struct {
+		l     *Listener
+		local net.Addr
+		want  bool
+	}{
+		{again, path.Addr(), true}, {again, &net.UnixAddr{}, true}, {again, at("127.0.0.1", port), false},
+		{narrow, at("127.0.0.1", port), true}, {narrow, at("127.0.0.2", port), false}, {narrow, at("127.0.0.1", port+1), false},
+		{narrow, path.Addr(), false}, {wide, at("127.0.0.2", port), true}, {wide, at("::1", port), false},
+	} {
+		if got := c.l.Serves(c.local); got != c.want {
+			t.Errorf("%v, %v: %v", c.l.Addr(), c.local, got)
+		}
 	}
 }

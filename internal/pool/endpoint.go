@@ -27,7 +27,7 @@ type endpoint struct {
 
 // serve begins to serve l. A listener that breaks ends the daemon: it would look
 // alive and not be.
-func (s *Set) serve(p *pool, l *listen.Listener) {
+func (s *Set) serve(p *pool, l *listen.Listener) *endpoint {
 	ctx, stop := context.WithCancel(context.Background())
 	e := &endpoint{Listener: l, address: server.NewAddress(p.server), stop: stop, pool: p}
 	l.OnRefused = e.refused(s)
@@ -47,6 +47,7 @@ func (s *Set) serve(p *pool, l *listen.Listener) {
 			s.opt.Broken(fmt.Errorf("pool %s cannot accept connections: %w", p.name, err))
 		}
 	}()
+	return e
 }
 
 // refused counts and logs who may not connect; the log must not be filled by them.
@@ -111,14 +112,14 @@ func (p *pool) detach(e *endpoint) {
 	}
 }
 
-// drop stops serving an address; what is in flight ends.
-func (p *pool) drop(address string) {
+// remove takes an address off the pool, whose endpoint is to be stopped: what is in
+// flight ends.
+func (p *pool) remove(address string) *endpoint {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e := p.endpoints[address]; e != nil {
-		e.stop()
-		delete(p.endpoints, address)
-	}
+	e := p.endpoints[address]
+	delete(p.endpoints, address)
+	return e
 }
 
 func listenOptions(l config.Listen) listen.Options {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -21,6 +22,8 @@ type Plan struct {
 	moved  map[string]map[string]*endpoint        // by the pool and address that they go to
 	ready  map[string]*workerPool                 // by pool: workers that can be started
 	undos  []func()
+
+	came, gone []*endpoint // of Commit
 }
 
 // Plan opens what cfg needs and does not have yet, and changes the sockets
@@ -205,8 +208,27 @@ func (p *Plan) Commit() {
 	s.setPools(next)
 	for name, gone := range old {
 		if next[name] == nil {
+			p.gone = slices.AppendSeq(p.gone, maps.Values(gone.endpoints))
+		}
+	}
+	p.leave()
+	for name, gone := range old {
+		if next[name] == nil {
 			s.retire(gone)
 		}
+	}
+}
+
+// leave ends the endpoints that have gone. Where another one has the name by which clients
+// have reached them, their connections go on there.
+func (p *Plan) leave() {
+	for _, gone := range p.gone {
+		for _, e := range p.came {
+			if e.IsAfter(gone.Listener) {
+				gone.address.Yield(e.address, e.Serves)
+			}
+		}
+		gone.stop()
 	}
 }
 
@@ -256,14 +278,15 @@ func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 			s.opt.Logs.Warn("the file of a socket was gone, so there is another one", "pool", cfg.Name, "address", address)
 		}
 		if isLost || !stays[address] {
-			running.drop(address)
+			p.gone = append(p.gone, running.remove(address))
 		}
 	}
 	for _, e := range p.moved[cfg.Name] {
 		s.take(running, e)
+		p.came = append(p.came, e)
 	}
 	for _, l := range p.opened[cfg.Name] {
-		s.serve(running, l)
+		p.came = append(p.came, s.serve(running, l))
 	}
 	return running
 }

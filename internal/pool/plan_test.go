@@ -138,6 +138,89 @@ func TestConnectionsMoveWithTheirAddress(t *testing.T) {
 	}
 }
 
+// So do those of a socket that another one replaces: since its file was gone, or since the
+// address becomes wider or narrower. Each request on them begins under the pool that has
+// the name by which the client had reached it; where nobody has it, they end.
+func TestConnectionsMoveToAnotherSocket(t *testing.T) {
+	one := func(name, address string) string {
+		return "{name: " + name + ", function: {names: [one]}, " + address + "}"
+	}
+	two := func(name, address string) string {
+		return "{name: " + name + ", function: {names: [two]}, " + address + "}"
+	}
+	unix := "listen: 'unix:%D/a'"
+	local := "listen: 'tcp:127.0.0.1:%P'"
+	all := "listen: {address: 'tcp:0.0.0.0:%P', allow: [127.0.0.0/8]}"
+	other := "listen: 'tcp:127.0.0.2:%P'"
+	for name, c := range map[string]struct {
+		before, after, network string
+		ends                   bool
+	}{
+		"file gone":                {one("a", unix), two("a", unix), "unix", false},
+		"file gone, another pool":  {one("a", unix), two("b", unix), "unix", false},
+		"wider":                    {one("a", local), two("a", all), "tcp", false},
+		"wider, another pool":      {one("a", local), two("b", all), "tcp", false},
+		"narrower":                 {one("a", all), two("a", local), "tcp", false},
+		"narrower, another pool":   {one("a", all), two("b", local), "tcp", false},
+		"narrower, not this name":  {one("a", all), two("a", other), "tcp", true},
+		"another name of the host": {one("a", local), two("a", other), "tcp", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestSet(t)
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.Close()
+			_, port, _ := net.SplitHostPort(l.Addr().String())
+			at := func(text string) string { return strings.ReplaceAll(text, "%P", port) }
+			s.configure(at(c.before))
+			address := map[string]string{"unix": filepath.Join(s.dir, "a"), "tcp": "127.0.0.1:" + port}[c.network]
+			nc, err := net.Dial(c.network, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			ask := func(function string) (answer string, err error) {
+				if _, err := nc.Write(wiretest.Get(1, true, "REQUEST_METHOD", "GET", "SCRIPT_FILENAME", function)); err != nil {
+					return "", err
+				}
+				for {
+					r, err := wiretest.ReadRecord(nc)
+					if err != nil || r.Type == protocol.TypeEndRequest {
+						return answer, err
+					}
+					answer += r.Content
+				}
+			}
+			if got, err := ask("one"); err != nil || !strings.HasSuffix(got, "one") {
+				t.Fatalf("before: %q, %v", got, err)
+			}
+			if c.network == "unix" {
+				if err := os.Remove(address); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.configure(at(c.after))
+			if c.ends {
+				if _, err := wiretest.ReadRecord(nc); err == nil {
+					t.Error("something comes instead of the end")
+				}
+				return
+			}
+			for range 3 { // the old socket has come to its end in between, or not
+				if got, err := ask("two"); err != nil || !strings.HasSuffix(got, "two") {
+					t.Errorf("after: %q, %v", got, err)
+				}
+				polltest.Until(t, "one pool has one connection", func() bool {
+					pools := s.Status()
+					return len(pools) == 1 && pools[0].Connections == 1
+				})
+			}
+		})
+	}
+}
+
 // Two pools may exchange their addresses.
 func TestAddressesAreExchanged(t *testing.T) {
 	s := newTestSet(t)

@@ -140,7 +140,7 @@ func (p *pool) stop() {
 	addresses := slices.Collect(maps.Keys(p.endpoints))
 	p.mu.Unlock()
 	for _, a := range addresses {
-		p.drop(a)
+		p.remove(a).stop()
 	}
 }
 

@@ -129,15 +129,15 @@ func (a *Address) accept(ctx context.Context, l net.Listener) error {
 
 // start serves a connection when there is room for it.
 func (a *Address) start(ctx context.Context, nc net.Conn) {
-	a.pool.Load().connsTotal.Add(1)
 	c := newConn(a, nc)
 	a.admit(ctx, c)
+	c.server().connsTotal.Add(1)
 	go c.serve()
 }
 
 // disconnected is called when c has no client any more. Its requests may go on.
-func (a *Address) disconnected(c *conn) {
-	a.mu.Lock()
+func (c *conn) disconnected() {
+	a := c.lock()
 	defer a.mu.Unlock()
 	s := a.pool.Load()
 	s.mu.Lock()
@@ -148,8 +148,8 @@ func (a *Address) disconnected(c *conn) {
 }
 
 // forget is called when nothing of c is left.
-func (a *Address) forget(c *conn) {
-	a.mu.Lock()
+func (c *conn) forget() {
+	a := c.lock()
 	defer a.mu.Unlock()
 	a.pool.Load().remove(c, false)
 	delete(a.conns, c)
@@ -168,31 +168,45 @@ const (
 // idle, or waits, and all that come later wait in the kernel meanwhile. It does not wait
 // once ctx has ended: what the kernel had accepted by then is served.
 func (a *Address) admit(ctx context.Context, c *conn) {
-	if a.add(c, false) {
+	if a.enter(c, false) {
 		return
 	}
-	a.pool.Load().protocolError(kindConnections)
+	c.server().protocolError(kindConnections)
 	ticker := time.NewTicker(roomEvery)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
-		s := a.pool.Load()
+		s := c.server()
 		s.makeRoom()
 		select {
 		case <-s.room:
 		case <-ticker.C: // another Server may have the address now
 		case <-ctx.Done():
 		}
-		if a.add(c, false) {
+		if a.enter(c, false) {
 			return
 		}
 	}
-	a.add(c, true)
+	a.enter(c, true)
 }
 
-// add takes c in if there is room, or without. It is not to be called once drain was.
-func (a *Address) add(c *conn, force bool) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+// enter takes c in if there is room, or without. It belongs to a, or to an heir.
+func (a *Address) enter(c *conn, force bool) bool {
+	for {
+		at := c.lock()
+		next := at.heirLocked(c)
+		if next == nil && at.draining {
+			next = a // whose own end waits for what it accepts
+		}
+		if next == nil {
+			defer at.mu.Unlock()
+			return at.addLocked(c, force)
+		}
+		c.address.Store(next)
+		at.mu.Unlock()
+	}
+}
+
+func (a *Address) addLocked(c *conn, force bool) bool {
 	s := a.pool.Load()
 	limit := s.settings.Load().Limits.MaxConns
 	s.mu.Lock()

@@ -6,13 +6,14 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // A conn is one transport connection: what reads it, what it carries, and what writes
 // to it. Each of the three can be read alone. The read loop, serve, belongs to the
 // first; it never writes to the socket and never waits for a request.
 type conn struct {
-	address *Address
+	address atomic.Pointer[Address] // changed with mu of the one before held
 	nc      net.Conn
 	under   net.Conn // that nc speaks TLS over, or nil
 	remote  string
@@ -38,7 +39,8 @@ func (c *conn) hold(n int64) {
 }
 
 func newConn(a *Address, nc net.Conn) *conn {
-	c := &conn{address: a, nc: nc, parent: context.Background(), all: a.pool.Load().opt.Memory}
+	c := &conn{nc: nc, parent: context.Background(), all: a.pool.Load().opt.Memory}
+	c.address.Store(a)
 	if a.Context != nil {
 		c.parent = a.Context(nc)
 	}
@@ -56,7 +58,7 @@ func newConn(a *Address, nc net.Conn) *conn {
 }
 
 // server is that of the pool which has the connection's address now.
-func (c *conn) server() *Server { return c.address.pool.Load() }
+func (c *conn) server() *Server { return c.address.Load().pool.Load() }
 
 // serve reads until the connection is of no use, then ends what it carries, and takes
 // it off the lists when all its goroutines have returned.
@@ -70,12 +72,12 @@ func (c *conn) serve() {
 	}
 	c.out.lost.Store(true)
 	c.cut()
-	c.address.disconnected(c)
+	c.disconnected()
 	c.table.clientGone()
 	unfollow()
 	c.hold(-int64(c.in.held))
 	c.wg.Wait()
-	c.address.forget(c)
+	c.forget()
 }
 
 func (c *conn) read() error {

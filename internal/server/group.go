@@ -12,6 +12,7 @@ type group struct {
 
 	mu       sync.Mutex     // guards the fields below
 	conns    map[*conn]bool // until nothing of them is left: whether they have a client
+	heirs    []heir         // that take connections in its place
 	draining bool
 }
 

@@ -138,16 +138,16 @@ func TestMovedConnectionsCount(t *testing.T) {
 		two, _ := pooled(settings)
 		one.at.Move(two)
 		at := NewAddress(one.Server)
-		if !at.add(newConn(at, p.nc), false) {
+		if !at.enter(newConn(at, p.nc), false) {
 			t.Error("the old one has no room")
 		}
 		at = NewAddress(two)
-		if at.add(newConn(at, p.nc), false) {
+		if at.enter(newConn(at, p.nc), false) {
 			t.Error("the new one has room")
 		}
 		p.nc.Close()
 		synctest.Wait()
-		if !at.add(newConn(at, p.nc), false) {
+		if !at.enter(newConn(at, p.nc), false) {
 			t.Error("the new one has no room when the connection has gone")
 		}
 	})

@@ -1,0 +1,83 @@
+package server
+
+import "net"
+
+// An heir is an Address that clients reach by a name of another one.
+type heir struct {
+	to    *Address
+	takes func(local net.Addr) bool // by the name that the client has used
+}
+
+// Yield gives connections to another Address: those for whose local address takes is
+// true, also those that Serve has still to accept, since they wait in the kernel. They
+// are to that one as if it had accepted them; what has begun ends where it is, as with
+// Move. It is for a listener that another one has replaced, before its Serve is told to
+// end, and does not wait for anything. An Address yields to newer ones only.
+func (a *Address) Yield(to *Address, takes func(local net.Addr) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h := heir{to, takes}
+	a.heirs = append(a.heirs, h)
+	moved := false
+	for c, open := range a.conns {
+		if takes(c.nc.LocalAddr()) {
+			moved = a.giveLocked(c, open, to) || moved
+		}
+	}
+	if moved {
+		a.pool.Load().signalRoom()
+		a.closeIfGoneLocked()
+	}
+}
+
+// giveLocked gives one connection to another Address, unless that has come to its end.
+func (a *Address) giveLocked(c *conn, open bool, to *Address) bool {
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	if to.draining {
+		return false
+	}
+	delete(a.conns, c)
+	to.conns[c] = open
+	c.address.Store(to)
+	if from, pool := a.pool.Load(), to.pool.Load(); from != pool {
+		from.remove(c, open)
+		pool.include(c, open)
+	}
+	return true
+}
+
+// heirLocked is the Address that a connection belongs to in the place of a, or nil.
+func (a *Address) heirLocked(c *conn) *Address {
+	for _, h := range a.heirs {
+		if !h.takes(c.nc.LocalAddr()) {
+			continue
+		}
+		if last := h.to.last(c); last != nil {
+			return last
+		}
+	}
+	return nil
+}
+
+// last is a, or who is its heir if it takes no connections any more.
+func (a *Address) last(c *conn) *Address {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.draining {
+		return a
+	}
+	return a.heirLocked(c)
+}
+
+// lock locks mu of the Address that c belongs to, and returns it.
+func (c *conn) lock() *Address {
+	for {
+		a := c.address.Load()
+		a.mu.Lock()
+		if c.address.Load() == a {
+			return a
+		}
+		a.mu.Unlock()
+	}
+}
