@@ -79,8 +79,8 @@ func TestDocumentedOwnDaemon(t *testing.T) {
 	shell(t, dir, "export CGO_ENABLED=0", commands)
 }
 
-// library is a program around README's pieces: it answers with the functions, or asks for
-// one of them.
+// library is a program around README's pieces: it answers with the functions, or is a web
+// server before another application.
 const library = `package main
 
 import (
@@ -89,6 +89,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"os"
 	"time"
 
@@ -100,42 +101,37 @@ func answer(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-func ask(ctx context.Context) error {
-	CLIENT
-	if err == nil && result.AppStatus != 0 {
-		err = fmt.Errorf("%+v", result)
-	}
-	return err
+func proxy() error {
+	return PROXY
 }
 
 func main() {
 	err := error(nil)
 	if len(os.Args) > 1 {
-		err = ask(context.Background())
+		err = proxy()
 	} else if l, e := net.Listen("unix", "SOCKET"); e != nil {
 		err = e
 	} else {
 		os.Chmod("SOCKET", 0o666)
 		err = answer(context.Background(), l)
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 `
 
-// README's registry, its program beside it and its client work together, and behind nginx.
+// README's registry and its program beside it answer behind nginx, and its proxy shows what
+// PHP says.
 func TestDocumentedLibrary(t *testing.T) {
 	t.Parallel()
 	m := newManual(t)
-	registry := m.block("go-registry")
-	before, server, ok := strings.Cut(registry, "server := ")
+	before, server, ok := strings.Cut(m.block("go-registry"), "server := ")
 	if !ok {
-		t.Fatalf("no server in %s", registry)
+		t.Fatal("README's registry has no server")
 	}
-	socket := m.dir + "/run/app.sock"
-	source := strings.NewReplacer("REGISTRY", before+m.block("go-program")+"server := "+server, "CLIENT", m.block("go-client"), "SOCKET", socket).Replace(library)
+	socket, address := m.dir+"/run/app.sock", freeAddress(t)
+	source := strings.NewReplacer("REGISTRY", before+m.block("go-program")+"server := "+server, "SOCKET", socket,
+		"PROXY", strings.TrimSpace(strings.Replace(m.block("go-proxy"), "127.0.0.1:8080", address, 1))).Replace(library)
 	write(t, m.dir+"/library/main.go", source)
 	program := m.dir + "/library/library"
 	if err := harness.Build(wiretest.UnderRace(), program, m.dir+"/library/main.go"); err != nil {
@@ -143,15 +139,19 @@ func TestDocumentedLibrary(t *testing.T) {
 	}
 	hello := script(t, m.dir+"/srv/cgi-bin/hello.cgi", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nfrom a program'\n")
 	harness.Start(t, exec.Command(program)).Listening(t, "unix", socket)
-	if got := run(t, exec.Command(program, "ask")); !strings.HasSuffix(got, "\r\n\r\nhello world\n") {
-		t.Errorf("the client has %q", got)
-	}
 	url := m.nginx("nginx-registry")
 	do(t, "GET", url+"/functions/greet?you", nil).is(t, "a function", 200, "hello you\n")
 	do(t, "GET", url+"/functions/greet", nil).is(t, "one that refuses", 400, "400 Bad Request\n")
 	if got := run(t, exec.Command(binary, "request", "unix:"+socket, "--script", hello)); got != "from a program" {
 		t.Errorf("the program says %q", got)
 	}
+
+	write(t, m.dir+"/srv/www/index.php", "<?php echo $_SERVER['REQUEST_METHOD'], ' ', $_GET['a'];")
+	php := m.dir + "/run/php-fpm.sock"
+	harness.Start(t, exec.Command(need(t, "php-cgi"), "-b", php)).Listening(t, "unix", php)
+	harness.Start(t, exec.Command(program, "proxy")).Listening(t, "tcp", address)
+	do(t, "GET", "http://"+address+"/?a=b", nil).is(t, "PHP behind the proxy", 200, "GET b")
+	do(t, "GET", "http://"+address+"/index.php?a=c", nil).is(t, "PHP behind the proxy", 200, "GET c")
 }
 
 // What README shows of output is what comes out.
