@@ -34,6 +34,31 @@ func TestAllocationsOfARequest(t *testing.T) {
 	}
 }
 
+// A connection for one request takes little more, half of it for package net and the
+// client.
+func TestAllocationsOfAConnection(t *testing.T) {
+	if wiretest.UnderRace() {
+		t.Skip("the race detector allocates too")
+	}
+	l := benchServer(t, 64)
+	wire := wiretest.Get(1, false, wiretest.TypicalParams...)
+	var answer [4 << 10]byte
+	got := testing.AllocsPerRun(200, func() {
+		nc, err := net.Dial(l.Addr().Network(), l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		nc.Write(wire)
+		for err == nil {
+			_, err = nc.Read(answer[:])
+		}
+	})
+	if got > 45 {
+		t.Errorf("%v allocations, want 45 at most", got)
+	}
+}
+
 // One that waits for its turn takes a place in a list besides, and nothing more.
 func TestAllocationsOfARequestThatWaits(t *testing.T) {
 	if wiretest.UnderRace() {

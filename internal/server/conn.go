@@ -41,10 +41,11 @@ func (c *conn) hold(n int64) {
 func newConn(a *Address, nc net.Conn) *conn {
 	c := &conn{nc: nc, parent: context.Background(), all: a.pool.Load().opt.Memory}
 	c.address.Store(a)
+	c.values = c.parent
 	if a.Context != nil {
 		c.parent = a.Context(nc)
+		c.values = context.WithoutCancel(c.parent)
 	}
-	c.values = context.WithoutCancel(c.parent)
 	if layer, ok := nc.(interface{ NetConn() net.Conn }); ok { // a *tls.Conn
 		c.under = layer.NetConn()
 	}

@@ -132,7 +132,7 @@ func (in *intake) Read(p []byte) (int, error) {
 
 func (in *intake) readSome(p []byte) (int, error) {
 	if in.socket.rc != nil {
-		return in.socket.reader.Read(p)
+		return in.socket.readTo(p)
 	}
 	return in.conn.nc.Read(p)
 }

@@ -19,7 +19,7 @@ var readBuffers = sync.Pool{New: func() any { return new(readBuffer) }}
 // belongs to the read loop.
 type socketReader struct {
 	rc     syscall.RawConn // nil where there is no descriptor; immutable
-	reader *nbio.Reader    // of rc
+	reader *nbio.Reader    // of rc; nil until somebody needs it
 	// What is done with the descriptor, made once, since it takes memory.
 	tryRead, trySplice func(fd uintptr) (done bool)
 
@@ -37,9 +37,7 @@ type socketReader struct {
 func newSocketReader(nc net.Conn) *socketReader {
 	s := new(socketReader)
 	s.tryRead = s.read
-	if s.rc = descriptor(nc); s.rc != nil {
-		s.reader = nbio.NewReader(s.rc)
-	}
+	s.rc = descriptor(nc)
 	return s
 }
 
@@ -90,6 +88,14 @@ func (s *socketReader) lend() (buf []byte, n int, err error) {
 		err = io.EOF
 	}
 	return buf, n, err
+}
+
+// readTo reads what there is to p.
+func (s *socketReader) readTo(p []byte) (int, error) {
+	if s.reader == nil {
+		s.reader = nbio.NewReader(s.rc)
+	}
+	return s.reader.Read(p)
 }
 
 // spliceTo moves up to n bytes to the program that has b for its body, and waits until
