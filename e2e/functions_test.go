@@ -273,7 +273,7 @@ import (
 
 func main() {
 	var functions fcgi.Registry
-	functions.Register("fcgid.mine", func(context.Context, *fcgi.Request) (uint32, error) { return 0, nil })
+	functions.HandleFunc("fcgid.mine", func(context.Context, *fcgi.Request) (uint32, error) { return 0, nil })
 	fcgid.Main(&functions)
 }
 `)
