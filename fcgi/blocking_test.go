@@ -16,23 +16,6 @@ import (
 	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
-// A blockingListener returns connections whose O_NONBLOCK flag its owner has taken
-// away without meaning to, as who asks a socket for its descriptor does.
-type blockingListener struct{ net.Listener }
-
-func (l blockingListener) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	f, err := nc.(interface{ File() (*os.File, error) }).File()
-	if err != nil {
-		return nil, err
-	}
-	f.Fd() // makes it block
-	return nc, f.Close()
-}
-
 // Clients that send nothing, or take nothing, stop nobody else, and no garbage
 // collection, whatever has become of their sockets' flags. A process that this
 // stops cannot tell, so another one watches it.
@@ -42,7 +25,7 @@ func TestSocketsThatBlock(t *testing.T) {
 		sockets(t, serveOnSocketsThatBlock)
 		return
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), inside+"=1")
@@ -54,7 +37,7 @@ func TestSocketsThatBlock(t *testing.T) {
 
 func serveOnSocketsThatBlock(t *testing.T, l net.Listener) {
 	large, lost := strings.Repeat("x", 16<<20), make(chan error)
-	serveOn(t, blockingListener{l}, &fcgi.Server{
+	serveOn(t, wiretest.BlockingListener{Listener: l}, &fcgi.Server{
 		WriteTimeout: time.Second,
 		Handler: fcgi.HandlerFunc(func(_ context.Context, req *fcgi.Request) (uint32, error) {
 			n, err := io.Copy(io.Discard, req.Stdin)

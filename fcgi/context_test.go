@@ -44,12 +44,12 @@ func TestContextValues(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := tt.server
 			s.Handler = fcgi.HandlerFunc(values)
-			v := serveWith(context.WithValue(context.Background(), contextKey("serve"), "S"), t, newPipeListener(), s)
+			v := serveWith(context.WithValue(context.Background(), contextKey("serve"), "S"), t, wiretest.NewPipeListener(), s)
 			w := v.dial()
 			for range 2 {
 				w.send(wiretest.Get(1, true))
-				if r := w.reply(1); r.stdout.String() != plain+tt.want {
-					t.Errorf("%s: %q, want %q", name, r.stdout.String(), tt.want)
+				if r := w.reply(1); r.Stdout != plain+tt.want {
+					t.Errorf("%s: %q, want %q", name, r.Stdout, tt.want)
 				}
 			}
 		})
@@ -167,8 +167,8 @@ func TestZeroTimesAreNoLimits(t *testing.T) {
 		time.Sleep(time.Hour)
 		w.send(wiretest.Stdin(1, "body"), wiretest.Stdin(1, ""))
 		r := w.reply(1)
-		if r.stdout.String() != "Status: 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nbody <nil>" {
-			t.Errorf("answer is %q", r.stdout.String())
+		if r.Stdout != "Status: 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nbody <nil>" {
+			t.Errorf("answer is %q", r.Stdout)
 		}
 	})
 }

@@ -58,9 +58,9 @@ func TestErrorsOfAHandler(t *testing.T) {
 				w := v.dial()
 				w.send(wiretest.Get(1, true))
 				r := w.reply(1)
-				got := r.stdout.String()
-				if !strings.HasPrefix(got, tt.want) || r.end.AppStatus != tt.wantStatus || tt.none != "" && strings.Contains(got, tt.none) {
-					t.Errorf("answer is %q, %+v", got, r.end)
+				got := r.Stdout
+				if !strings.HasPrefix(got, tt.want) || r.End.AppStatus != tt.wantStatus || tt.none != "" && strings.Contains(got, tt.none) {
+					t.Errorf("answer is %q, %+v", got, r.End)
 				}
 				synctest.Wait()
 				if tt.log != "" && len(v.log.lines("level="+tt.log, tt.detail)) != 1 || len(v.log.lines("pid=")) > 0 {
@@ -230,10 +230,10 @@ func TestConcurrentWrites(t *testing.T) {
 	w := v.dial()
 	w.send(wiretest.Get(1, true))
 	r := w.reply(1)
-	if got := r.stdout.String(); got != plain+strings.Repeat("abcdefgh", 2*writers*each) {
+	if got := r.Stdout; got != plain+strings.Repeat("abcdefgh", 2*writers*each) {
 		t.Errorf("STDOUT has %d bytes: %.100q", len(got), got)
 	}
-	if got := r.stderr.String(); got != strings.Repeat("message\n", writers*each) {
+	if got := r.Stderr; got != strings.Repeat("message\n", writers*each) {
 		t.Errorf("STDERR has %d bytes: %.100q", len(got), got)
 	}
 }

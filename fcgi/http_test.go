@@ -62,8 +62,8 @@ func TestHTTPRequest(t *testing.T) {
 				}
 				w.send(wiretest.Get(1, true, params...))
 				r := w.reply(1)
-				if _, body, _ := strings.Cut(r.stdout.String(), "\r\n\r\n"); body != tt.want {
-					t.Errorf("got %q, want %q", r.stdout.String(), tt.want)
+				if _, body, _ := strings.Cut(r.Stdout, "\r\n\r\n"); body != tt.want {
+					t.Errorf("got %q, want %q", r.Stdout, tt.want)
 				}
 			})
 		})
@@ -324,11 +324,11 @@ func TestHTTPSuperfluousHeader(t *testing.T) {
 		})
 		w.send(wiretest.Get(1, true, web()...))
 		r := w.reply(1)
-		if got := r.stderr.String(); !strings.Contains(got, "superfluous WriteHeader(500) at ") || !strings.Contains(got, "http_test.go:") {
+		if got := r.Stderr; !strings.Contains(got, "superfluous WriteHeader(500) at ") || !strings.Contains(got, "http_test.go:") {
 			t.Errorf("STDERR is %q", got)
 		}
-		if !strings.HasPrefix(r.stdout.String(), "Status: 200") {
-			t.Errorf("STDOUT is %q", r.stdout.String())
+		if !strings.HasPrefix(r.Stdout, "Status: 200") {
+			t.Errorf("STDOUT is %q", r.Stdout)
 		}
 	})
 }
@@ -468,8 +468,8 @@ func TestHTTPServeMuxAndContent(t *testing.T) {
 		w.send(wiretest.Get(1, true, web("REQUEST_URI", "/files/a.txt", "HTTP_RANGE", "bytes=2-4")...))
 		w.want(1, "Status: 206 Partial Content\r\nAccept-Ranges: bytes\r\nContent-Length: 3\r\nContent-Range: bytes 2-4/10\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n234", 0)
 		w.send(wiretest.Get(1, true, web("REQUEST_URI", "/none")...))
-		if r := w.reply(1); !strings.HasPrefix(r.stdout.String(), "Status: 404 ") || r.end.AppStatus != 0 {
-			t.Errorf("got %q, %+v", r.stdout.String(), r.end)
+		if r := w.reply(1); !strings.HasPrefix(r.Stdout, "Status: 404 ") || r.End.AppStatus != 0 {
+			t.Errorf("got %q, %+v", r.Stdout, r.End)
 		}
 	})
 }

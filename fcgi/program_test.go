@@ -45,8 +45,8 @@ func TestProgram(t *testing.T) {
 		for _, body := range []string{"", "body", strings.Repeat("x", 1<<20)} {
 			w.send(wiretest.Post(1, true, body, "SCRIPT_FILENAME", dir+"/hello.sh/info", "QUERY_STRING", "asked", "OURS", "theirs"))
 			r := w.reply(1)
-			if got, want := r.stdout.String(), plain+"asked set passed /info"+body; got != want || r.end != (protocol.End{AppStatus: 3}) || r.stderr.String() != "grumble\n" {
-				t.Errorf("got %.100q, %+v, %q", got, r.end, r.stderr.String())
+			if got, want := r.Stdout, plain+"asked set passed /info"+body; got != want || r.End != (protocol.End{AppStatus: 3}) || r.Stderr != "grumble\n" {
+				t.Errorf("got %.100q, %+v, %q", got, r.End, r.Stderr)
 			}
 		}
 		for name, want := range map[string][2]int{"none.sh": {404, 404}, "plain.md": {403, 403}, "mute.sh": {502, 4}, "../x.sh": {403, 403}} {

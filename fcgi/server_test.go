@@ -68,8 +68,8 @@ func TestRequestOfAHandler(t *testing.T) {
 		for id := range uint16(3) {
 			w.send(wiretest.Get(id+1, true, "A", "1", "B", "", "A", "2"))
 			r := w.reply(id + 1)
-			if r.stdout.String() != helloAnswer || r.stderr.String() != "message" {
-				t.Errorf("answer is %q, STDERR %q", r.stdout.String(), r.stderr.String())
+			if r.Stdout != helloAnswer || r.Stderr != "message" {
+				t.Errorf("answer is %q, STDERR %q", r.Stdout, r.Stderr)
 			}
 		}
 	})
@@ -231,8 +231,8 @@ func TestNoMultiplex(t *testing.T) {
 		w.send(wiretest.Get(1, true))
 		synctest.Wait()
 		w.send(wiretest.Get(2, true))
-		if r := w.reply(2); r.end.Status != protocol.StatusCantMpxConn {
-			t.Errorf("answer is %+v", r.end)
+		if r := w.reply(2); r.End.Status != protocol.StatusCantMpxConn {
+			t.Errorf("answer is %+v", r.End)
 		}
 	})
 }
@@ -388,7 +388,7 @@ func TestServeAbandonsHandlers(t *testing.T) {
 			time.Sleep(time.Hour)
 			return 0, nil
 		})}
-		l := newPipeListener()
+		l := wiretest.NewPipeListener()
 		ctx, stop := context.WithCancel(t.Context())
 		end := make(chan error)
 		go func() { end <- s.Serve(ctx, l) }()
@@ -416,7 +416,7 @@ func TestServeNonsense(t *testing.T) {
 	if err := s.Serve(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "descriptor 0") {
 		t.Errorf("no listener: %v", err)
 	}
-	closed := newPipeListener()
+	closed := wiretest.NewPipeListener()
 	closed.Close()
 	if err := s.Serve(t.Context(), closed); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("closed listener: %v", err)

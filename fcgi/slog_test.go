@@ -51,7 +51,7 @@ func TestLogDefault(t *testing.T) {
 	defer slog.SetDefault(before)
 	slog.SetDefault(slog.New(slog.NewTextHandler(&buf, nil)))
 	synctest.Test(t, func(t *testing.T) {
-		l := newPipeListener()
+		l := wiretest.NewPipeListener()
 		ctx, stop := context.WithCancel(t.Context())
 		end := make(chan error)
 		s := &fcgi.Server{Handler: fcgi.HandlerFunc(func(context.Context, *fcgi.Request) (uint32, error) { panic("boom") })}

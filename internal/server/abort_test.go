@@ -255,7 +255,7 @@ func TestIgnoreAbortWhileWriting(t *testing.T) {
 		s := serve(t, settings)
 		p := s.dial()
 		p.send(get(1, true))
-		if got := p.next(); got.content != helloAnswer {
+		if got := p.next(); got.Content != helloAnswer {
 			t.Fatalf("got %v", got)
 		}
 		close(wait)

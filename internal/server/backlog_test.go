@@ -133,7 +133,7 @@ func TestClientCatchesUp(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got.WriteString(rec.content)
+				got.WriteString(rec.Content)
 			}
 			if got.String() != want {
 				t.Fatalf("got %d bytes that differ", got.Len())
@@ -290,10 +290,10 @@ func readSlowly(t *testing.T, nc net.Conn, pace int, want []byte) {
 			t.Error(err)
 			return
 		}
-		if rec.t == protocol.TypeEndRequest {
+		if rec.Type == protocol.TypeEndRequest {
 			ended++
 		} else {
-			got[rec.id].WriteString(rec.content)
+			got[rec.ID].WriteString(rec.Content)
 		}
 		if pace > 1 && n%16 == 0 {
 			time.Sleep(time.Duration(pace) * time.Millisecond)

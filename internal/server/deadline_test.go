@@ -277,7 +277,7 @@ func TestStrangeTimeout(t *testing.T) {
 		settings.Limits.IdleTimeout = time.Minute
 		s := serve(t, settings)
 		near, far := net.Pipe()
-		s.l.(*pipeListener).conns <- strangeConn{far}
+		s.l.(*pipeListener).Take(strangeConn{far})
 		p := newPeer(t, near)
 		for range 3 {
 			p.send(get(1, true))
@@ -312,7 +312,7 @@ func TestTimeoutOfTheConnection(t *testing.T) {
 				s := serve(t, testSettings(hello))
 				near, far := net.Pipe()
 				defer near.Close()
-				s.l.(*pipeListener).conns <- wrap(far)
+				s.l.(*pipeListener).Take(wrap(far))
 				synctest.Wait()
 				if got := s.Snapshot().Connections; got != 0 {
 					t.Errorf("%d connections are left", got)

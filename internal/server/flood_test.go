@@ -16,7 +16,7 @@ import (
 // dialDeaf connects with a client that reads only when the test does.
 func (ts *testServer) dialDeaf() net.Conn {
 	near, far := net.Pipe()
-	ts.l.(*pipeListener).conns <- far
+	ts.l.(*pipeListener).Take(far)
 	ts.t.Cleanup(func() { near.Close() })
 	return near
 }

@@ -55,8 +55,8 @@ func playConnection(t *testing.T, script []byte) {
 	settings.Limits.MaxReqs, settings.Limits.Queue = 2, 2
 	s := serve(t, settings)
 	near, far := net.Pipe()
-	s.l.(*pipeListener).conns <- far
-	c := &fuzzClient{t: t, nc: near, piece: 1 << 20, begun: make(map[uint16]int), open: make(map[uint16]*reply)}
+	s.l.(*pipeListener).Take(far)
+	c := &fuzzClient{t: t, nc: near, piece: 1 << 20, begun: make(map[uint16]int), open: make(map[uint16]*streams)}
 	if flags&32 != 0 {
 		c.piece = 3
 	}
@@ -83,6 +83,9 @@ func playConnection(t *testing.T, script []byte) {
 	}
 }
 
+// streams are those of a request that have ended.
+type streams struct{ stdoutEnded, stderrEnded bool }
+
 // A fuzzClient remembers what it has begun and checks what it gets.
 type fuzzClient struct {
 	t     *testing.T
@@ -94,7 +97,7 @@ type fuzzClient struct {
 	begins int
 	ended  int
 	begun  map[uint16]int // requests that began and have not ended
-	open   map[uint16]*reply
+	open   map[uint16]*streams
 	err    error // why reading has ended
 }
 
@@ -216,7 +219,7 @@ func (c *fuzzClient) take(rec wiretest.Record) error {
 	}
 	r := c.open[rec.ID]
 	if r == nil {
-		r = new(reply)
+		r = new(streams)
 		c.open[rec.ID] = r
 	}
 	bad := fmt.Errorf("%v comes, of %d that began", rec, c.begun[rec.ID])

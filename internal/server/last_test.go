@@ -34,7 +34,7 @@ func (ts *testServer) dialCounted() (*peer, *writeCounter) {
 	ts.t.Helper()
 	near, far := net.Pipe()
 	counter := &writeCounter{Conn: far}
-	ts.l.(*pipeListener).conns <- counter
+	ts.l.(*pipeListener).Take(counter)
 	return newPeer(ts.t, near), counter
 }
 
@@ -162,7 +162,7 @@ func TestShutdownAbandonsRunners(t *testing.T) {
 		})
 		settings.Abandon = time.Second
 		s := New(settings, Options{})
-		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+		l := newPipeListener()
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error)
 		go func() { served <- s.Serve(ctx, l) }()

@@ -103,12 +103,12 @@ func TestMovedRunnerIsGivenUp(t *testing.T) {
 		settings.Abandon = time.Second
 		one, _ := pooled(settings)
 		two, _ := pooled(testSettings(hello))
-		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+		l := newPipeListener()
 		at, served := NewAddress(one), make(chan error, 1)
 		ctx, stop := context.WithCancel(t.Context())
 		go func() { served <- at.Serve(ctx, l) }()
 		near, far := net.Pipe()
-		l.conns <- far
+		l.Take(far)
 		p := newPeer(t, near)
 		p.send(get(1, true))
 		synctest.Wait()

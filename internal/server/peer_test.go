@@ -1,9 +1,7 @@
 package server
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -106,7 +104,7 @@ func startServer(t testing.TB, l net.Listener, settings Settings) *testServer {
 	t.Helper()
 	ts := &testServer{t: t, l: l, served: make(chan error, 1), done: make(chan Result, 1<<14)}
 	if l == nil {
-		ts.l = &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+		ts.l = newPipeListener()
 	}
 	ts.Server = New(settings, Options{Hooks: Hooks{
 		Done: func(r *Result) { ts.done <- *r },
@@ -168,179 +166,55 @@ func (ts *testServer) wantErrors(kinds ...string) {
 // dial connects over a pipe.
 func (ts *testServer) dial() *peer {
 	ts.t.Helper()
-	near, far := net.Pipe()
-	ts.l.(*pipeListener).conns <- far
-	return newPeer(ts.t, near)
+	return newPeer(ts.t, ts.l.(*pipeListener).Dial())
 }
 
-type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
+// The other end of a connection, and what it sees.
+type (
+	pipeListener = wiretest.PipeListener
+	record       = wiretest.Record
+)
 
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
+var (
+	newPipeListener = wiretest.NewPipeListener
+	readRecord      = wiretest.ReadRecord
+)
 
-func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Net: "unix", Name: "pipe"} }
-
-// A record is one that the server has sent.
-type record struct {
-	t       protocol.Type
-	id      uint16
-	content string
-}
-
-func (r record) String() string { return fmt.Sprintf("%v %d %.60q", r.t, r.id, r.content) }
-
-// A peer is a web server that does what a test says. It reads all the time, and
-// checks every byte that the server sends.
+// A peer is a wiretest.Peer, by the words of these tests.
 type peer struct {
-	t       testing.TB
-	nc      net.Conn
-	records chan record
-	ended   error // why records is closed
-	answers map[uint16]*reply
+	*wiretest.Peer
+	t     testing.TB
+	nc    net.Conn
+	ended error // how the connection has ended, after wantClosed
 }
 
 // A reply is what has come of an answer.
 type reply struct {
-	stdout, stderr           string
-	first                    string // content of the first STDOUT record
-	end                      protocol.End
-	stdoutEnded, stderrEnded bool
+	stdout, stderr string
+	first          string // content of the first STDOUT record
+	end            protocol.End
 }
 
 func newPeer(t testing.TB, nc net.Conn) *peer {
-	p := &peer{t: t, nc: nc, records: make(chan record, 1<<14), answers: make(map[uint16]*reply)}
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		defer close(p.records)
-		src := bufio.NewReader(nc)
-		for {
-			rec, err := readRecord(src)
-			if err != nil {
-				p.ended = err
-				return
-			}
-			p.records <- rec
-		}
-	}()
-	t.Cleanup(func() { nc.Close(); <-gone })
-	return p
+	return &peer{Peer: wiretest.NewPeer(t, nc), t: t, nc: nc}
 }
 
-// readRecord reads a record and checks all of its bytes.
-func readRecord(r io.Reader) (record, error) {
-	rec, err := wiretest.ReadRecord(r)
-	return record{rec.Type, rec.ID, rec.Content}, err
-}
-
-// send writes bytes; the server must take them.
-func (p *peer) send(parts ...[]byte) {
-	p.t.Helper()
-	for _, b := range parts {
-		if _, err := p.nc.Write(b); err != nil {
-			p.t.Fatalf("server does not take %d bytes: %v", len(b), err)
-		}
-	}
-}
-
-// next is the next record.
-func (p *peer) next() record {
-	p.t.Helper()
-	rec, ok := <-p.records
-	if !ok {
-		p.t.Fatalf("no more records: %v", p.ended)
-	}
-	return rec
-}
+func (p *peer) send(parts ...[]byte) { p.t.Helper(); p.Send(parts...) }
+func (p *peer) next() record         { p.t.Helper(); return p.Next() }
+func (p *peer) wantClosed()          { p.t.Helper(); p.ended = p.WantClosed() }
+func (p *peer) wantSilence()         { p.t.Helper(); p.WantSilence() }
 
 // answer reads until the request has ended.
 func (p *peer) answer(id uint16) reply {
 	p.t.Helper()
-	for {
-		if a := p.answers[id]; a != nil && a.end.Status != open {
-			delete(p.answers, id)
-			return *a
-		}
-		p.take(p.next())
-	}
-}
-
-// open stands for the status of an END_REQUEST that has not come.
-const open protocol.Status = 255
-
-func (p *peer) take(rec record) {
-	p.t.Helper()
-	a := p.answers[rec.id]
-	if a == nil {
-		a = &reply{end: protocol.End{Status: open}}
-		p.answers[rec.id] = a
-	}
-	switch {
-	case a.end.Status != open:
-		p.t.Fatalf("%v comes after END_REQUEST", rec)
-	case rec.t == protocol.TypeStdout && !a.stdoutEnded:
-		if a.stdout == "" {
-			a.first = rec.content
-		}
-		a.stdout += rec.content
-		a.stdoutEnded = rec.content == ""
-	case rec.t == protocol.TypeStderr && !a.stderrEnded:
-		a.stderr += rec.content
-		a.stderrEnded = rec.content == ""
-	case rec.t == protocol.TypeEndRequest:
-		if !a.stdoutEnded || a.stderrEnded != (a.stderr != "") {
-			p.t.Fatalf("END_REQUEST %d with STDOUT ended: %v, STDERR %q ended: %v", rec.id, a.stdoutEnded, a.stderr, a.stderrEnded)
-		}
-		a.end, _ = protocol.ParseEnd([]byte(rec.content))
-	default:
-		p.t.Fatalf("unexpected %v", rec)
-	}
-}
-
-// wantClosed waits until the server has closed the connection; it must not send
-// anything before.
-func (p *peer) wantClosed() {
-	p.t.Helper()
-	if rec, ok := <-p.records; ok {
-		p.t.Fatalf("%v comes instead of the end of the connection", rec)
-	}
-	if errors.Is(p.ended, wiretest.ErrWire) {
-		p.t.Fatal(p.ended)
-	}
-}
-
-// wantSilence checks, in a bubble, that nothing has come and nothing is on its way.
-func (p *peer) wantSilence() {
-	p.t.Helper()
-	synctest.Wait()
-	select {
-	case rec, ok := <-p.records:
-		if !ok {
-			p.t.Fatalf("connection is closed: %v", p.ended)
-		}
-		p.t.Fatalf("%v comes too early", rec)
-	default:
-	}
+	a := p.Answer(id)
+	return reply{a.Stdout, a.Stderr, a.First, a.End}
 }
 
 // wantAnswer checks a whole answer of a program.
 func (p *peer) wantAnswer(id uint16, stdout string, appStatus uint32) {
 	p.t.Helper()
-	a := p.answer(id)
-	if a.stdout != stdout || a.end != (protocol.End{AppStatus: appStatus}) {
-		p.t.Fatalf("answer %d is %.200q, %+v; want %.200q, appStatus %d", id, a.stdout, a.end, stdout, appStatus)
-	}
+	p.WantAnswer(id, stdout, appStatus)
 }
 
 // wantOwn checks that the answer is a complete one of the server's own.

@@ -270,12 +270,12 @@ func TestServeWaitsForRunners(t *testing.T) {
 func TestSeveralListeners(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t, testSettings(hello))
-		other := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+		other := newPipeListener()
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error)
 		go func() { served <- s.Serve(ctx, other) }()
 		near, far := net.Pipe()
-		other.conns <- far
+		other.Take(far)
 		second, first := newPeer(t, near), s.dial()
 		for _, p := range []*peer{first, second} {
 			p.send(get(1, true))
@@ -379,7 +379,7 @@ func (l *failingListener) Accept() (net.Conn, error) {
 // Running out of something ends no server; it does not spin meanwhile either.
 func TestAcceptSurvives(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		l := &failingListener{pipeListener: &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}}
+		l := &failingListener{pipeListener: newPipeListener()}
 		for range 12 {
 			l.errs = append(l.errs, syscall.EMFILE)
 		}
@@ -387,7 +387,7 @@ func TestAcceptSurvives(t *testing.T) {
 		s := startServer(t, l, testSettings(hello))
 		near, far := net.Pipe()
 		began := time.Now()
-		l.conns <- far
+		l.Take(far)
 		if took := time.Since(began); took < 3*time.Second || took > 10*time.Second {
 			t.Errorf("accepted after %v", took)
 		}
@@ -401,7 +401,7 @@ func TestAcceptSurvives(t *testing.T) {
 // A pause is not slept to its end when the server stops.
 func TestAcceptPauseEndsWithTheServer(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		l := &failingListener{pipeListener: &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}}
+		l := &failingListener{pipeListener: newPipeListener()}
 		for range 100 {
 			l.errs = append(l.errs, syscall.EMFILE)
 		}
@@ -416,7 +416,7 @@ func TestAcceptPauseEndsWithTheServer(t *testing.T) {
 func TestBrokenListener(t *testing.T) {
 	for _, broken := range []error{net.ErrClosed, io.ErrUnexpectedEOF} {
 		bubble(t, func(t *testing.T) {
-			l := &failingListener{pipeListener: &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}}
+			l := &failingListener{pipeListener: newPipeListener()}
 			s := New(testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
 				time.Sleep(time.Second)
 				return hello(ctx, req)
@@ -424,13 +424,13 @@ func TestBrokenListener(t *testing.T) {
 			served := make(chan error)
 			go func() { served <- s.Serve(t.Context(), l) }()
 			near, far := net.Pipe()
-			l.conns <- far
+			l.Take(far)
 			p := newPeer(t, near)
 			p.send(get(1, true))
 			synctest.Wait()
 			l.errs = []error{broken}
 			_, last := net.Pipe()
-			l.conns <- last
+			l.Take(last)
 			p.wantAnswer(1, helloAnswer, 0)
 			p.wantClosed()
 			if err := <-served; !errors.Is(err, broken) {

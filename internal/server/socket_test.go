@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/wiretest"
 	"go.uber.org/goleak"
 )
 
@@ -40,24 +41,9 @@ func listen(t testing.TB, network string, settings Settings) *testServer {
 		t.Fatal(err)
 	}
 	if blocking {
-		l = blockingListener{l}
+		l = wiretest.BlockingListener{Listener: l}
 	}
 	return startServer(t, l, settings)
-}
-
-type blockingListener struct{ net.Listener }
-
-func (l blockingListener) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	f, err := nc.(interface{ File() (*os.File, error) }).File()
-	if err != nil {
-		return nil, err
-	}
-	f.Fd() // makes it block
-	return nc, f.Close()
 }
 
 func (ts *testServer) connect() *peer {

@@ -226,12 +226,12 @@ func TestEndOfOutputIsHeldForTheExit(t *testing.T) {
 	})
 	p := listen(t, "unix", settings).connect()
 	p.send(get(1, true))
-	if rec := p.next(); rec.t != protocol.TypeStdout || string(rec.content) != helloAnswer {
+	if rec := p.next(); rec.Type != protocol.TypeStdout || string(rec.Content) != helloAnswer {
 		t.Errorf("got %v", rec)
 	}
 	close(release)
-	for rec := p.next(); rec.t != protocol.TypeEndRequest; rec = p.next() {
-		if len(rec.content) > 0 {
+	for rec := p.next(); rec.Type != protocol.TypeEndRequest; rec = p.next() {
+		if len(rec.Content) > 0 {
 			t.Errorf("got %v", rec)
 		}
 	}

@@ -69,12 +69,12 @@ func TestLive(t *testing.T) {
 		}))
 		p := s.dial()
 		p.send(begin(1, true), params(1))
-		if rec := p.next(); rec.content != plainHeader {
+		if rec := p.next(); rec.Content != plainHeader {
 			t.Fatalf("got %v", rec)
 		}
 		for _, text := range []string{"one", "two"} {
 			p.send(part(1, text))
-			if rec := p.next(); rec.content != text {
+			if rec := p.next(); rec.Content != text {
 				t.Fatalf("got %v", rec)
 			}
 		}

@@ -36,7 +36,7 @@ var certificate = sync.OnceValue(func() tls.Certificate {
 func (ts *testServer) dialTLS() *tls.Conn {
 	ts.t.Helper()
 	near, far := net.Pipe()
-	ts.l.(*pipeListener).conns <- tls.Server(far, &tls.Config{Certificates: []tls.Certificate{certificate()}})
+	ts.l.(*pipeListener).Take(tls.Server(far, &tls.Config{Certificates: []tls.Certificate{certificate()}}))
 	nc := tls.Client(near, &tls.Config{InsecureSkipVerify: true})
 	if err := nc.Handshake(); err != nil {
 		ts.t.Fatal(err)
@@ -64,10 +64,10 @@ func TestTLSSlowReader(t *testing.T) {
 			if err != nil {
 				t.Fatalf("after %d bytes: %v", got.Len(), err)
 			}
-			if rec.t == protocol.TypeEndRequest {
+			if rec.Type == protocol.TypeEndRequest {
 				break
 			}
-			got.WriteString(rec.content)
+			got.WriteString(rec.Content)
 		}
 		if want := append([]byte("A: b\r\n\r\n"), body...); !bytes.Equal(got.Bytes(), want) {
 			t.Errorf("got %d bytes, want %d", got.Len(), len(want))
@@ -96,7 +96,7 @@ func TestTLSShutdownOfIdleConnections(t *testing.T) {
 			if _, err := nc.Write(get(1, true)); err != nil {
 				t.Fatal(err)
 			}
-			for r := (record{}); r.t != protocol.TypeEndRequest; {
+			for r := (record{}); r.Type != protocol.TypeEndRequest; {
 				var err error
 				if r, err = readRecord(nc); err != nil {
 					t.Fatal(err)
@@ -135,7 +135,7 @@ func (c *underConn) Close() error {
 
 // One that takes nothing of its answer is cut: nothing waits for its Close.
 func TestCloseThatWaitsIsNotWaitedFor(t *testing.T) {
-	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	l := newPipeListener()
 	settings := testSettings(writes(0, helloAnswer))
 	settings.Limits.WriteTimeout = 50 * time.Millisecond
 	settings.Grace = 0
@@ -143,7 +143,7 @@ func TestCloseThatWaitsIsNotWaitedFor(t *testing.T) {
 	for _, keep := range []bool{true, false} {
 		near, far := net.Pipe()
 		t.Cleanup(func() { near.Close() })
-		l.conns <- &farewell{far, &underConn{Conn: far, closed: make(chan struct{})}}
+		l.Take(&farewell{far, &underConn{Conn: far, closed: make(chan struct{})}})
 		if _, err := near.Write(get(1, keep)); err != nil {
 			t.Fatal(err)
 		}

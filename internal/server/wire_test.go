@@ -121,7 +121,7 @@ func TestGetValuesAtAnyTime(t *testing.T) {
 		ask := func(want string) {
 			t.Helper()
 			p.send(protocol.AppendGetValues(nil, protocol.MaxConns, "NONSENSE", protocol.MaxReqs, protocol.MpxsConns, protocol.MaxReqs))
-			if got := p.next(); got != (record{protocol.TypeGetValuesResult, 0, want}) {
+			if got := p.next(); got != (record{Type: protocol.TypeGetValuesResult, ID: 0, Content: want}) {
 				t.Fatalf("answer is %v, want %q", got, want)
 			}
 			p.wantSilence()
@@ -150,7 +150,7 @@ func TestUnknownManagementType(t *testing.T) {
 		s := serve(t, testSettings(hello))
 		p := s.dial()
 		p.send(rec(99, 0, "what?"))
-		if got, want := p.next(), (record{protocol.TypeUnknownType, 0, "\x63\x00\x00\x00\x00\x00\x00\x00"}); got != want {
+		if got, want := p.next(), (record{Type: protocol.TypeUnknownType, ID: 0, Content: "\x63\x00\x00\x00\x00\x00\x00\x00"}); got != want {
 			t.Fatalf("answer is %v, want %v", got, want)
 		}
 		p.send(rec(protocol.TypeUnknownType, 0, "\x63\x00\x00\x00\x00\x00\x00\x00"), rec(protocol.TypeGetValuesResult, 0, ""))
@@ -283,14 +283,14 @@ func TestStderrFollowsTheHeader(t *testing.T) {
 		}))
 		p := s.dial()
 		p.send(get(1, true))
-		if rec := p.next(); rec.t != protocol.TypeStdout || rec.content != helloAnswer {
+		if rec := p.next(); rec.Type != protocol.TypeStdout || rec.Content != helloAnswer {
 			t.Fatalf("first comes %v", rec)
 		}
-		if rec := p.next(); rec.t != protocol.TypeStderr || rec.content != strings.Repeat("12345678 ", 100) {
+		if rec := p.next(); rec.Type != protocol.TypeStderr || rec.Content != strings.Repeat("12345678 ", 100) {
 			t.Fatalf("then comes %v", rec)
 		}
-		for rec := p.next(); rec.t != protocol.TypeEndRequest; rec = p.next() {
-			if rec.content != "" {
+		for rec := p.next(); rec.Type != protocol.TypeEndRequest; rec = p.next() {
+			if rec.Content != "" {
 				t.Errorf("then comes %v", rec)
 			}
 		}
@@ -330,11 +330,11 @@ func TestBodyIsNotHeldBack(t *testing.T) {
 		})).dial()
 		p.send(get(1, true))
 		for _, want := range []string{plainHeader, "one", "two", "three", "four", ""} {
-			if got := p.next(); got != (record{protocol.TypeStdout, 1, want}) {
+			if got := p.next(); got != (record{Type: protocol.TypeStdout, ID: 1, Content: want}) {
 				t.Fatalf("got %v, want STDOUT %q", got, want)
 			}
 		}
-		if got := p.next(); got.t != protocol.TypeEndRequest {
+		if got := p.next(); got.Type != protocol.TypeEndRequest {
 			t.Fatalf("got %v", got)
 		}
 	})
