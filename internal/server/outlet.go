@@ -369,6 +369,11 @@ func (o *outlet) spliceRecord(s *splicer, r *request, p *patience, n int) error 
 	var header [protocol.HeaderLen]byte
 	err := o.send(w, protocol.AppendHeader(header[:0], protocol.TypeStdout, r.id, n, 0))
 	if err == nil {
+		moved := s.moveNow(n)
+		o.count(moved)
+		n -= moved
+	}
+	if n > 0 && err == nil {
 		defer w.begin()()
 	}
 	for n > 0 && err == nil {

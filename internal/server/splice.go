@@ -125,24 +125,21 @@ func (w *answer) spliceRecord(s *splicer, n int) (moved int, err error) {
 	return n, w.outcome(err)
 }
 
+// moveNow splices what the socket takes at once of n bytes: then no deadline need be set,
+// nor the client be watched, which costs more. Of errors it tells nothing: who moves the
+// rest finds out.
+func (s *splicer) moveNow(n int) (moved int) {
+	s.socket.Control(func(to uintptr) { moved, _ = s.splice(to, n) })
+	return moved
+}
+
 // move splices up to n bytes and waits for the socket to take them.
 func (s *splicer) move(n int) (moved int, err error) {
 	var serr error
 	err = s.socket.Write(func(to uintptr) bool {
-		s.pipe.Control(func(from uintptr) {
-			for moved < n && serr == nil {
-				k, err := unix.Splice(int(from), nil, int(to), nil, n-moved, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-				switch {
-				case err == unix.EINTR:
-				case err != nil:
-					serr = err
-				case k == 0:
-					serr = io.ErrUnexpectedEOF // somebody else reads the pipe
-				default:
-					moved += int(k)
-				}
-			}
-		})
+		var k int
+		k, serr = s.splice(to, n-moved)
+		moved += k
 		if serr == unix.EAGAIN {
 			if s.isEmpty() {
 				serr = io.ErrUnexpectedEOF
@@ -154,6 +151,28 @@ func (s *splicer) move(n int) (moved int, err error) {
 		return true
 	})
 	return moved, errors.Join(err, serr)
+}
+
+// splice moves up to n bytes to the socket, without waiting.
+func (s *splicer) splice(to uintptr, n int) (moved int, err error) {
+	cerr := s.pipe.Control(func(from uintptr) {
+		for moved < n && err == nil {
+			k, serr := unix.Splice(int(from), nil, int(to), nil, n-moved, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+			switch {
+			case serr == unix.EINTR:
+			case serr != nil:
+				err = serr
+			case k == 0:
+				err = io.ErrUnexpectedEOF // somebody else reads the pipe
+			default:
+				moved += int(k)
+			}
+		}
+	})
+	if cerr != nil {
+		err = cerr
+	}
+	return moved, err
 }
 
 // isEmpty reports whether nothing is in the pipe: then it is not the socket that
