@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -335,4 +336,48 @@ func TestSpoolLimit(t *testing.T) {
 	if _, err := os.ReadDir(fmt.Sprint(a.settings.SpoolDir)); err != nil {
 		t.Error(err)
 	}
+}
+
+// So it is with one that takes something all the time, but less than the program makes:
+// each wait is short, and they are longer than a second in all.
+func TestSteadySlowClientHoldsNoPlace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		body := randomBytes(300_000)
+		s := serve(t, spoolSettings(t, func(_ context.Context, req *protocol.Request) (uint32, error) {
+			if req.Params.Get("SMALL") != "" {
+				return hello(t.Context(), req)
+			}
+			io.WriteString(req.Stdout, plainHeader)
+			for part := range slices.Chunk(body, 3000) {
+				if _, err := req.Stdout.Write(part); err != nil {
+					return 1, err
+				}
+			}
+			return 3, nil
+		}))
+		nc := s.dialDeaf()
+		nc.Write(get(1, true))
+		slow := newPeer(t, steady{nc, 100 * time.Millisecond})
+		synctest.Wait()
+		p, began := s.dial(), time.Now()
+		p.send(get(1, true, "SMALL", "1"))
+		p.wantAnswer(1, helloAnswer, 0)
+		if d := time.Since(began); d > 2*patienceTime {
+			t.Errorf("another client waits for %v", d)
+		}
+		if a := slow.answer(1); a.stdout != plainHeader+string(body) || a.end != complete(3) {
+			t.Errorf("answer has %d bytes, %+v", len(a.stdout), a.end)
+		}
+	})
+}
+
+// steady is a client that reads 1,000 bytes after each pause.
+type steady struct {
+	net.Conn
+	pause time.Duration
+}
+
+func (c steady) Read(p []byte) (int, error) {
+	time.Sleep(c.pause)
+	return c.Conn.Read(p[:min(len(p), 1000)])
 }

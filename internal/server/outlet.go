@@ -49,6 +49,17 @@ type patience struct {
 	isShort bool
 }
 
+// instant is how long a wait is at least that tells of a slow client: the bytes have to be
+// copied, too.
+const instant = time.Millisecond
+
+// spend notes that the writer has waited.
+func (p *patience) spend(waited time.Duration) {
+	if p != nil && p.isShort {
+		p.left = max(0, p.left-waited)
+	}
+}
+
 // write sends the rest of r's answer, or records of no request. It waits for the
 // client as long as that takes something now and then. An error is ErrClientGone, and
 // the connection is closed.
@@ -192,17 +203,18 @@ func (w *writer) onePiece(write func() (int, error)) (n int, err error) {
 	began, queued := time.Now(), w.queued()
 	w.setDeadline()
 	n, err = write()
+	waited := time.Since(began)
 	if err == nil {
+		if waited >= instant {
+			w.patience.spend(waited)
+		}
 		return n, nil
 	}
-	waited := time.Since(began)
 	if !w.conn.in.isTimeout(err) {
 		return n, w.lose(err)
 	}
 	if p := w.patience; p != nil {
-		if p.isShort {
-			p.left = max(0, p.left-waited)
-		}
+		p.spend(waited)
 		if w.isCancelled() || p.isShort && p.left == 0 && w.mayLeave() {
 			return n, errSlow
 		}
