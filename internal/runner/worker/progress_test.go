@@ -3,25 +3,19 @@ package worker_test
 import (
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/runner/worker"
 )
 
-// awaitProgress polls until the workers have come as far as they should.
-func (p *pool) awaitProgress(what string, is func(worker.Progress) bool) worker.Progress {
+// awaitProgress waits until the workers have come as far as they should.
+func (p *pool) awaitProgress(what string, is func(worker.Progress) bool) (progress worker.Progress) {
 	p.test.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		progress := p.Progress()
-		if is(progress) {
-			return progress
-		}
-		if time.Now().After(deadline) {
-			p.test.Fatalf("waited in vain for %s: %+v", what, progress)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	polltest.Until(p.test, what, func() bool {
+		progress = p.Progress()
+		return is(progress)
+	})
+	return progress
 }
 
 // Progress says that workers are replaced when all that serve are new, and that a program
