@@ -33,7 +33,6 @@ func TestStderrEntries(t *testing.T) {
 		"lines at once":    {`printf 'a\nb c\n' >&2`, []string{"a\nb c"}},
 		"two writes":       {`echo a >&2; echo b >&2`, []string{"a", "b"}},
 		"Python's trace":   {`echo 'Traceback (most recent call last):' >&2; echo '  f()' >&2; echo 'KeyError: 1' >&2; echo b >&2`, []string{"Traceback (most recent call last):\n  f()\nKeyError: 1", "b"}},
-		"indented lines":   {`echo 'a: boom' >&2; printf '\tat b\n' >&2; echo c >&2`, []string{"a: boom\n\tat b", "c"}},
 		"a line in two":    {`printf a >&2; printf 'b\n' >&2`, []string{"ab"}},
 		"no final newline": {`printf 'a\nb' >&2`, []string{"a\nb"}},
 		"nothing":          {`:`, nil},
