@@ -37,15 +37,17 @@ func TestEntries(t *testing.T) {
 		"long in many":           {[]string{"a\n" + long[:9000], long[9000:] + "\n"}, []string{"a", long}},
 		"the last line is short": {[]string{long[1:] + "\n" + "b\n"}, []string{long[1:], "b"}},
 	} {
-		var e Entries
-		var got []string
-		emit := func(entry string) { got = append(got, entry) }
-		for _, w := range test.writes {
-			e.Add([]byte(w), emit)
-		}
-		if e.Flush(emit); !slices.Equal(got, test.want) {
-			t.Errorf("%s: %.200q, want %.200q", name, got, test.want)
-		}
+		synctest.Test(t, func(t *testing.T) { // no time passes between the writes
+			var e Entries
+			var got []string
+			emit := func(entry string) { got = append(got, entry) }
+			for _, w := range test.writes {
+				e.Add([]byte(w), emit)
+			}
+			if e.Flush(emit); !slices.Equal(got, test.want) {
+				t.Errorf("%s: %.200q, want %.200q", name, got, test.want)
+			}
+		})
 	}
 }
 
