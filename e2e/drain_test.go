@@ -17,12 +17,15 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/fcgi"
+	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-// Askers ask an address again and again, on a new connection each time. Not to be let
-// in is no fault; to be let in and not be answered is.
+// Askers ask an address again and again, some on a new connection each time and some, as
+// nginx does with keepalive, on one that they keep. Not to be let in is no fault; to be let
+// in and not be answered is. A kept connection may be closed just when a request is on its
+// way: then nginx asks again on a new one, as long as nothing of the answer has come.
 type askers struct {
-	answered, refused atomic.Int64
+	answered, refused, kept, closed atomic.Int64
 
 	mu     sync.Mutex // guards faults
 	faults []string
@@ -36,6 +39,11 @@ func (a *askers) ask(network, address string) (stop func()) {
 		all.Go(func() {
 			for ctx.Err() == nil {
 				a.once(ctx, network, address)
+			}
+		})
+		all.Go(func() {
+			for ctx.Err() == nil {
+				a.keep(ctx, network, address)
 			}
 		})
 	}
@@ -68,6 +76,40 @@ func (a *askers) once(ctx context.Context, network, address string) {
 	a.answered.Add(1)
 }
 
+// keep asks on one connection until that is closed.
+func (a *askers) keep(ctx context.Context, network, address string) {
+	nc, err := net.Dial(network, address)
+	if err != nil {
+		time.Sleep(time.Millisecond)
+		return
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(time.Minute))
+	reader := protocol.NewReader(nc)
+	for n := 0; ctx.Err() == nil; n++ {
+		_, err := nc.Write(request(1, params("fcgid.ping"), ""))
+		var rec protocol.Record
+		answer, ended := "", false
+		for err == nil && !ended {
+			if rec, err = reader.Next(); err == nil {
+				answer += string(rec.Content)
+				ended = rec.Type == protocol.TypeEndRequest
+			}
+		}
+		switch {
+		case ended && strings.Contains(answer, "pong"):
+			a.kept.Add(1)
+		case n > 0 && answer == "":
+			a.closed.Add(1)
+			return
+		default:
+			a.fault("%s, kept, after %d requests: %v, %q", address, n, err, answer)
+			return
+		}
+		time.Sleep(time.Millisecond) // idle for a while, as nginx's are
+	}
+}
+
 func (a *askers) fault(format string, args ...any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -77,7 +119,7 @@ func (a *askers) fault(format string, args ...any) {
 // report fails the test for what has gone wrong.
 func (a *askers) report(t *testing.T) {
 	t.Helper()
-	t.Logf("%d answered, %d refused", a.answered.Load(), a.refused.Load())
+	t.Logf("%d answered, %d refused; %d on kept connections, of which %d were closed", a.answered.Load(), a.refused.Load(), a.kept.Load(), a.closed.Load())
 	if len(a.faults) > 0 {
 		t.Errorf("%d faults, as: %s", len(a.faults), a.faults[0])
 	}
