@@ -366,6 +366,7 @@ func TestDrainAndResume(t *testing.T) {
 	if a := wait(t, "the one that waited", waiting); a.err != nil || a.AppStatus != 0 {
 		t.Errorf("%+v", a)
 	}
+	s.order("drain", "cgi", "--timeout", "-1s").is(t, "a negative time", 2, "--timeout")
 	for _, verb := range []string{"drain", "pause", "resume", "recycle"} {
 		s.order(verb, "none").is(t, verb, 1, `no pool "none"; there is cgi`)
 		s.order(verb).is(t, verb, 2)

@@ -58,6 +58,7 @@ type Control struct {
 	srv        *http.Server
 	slots      chan struct{} // maxOrders
 	closed     chan struct{} // closed when nobody is let in any more
+	close      func()        // closes it, once
 	l          *listen.Listener
 	serving    sync.WaitGroup
 }
@@ -67,6 +68,7 @@ func NewControl(o ControlOptions) *Control { return newControl(o, clientTime) }
 
 func newControl(o ControlOptions, clientTime time.Duration) *Control {
 	c := &Control{opt: o, clientTime: clientTime, slots: make(chan struct{}, maxOrders), closed: make(chan struct{})}
+	c.close = sync.OnceFunc(func() { close(c.closed) })
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { c.reply(w, http.StatusOK, o.Daemon.Status()) })
 	mux.HandleFunc("POST /orders", c.order)
@@ -102,13 +104,9 @@ func (c *Control) Listen(ctx context.Context, path string) error {
 func (c *Control) IsLost() bool { return c.l.IsLost() }
 
 // Close ends the serving, once those who wait have their replies, or after a moment.
-// It may be called again.
+// It may be called again, by any goroutine.
 func (c *Control) Close() {
-	select {
-	case <-c.closed:
-	default:
-		close(c.closed)
-	}
+	c.close()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	if c.srv.Shutdown(ctx) != nil {

@@ -50,7 +50,11 @@ func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error
 	if err != nil {
 		return nil, err
 	}
-	if o.Timeout > 0 {
+	if o.Timeout < 0 {
+		return nil, usageErrorf("--timeout %v is less than none", o.Timeout)
+	}
+	waits := o.Verb == status.VerbReload || o.Verb == status.VerbDrain || o.Verb == status.VerbRecycle
+	if o.Timeout > 0 || !waits {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, o.Timeout+replyTime, errors.New("it does not answer"))
 		defer cancel()
