@@ -146,6 +146,10 @@ func TestTimeoutHandlerAlone(t *testing.T) {
 		if _, err := h.ServeFCGI(t.Context(), &fcgi.Request{}); !errors.Is(err, fcgi.ErrTimeout) {
 			t.Errorf("got %v", err)
 		}
+		unlimited := fcgi.TimeoutHandler(fcgi.HandlerFunc(hello), 0)
+		if _, err := unlimited.ServeFCGI(t.Context(), &fcgi.Request{Stdout: io.Discard}); err != nil {
+			t.Errorf("no limit: %v", err)
+		}
 	})
 }
 

@@ -49,7 +49,9 @@ const (
 
 // ErrNoEnd tells that the connection was lost or closed before the end of a
 // request: what has come of the answer is not known to be all of it.
-var ErrNoEnd = protocol.ErrNoEnd
+var ErrNoEnd error = errNoEnd
+
+var errNoEnd = protocol.ErrNoEnd
 
 // A Param is one variable of a request's environment.
 type Param struct{ Name, Value string }

@@ -20,18 +20,27 @@ import (
 // and its answer is sent, the context ends too, with context.Canceled.
 var (
 	// ErrAborted: the web server has sent ABORT_REQUEST.
-	ErrAborted error = server.ErrAborted
+	ErrAborted error = errAborted
 	// ErrClientGone: the web server has closed the connection, which is what
 	// nginx does when its own client goes away.
-	ErrClientGone error = server.ErrClientGone
+	ErrClientGone error = errClientGone
 	// ErrTimeout: the request took longer than [Server.Timeout], or a
 	// [TimeoutHandler] or [Program] allows. It is a context.DeadlineExceeded too.
-	ErrTimeout error = server.ErrTimeout
+	ErrTimeout error = errTimeout
 	// ErrReadTimeout: Stdin was silent for longer than [Server.ReadTimeout].
-	ErrReadTimeout error = server.ErrReadTimeout
+	ErrReadTimeout error = errReadTimeout
 	// ErrShutdown: the context of [Server.Serve] has ended, and ShutdownTimeout after
 	// that; or that of the connection, see [Server.BaseContext].
-	ErrShutdown error = server.ErrShutdown
+	ErrShutdown error = errShutdown
+)
+
+// They are the server's own, so that context.Cause has them as they are.
+var (
+	errAborted     = server.ErrAborted
+	errClientGone  = server.ErrClientGone
+	errTimeout     = server.ErrTimeout
+	errReadTimeout = server.ErrReadTimeout
+	errShutdown    = server.ErrShutdown
 )
 
 // A Handler answers requests, as a program's main function would: it reads req.Stdin
@@ -71,8 +80,12 @@ func (h HandlerFunc) ServeFCGI(ctx context.Context, req *Request) (appStatus uin
 }
 
 // TimeoutHandler is h with a time to answer in, beside [Server.Timeout]: after d the
-// request is answered with 408, at once, and ctx ends with an [ErrTimeout].
+// request is answered with 408, at once, and ctx ends with an [ErrTimeout]. A d of 0 or
+// less is no limit.
 func TimeoutHandler(h Handler, d time.Duration) Handler {
+	if d <= 0 {
+		return h
+	}
 	return HandlerFunc(func(ctx context.Context, req *Request) (uint32, error) {
 		ctx, stop := req.endAfter(ctx, d)
 		defer stop()
