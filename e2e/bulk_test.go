@@ -23,7 +23,7 @@ func randomBytes(n int) (b []byte, sum string) {
 	return b, hex.EncodeToString(s[:])
 }
 
-const bulk = 200_000_000
+const bulk = 80_000_000
 
 // bulkFile is a file of that size, and its sum.
 func bulkFile(t testing.TB) (name, sum string) {
@@ -45,7 +45,7 @@ func bulkFile(t testing.TB) (name, sum string) {
 	return name, hex.EncodeToString(h.Sum(nil))
 }
 
-// 200 MB down and up, each byte of them.
+// 80 MB down and up, each byte of them.
 func TestBulk(t *testing.T) {
 	file, sum := bulkFile(t)
 	for _, test := range []struct{ network, directives string }{

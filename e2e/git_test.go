@@ -105,23 +105,23 @@ func fastImport(t testing.TB, repo, branch string, small, large int) {
 	}
 }
 
-// bigRepository is a bare one of some thousand objects: 5 MB in main, which the
-// server has, and 20 MB in more, a repository with what is to be pushed.
+// bigRepository is a bare one of some thousand objects: 3 MB in main, which the
+// server has, and 8 MB in more, a repository with what is to be pushed.
 func bigRepository(t testing.TB) (origin, more string) {
 	t.Helper()
 	dir := folder(t)
 	origin, more = dir+"/big.git", dir+"/more.git"
 	run(t, gitCommand("/", "init", "--quiet", "--bare", origin))
-	fastImport(t, origin, "main", 3000, 5)
+	fastImport(t, origin, "main", 1000, 3)
 	run(t, gitCommand("/", "init", "--quiet", "--bare", more))
-	fastImport(t, more, "other", 2000, 20)
+	fastImport(t, more, "other", 500, 8)
 	return origin, more
 }
 
 // sentChunked is in the trace of a request without a length.
 const sentChunked = "=> Send header: Transfer-Encoding: chunked"
 
-// pushFetch pushes 20 MB, lets another clone fetch them, and sees to it that
+// pushFetch pushes 8 MB, lets another clone fetch them, and sees to it that
 // they are whole.
 func (s *site) pushFetch(more string, gitOptions ...string) (pushTrace string) {
 	s.t.Helper()
