@@ -13,8 +13,8 @@ import (
 
 	"github.com/fcgid/fcgid/fcgi"
 	"github.com/fcgid/fcgid/internal/config"
-	"github.com/fcgid/fcgid/internal/daemon"
 	"github.com/fcgid/fcgid/internal/pool"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // The exit statuses beside 0.
@@ -30,14 +30,14 @@ func Main(functions *fcgi.Registry) { os.Exit(run(functions)) }
 
 func run(functions *fcgi.Registry) (status int) {
 	if os.Getpid() == 1 {
-		status, err := daemon.AsInit()
+		status, err := spawn.AsInit()
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "fcgid: %v\n", err)
 			return exitFailure
 		}
 		return status
 	}
-	if err := daemon.CleanInheritance(); err != nil {
+	if err := spawn.CleanInheritance(); err != nil {
 		fmt.Fprintf(os.Stderr, "fcgid: %v\n", err)
 		return exitFailure
 	}

@@ -1,10 +1,9 @@
-package daemon
+package spawn
 
 import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"syscall"
 
@@ -18,23 +17,23 @@ import (
 func AsInit() (int, error) {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	// Ctrl-C goes to a whole process group: the daemon is to get it once, from us.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	daemon, err := os.StartProcess("/proc/self/exe", os.Args, &os.ProcAttr{
+		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+		// Ctrl-C goes to a whole process group: the daemon is to get it once, from us.
+		Sys: &syscall.SysProcAttr{Setpgid: true},
+	})
+	if err != nil {
 		return 0, fmt.Errorf("start the daemon: %w", err)
 	}
 	for s := range signals {
 		switch s {
 		case unix.SIGCHLD:
-			if status, exited := reapAll(cmd.Process.Pid); exited {
+			if status, exited := reapAll(daemon.Pid); exited {
 				return status, nil
 			}
 		case unix.SIGURG: // the runtime's own
 		default:
-			if err := cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			if err := daemon.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				return 0, fmt.Errorf("pass on %v: %w", s, err)
 			}
 		}
