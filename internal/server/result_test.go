@@ -124,8 +124,8 @@ func TestLogIsSampled(t *testing.T) {
 			for range n {
 				p.send(get(1, true))
 				p.answer(1)
+				synctest.Wait() // it is logged after its answer
 			}
-			synctest.Wait()
 		}
 		flood(sampleSize + 30)
 		if n := logs.Len(); n != sampleSize {
