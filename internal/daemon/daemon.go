@@ -1,5 +1,6 @@
 // Package daemon is the life of the process: its start, signals, systemd, reload as
-// a whole, and its stop. What a pool is made of it does not know.
+// a whole, and its stop. Of a pool it knows what the configuration says, and neither
+// its sockets nor its programs.
 package daemon
 
 import (
@@ -21,7 +22,10 @@ import (
 )
 
 // A daemon is the pools, the logs, the metrics, the admin server and the control
-// socket. Its methods but Status, IsStopping and Do are called by one goroutine.
+// socket. reload and configure are for one goroutine, which is untilStopped's once the
+// daemon serves. Do carries out an order in a goroutine of that order's, and hands over
+// what only that one may do (inTurn). stop has a goroutine of its own. Status, IsStopping
+// and broken are for all.
 type daemon struct {
 	opt      Options
 	file     string // opt.File, absolute
@@ -32,7 +36,7 @@ type daemon struct {
 	pools    *pool.Set
 	admin    *admin.Server
 	control  *control
-	failed   chan error    // a listener broke
+	failed   chan error    // a listener broke, or Options.Beside returned
 	orders   chan func()   // for the goroutine that reloads
 	ending   chan struct{} // closed when the stop has begun
 
@@ -166,7 +170,8 @@ func (d *daemon) kill() {
 	d.programs.Kill()
 }
 
-// broken is called when a listener has failed for good.
+// broken is called when the daemon cannot go on: a listener has failed for good, or
+// Options.Beside has returned.
 func (d *daemon) broken(err error) {
 	select {
 	case d.failed <- err:

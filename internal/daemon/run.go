@@ -170,7 +170,7 @@ func (d *daemon) untilStopped(signals *signals) error {
 	for {
 		select {
 		case err := <-d.failed:
-			d.logs.Error("stopping: a listener broke", "error", err)
+			d.logs.Error("stopping: the daemon cannot go on", "error", err)
 			if stopErr := d.stopGracefully(signals); stopErr != nil {
 				return stopErr
 			}
