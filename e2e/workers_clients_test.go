@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/md5"
 	"fmt"
 	"net/http"
 	"strings"
@@ -141,6 +142,33 @@ func TestWorkerClientLeavesAndItGoesOn(t *testing.T) {
 			}
 			if w := s.workers(); w.Starts != 1 {
 				t.Errorf("workers are %+v", w)
+			}
+		})
+	}
+}
+
+// A script that has ignore_user_abort does its work to the end, and its worker stays,
+// whatever body the request had and wherever that stands.
+func TestWorkerClientLeavesAfterAnUpload(t *testing.T) {
+	body, _ := randomBytes(300_000)
+	for limits, n := range map[string]int{
+		"{queue: 10}": 1000, "{}": len(body), "{body_memory: 1MiB}": len(body), "{request_buffering: false}": len(body),
+	} {
+		t.Run(limits, func(t *testing.T) {
+			t.Parallel()
+			s := newWorkerSite(t, "worker: {command: "+workerCommand(t, "php")+", scale: static, max: 1, stop_grace: 100ms}, limits: "+limits+workerEnv("a"))
+			g := newGate(t, s.dir)
+			p := connect(t, s.address)
+			p.send(request(1, params(s.dir+"/cgi/leave.php", "REQUEST_METHOD", "POST", "CONTENT_LENGTH", fmt.Sprint(n)), string(body[:n])))
+			pid := g.arrive(1)[0]
+			p.Close()
+			await(t, "the connection to be gone", func() bool { return s.status(t).Pools[0].Connections == 0 })
+			g.release(1)
+			if a := s.asked(""); a.pid != pid {
+				t.Errorf("%d answers after %d", a.pid, pid)
+			}
+			if got, want := read(t, s.dir+"/done"), fmt.Sprintf("%x", md5.Sum(body[:n])); got != want {
+				t.Errorf("its work is %q, want %q", got, want)
 			}
 		})
 	}

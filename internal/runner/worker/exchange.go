@@ -122,7 +122,7 @@ func (x *exchange) talk(ctx context.Context) {
 		x.fate, x.err = fateGarbage, errSpoke
 		return
 	}
-	x.keep = x.answered && (x.input == nil || x.input.whole)
+	x.keep = x.answered && x.isSent()
 	if x.req.HasInput() && x.keep {
 		x.keep = x.seat.isRead()                  // else the rest of a body would be read as the next request
 		x.seat.conn.SetWriteDeadline(time.Time{}) // the input's stop may have set one
@@ -169,6 +169,10 @@ func (x *exchange) send(ctx context.Context) error {
 	}
 	return nil
 }
+
+// isSent reports whether the worker was sent all of the request. It is for when nothing
+// is sent any more.
+func (x *exchange) isSent() bool { return x.input == nil || x.input.whole }
 
 // awaitNotice waits until the worker has taken notice of the request, for noticeTime at
 // most; for one that has not shown that it takes requests at all until it should have,
@@ -309,7 +313,7 @@ func (x *exchange) failed(ctx context.Context, err error) {
 	case cause != nil, errors.As(err, &taker), errors.As(err, &input):
 		switch {
 		case !x.begun: // it knows of no request
-		case cause == nil && errors.Is(err, protocol.ErrClientLeft) && x.input == nil && x.seat.isUnix():
+		case cause == nil && errors.Is(err, protocol.ErrClientLeft) && x.isSent() && x.seat.isUnix():
 			x.hangUp(ctx)
 		case x.abort():
 			x.fate = fateFit
@@ -330,6 +334,12 @@ func (x *exchange) failed(ctx context.Context, err error) {
 // closed the connection, or looks for more on it: till then an ABORT_REQUEST stands
 // there that nobody has read. The end of ctx ends the waiting.
 func (x *exchange) hangUp(ctx context.Context) {
+	if x.input != nil {
+		x.seat.conn.SetWriteDeadline(time.Time{}) // the input's stop may have set one
+		if ctx.Err() != nil {                     // and so may the end of ctx
+			x.seat.conn.SetWriteDeadline(time.Unix(1, 0))
+		}
+	}
 	x.seat.tryWrite(protocol.AppendRecord(nil, protocol.TypeAbortRequest, x.id, nil))
 	x.seat.shut()
 	err := x.seat.awaitRead()

@@ -287,38 +287,43 @@ func TestAbort(t *testing.T) {
 // A worker whose answer nobody takes any more may go on: it notices that when it
 // writes, is busy until it has done, and stays.
 func TestNobodyTakesTheAnswer(t *testing.T) {
-	p := workers(t)
-	pid, _ := p.ask(background, "pid")
-	g := newGate(t)
-	left := protocol.ErrClientLeft
-	ended := make(chan error, 1)
-	gone := func(r *protocol.Request) { r.Stdout = failing{Err: left} }
-	go func() {
-		_, err := p.ask(background, "stream "+g.path, gone)
-		ended <- err
-	}()
-	s := p.await("noticed", func(snapshot) bool { return os.Remove(g.path+".here") == nil })
-	if s.Busy != 1 {
-		t.Errorf("snapshot is %+v", s)
-	}
-	g.open()
-	if err := <-ended; !errors.Is(err, left) {
-		t.Errorf("error is %v", err)
-	}
-	p.want("pid", pid)
+	for name, body := range map[string]func() io.Reader{
+		"none": func() io.Reader { return nil }, "short": func() io.Reader { return whole("x") },
+		"long": func() io.Reader { return random(100_000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := workers(t)
+			pid, _ := p.ask(background, "pid")
+			left := protocol.ErrClientLeft
+			ended := make(chan error, 1)
+			stream := func(ctx context.Context, g *gate) worker.Snapshot {
+				go func() {
+					_, err := p.ask(ctx, "stream "+g.path, func(r *protocol.Request) {
+						r.Stdout, r.Stdin = failing{Err: left}, body()
+					})
+					ended <- err
+				}()
+				return p.await("noticed", func(snapshot) bool { return os.Remove(g.path+".here") == nil })
+			}
+			g := newGate(t)
+			if s := stream(background, g); s.Busy != 1 {
+				t.Errorf("snapshot is %+v", s)
+			}
+			g.open()
+			if err := <-ended; !errors.Is(err, left) {
+				t.Errorf("error is %v", err)
+			}
+			p.want("pid", pid)
 
-	ctx, cancel := context.WithCancelCause(background)
-	g = newGate(t)
-	go func() {
-		_, err := p.ask(ctx, "stream "+g.path, gone)
-		ended <- err
-	}()
-	p.await("noticed", func(snapshot) bool { return os.Remove(g.path+".here") == nil })
-	cancel(protocol.ErrTimeout)
-	if err := <-ended; err != protocol.ErrTimeout {
-		t.Errorf("error is %v", err)
+			ctx, cancel := context.WithCancelCause(background)
+			stream(ctx, newGate(t))
+			cancel(protocol.ErrTimeout)
+			if err := <-ended; err != protocol.ErrTimeout {
+				t.Errorf("error is %v", err)
+			}
+			p.await("replaced", func(s snapshot) bool { return s.Exits["timeout"] == 1 && s.Idle == 1 && len(s.Workers) == 1 })
+		})
 	}
-	p.await("replaced", func(s snapshot) bool { return s.Exits["timeout"] == 1 && s.Idle == 1 && len(s.Workers) == 1 })
 }
 
 // A worker that is ended since its client has left is named in the log, with the key.
