@@ -214,6 +214,7 @@ func (a *Address) addLocked(c *conn, force bool) bool {
 	if limit > 0 && s.open >= limit && !force {
 		return false
 	}
+	c.table.startIdle() // not when it was accepted: it may have waited for room since
 	s.open++
 	s.conns[c] = struct{}{}
 	a.conns[c] = true

@@ -63,6 +63,13 @@ func (t *table) closeIdle() bool {
 	return true
 }
 
+// startIdle has the time without a request begin now.
+func (t *table) startIdle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.idle = time.Now()
+}
+
 // idleSince tells whether the connection has no request, since when, and whether it has
 // ever had one.
 func (t *table) idleSince() (since time.Time, used, idle bool) {

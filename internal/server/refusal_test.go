@@ -394,6 +394,27 @@ func TestMaxConns(t *testing.T) {
 	})
 }
 
+// The time that a connection has waited for room is no time without a request.
+func TestMaxConnsAfterTheWait(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(echo)
+		settings.Limits.MaxConns = 1
+		s := serve(t, settings)
+		silent := s.dial()
+		dialed := make(chan *peer)
+		go func() { dialed <- s.dial() }()
+		silent.wantClosed()
+		waited := <-dialed
+		go func() { dialed <- s.dial() }()
+		time.Sleep(idleForRoom / 2)
+		waited.send(get(1, false))
+		waited.wantAnswer(1, plainHeader, 0)
+		last := <-dialed
+		last.send(get(1, false))
+		last.wantAnswer(1, plainHeader, 0)
+	})
+}
+
 // What waits for room when the server stops is served.
 func TestStopWithAConnectionThatWaits(t *testing.T) {
 	bubble(t, func(t *testing.T) {

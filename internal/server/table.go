@@ -35,7 +35,7 @@ type table struct {
 	phase   phase
 	used    bool      // a request was begun
 	unread  bool      // the client may still send what nobody wants
-	idle    time.Time // when the last request ended
+	idle    time.Time // when the connection was taken in, or its last request ended
 }
 
 // A phase is how far a connection has come to its end. It never goes back, but from
@@ -53,7 +53,7 @@ const (
 )
 
 func (t *table) init(c *conn) {
-	t.conn, t.idle, t.byID = c, time.Now(), make(map[uint16]*request)
+	t.conn, t.byID = c, make(map[uint16]*request)
 }
 
 // take is what a record means. An error ends the connection.
