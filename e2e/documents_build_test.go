@@ -19,7 +19,8 @@ import (
 // shell runs commands as they are documented, with what else is to be said before them.
 func shell(t *testing.T, dir, before, commands string) string {
 	t.Helper()
-	cmd := exec.Command("sh", "-euc", before+"\n"+commands)
+	// A make that runs the tests would tell its flags and its depth to those of the commands.
+	cmd := exec.Command("sh", "-euc", "unset MAKEFLAGS MAKELEVEL MFLAGS\n"+before+"\n"+commands)
 	cmd.Dir = dir
 	return run(t, cmd)
 }

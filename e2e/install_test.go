@@ -87,7 +87,7 @@ func TestMakeInstall(t *testing.T) {
 			}
 			for unit, file := range map[string]string{"fcgid.service": config, "fcgid@.service": test.sysconf + "/fcgid/%i.yaml"} {
 				start := "\nExecStart=" + test.prefix + "/bin/fcgid serve -c " + file + "\n"
-				reload := "\nExecReload=" + test.prefix + "/bin/fcgid check -c " + file + "\n"
+				reload := "\nExecReload=" + test.prefix + "/bin/fcgid reload -c " + file + "\n"
 				if text := read(t, dest+test.unitdir+"/"+unit); !strings.Contains(text, start) || !strings.Contains(text, reload) {
 					t.Errorf("%s does not have %s%s:\n%s", unit, start, reload, text)
 				}
