@@ -66,7 +66,7 @@ func (p *inputPipe) enlarge() {
 	}
 }
 
-// splice moves up to n bytes from the socket, as body.splice has it.
+// splice moves up to n bytes from the socket; see liveBody.splice.
 func (p *inputPipe) splice(socket, n int) (moved int, wait bool) {
 	p.enlarge()
 	for moved < n {

@@ -263,9 +263,10 @@ func exitText(appStatus uint32) string {
 	return fmt.Sprintf("exit status %d", appStatus)
 }
 
-// log tells what went wrong: Warn for what a program or an overload did, Info for
-// what was not allowed, so that whoever set it up finds out why, and for a program that
-// failed behind its answer, or whose client has left; Debug for what happens every day. Unless all is to be told, many of one kind are told by a few.
+// log tells what went wrong. The level is Warn for what a program or an overload did; Info
+// for what was not allowed, so that whoever set it up finds out why, and for a program that
+// failed behind its answer or whose client has left; Debug for what happens every day.
+// Of many of one kind a few are logged, unless the log takes Debug.
 func (s *Server) log(res *Result) {
 	level := slog.LevelWarn
 	switch {

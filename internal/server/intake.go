@@ -47,7 +47,7 @@ func (in *intake) init(c *conn) {
 }
 
 // next returns the next record. While large ones of STDIN come for a program that
-// takes them, their content goes to it without being read. What has not come in time
+// takes them, their content goes to it without being read (nextPart). What has not come in time
 // is ended, and an error tells that this is the connection itself.
 func (in *intake) next() (protocol.Record, error) {
 	for {
@@ -66,6 +66,9 @@ func (in *intake) next() (protocol.Record, error) {
 	}
 }
 
+// nextPart returns the next record, or the next part of a large one. The content of a
+// large STDIN record goes from the socket to the program's pipe, if table.stdin has noted
+// that record as bulk and the program waits: then it is in no record that is returned.
 func (in *intake) nextPart() (protocol.Record, error) {
 	r := in.bulk
 	if r == nil || !in.mayBulk(r) {

@@ -22,9 +22,10 @@ func (t *table) force() {
 
 func (t *table) settle() { t.close(phaseOpen) }
 
-// settleLocked is the one place that decides whether the connection is over: it is to
-// be closed, and all that was asked is answered. What it decides holds: no request can
-// begin in between.
+// settleLocked closes the connection if that is to be closed, and all that was asked on it
+// is answered. No other place decides that; a connection that is idle, full or broken is
+// closed without it (docs/requests.md). What it decides holds: no request can begin in
+// between.
 func (t *table) settleLocked() {
 	c := t.conn
 	isDecided := t.phase == phaseOpen || t.phase == phaseLastCall || t.phase >= phaseEnding

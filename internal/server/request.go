@@ -16,9 +16,9 @@ import (
 // is an event, and each event has a method; lifecycle.go says what it means in
 // which state.
 //
-// Its goroutines are those of its connection: run, from when it is ready until its
-// Runner has returned, and finish, which writes END_REQUEST. run does that itself
-// unless the request has to end before.
+// Its goroutines are those of its connection: run, from when its turn has come, or it is
+// turned away, until its Runner has returned; and finish, which writes END_REQUEST. run
+// does that itself unless the request has to end before.
 type request struct {
 	// Immutable.
 	conn     *conn
@@ -35,14 +35,17 @@ type request struct {
 	params        strings.Builder
 	paramsDropped bool // nothing of PARAMS is taken any more
 	hasLength     bool // CONTENT_LENGTH is a number
-	stdinClosed   bool // nothing of STDIN is taken any more
-	launched      bool // run was started: it releases stdin
+	stdinClosed   bool // nothing of STDIN is taken any more; stdinOver tells the other goroutines
+	launched      bool // it was handed to admission: run releases stdin
+
+	// Owned by the read loop. When the request is ready, stdin is set for good: run
+	// reads from it and releases it, and the read loop still writes to a liveBody.
+	refusal *refusal // why it is not to run, or cannot go on
+	stdin   body     // nil while there is nothing in it
 
 	// Owned by the read loop until the request is ready, then by run.
-	refusal *refusal        // why it is not to run
 	came    protocol.Params // as they came; not changed once they are known
 	isHead  bool
-	stdin   body      // nil while there is nothing in it
 	queued  time.Time // when it was ready
 	turn    turn
 	req     protocol.Request
@@ -64,8 +67,8 @@ type request struct {
 
 	state     atomic.Uint32                   // a state; written by stepLocked alone
 	known     atomic.Pointer[protocol.Params] // came, once they have
-	stdinOver once                            // STDIN has ended, or is not waited for
-	consumed  atomic.Bool                     // the client has sent the end of STDIN
+	stdinOver once                            // STDIN has ended, or its end is not waited for
+	consumed  atomic.Bool                     // the client will send no more for it: STDIN's end has come, or ABORT_REQUEST
 	hasPlace  atomic.Bool                     // it counts as running
 	ends      atomic.Bool                     // what protocol.Request.Ends is
 	held      atomic.Int64                    // bytes that the parsed PARAMS take

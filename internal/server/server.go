@@ -56,7 +56,7 @@ func (leftError) Is(target error) bool { return target == protocol.ErrClientLeft
 var ErrAbandoned = errors.New("gave up waiting for Runners to return")
 
 // Limits are the bounds of a pool. A zero duration or size is no bound, but for
-// BodyMemory.
+// BodyMemory and AnswerSpool.
 type Limits struct {
 	MaxConns     int           // connections at once, advertised as FCGI_MAX_CONNS; 0 is no bound
 	MaxReqs      int           // requests running at once, advertised as FCGI_MAX_REQS; 0 is no bound

@@ -17,7 +17,7 @@ const maxOpen = 1024
 
 // A table is what a connection carries: its requests, from BEGIN_REQUEST until
 // nothing of them is left. take is what a record means, settleLocked decides whether
-// the connection is over.
+// the connection is over once all is answered.
 type table struct {
 	conn *conn
 

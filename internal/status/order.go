@@ -4,7 +4,7 @@ import "time"
 
 // An Order is what a daemon is asked to do through its control socket.
 type Order struct {
-	Verb    string        `json:"verb"`           // one of Verbs
+	Verb    string        `json:"verb"`           // one of the verbs below
 	Pool    string        `json:"pool,omitempty"` // of drain, pause, resume, recycle, scale
 	IDs     []uint64      `json:"ids,omitempty"`  // of kill
 	N       int           `json:"n,omitempty"`    // of scale
