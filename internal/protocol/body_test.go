@@ -68,17 +68,10 @@ func TestUnknownType(t *testing.T) {
 		255: h("01 0b 0000 0008 00 00  ff 00000000000000"),
 	} {
 		wantBytes(t, typ.String(), protocol.AppendUnknownType(nil, typ), wire)
-		got, err := protocol.ParseUnknownType([]byte(mustRead(t, wire)[0].Content))
-		if got != typ || err != nil {
-			t.Errorf("%v: %v, %v", typ, got, err)
-		}
-	}
-	if got, err := protocol.ParseUnknownType(h("0c ffffffffffffff")); got != 12 || err != nil {
-		t.Errorf("reserved bytes: %v, %v", got, err)
 	}
 }
 
-// Sections 4.2, 5.1, 5.5: the bodies have eight bytes, no fewer, no more.
+// Sections 5.1, 5.5: the bodies have eight bytes, no fewer, no more.
 func TestBodyLength(t *testing.T) {
 	for n := range 20 {
 		if n == 8 {
@@ -87,8 +80,7 @@ func TestBodyLength(t *testing.T) {
 		body := make([]byte, n)
 		_, begin := protocol.ParseBegin(body)
 		_, end := protocol.ParseEnd(body)
-		_, unknown := protocol.ParseUnknownType(body)
-		for _, err := range []error{begin, end, unknown} {
+		for _, err := range []error{begin, end} {
 			if !errors.Is(err, protocol.ErrBodyLength) {
 				t.Errorf("%d bytes: %v, want ErrBodyLength", n, err)
 			}

@@ -369,11 +369,3 @@ func AppendEnd(dst []byte, id uint16, e End) []byte {
 func AppendUnknownType(dst []byte, t Type) []byte {
 	return AppendRecord(dst, TypeUnknownType, 0, []byte{byte(t), 0, 0, 0, 0, 0, 0, 0})
 }
-
-// ParseUnknownType reads the content of an UNKNOWN_TYPE record (section 4.2).
-func ParseUnknownType(content []byte) (Type, error) {
-	if len(content) != 8 {
-		return 0, fmt.Errorf("UNKNOWN_TYPE: %w", ErrBodyLength)
-	}
-	return Type(content[0]), nil
-}
