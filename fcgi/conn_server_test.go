@@ -46,7 +46,7 @@ func startEcho(t *testing.T, network string, limits server.Limits) (address stri
 	s := server.New(server.Settings{Runner: echo{}, Limits: limits, SpoolDir: t.TempDir(), Grace: time.Second}, server.Options{})
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error)
-	go func() { served <- s.Serve(ctx, ln) }()
+	go func() { served <- server.NewAddress(s).Serve(ctx, ln) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-served; err != nil {

@@ -21,14 +21,14 @@ type Address struct {
 	// values, and end with an ErrShutdown when it does. It is set before Serve is called.
 	Context func(net.Conn) context.Context
 
-	pool atomic.Pointer[Server] // changed with group.mu held
+	owner atomic.Pointer[Server] // changed with group.mu held
 	group
 }
 
 // NewAddress returns an address that s has.
 func NewAddress(s *Server) *Address {
 	a := &Address{group: group{conns: make(map[*conn]bool), gone: make(chan struct{})}}
-	a.pool.Store(s)
+	a.owner.Store(s)
 	return a
 }
 
@@ -38,7 +38,7 @@ func NewAddress(s *Server) *Address {
 func (a *Address) Move(to *Server) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	from := a.pool.Swap(to)
+	from := a.owner.Swap(to)
 	if from == to {
 		return
 	}
@@ -47,11 +47,6 @@ func (a *Address) Move(to *Server) {
 		to.include(c, open)
 	}
 	from.signalRoom()
-}
-
-// Serve serves l until ctx ends, as an address that nobody moves.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	return NewAddress(s).Serve(ctx, l)
 }
 
 // Serve accepts connections of l and serves them until ctx ends. Then it drains l, if
@@ -70,7 +65,7 @@ func (a *Address) Serve(ctx context.Context, l net.Listener) error {
 		if !drains {
 			l.Close()
 		} else if err := drainer.Drain(); err != nil {
-			a.pool.Load().opt.Log.Warn("connections may be lost that nobody has accepted yet", "listener", l.Addr().String(), "error", err)
+			a.owner.Load().opt.Log.Warn("connections may be lost that nobody has accepted yet", "listener", l.Addr().String(), "error", err)
 		}
 	})
 	err := a.accept(ctx, l)
@@ -81,9 +76,9 @@ func (a *Address) Serve(ctx context.Context, l net.Listener) error {
 	if !stopped || drains {
 		l.Close()
 	}
-	settings := a.pool.Load().settings.Load()
+	settings := a.owner.Load().settings.Load()
 	left := a.drain(settings.Grace, settings.Abandon)
-	a.pool.Load().logRest()
+	a.owner.Load().logRest()
 	if ctx.Err() != nil {
 		return left
 	}
@@ -110,7 +105,7 @@ func (a *Address) accept(ctx context.Context, l net.Listener) error {
 		}
 		if ctx.Err() != nil {
 			if giveUp.IsZero() {
-				giveUp = time.Now().Add(a.pool.Load().settings.Load().Grace)
+				giveUp = time.Now().Add(a.owner.Load().settings.Load().Grace)
 			}
 			if !drains || time.Now().After(giveUp) {
 				return err
@@ -118,7 +113,7 @@ func (a *Address) accept(ctx context.Context, l net.Listener) error {
 			time.Sleep(shortest)
 			continue
 		}
-		a.pool.Load().opt.Log.Warn("cannot accept a connection", "listener", l.Addr().String(), "error", err)
+		a.owner.Load().opt.Log.Warn("cannot accept a connection", "listener", l.Addr().String(), "error", err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -139,7 +134,7 @@ func (a *Address) start(ctx context.Context, nc net.Conn) {
 func (c *conn) disconnected() {
 	a := c.lock()
 	defer a.mu.Unlock()
-	s := a.pool.Load()
+	s := a.owner.Load()
 	s.mu.Lock()
 	s.open--
 	s.mu.Unlock()
@@ -151,7 +146,7 @@ func (c *conn) disconnected() {
 func (c *conn) forget() {
 	a := c.lock()
 	defer a.mu.Unlock()
-	a.pool.Load().remove(c, false)
+	a.owner.Load().remove(c, false)
 	delete(a.conns, c)
 	a.closeIfGoneLocked()
 }
@@ -207,7 +202,7 @@ func (a *Address) enter(c *conn, force bool) bool {
 }
 
 func (a *Address) addLocked(c *conn, force bool) bool {
-	s := a.pool.Load()
+	s := a.owner.Load()
 	limit := s.settings.Load().Limits.MaxConns
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -39,7 +39,7 @@ func (c *conn) hold(n int64) {
 }
 
 func newConn(a *Address, nc net.Conn) *conn {
-	c := &conn{nc: nc, parent: context.Background(), all: a.pool.Load().opt.Memory}
+	c := &conn{nc: nc, parent: context.Background(), all: a.owner.Load().opt.Memory}
 	c.address.Store(a)
 	c.values = c.parent
 	if a.Context != nil {
@@ -59,7 +59,7 @@ func newConn(a *Address, nc net.Conn) *conn {
 }
 
 // server is that of the pool which has the connection's address now.
-func (c *conn) server() *Server { return c.address.Load().pool.Load() }
+func (c *conn) server() *Server { return c.address.Load().owner.Load() }
 
 // serve reads until the connection is of no use, then ends what it carries, and takes
 // it off the lists when all its goroutines have returned.

@@ -235,7 +235,7 @@ func (r *request) report(now time.Time, v refusal, end protocol.End, params *pro
 		Begun: r.begun, Queue: now.Sub(r.begun),
 		Received: r.received.Load(), Sent: r.answer.sent, Dropped: r.answer.dropped, OnAbort: r.settings.OnAbort,
 	}
-	if nanos := r.running.Load(); nanos != 0 {
+	if nanos := r.startedAt.Load(); nanos != 0 {
 		started := time.Unix(0, nanos)
 		res.Queue, res.Run = started.Sub(r.begun), now.Sub(started)
 	}

@@ -270,7 +270,7 @@ var passed = time.Unix(0, 1)
 func (in *intake) expire(now time.Time) error {
 	in.set = passed
 	if until := in.until.Load(); until != 0 && now.UnixNano() >= until {
-		return errIdle
+		return errStopped
 	}
 	t := &in.conn.table
 	t.forgetAnswered()

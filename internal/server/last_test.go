@@ -165,7 +165,7 @@ func TestShutdownAbandonsRunners(t *testing.T) {
 		l := newPipeListener()
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error)
-		go func() { served <- s.Serve(ctx, l) }()
+		go func() { served <- NewAddress(s).Serve(ctx, l) }()
 		ts := &testServer{Server: s, t: t, l: l}
 		a, b, idle := ts.dial(), ts.dial(), ts.dial()
 		a.send(get(1, true, "STAY", "1"), get(2, true, "STAY", "1"), get(3, true))

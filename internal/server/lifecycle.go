@@ -41,8 +41,6 @@ const (
 	events        = int(eventSent) + 1
 )
 
-var eventNames = [events]string{"params", "ready", "admitted", "returned", "answered", "end", "sent"}
-
 // never is the cell of an event that means nothing in a state.
 const never = state(0xff)
 

@@ -6,6 +6,8 @@ import (
 	"github.com/fcgid/fcgid/internal/doctest"
 )
 
+var eventNames = [events]string{"params", "ready", "admitted", "returned", "answered", "end", "sent"}
+
 // The table of states in the documentation is that of the code.
 func TestStatesAreDocumented(t *testing.T) {
 	rows := doctest.Table(t, "../../docs/requests.md", "| state ")

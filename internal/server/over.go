@@ -20,7 +20,12 @@ func (t *table) force() {
 	t.close(phaseForced)
 }
 
-func (t *table) settle() { t.close(phaseOpen) }
+// settle is called when something was answered that no request waits for.
+func (t *table) settle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.settleLocked()
+}
 
 // settleLocked closes the connection if that is to be closed, and all that was asked on it
 // is answered. No other place decides that; a connection that is idle, full or broken is

@@ -73,7 +73,7 @@ type request struct {
 	ends      atomic.Bool                     // what protocol.Request.Ends is
 	held      atomic.Int64                    // bytes that the parsed PARAMS take
 	pid       atomic.Int64
-	running   atomic.Int64 // when it began to run, Unix nanoseconds
+	startedAt atomic.Int64 // when it began to run, Unix nanoseconds
 	heard     atomic.Int64 // when the last part of PARAMS or STDIN came, the same
 	received  atomic.Int64
 }
@@ -107,7 +107,7 @@ func newRequest(c *conn, id uint16, b protocol.Begin) *request {
 		if c.server() == r.server {
 			return r
 		}
-		r.over() // the address was moved in between
+		r.dispose() // the address was moved in between
 	}
 }
 
@@ -400,7 +400,7 @@ func (r *request) runs() {
 	if hooks.Queued != nil {
 		hooks.Queued(now.Sub(r.queued))
 	}
-	r.running.Store(now.UnixNano())
+	r.startedAt.Store(now.UnixNano())
 	if r.settings.Timeout > 0 {
 		r.timeout = r.endAfter(r.settings.Timeout)
 	}
@@ -449,4 +449,12 @@ func (r *request) forgetAfterCancel() bool {
 	forgotten := r.afterCancel != nil
 	r.afterCancel = nil
 	return forgotten
+}
+
+// dispose gives back what r holds. It is called once, when nothing of r is left.
+func (r *request) dispose() {
+	r.cancelFn(nil)
+	r.memory.close()
+	r.release()
+	r.server.end(r)
 }

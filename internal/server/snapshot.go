@@ -63,11 +63,11 @@ func (r *request) info(now time.Time) RequestInfo {
 		Serial: r.req.Serial, Remote: r.conn.remote, Stage: listedAs[r.now()],
 		PID: int(r.pid.Load()), Params: r.known.Load(), Age: now.Sub(r.begun),
 	}
-	if i.Stage == listedAs[stateRun] && r.running.Load() == 0 {
+	if i.Stage == listedAs[stateRun] && r.startedAt.Load() == 0 {
 		i.Stage = listedAs[stateWait] // in a queue of its Runner
 	}
 	i.Queue = i.Age
-	if nanos := r.running.Load(); nanos != 0 {
+	if nanos := r.startedAt.Load(); nanos != 0 {
 		started := time.Unix(0, nanos)
 		i.Queue, i.Run = started.Sub(r.begun), now.Sub(started)
 	}

@@ -125,7 +125,7 @@ func (t *table) begin(rec protocol.Record) error {
 	}
 	r := newRequest(t.conn, rec.ID, b)
 	if err := r.memory.take(requestSize); err != nil {
-		r.over()
+		r.dispose()
 		return t.refuseBegin(rec.ID, b, err)
 	}
 	switch {
@@ -404,7 +404,7 @@ func (t *table) returned(r *request, appStatus uint32, err error) {
 	switch {
 	case !ok: // it was ended while it waited
 	case to == stateOver:
-		r.over()
+		r.dispose()
 	case from != stateParting:
 		r.finish(appStatus, err)
 	}
@@ -434,7 +434,7 @@ func (t *table) sendEnd(r *request, records []byte, early bool) time.Time {
 	t.settleLocked()
 	t.mu.Unlock()
 	if to == stateOver {
-		r.over()
+		r.dispose()
 	}
 	return now
 }
@@ -445,14 +445,6 @@ func (t *table) letGoLocked(r *request) {
 		t.live.remove(r)
 		t.paramsHeld.Add(-r.held.Swap(0))
 	}
-}
-
-// over is called once, when nothing of r is left.
-func (r *request) over() {
-	r.cancelFn(nil)
-	r.memory.close()
-	r.release()
-	r.server.end(r)
 }
 
 // clientGone ends the requests of a connection that is gone. It is the last thing
@@ -484,5 +476,5 @@ func (t *table) abandons() (all []time.Duration) {
 
 // mayOutlive reports whether the request goes on without its client.
 func (r *request) mayOutlive() bool {
-	return r.settings.OnAbort != AbortKill && r.running.Load() != 0 && r.stdinOver.has.Load()
+	return r.settings.OnAbort != AbortKill && r.startedAt.Load() != 0 && r.stdinOver.has.Load()
 }

@@ -28,12 +28,13 @@ var ProtocolErrorKinds = []string{
 	kindUnexpectedType, kindUnknownType, kindFlood, kindConnections, kindRead,
 }
 
-// The ways in which a connection breaks the protocol, and errIdle, which is none.
+// The ways in which a connection breaks the protocol, and two that are none.
 var (
 	errSequence = errors.New("record out of sequence")
 	errFlood    = errors.New("client sends without end and does not read")
 	errStalled  = errors.New("record was not completed within read_timeout")
 	errIdle     = errors.New("connection was idle for longer than idle_timeout")
+	errStopped  = errors.New("connection was read for as long as intake.stopAfter has let it")
 )
 
 // errorKind names what ended a connection, for a metric.

@@ -25,7 +25,7 @@ func (a *Address) Yield(to *Address, takes func(local net.Addr) bool) {
 		}
 	}
 	if moved {
-		a.pool.Load().signalRoom()
+		a.owner.Load().signalRoom()
 		a.closeIfGoneLocked()
 	}
 }
@@ -40,7 +40,7 @@ func (a *Address) giveLocked(c *conn, open bool, to *Address) bool {
 	delete(a.conns, c)
 	to.conns[c] = open
 	c.address.Store(to)
-	if from, pool := a.pool.Load(), to.pool.Load(); from != pool {
+	if from, pool := a.owner.Load(), to.owner.Load(); from != pool {
 		from.remove(c, open)
 		pool.include(c, open)
 	}
