@@ -33,7 +33,7 @@ would change.`,
 		Args:    noFile,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dump && diff {
-				return usageErrorf("--dump and --diff are two things")
+				return usageErrorf("--dump and --diff cannot be given together")
 			}
 			if as != "" {
 				if err := become(as); err != nil {

@@ -51,7 +51,7 @@ func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error
 		return nil, err
 	}
 	if o.Timeout < 0 {
-		return nil, usageErrorf("--timeout %v is less than none", o.Timeout)
+		return nil, usageErrorf("--timeout %v is negative", o.Timeout)
 	}
 	waits := o.Verb == status.VerbReload || o.Verb == status.VerbDrain || o.Verb == status.VerbRecycle
 	if o.Timeout > 0 || !waits {
