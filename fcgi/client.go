@@ -313,8 +313,8 @@ func isStale(conn net.Conn) (stale bool) {
 	return stale || err != nil
 }
 
-// mayRepeat reports whether a request may be sent once more that a kept connection has
-// failed with err, and nothing has come for.
+// mayRepeat reports whether a request may be sent once more. A kept connection has failed
+// with err, and nothing of an answer has come.
 func mayRepeat(r *Request, err error) bool {
 	if errors.Is(err, net.ErrClosed) {
 		return true // nothing was sent

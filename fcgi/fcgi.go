@@ -129,8 +129,8 @@ type Request struct {
 	// nil discards. A handler's is never nil, and what is written there is for
 	// the web server's log; it may be written to like Stdout, but is not buffered.
 	Stderr io.Writer
-	// Close is a client's: the application is asked to close the connection after this
-	// request, which is then sent without FCGI_KEEP_CONN.
+	// Close is for clients. The request is sent without FCGI_KEEP_CONN, so that the
+	// application closes the connection after it.
 	Close bool
 
 	call *handlerCall // that it belongs to; nil for one that a server has not made

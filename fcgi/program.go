@@ -195,8 +195,9 @@ func (p *Program) check(opt *process.Options) error {
 	return nil
 }
 
-// forRunner is the request in the form of the module's own runners. What the server has
-// given them and no handler has replaced is theirs as it is: a file, a pipe to be spliced.
+// forRunner is the request in the form of the module's own runners. A stream that the
+// server has made, and that no handler has replaced, is handed over as it is, since a
+// runner knows what to do with a file or a pipe.
 func (r *Request) forRunner() (*protocol.Request, error) {
 	out := &protocol.Request{Role: protocol.Role(cmp.Or(r.Role, RoleResponder)), Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr}
 	for _, p := range r.Params {

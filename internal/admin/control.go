@@ -150,7 +150,7 @@ func (c *slottedConn) Close() error {
 
 type peerKey struct{}
 
-// withPeer keeps with a connection who is at its other end. Nobody is who cannot be told.
+// withPeer keeps in a connection's context who is at its other end, if the kernel tells.
 func withPeer(ctx context.Context, nc net.Conn) context.Context {
 	unixConn, ok := nc.(*slottedConn).Conn.(*net.UnixConn)
 	if !ok {

@@ -35,9 +35,9 @@ func (s *Script) splitAt(v *variables, pathInfo string) {
 	}
 }
 
-// nameBefore is the part of the URL's path before pathInfo, or "" where that is not to
-// be seen. SCRIPT_NAME may have it with pathInfo or without, and then PATH_INFO has it:
-// which one it is, the name of the file tells.
+// nameBefore is the part of the URL's path before pathInfo, or "" where that cannot be
+// seen. Either SCRIPT_NAME ends with pathInfo, or SCRIPT_NAME and PATH_INFO together do.
+// Where both do, the right one is that which leaves the name of the file.
 func (s *Script) nameBefore(pathInfo string) (name string) {
 	for _, url := range []string{s.scriptName, s.scriptName + s.pathInfo} {
 		before, ok := strings.CutSuffix(url, pathInfo)

@@ -24,8 +24,8 @@ type Options struct {
 	PassEnv      []string // variables of the daemon's environment, for what neither has
 	PassParams   []string // names of params that would else be dropped
 	SingleFields []string // path.Match patterns of HTTP_ params that may come once only
-	// Command is that of a worker. It may be a program that finds its script among the params
-	// by itself, as php-cgi does.
+	// Command is a worker's command line; a CGI pool has none. From it follows whether the
+	// worker finds its script among the params by itself, as php-cgi does.
 	Command []string
 	// Dropped is called for a param that is kept from a program, once for each
 	// name, and why. It may be called by several goroutines at once. It may be nil.

@@ -21,9 +21,9 @@ var selfLookers = []string{"php", "lsphp", "hhvm", "eruby", "eperl", "embpcgi", 
 // the next (execve(2)).
 const maxInterpreters = 5
 
-// looksItself reports whether a file is such an interpreter, or a script of one,
-// by whatever links and scripts its first line leads there. The words of that line
-// which are no paths are looked for in the folders of search, as env(1) does.
+// looksItself reports whether a file is such an interpreter, or a script that one of them
+// runs. It follows symbolic links, and the first line of each script on the way. A word of
+// such a line that is no path is looked for in the folders of search, as env(1) does.
 func looksItself(name, search string) bool {
 	l := lookout{folders: filepath.SplitList(search), seen: make(map[string]bool)}
 	return l.leadsThere(name, maxInterpreters)

@@ -99,7 +99,8 @@ func (e *Environment) hasSet(name, value string) bool {
 	return set == value
 }
 
-// A nameSet has names of which some share a bit: a set that needs no memory of its own.
+// A nameSet is a set of names that takes no memory from the heap. Each name has a bit, and
+// some names share one: it may have a name that was never added.
 type nameSet [16]uint64
 
 // add reports whether the name may be there already.

@@ -32,8 +32,9 @@ func newControl(d *daemon, cfg *config.Config) *control {
 	}
 }
 
-// open begins to take orders. Without a place that can be had where nobody has named
-// one, the daemon does without, but two must not take each other's.
+// open begins to take orders. If nobody has named a place, and the one by default cannot
+// be had, the daemon runs without a control socket. That another daemon listens there is
+// always an error.
 func (c *control) open(ctx context.Context) error {
 	if c.path == "" {
 		return nil
@@ -51,8 +52,8 @@ func (c *control) open(ctx context.Context) error {
 	return nil
 }
 
-// listen opens the socket. The folder for sockets without another place is made, and
-// goes with the last of them: so it may go in between.
+// listen opens the socket. In the private folder, that is made first. The daemon whose
+// socket is the last one there removes it, maybe just now: then it is made again.
 func (c *control) listen(ctx context.Context) (err error) {
 	isPrivate := !c.chosen && filepath.Dir(c.path) == config.PrivateFolder()
 	for range 10 {

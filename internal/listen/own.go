@@ -51,13 +51,14 @@ func (l *Listener) IsInTheWay(text string) bool {
 	return overlap(l.tcpAddr(), resolve(a.Name))
 }
 
-// overlap reports whether two addresses are of one port and not of two hosts. Nil is none.
+// overlap reports whether a connection may be for either of two addresses: they have the
+// same port, and the same host or one that stands for all. A nil address overlaps none.
 func overlap(a, b *net.TCPAddr) bool {
 	return a != nil && b != nil && a.Port == b.Port && (a.IP.Equal(b.IP) || isWildcard(a.IP) || isWildcard(b.IP))
 }
 
-// IsAfter tells whether clients of another socket, which is not listened on any more or
-// not reached by its name, may reach l by the same name.
+// IsAfter reports whether l has taken the place of another socket: whether clients that
+// use that one's name may reach l now.
 func (l *Listener) IsAfter(other *Listener) bool {
 	if l.file != nil && other.file != nil {
 		return l.file.path == other.file.path

@@ -22,7 +22,8 @@ func memoryLimit(cfg *config.Config) int64 {
 	return min(machineMemory(), addressSpace(), cgroupMemory("/proc/self/cgroup", "/sys/fs/cgroup")) / 4
 }
 
-// runtimeRoom is what the daemon has beside the memory of requests, and the garbage of it.
+// runtimeRoom is for all of the daemon's heap that is not the memory of requests, with
+// its garbage.
 const runtimeRoom = 64 << 20
 
 // limitRuntime has the Go runtime collect garbage in time, so that the daemon is no

@@ -67,9 +67,9 @@ func accessLine(pool string, r *server.Result) *logs.Request {
 	}
 }
 
-// configurePool brings a pool to its configuration, but for its endpoints, with these
-// workers if it has none yet. Those that it has no more stay for the requests that have
-// begun with them.
+// configurePool brings all of a pool but its endpoints to a configuration. If it has no
+// workers yet and is to have some, those are the ready ones. If it had some and is to have
+// none, they stay until the requests that have begun with them have ended.
 func (s *Set) configurePool(p *pool, cfg config.Pool, global *config.Config, ready *workerPool) {
 	run, maxReqs := s.runnerFor(p, &cfg, ready)
 	settings := poolSettings(&cfg, global, run, maxReqs)

@@ -217,8 +217,8 @@ func (a *admission) release() {
 	a.releaseLocked()
 }
 
-// overdue takes a place, though there may be none, for what has left its own and does
-// not end; false gives it back. So there is a bound on how many of such there are.
+// overdue takes a place, even if none is free, for a function that has left its place
+// and does not end. With false it gives the place back. So max bounds such functions too.
 func (a *admission) overdue(is bool) {
 	a.mu.Lock()
 	defer a.unlock()

@@ -97,7 +97,7 @@ func (c *conn) read() error {
 	}
 }
 
-// followParent has the requests end when the context that is above theirs does.
+// followParent ends the requests when the parent context does.
 func (c *conn) followParent() (stop func()) {
 	if c.parent.Done() == nil {
 		return func() {}
@@ -114,7 +114,7 @@ func (c *conn) followParent() (stop func()) {
 	}
 }
 
-// parentEnd is why requests cannot go on since the context above theirs has ended, or nil.
+// parentEnd is why requests cannot go on if the parent context has ended, else nil.
 func (c *conn) parentEnd() error {
 	if c.parent.Err() == nil {
 		return nil

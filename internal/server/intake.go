@@ -117,7 +117,8 @@ func (in *intake) release() {
 	in.noteSize()
 }
 
-// noteSize counts the buffer, which a client can have stay for long by half a record.
+// noteSize counts the buffer: a client that sends half a record keeps it in use for as
+// long as it likes.
 func (in *intake) noteSize() {
 	if size := in.reader.Size(); size != in.held {
 		in.conn.hold(int64(size - in.held))

@@ -9,10 +9,12 @@ type heir struct {
 }
 
 // Yield gives connections to another Address: those for whose local address takes is
-// true, also those that Serve has still to accept, since they wait in the kernel. They
-// are to that one as if it had accepted them; what has begun ends where it is, as with
-// Move. It is for a listener that another one has replaced, before its Serve is told to
-// end, and does not wait for anything. An Address yields to newer ones only.
+// true. It gives those too that wait in the kernel and that Serve has still to accept. For
+// the other Address they are as if it had accepted them. Requests that have begun stay
+// with the Server under which they did, as with Move.
+//
+// It is called when another listener has replaced that of a, before a's Serve is told to
+// end, and waits for nothing. An Address yields to newer ones only.
 func (a *Address) Yield(to *Address, takes func(local net.Addr) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -30,7 +32,8 @@ func (a *Address) Yield(to *Address, takes func(local net.Addr) bool) {
 	}
 }
 
-// giveLocked gives one connection to another Address, unless that has come to its end.
+// giveLocked gives one connection to another Address. It gives none to one that has
+// ended.
 func (a *Address) giveLocked(c *conn, open bool, to *Address) bool {
 	to.mu.Lock()
 	defer to.mu.Unlock()
@@ -47,7 +50,7 @@ func (a *Address) giveLocked(c *conn, open bool, to *Address) bool {
 	return true
 }
 
-// heirLocked is the Address that a connection belongs to in the place of a, or nil.
+// heirLocked is the Address that a has yielded a connection to, or nil.
 func (a *Address) heirLocked(c *conn) *Address {
 	for _, h := range a.heirs {
 		if !h.takes(c.nc.LocalAddr()) {
@@ -60,7 +63,7 @@ func (a *Address) heirLocked(c *conn) *Address {
 	return nil
 }
 
-// last is a, or who is its heir if it takes no connections any more.
+// last is a if it still takes connections, else the last of its heirs that does, or nil.
 func (a *Address) last(c *conn) *Address {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -31,9 +31,9 @@ type Output struct {
 
 // Copy passes on what comes, to w's ReadFrom if it has one, until all of those
 // that write have closed it: then the error is nil. It is ErrQuiet when the time of
-// WaitFor is over, and ErrExpired when that of Expire is; either way all that was there
-// by then has been passed on, though Copy was called too late to wait at all. Any other
-// error is w's.
+// WaitFor is over, and ErrExpired when that of Expire is. Either way all that was there
+// by then has been passed on, even if Copy was called after that time. Any other error
+// is w's.
 func (o *Output) Copy(w io.Writer) (n int64, err error) {
 	if to, ok := w.(io.ReaderFrom); ok {
 		n, err = to.ReadFrom(o.file)

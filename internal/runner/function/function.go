@@ -48,11 +48,13 @@ func New(o Options) *Runner {
 	return &Runner{opt: o}
 }
 
-// Run calls the function and returns what it does. The request's place to run is
-// free as soon as ctx ends, whether or not the function returns, unless it is sure
-// to return soon (protocol.Request.Ends). One that has not returned after a second is
-// overdue, and takes a place again until it does. A panic is logged with its stack and is a *protocol.Refusal with status 500; that of
-// http.ErrAbortHandler, which says that all is known already, has no stack.
+// Run calls the function and returns what it returns. When ctx ends, the request's place
+// to run is free at once, whether or not the function has returned; it is kept if the
+// function is sure to return soon (protocol.Request.Ends). A function that has not
+// returned a second later is overdue: it takes a place again until it does.
+//
+// A panic is a *protocol.Refusal with status 500. It is logged with its stack, but for
+// that of http.ErrAbortHandler, by which a handler gives up on purpose.
 func (r *Runner) Run(ctx context.Context, req *protocol.Request) (appStatus uint32, err error) {
 	c := &call{runner: r, req: req}
 	c.watchers.Add(1)

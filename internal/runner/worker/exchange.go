@@ -174,9 +174,9 @@ func (x *exchange) send(ctx context.Context) error {
 // is sent any more.
 func (x *exchange) isSent() bool { return x.input == nil || x.input.whole }
 
-// awaitNotice waits until the worker has taken notice of the request, for noticeTime at
-// most; for one that has not shown that it takes requests at all until it should have,
-// and for no longer than the request may wait.
+// awaitNotice waits until the worker has taken notice of the request. A worker that has
+// taken a request before has noticeTime for that. One that has not has until its start
+// must be over (seat.startBy), but no longer than the request may wait.
 func (x *exchange) awaitNotice(ctx context.Context) (noticed bool, err error) {
 	for {
 		by := time.Now().Add(noticeTime)

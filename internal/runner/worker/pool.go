@@ -381,11 +381,12 @@ func (p *Pool) leaveGraceLocked() time.Duration {
 	return p.opt.StopGrace
 }
 
-// Update changes the options, also for the workers that there are. Other Command,
-// Dir, Env, PassEnv, WarmUp or Release replace them: each stays until another one has taken
-// its place, is asked to end by the signal that was its own, and stays for good where the new
-// program cannot be started. RunDir, Hooks and Spawner are not changed. It returns how many
-// workers it is to replace; Progress tells how many of them are left.
+// Update changes the options, also for the workers that there are; RunDir, Hooks and
+// Spawner stay. If Command, Dir, Env, PassEnv, WarmUp or Release differ, the workers are
+// replaced. Each one stays until a new one has taken its place, and for good if the new
+// program cannot be started. It is asked to end by its own signal, not by the new
+// program's. Update returns how many workers are to be replaced; Progress tells how many
+// are left.
 func (p *Pool) Update(o Options) (replaces int) {
 	told := o.environment()
 	p.mu.Lock()

@@ -19,16 +19,19 @@ const maxAttempts = 10
 
 // Run gives the request to a worker and returns when it has been answered, with
 // the appStatus of the answer. It waits for a worker until ctx ends or the request's
-// QueueDeadline, which moves by the time that a worker had it: then the error is a
-// *protocol.Refusal with status 503. It is one with status 431 if a param is longer
-// than a record, which programs do not read, and one with the script's status if
-// that is not to be asked for.
+// QueueDeadline is over; the time that a worker has had the request does not count. After
+// the deadline the error is a *protocol.Refusal with status 503. It is one with status 431
+// if a param is longer than a record, which programs do not read, and one with 403 or 404
+// if there is no script that may be asked for.
 //
-// If the worker dies, writes what is no answer, or does not accept within StartTimeout,
-// the request is given to another one as long as the first cannot have seen its params. Else it is given to another
-// one once, if the worker died or what it wrote belongs to another request, nothing
-// of the answer was delivered, the method is GET, HEAD or OPTIONS, and there is no
-// body or it is a protocol.WholeReader which is whole and not over 64 KiB.
+// When a worker dies, writes what is no answer, or does not accept within StartTimeout,
+// the request goes to another one if the first cannot have seen its params. If it may have
+// seen them, the request goes to another one once at most, and only if
+//
+//   - the worker died, or what it wrote belongs to another request;
+//   - nothing of the answer was delivered;
+//   - the method is GET, HEAD or OPTIONS; and
+//   - there is no body, or a protocol.WholeReader that is whole and 64 KiB at most.
 //
 // When ctx ends with a cause that is protocol.ErrTimeout, or with its deadline,
 // the worker counts as hung: it is replaced, and Run returns at once. With any
@@ -190,8 +193,8 @@ func (p *Pool) giveUp(ctx context.Context, place *list.Element) (*seat, error) {
 	return nil, p.waitedTooLongLocked(nil)
 }
 
-// waitedTooLong is the answer to a request of which the QueueDeadline is over, and why
-// that is, if that is not for the want of a free worker.
+// waitedTooLong is the answer to a request whose QueueDeadline is over. A nil why means
+// that no worker was free.
 func (p *Pool) waitedTooLong(why error) error {
 	p.mu.Lock()
 	defer p.unlock()

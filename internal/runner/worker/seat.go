@@ -188,10 +188,10 @@ func peek(fd uintptr) error {
 // sent the rest whatever may become of it.
 const noticeTime = time.Second
 
-// awaitNotice waits until the worker has read all that was written so far, or it is so
-// late, and reports whether it has, as far as the kernel can tell.
-// The error is errClosed when it has closed the connection. The kernel reports each piece of what we have
-// written that was read as room for more, which wakes who waits for room.
+// awaitNotice waits until the worker has read all that was written so far, but no longer
+// than until by. It reports whether the worker has, as far as the kernel can tell. The
+// error is errClosed when the worker has closed the connection. It waits for room to
+// write: there is more of it with each piece that the worker reads.
 func (s *seat) awaitNotice(ctx context.Context, by time.Time) (noticed bool, err error) {
 	if s.raw == nil {
 		return true, nil
