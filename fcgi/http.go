@@ -26,7 +26,8 @@ import (
 //
 // Body streams Stdin. It fails with io.ErrUnexpectedEOF when it ends before
 // CONTENT_LENGTH. ContentLength is -1 where the web server does not know it: some do
-// not wait for all of a body that comes in chunks. The request's context ends as that of a [Handler].
+// not wait for all of a body that comes in chunks. The request's context ends as that of
+// a [Handler].
 //
 // The http.ResponseWriter does what net/http's does, with these differences:
 // there is no Date (web servers set one), no 1xx and no trailer, and no Hijacker.

@@ -16,9 +16,9 @@ const (
 const (
 	// MaxEntry is the longest text of a program's STDERR that is logged as one.
 	MaxEntry = 16 << 10
-	// holdEntry is how long an entry waits for lines that belong to it, and holdTrace
-	// how long one does that is known to lack some. The lines of a stack trace come at
-	// once, but not in one write, and the machine may be busy.
+	// holdEntry is how long an entry waits for lines that may belong to it. holdTrace is
+	// the same for one that must have more lines. The lines of a stack trace come at once,
+	// but not in one write, and the machine may be busy.
 	holdEntry = 100 * time.Millisecond
 	holdTrace = time.Second
 	// pipePart is what a longer write to a pipe comes in (pipe(7): PIPE_BUF).

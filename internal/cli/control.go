@@ -21,7 +21,7 @@ import (
 // may be carrying out another one.
 const replyTime = 30 * time.Second
 
-// orderTimeout is how long orders wait that wait, if nothing else is said.
+// orderTimeout is the default of --timeout, for orders that wait.
 const orderTimeout = time.Minute
 
 // A target is the daemon that a command is for.

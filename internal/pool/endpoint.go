@@ -112,8 +112,8 @@ func (p *pool) detach(e *endpoint) {
 	}
 }
 
-// remove takes an address off the pool, whose endpoint is to be stopped: what is in
-// flight ends.
+// remove takes an address off the pool and returns its endpoint. That is to be stopped;
+// what is in flight on it ends.
 func (p *pool) remove(address string) *endpoint {
 	p.mu.Lock()
 	defer p.mu.Unlock()

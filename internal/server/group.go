@@ -22,10 +22,10 @@ func (g *group) closeIfGoneLocked() {
 	}
 }
 
-// drain lets the connections end by themselves for grace, then ends their
-// requests, and a little later closes those whose clients do not take that.
-// It waits no longer than that for what is left then if each Runner can be given up,
-// by the settings of its request. The error tells of it.
+// drain lets the connections end by themselves for grace, then ends their requests, and
+// lingerTime later closes those whose clients do not take that. If Runners have not
+// returned abandon later, and the settings of all their requests let them be given up, it
+// returns an ErrAbandoned that says how many there are.
 func (g *group) drain(grace, abandon time.Duration) error {
 	g.each((*table).drain)
 	end := time.AfterFunc(grace, func() {

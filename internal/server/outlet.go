@@ -49,8 +49,8 @@ type patience struct {
 	isShort bool
 }
 
-// instant is how long a wait is at least that tells of a slow client: the bytes have to be
-// copied, too.
+// instant is the shortest wait that counts as one for a slow client. A shorter one may be
+// what it takes to copy the bytes.
 const instant = time.Millisecond
 
 // spend notes that the writer has waited.

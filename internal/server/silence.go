@@ -47,7 +47,8 @@ func (r *request) watchSilence() {
 	s.timer = time.AfterFunc(s.limit, r.listen)
 }
 
-// listen looks whether it has been silent for long enough, and else when to look again.
+// listen ends the request if its program has been silent for long enough. Else it sets
+// the timer to look again.
 func (r *request) listen() {
 	s := &r.silence
 	s.mu.Lock()

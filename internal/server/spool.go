@@ -42,9 +42,10 @@ func (s *spool) writeAt(p []byte, at int64) error {
 	return s.writeReserved(p, at)
 }
 
-// allocateFrom is from what size on a file has its room allocated before it is written
-// to, in steps of that. To find room for a page as it is written takes a file system
-// longer than to write the page; but for a small file it need not be found at all.
+// allocateFrom is the size from which on room is allocated for a file before it is written
+// to, and the step in which that is done. To find room for each page as it is written
+// takes a file system longer than to write it. A small file may need no room at all: it
+// is gone before it is written to the disk.
 const allocateFrom = 1 << 20
 
 // writeReserved writes p where reserve has been called for.

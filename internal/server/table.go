@@ -457,8 +457,8 @@ func (t *table) clientGone() {
 	t.receiving, t.ready = nil, nil
 }
 
-// abandons are how long Serve waits, at last, for the Runners that have not returned;
-// 0 is for ever.
+// abandons is, for each Runner that has not returned, how long a drain that is over waits
+// for it; 0 is for ever.
 func (t *table) abandons() (all []time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

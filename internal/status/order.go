@@ -25,7 +25,7 @@ const (
 )
 
 // A Reply is what has become of an Order. Error and Faults are empty if it was carried
-// out, and Left is if all of it has come to its end.
+// out; Left is empty, too, if nothing of it is still to come.
 type Reply struct {
 	Error   string   `json:"error,omitempty"`  // why nothing was done
 	Faults  []string `json:"faults,omitempty"` // of the configuration file: nothing was done

@@ -18,8 +18,8 @@ import (
 // return before it is told of.
 const overdueAfter = time.Second
 
-// FromHandler makes a Call of a Handler of package fcgi, which sets it: that shows no
-// type of ours, and it alone knows a request in both forms.
+// FromHandler makes a Call of a Handler of package fcgi. That package sets it: none of its
+// exported names may have a type of ours, and only it can convert a request.
 var FromHandler func(handler any) Call
 
 // A Call does the work of a request.
