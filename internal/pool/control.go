@@ -69,8 +69,8 @@ func (s *Set) Recycle(name string) (workers int, err error) {
 	case p.workers == nil:
 		return 0, fmt.Errorf("pool %s has no workers: %s", name, recycleless[runnerKind(&p.cfg)])
 	}
-	p.workers.release++
-	p.workers.replaces = p.workers.Update(s.workerOptions(&p.cfg, p.workers.release))
+	p.workers.recycled++
+	p.workers.replaces = p.workers.Update(s.workerOptions(&p.cfg, p.workers.recycled))
 	return p.workers.replaces, nil
 }
 
@@ -150,8 +150,9 @@ func (p *pool) change(to *config.Pool) status.PoolChange {
 	return status.PoolChange{Name: to.Name, Change: status.Changed, Keys: p.cfg.Diff(to)}
 }
 
-// Replaces is how many workers the last Commit has a pool replace, if it has changed
-// that or each reload does. Like Plan it is for the one goroutine that plans.
+// Replaces is how many workers of a pool the last Commit is to replace. It is for a pool
+// that this has changed, or that has worker.reload: always. Like Plan it is for the one
+// goroutine that plans.
 func (s *Set) Replaces(name string) int {
 	if p := s.running()[name]; p != nil && p.workers != nil {
 		return p.workers.replaces

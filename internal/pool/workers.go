@@ -18,7 +18,7 @@ type workerPool struct {
 	*worker.Pool
 	*generation
 	end        context.CancelFunc
-	release    uint64 // how often workers of the same program were to be replaced
+	recycled   uint64 // how often workers of the same program were to be replaced
 	replaces   int    // workers that the last update was to replace; owned by who plans
 	supervised sync.WaitGroup
 }
@@ -56,9 +56,9 @@ func (w *workerPool) stop() {
 // updateWorkers brings workers to a pool's configuration.
 func (s *Set) updateWorkers(w *workerPool, cfg *config.Pool) {
 	if cfg.Worker.Reload == "always" {
-		w.release++
+		w.recycled++
 	}
-	w.replaces = w.Update(s.workerOptions(cfg, w.release))
+	w.replaces = w.Update(s.workerOptions(cfg, w.recycled))
 }
 
 func (s *Set) workerOptions(cfg *config.Pool, release uint64) worker.Options {
