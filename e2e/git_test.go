@@ -105,8 +105,9 @@ func fastImport(t testing.TB, repo, branch string, small, large int) {
 	}
 }
 
-// bigRepository is a bare one of some thousand objects: 3 MB in main, which the
-// server has, and 8 MB in more, a repository with what is to be pushed.
+// bigRepository makes two bare repositories. The server has origin, with 3 MB in its
+// branch main. In more there are 8 MB, in the branch other, which are to be pushed. Either
+// has some hundreds of small objects.
 func bigRepository(t testing.TB) (origin, more string) {
 	t.Helper()
 	dir := folder(t)

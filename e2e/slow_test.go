@@ -31,9 +31,9 @@ func slowRounds(t testing.TB) int {
 	return n
 }
 
-// Clients that read nothing, that read slowly, and that send slowly hold no place to run:
-// with one place and nobody in the queue, others are answered as long as they are slow. It
-// runs with the daemon that users get, which splices.
+// Clients that read nothing, that read slowly, and that send slowly hold no place to run.
+// The pool has one place, and nobody may wait: while these clients are slow, others are
+// answered. It runs with the daemon that users get, which splices.
 func TestSlowClientsHoldNoPlace(t *testing.T) {
 	for kind, c := range map[string]struct{ pool, big, hello string }{
 		"process":  {"process: {root: [DIR]}", "big.sh", "hello.sh"},

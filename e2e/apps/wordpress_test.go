@@ -228,8 +228,8 @@ func (w *wordpress) mail(b *browser, name string) {
 	harness.Await(w.t, "the mail about the password", func() bool { return len(w.mails()) > before })
 }
 
-// cron has WP-Cron begin a job, which runs longer than WordPress waits, who asks for it,
-// and longer than a program that is to end has for that.
+// cron has WP-Cron begin a job. WordPress asks for it by a request of its own, and hangs up
+// before the job is done. The job also takes longer than a program has that is asked to end.
 func (w *wordpress) cron(b *browser, name string) {
 	w.t.Helper()
 	b.want("plan a job", b.get("/?e2e_cron="+name), 200, "planned")

@@ -142,8 +142,8 @@ func (w *world) serve(pools string) {
 }
 
 // phpPools are the pools that README shows for PHP, "worker" and "process", for files
-// below root. What has to end has a second for it, so that what must not be ended is seen
-// to live on soon.
+// below root. A program that is asked to end has one second, so that a test soon sees
+// whether one lives on that must not be ended.
 func (w *world) phpPools(root string) string {
 	w.t.Helper()
 	pool := func(block, name, grace string) string {

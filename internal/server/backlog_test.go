@@ -338,8 +338,8 @@ func TestSpoolLimit(t *testing.T) {
 	}
 }
 
-// So it is with one that takes something all the time, but less than the program makes:
-// each wait is short, and they are longer than a second in all.
+// A slow client holds no place either if it takes something all the time: each wait for it
+// is short, but in all they are longer than a second.
 func TestSteadySlowClientHoldsNoPlace(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		body := randomBytes(300_000)

@@ -83,7 +83,7 @@ func playConnection(t *testing.T, script []byte) {
 	}
 }
 
-// streams are those of a request that have ended.
+// streams says which streams of a request have ended.
 type streams struct{ stdoutEnded, stderrEnded bool }
 
 // A fuzzClient remembers what it has begun and checks what it gets.

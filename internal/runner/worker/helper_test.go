@@ -51,10 +51,16 @@ func TestMain(m *testing.M) {
 	runnertest.Main(m, map[string]func() int{"worker": beWorker})
 }
 
-// beWorker is a FastCGI program on descriptor 0. Variables of its environment
-// say how it behaves as a process: ACCEPTS is how many connections it has at once, BROKEN names a file with which it does not
-// start, SIPS has it read little at a time, EXIT_AFTER is how many requests it answers, DEAF ignores TERM, SLEEPS_UNLESS is a folder without which it makes that and sleeps, UP is a folder where
-// it makes a file named by its pid once it accepts. The param DO says what it does with a request.
+// beWorker is a FastCGI program on descriptor 0. The param DO says what it does with a
+// request. Variables of its environment say how it behaves as a process:
+//
+//   - ACCEPTS is how many connections it has at once;
+//   - BROKEN names a file; while that exists, it does not start;
+//   - SIPS has it read little at a time;
+//   - EXIT_AFTER is how many requests it answers;
+//   - DEAF has it ignore TERM;
+//   - SLEEPS_UNLESS names a folder: without that, it makes it and sleeps;
+//   - UP names a folder, in which it makes a file named by its pid once it accepts.
 func beWorker() int {
 	if why, err := os.ReadFile(os.Getenv("BROKEN")); err == nil {
 		fmt.Fprintf(os.Stderr, "%s", why)
