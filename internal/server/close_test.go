@@ -30,6 +30,50 @@ func TestDrainLooksForARequestThatHasArrived(t *testing.T) {
 	}
 }
 
+// What a client still sends of a request that is answered does not cost it the answer to
+// a later one, after which the connection is closed: it is read.
+func TestCloseAfterAnotherWasAnsweredEarly(t *testing.T) {
+	s := listen(t, "unix", liveSettings(hello))
+	p := s.connect()
+	p.send(begin(1, true), params(1))
+	p.wantAnswer(1, helloAnswer, 0)
+	p.send(get(2, false))
+	p.wantAnswer(2, helloAnswer, 0)
+	p.wantClosed()
+	if _, err := p.nc.Write(part(1, "late")); err != nil {
+		t.Errorf("the connection is closed for what is still to come: %v", err)
+	}
+	p.nc.Close()
+}
+
+// A request of which all has come keeps nothing open, though it was answered before.
+func TestCloseAfterTheRestHasCome(t *testing.T) {
+	for name, rest := range map[string][]byte{"end": append(part(1, "late"), part(1, "")...), "abort": abort(1), "again": get(1, true)} {
+		t.Run(name, func(t *testing.T) {
+			s := listen(t, "unix", liveSettings(hello))
+			p := s.connect()
+			p.send(begin(1, true), params(1))
+			p.wantAnswer(1, helloAnswer, 0)
+			p.send(rest)
+			if name == "again" {
+				p.wantAnswer(1, helloAnswer, 0)
+			}
+			p.send(get(2, true))
+			p.wantAnswer(2, helloAnswer, 0)
+			s.Server.mu.Lock()
+			defer s.Server.mu.Unlock()
+			for c := range s.Server.conns {
+				c.table.mu.Lock()
+				if n := len(c.table.rest); n != 0 {
+					t.Errorf("%d requests are to come", n)
+				}
+				c.table.mu.Unlock()
+			}
+			p.nc.Close()
+		})
+	}
+}
+
 // An embedding has a socket's methods, but is another type.
 type embedding struct{ *net.TCPConn }
 

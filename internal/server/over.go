@@ -39,7 +39,7 @@ func (t *table) settleLocked() {
 	}
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	switch {
-	case t.unread && t.phase != phaseForced && ok:
+	case len(t.rest) > 0 && t.phase != phaseForced && ok:
 		t.phase = phaseEnding
 		c.sayLast(half.CloseWrite)
 		c.in.stopAfter(lingerTime)

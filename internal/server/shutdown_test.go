@@ -455,7 +455,7 @@ func TestDrainAfterAbort(t *testing.T) {
 				p.answer(1)
 				synctest.Wait()
 				for c := range s.conns {
-					if c.table.unread {
+					if len(c.table.rest) > 0 {
 						t.Error("something is still to come")
 					}
 				}

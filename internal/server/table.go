@@ -34,7 +34,7 @@ type table struct {
 	sending int                 // ends of requests, and other records, that are being written
 	phase   phase
 	used    bool      // a request was begun
-	unread  bool      // the client may still send what nobody wants
+	rest    restSet   // what the client may still send of requests that are answered
 	idle    time.Time // when the connection was taken in, or its last request ended
 }
 
@@ -67,6 +67,7 @@ func (t *table) take(rec protocol.Record) error {
 	}
 	r := t.find(rec.ID)
 	if r == nil {
+		t.ignore(rec)
 		return nil // section 3.3: records of an inactive request are ignored
 	}
 	switch rec.Type {
@@ -76,6 +77,7 @@ func (t *table) take(rec protocol.Record) error {
 		t.stdin(r, rec.Content)
 	case protocol.TypeAbortRequest:
 		r.consumed.Store(true) // nothing of it follows
+		t.ignore(rec)
 		t.drop(r, ErrAborted)
 	default:
 		if rec.Type != protocol.TypeData || r.req.Role != protocol.RoleFilter { // which is refused
@@ -152,6 +154,7 @@ func (t *table) enter(r *request) (lastCall bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.used = true
+	t.rest.end(r.id)
 	t.byID[r.id] = r
 	t.live.add(r)
 	if t.phase == phaseLastCall {
@@ -170,11 +173,12 @@ func (t *table) refuseBegin(id uint16, b protocol.Begin, reason error) error {
 	out = protocol.AppendRecord(out, protocol.TypeStdout, id, nil)
 	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
 	out = protocol.AppendEnd(out, id, end)
+	t.mu.Lock()
+	t.leaveLocked(id)
 	if !b.Keep {
-		t.mu.Lock()
-		t.phase, t.unread = max(t.phase, phaseClosing), true
-		t.mu.Unlock()
+		t.phase = max(t.phase, phaseClosing)
 	}
+	t.mu.Unlock()
 	return t.conn.out.post(out, &Result{
 		Outcome: v.outcome, HTTPStatus: v.httpStatus, End: end, Reason: v.reason, Remote: t.conn.remote,
 		Serial: t.conn.server().opt.Serials.Add(1), Params: &protocol.Params{}, Begun: time.Now(), Sent: int64(len(answer)),
@@ -213,6 +217,9 @@ func (t *table) stdin(r *request, content []byte) {
 	left := t.conn.in.reader.Left()
 	if left == 0 || len(content) > 0 { // else nothing was read of it
 		r.addStdin(content)
+		if len(content) == 0 {
+			t.forgetRest(r.id) // it may have been answered meanwhile
+		}
 		t.progress(r)
 	}
 	if len(content)+left >= bulkMin {
@@ -420,7 +427,9 @@ func (t *table) sendEnd(r *request, records []byte, early bool) time.Time {
 	if !r.keep || early {
 		t.phase = max(t.phase, phaseClosing)
 	}
-	t.unread = !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer
+	if !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer {
+		t.leaveLocked(r.id)
+	}
 	t.mu.Unlock()
 
 	t.conn.out.write(r, records) // a connection that cannot be written to is closed
