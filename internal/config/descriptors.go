@@ -25,10 +25,21 @@ func (p *Pool) descriptors() int {
 	switch {
 	case p.Worker != nil:
 		return n + p.Worker.Max*(ofWorker+p.Worker.Concurrency)
-	case p.Process != nil && l.MaxReqs == 0:
-		return n + 4*runtime.GOMAXPROCS(0)*ofProcess
 	case p.Process != nil:
-		return n + l.MaxReqs*ofProcess
+		return n + p.Places()*ofProcess
 	}
-	return n + l.MaxReqs
+	return n + p.Places()
+}
+
+// Places is how many requests the pool does at once.
+func (p *Pool) Places() int {
+	switch {
+	case p.Limits.MaxReqs > 0:
+		return p.Limits.MaxReqs
+	case p.Worker != nil:
+		return p.Worker.Max * p.Worker.Concurrency
+	case p.Process != nil:
+		return 4 * runtime.GOMAXPROCS(0)
+	}
+	return 1024
 }

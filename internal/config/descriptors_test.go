@@ -14,6 +14,7 @@ func TestDescriptors(t *testing.T) {
 		"worker: {command: [/x], max: 7}" + limits:       base + 7*(ofWorker+1),
 		"function: {}" + limits:                          base + 5,
 		"process: {root: [/srv]}, limits: {queue: 0}}\n": ofDaemon + 1 + 1024 + 4*runtime.GOMAXPROCS(0)*ofProcess,
+		"function: {}, limits: {queue: 0}}\n":            ofDaemon + 1 + 1024 + 1024,
 	} {
 		one := "- {name: a, listen: unix:/a, " + runs
 		if got := mustLoad(t, "pools:\n"+one).Descriptors(); got != want {

@@ -71,8 +71,7 @@ func accessLine(pool string, r *server.Result) *logs.Request {
 // workers yet and is to have some, those are the ready ones. If it had some and is to have
 // none, they stay until the requests that have begun with them have ended.
 func (s *Set) configurePool(p *pool, cfg config.Pool, global *config.Config, ready *workerPool) {
-	run, maxReqs := s.runnerFor(p, &cfg, ready)
-	settings := poolSettings(&cfg, global, run, maxReqs)
+	settings := poolSettings(&cfg, global, s.runnerFor(p, &cfg, ready))
 	if cfg.Worker != nil {
 		settings.Hold = p.workers.hold
 	}
@@ -88,13 +87,9 @@ func (s *Set) configurePool(p *pool, cfg config.Pool, global *config.Config, rea
 	}
 }
 
-// poolSettings are what a pool's configuration means to its server. At most maxReqs
-// requests run at once, unless it says another number.
-func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner, maxReqs int) server.Settings {
+// poolSettings are what a pool's configuration means to its server.
+func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner) server.Settings {
 	l := cfg.Limits
-	if l.MaxReqs == 0 {
-		l.MaxReqs = maxReqs
-	}
 	var abandon time.Duration
 	if cfg.Function != nil {
 		abandon = time.Second // nothing can end a function that does not return
@@ -102,7 +97,7 @@ func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner, ma
 	return server.Settings{
 		Runner: run,
 		Limits: server.Limits{
-			MaxConns: l.MaxConns, MaxReqs: l.MaxReqs, Multiplex: l.Multiplex,
+			MaxConns: l.MaxConns, MaxReqs: cfg.Places(), Multiplex: l.Multiplex,
 			Queue: l.Queue, QueueTimeout: l.QueueTimeout,
 			Params: l.Params, Body: l.Body, BodyMemory: l.BodyMemory, RequestBuffering: l.RequestBuffering,
 			AnswerSpool: l.AnswerSpool, Spool: l.Spool,

@@ -1,30 +1,27 @@
 package pool
 
 import (
-	"runtime"
-
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/runner/process"
 	"github.com/fcgid/fcgid/internal/server"
 	"github.com/fcgid/fcgid/internal/version"
 )
 
-// runnerFor returns what does a pool's requests, and how many it does at once.
-// Workers that the pool has already take over the configuration, else those that are
-// ready are started.
-func (s *Set) runnerFor(p *pool, cfg *config.Pool, ready *workerPool) (run server.Runner, maxReqs int) {
+// runnerFor returns what does a pool's requests. Workers that the pool has already take
+// over the configuration, else those that are ready are started.
+func (s *Set) runnerFor(p *pool, cfg *config.Pool, ready *workerPool) server.Runner {
 	switch {
 	case cfg.Function != nil:
-		return s.newFunction(cfg), 1024
+		return s.newFunction(cfg)
 	case cfg.Worker == nil:
-		return s.newProcess(cfg), 4 * runtime.GOMAXPROCS(0)
+		return s.newProcess(cfg)
 	case p.workers == nil:
 		p.setWorkers(ready)
 		ready.start(s.opt.Logs.With("pool", cfg.Name))
 	default:
 		s.updateWorkers(p.workers, cfg)
 	}
-	return p.workers, cfg.Worker.Max * cfg.Worker.Concurrency
+	return p.workers
 }
 
 // runnerKind is the key of a pool's configuration that says what it runs.
