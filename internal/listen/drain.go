@@ -11,7 +11,8 @@ import (
 )
 
 // handshakeTime is how long a client that is just connecting by TCP has to answer
-// our half of the handshake. On the loopback that is all done at once.
+// our half of the handshake. On the loopback that is done at once, but on a busy machine
+// the kernel may put it off to a thread (ksoftirqd), which has to wait for its turn.
 const handshakeTime = 100 * time.Millisecond
 
 // Drain takes no new connections, and has Accept return those that wait in the
@@ -34,12 +35,10 @@ func (l *Listener) Drain() error {
 	unlinkErr := l.removeFile()
 	l.drainUntil = time.Now()
 	var err error
-	switch addr := l.ln.Addr().(type) {
+	switch l.ln.Addr().(type) {
 	case *net.TCPAddr:
 		err = l.dropIncoming(newConnections) // shutdown(2) would reset what waits
-		if !addr.IP.IsLoopback() {
-			l.drainUntil = l.drainUntil.Add(handshakeTime)
-		}
+		l.drainUntil = l.drainUntil.Add(handshakeTime)
 	default:
 		err = withFD(l.ln, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RD) })
 	}
