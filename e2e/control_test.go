@@ -202,7 +202,9 @@ func TestReloadRefused(t *testing.T) {
 			continue // everybody may here
 		}
 		test.make()
-		reload().is(t, test.name, test.code, test.want)
+		got := reload()
+		got.is(t, test.name, test.code, test.want)
+		got.is(t, test.name, test.code, "the old configuration stays")
 		if _, out := s.ask(hello, nil); !strings.Contains(out, "hello") {
 			t.Errorf("%s: the daemon does not serve any more: %q", test.name, out)
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -26,6 +27,9 @@ What is refused changes nothing, and the daemon serves on.`,
 		Args:    noFile,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			reply, err := t.send(cmd.Context(), o)
+			if e := (exitError{}); errors.As(err, &e) && e.code == exitConfig {
+				return exitError{exitConfig, e.msg + "\nrefused, the old configuration stays"}
+			}
 			if err != nil {
 				return err
 			}
