@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -42,6 +43,15 @@ func (t *target) path() (string, error) {
 		return "", errors.New("the control socket is turned off (admin.control is empty); --control PATH names one")
 	}
 	return path, nil
+}
+
+// reads returns an error if the daemon that was asked has another file than the target.
+func (t *target) reads(file string) error {
+	whole, err := filepath.Abs(t.file)
+	if err == nil && file != whole {
+		err = fmt.Errorf("the daemon that was asked reads %s: --control PATH names another one", status.Printable(file))
+	}
+	return err
 }
 
 // send has the daemon carry out an order. What it has refused is an error.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -53,12 +52,8 @@ func printDiff(cmd *cobra.Command, t *target) error {
 	if err != nil {
 		return err
 	}
-	whole, err := filepath.Abs(t.file)
-	if err != nil {
+	if err := t.reads(reply.Changes.File); err != nil {
 		return err
-	}
-	if reply.Changes.File != whole {
-		return fmt.Errorf("the daemon that was asked reads %s: --control PATH names another one", status.Printable(reply.Changes.File))
 	}
 	return reply.Changes.Print(cmd.OutOrStdout(), true)
 }

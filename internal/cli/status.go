@@ -85,14 +85,17 @@ func (o *statusOptions) page(ctx context.Context) (*status.Page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the daemon at %s: %w", address, err)
 	}
-	return page, nil
+	if o.admin == "" {
+		err = o.reads(page.File) // two that leave admin.listen alone have one address
+	}
+	return page, err
 }
 
 // address is that of the admin server.
 func (o *statusOptions) address() (string, error) {
 	cfg, err := config.Load(o.file, nil)
 	if faults, ok := errors.AsType[config.Faults](err); ok {
-		return "", append(faults, config.Fault{Text: "without a configuration that can be read, say --admin ADDRESS"})
+		return "", append(faults, config.Fault{Text: "without a configuration that can be read, say --control PATH or --admin ADDRESS"})
 	}
 	if err != nil {
 		return "", err
