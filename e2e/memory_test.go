@@ -97,7 +97,9 @@ func TestMemoryUnderAttack(t *testing.T) {
 		"half a record":      {php, append(begin(1, protocol.RoleResponder, true), stdin(1, strings.Repeat("x", 65_000))[:64_000]...)},
 		"connections":        {cgi, nil},
 	}
-	var largest, refused atomic.Int64
+	var largest atomic.Int64
+	var met tally
+	attackers := int64(0)
 	stop := make(chan struct{})
 	var all sync.WaitGroup
 	for _, a := range attacks {
@@ -106,7 +108,8 @@ func TestMemoryUnderAttack(t *testing.T) {
 			conns = 100
 		}
 		for range conns {
-			all.Go(func() { attack(a.address, a.data, stop, &refused) })
+			attackers++
+			all.Go(func() { attack(a.address, a.data, stop, &met) })
 		}
 	}
 	for _, ask := range []struct{ address, script string }{{cgi, path("hello")}, {fn, "fcgid.ping"}} {
@@ -126,18 +129,18 @@ func TestMemoryUnderAttack(t *testing.T) {
 			largest.Store(max(largest.Load(), s.memory(t)))
 		}
 	})
-	for i := range 5 {
-		time.Sleep(time.Second)
+	for i := range int64(5) {
+		await(t, "half of the attackers to come again", func() bool { return met.ended.Load() > (i+1)*attackers/2 })
 		s.configure(pools(fmt.Sprint(i, " ", i)))
 		s.reload(t)
 	}
 	close(stop)
 	all.Wait()
-	t.Logf("RSS was %d MiB at most, %d connections have seen a 503", largest.Load()>>20, refused.Load())
+	t.Logf("RSS was %d MiB at most, %d connections have seen a 503", largest.Load()>>20, met.refused.Load())
 	if largest.Load() > most {
 		t.Errorf("RSS was %d MiB, more than %d", largest.Load()>>20, most>>20)
 	}
-	if refused.Load() == 0 {
+	if met.refused.Load() == 0 {
 		t.Error("nobody was told 503")
 	}
 	await(t, "good service", func() bool {
@@ -154,9 +157,12 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
+// A tally counts what attackers have met.
+type tally struct{ refused, ended atomic.Int64 } // connections that have seen a 503, and all
+
 // attack sends data again and again, each time on a new connection, of which it reads
 // only when nothing is taken for a second, if at all.
-func attack(address string, data []byte, stop <-chan struct{}, refused *atomic.Int64) {
+func attack(address string, data []byte, stop <-chan struct{}, met *tally) {
 	for !isClosed(stop) {
 		c, err := net.Dial(networkOf(address), address)
 		if err != nil {
@@ -173,9 +179,10 @@ func attack(address string, data []byte, stop <-chan struct{}, refused *atomic.I
 		c.SetDeadline(time.Now().Add(10 * time.Millisecond))
 		n, _ := c.Read(buf)
 		if strings.Contains(string(buf[:n]), "Status: 503") {
-			refused.Add(1)
+			met.refused.Add(1)
 		}
 		c.Close()
+		met.ended.Add(1)
 	}
 }
 

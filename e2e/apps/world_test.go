@@ -59,7 +59,7 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	// Written aside: a test waits for the file and reads it at once.
-	harness.Script(t, w.dir+"/sendmail", w.here("#!/bin/sh\nset -e\nname=$(mktemp WORLD/tmp/mailXXXXXX)\n{ echo \"X-Arguments: $*\"; cat; } >$name\nmv $name WORLD/mail/\n"))
+	harness.Script(t, w.dir+"/sendmail", w.here("#!/bin/sh\nset -e\nname=$(mktemp -p WORLD/tmp)\n{ echo \"X-Arguments: $*\"; cat; } >$name\nmv $name WORLD/mail/\n"))
 	harness.Write(t, w.dir+"/ini/e2e.ini", w.here("sendmail_path = WORLD/sendmail -t -i\nsession.save_path = WORLD/sessions\nlog_errors = 1\n"+
 		"upload_max_filesize = 64M\npost_max_size = 64M\nopcache.revalidate_freq = 0\n"))
 	w.give(w.dir)

@@ -3,12 +3,12 @@ package pool
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/polltest"
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
 	"github.com/fcgid/fcgid/internal/server"
 )
 
@@ -108,10 +108,10 @@ func TestKillInDrainingPool(t *testing.T) {
 	s := newTestSet(t)
 	old, next := workerText("old", "old", "a"), workerText("next", "next", "b")
 	s.configure(old, next)
-	never := filepath.Join(s.dir, "never")
+	never := runnertest.NewGate(t)
 	answers := make(chan string, 2)
 	for _, socket := range []string{"old", "next"} {
-		go func() { answers <- socket + ": " + s.ask(socket, "x", "WAIT", never) }()
+		go func() { answers <- socket + ": " + s.ask(socket, "x", "WAIT", never.Path) }()
 	}
 	serial := func(pool string) (serial uint64) {
 		polltest.Until(t, "a request of "+pool, func() bool {

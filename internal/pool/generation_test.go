@@ -3,7 +3,6 @@ package pool
 import (
 	"context"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/fcgid/fcgid/fcgi"
 	"github.com/fcgid/fcgid/internal/polltest"
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
 )
 
 // A request that runs, waits or uploads when a reload makes its pool another kind
@@ -19,7 +19,7 @@ func TestKindChangesUnderRequests(t *testing.T) {
 	s := newTestSet(t)
 	s.configure(workerText("a", "a", "old"))
 	s.answers("a", "x", "old")
-	file := filepath.Join(s.dir, "go")
+	g := runnertest.NewGate(t)
 	old := s.running()["a"].workers
 	polltest.Until(t, "nothing is left of the first request", func() bool { return old.now() == 0 })
 	got := make(chan string, 5)
@@ -27,7 +27,7 @@ func TestKindChangesUnderRequests(t *testing.T) {
 	defer clients.Wait()
 	const waiting = 4 // the first runs, the others wait for the only worker
 	for range waiting {
-		clients.Go(func() { got <- s.ask("a", "x", "WAIT", file) })
+		clients.Go(func() { got <- s.ask("a", "x", "WAIT", g.Path) })
 	}
 	polltest.Until(t, "four requests have begun", func() bool { return old.now() == waiting })
 	body, upload := io.Pipe()
@@ -39,7 +39,7 @@ func TestKindChangesUnderRequests(t *testing.T) {
 
 	s.configure(poolA)
 	s.answers("a", "one", "one") // new requests have the new Runner at once
-	release(t, file)
+	g.Open()
 	for range waiting {
 		if answer := <-got; answer != "old" {
 			t.Errorf("a request that had begun before the reload: %q", answer)
@@ -64,16 +64,16 @@ func TestStopWithReplacedWorkers(t *testing.T) {
 	s := newTestSet(t)
 	s.configure(workerText("a", "a", "old"))
 	s.answers("a", "x", "old")
-	file := filepath.Join(s.dir, "go")
+	g := runnertest.NewGate(t)
 	old := s.running()["a"].workers
 	polltest.Until(t, "nothing is left of the first request", func() bool { return old.now() == 0 })
 	got := make(chan string, 1)
-	go func() { got <- s.ask("a", "x", "WAIT", file) }()
+	go func() { got <- s.ask("a", "x", "WAIT", g.Path) }()
 	polltest.Until(t, "it has begun", func() bool { return old.now() == 1 })
 	s.configure(poolA)
 	stopped := make(chan struct{})
 	go func() { s.Stop(); close(stopped) }()
-	release(t, file)
+	g.Open()
 	if answer := <-got; answer != "old" {
 		t.Errorf("the answer is %q", answer)
 	}
@@ -85,14 +85,6 @@ func (g *generation) now() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.users
-}
-
-// release lets workers go on that wait for the file.
-func release(t *testing.T, file string) {
-	t.Helper()
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // post sends a body and returns the answer's.

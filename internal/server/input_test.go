@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -226,11 +227,7 @@ func TestBodyGoesStraightToThePipe(t *testing.T) {
 		w.Close()
 		done <- err
 	}()
-	for deadline := time.Now().Add(30 * time.Second); !b.isDirect(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("WriteTo does not wait for more")
-		}
-	}
+	polltest.Until(t, "WriteTo to wait for more", b.isDirect)
 	text := bytes.Repeat([]byte("x"), 40<<10)
 	if err := b.write(text); err != nil || b.mem != nil || b.spool.file != nil {
 		t.Errorf("%d bytes are in memory, or %v", len(b.mem), err)

@@ -132,6 +132,36 @@ func (l *Life) AwaitEnd(t testing.TB) {
 	}
 }
 
+// A Gate is a fifo at which programs wait that open it for reading.
+type Gate struct {
+	Path string
+	test testing.TB
+}
+
+// NewGate makes one that is closed.
+func NewGate(t testing.TB) *Gate {
+	t.Helper()
+	g := &Gate{filepath.Join(TempDir(t), "gate"), t}
+	Must(t, unix.Mkfifo(g.Path, 0o600))
+	return g
+}
+
+// Open lets pass who waits, and who comes until the test ends.
+func (g *Gate) Open() {
+	g.test.Helper()
+	f, err := os.OpenFile(g.Path, os.O_RDWR, 0)
+	Must(g.test, err)
+	g.test.Cleanup(func() { f.Close() })
+}
+
+// Pass lets pass one, and waits for it.
+func (g *Gate) Pass() {
+	g.test.Helper()
+	f, err := os.OpenFile(g.Path, os.O_WRONLY, 0)
+	Must(g.test, err)
+	Must(g.test, f.Close())
+}
+
 // KillLater ends what a test leaves behind on purpose.
 func KillLater(t testing.TB, pid string) {
 	var n int

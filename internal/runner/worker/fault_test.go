@@ -19,6 +19,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
 	"github.com/fcgid/fcgid/internal/runner/worker"
 )
 
@@ -227,7 +228,7 @@ func TestStopClosesConnections(t *testing.T) {
 // With several requests at once the others end before the worker does.
 func TestTimeoutOfOneOfSeveral(t *testing.T) {
 	p := workers(t, func(o *workerOptions) { o.Concurrency, o.Stderr = 4, cgi.StderrClient })
-	g := newGate(t)
+	g := runnertest.NewGate(t)
 	wait := p.hold(g, 2)
 	p.await("two running", func(s snapshot) bool { return s.Busy == 1 && len(s.Workers[0].Current) == 2 })
 	ctx, cancel := context.WithCancelCause(background)
@@ -296,27 +297,27 @@ func TestNobodyTakesTheAnswer(t *testing.T) {
 			pid, _ := p.ask(background, "pid")
 			left := protocol.ErrClientLeft
 			ended := make(chan error, 1)
-			stream := func(ctx context.Context, g *gate) worker.Snapshot {
+			stream := func(ctx context.Context, g *runnertest.Gate) worker.Snapshot {
 				go func() {
-					_, err := p.ask(ctx, "stream "+g.path, func(r *protocol.Request) {
+					_, err := p.ask(ctx, "stream "+g.Path, func(r *protocol.Request) {
 						r.Stdout, r.Stdin = failing{Err: left}, body()
 					})
 					ended <- err
 				}()
-				return p.await("noticed", func(snapshot) bool { return os.Remove(g.path+".here") == nil })
+				return p.await("noticed", func(snapshot) bool { return os.Remove(g.Path+".here") == nil })
 			}
-			g := newGate(t)
+			g := runnertest.NewGate(t)
 			if s := stream(background, g); s.Busy != 1 {
 				t.Errorf("snapshot is %+v", s)
 			}
-			g.open()
+			g.Open()
 			if err := <-ended; !errors.Is(err, left) {
 				t.Errorf("error is %v", err)
 			}
 			p.want("pid", pid)
 
 			ctx, cancel := context.WithCancelCause(background)
-			stream(ctx, newGate(t))
+			stream(ctx, runnertest.NewGate(t))
 			cancel(protocol.ErrTimeout)
 			if err := <-ended; err != protocol.ErrTimeout {
 				t.Errorf("error is %v", err)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/logtest"
+	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner/runnertest"
 	"github.com/fcgid/fcgid/internal/runner/worker"
@@ -96,7 +97,7 @@ func beWorker() int {
 			}
 			return 1
 		}
-		accepted.Add(1)
+		countAccepted()
 		go func() {
 			serveConn(conn)
 			<-room
@@ -105,6 +106,22 @@ func beWorker() int {
 }
 
 var answered, accepted atomic.Int64
+
+// another is closed when the next connection is accepted, if somebody waits for that.
+var another atomic.Pointer[chan struct{}]
+
+func nextAccepted() <-chan struct{} {
+	c := make(chan struct{})
+	another.Store(&c)
+	return c
+}
+
+func countAccepted() {
+	accepted.Add(1)
+	if c := another.Swap(nil); c != nil {
+		close(*c)
+	}
+}
 
 func isThere(name string) bool {
 	_, err := os.Stat(name)
@@ -170,10 +187,11 @@ func serveOne(conn net.Conn, r *protocol.Reader, late *lateness) bool {
 				return req.reply(conn, "early")
 			}
 			if req.params.Get("DO") == "half-read" { // and reads on when it has another connection
-				before := accepted.Load()
+				another := nextAccepted()
 				sent := req.reply(conn, "half")
-				for end := time.Now().Add(patience); accepted.Load() == before && time.Now().Before(end); {
-					time.Sleep(time.Millisecond)
+				select {
+				case <-another:
+				case <-time.After(patience):
 				}
 				return sent
 			}
@@ -208,16 +226,14 @@ func (q *helperRequest) serve(conn net.Conn, r *protocol.Reader) bool {
 	case "lone": // an answer without STDOUT, which comes too late
 		q.late.records = protocol.AppendRecord(nil, protocol.TypeStdout, q.id, []byte("Content-Type: text/plain\r\n\r\nlate"))
 		return end(protocol.End{})
-	case "speak": // when it is idle and a file is there
+	case "speak": // when it is idle and somebody has opened a fifo for writing
 		sent := q.reply(conn, "soon")
-		for {
-			if os.Remove(arg) == nil {
-				conn.Write([]byte("x"))
-				os.WriteFile(arg+".done", nil, 0o600)
-				return sent
-			}
-			time.Sleep(time.Millisecond)
+		if f, err := os.Open(arg); err == nil {
+			f.Close()
 		}
+		conn.Write([]byte("x"))
+		os.WriteFile(arg+".done", nil, 0o600)
+		return sent
 	case "size":
 		return q.reply(conn, strconv.Itoa(len(q.params.Get(arg))))
 	case "conns":
@@ -380,20 +396,20 @@ func (p *pool) tell(change func()) {
 	p.changed = make(chan struct{})
 }
 
-// await waits until what says that it is so; it looks again after each event.
+// await waits until is says that it is so.
 func (p *pool) await(what string, is func(s worker.Snapshot) bool) worker.Snapshot {
 	p.test.Helper()
-	end := time.Now().Add(patience)
-	for {
-		s := p.Snapshot()
-		if is(s) {
-			return s
+	var s worker.Snapshot
+	defer func() {
+		if p.test.Failed() {
+			p.test.Logf("the pool is %+v", s)
 		}
-		if time.Now().After(end) {
-			p.test.Fatalf("never %s: %+v", what, s)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	}()
+	polltest.Until(p.test, what, func() bool {
+		s = p.Snapshot()
+		return is(s)
+	})
+	return s
 }
 
 // ask sends one request and returns the body of the answer.

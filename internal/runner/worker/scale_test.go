@@ -3,9 +3,7 @@ package worker_test
 import (
 	"context"
 	"errors"
-	"os"
 	"os/signal"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
 	"github.com/fcgid/fcgid/internal/runner/worker"
 )
 
@@ -36,38 +35,17 @@ func (p *pool) exitsOf(reason string) int {
 
 func ignoreTerm() { signal.Ignore(unix.SIGTERM) }
 
-// A gate holds requests in their workers until it is opened.
-type gate struct {
-	path string
-	test testing.TB
-}
-
-func newGate(t testing.TB) *gate {
-	t.Helper()
-	g := &gate{filepath.Join(tempDir(t), "gate"), t}
-	mustDo(t, unix.Mkfifo(g.path, 0o600))
-	return g
-}
-
-// open lets pass who waits, and who comes until the test ends.
-func (g *gate) open() {
-	g.test.Helper()
-	f, err := os.OpenFile(g.path, os.O_RDWR, 0)
-	mustDo(g.test, err)
-	g.test.Cleanup(func() { f.Close() })
-}
-
 // hold sends n requests that wait at the gate. It returns what waits for them.
-func (p *pool) hold(g *gate, n int) (wait func()) {
+func (p *pool) hold(g *runnertest.Gate, n int) (wait func()) {
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			if body, err := p.ask(background, "wait "+g.path); err != nil || body != "waited" {
+			if body, err := p.ask(background, "wait "+g.Path); err != nil || body != "waited" {
 				p.test.Errorf("%q, %v", body, err)
 			}
 		})
 	}
-	return func() { g.open(); wg.Wait() }
+	return func() { g.Open(); wg.Wait() }
 }
 
 func TestWorkerAnswers(t *testing.T) {
@@ -84,7 +62,7 @@ func TestStatic(t *testing.T) {
 	p := workers(t, func(o *workerOptions) { o.Max = 4 })
 	all := func(s snapshot) bool { return s.Idle == 4 && len(s.Workers) == 4 }
 	p.await("four idle", all)
-	g := newGate(t)
+	g := runnertest.NewGate(t)
 	wait := p.hold(g, 6)
 	p.await("four busy and two waiting", func(s snapshot) bool { return s.Busy == 4 && s.Waiting == 2 && len(s.Workers) == 4 })
 	wait()
@@ -106,7 +84,7 @@ func TestDynamic(t *testing.T) {
 		o.IdleTimeout = time.Hour
 	})
 	p.await("min", func(s snapshot) bool { return s.Idle == 2 && len(s.Workers) == 2 })
-	g := newGate(t)
+	g := runnertest.NewGate(t)
 	wait := p.hold(g, 3)
 	p.await("a spare", func(s snapshot) bool { return s.Busy == 3 && s.Idle == 1 && len(s.Workers) == 4 })
 	wait2 := p.hold(g, 9)
@@ -131,7 +109,7 @@ func TestOnDemand(t *testing.T) {
 	if s := p.Snapshot(); s.Starts != 0 {
 		t.Errorf("%d starts without a request", s.Starts)
 	}
-	g := newGate(t)
+	g := runnertest.NewGate(t)
 	wait := p.hold(g, 50)
 	s := p.await("eight busy", func(s snapshot) bool { return s.Busy == 8 && s.Waiting == 42 && s.Starts == 8 })
 	if d := s.Workers[7].Started.Sub(s.Workers[0].Started); d > 5*time.Second {
@@ -149,7 +127,7 @@ func TestLongestIdleLeavesFirst(t *testing.T) {
 	p := workers(t, func(o *workerOptions) {
 		o.Scale, o.Max, o.MaxSpare, o.IdleTimeout = worker.ScaleDynamic, 3, 3, time.Hour
 	})
-	p.hold(newGate(t), 3)()
+	p.hold(runnertest.NewGate(t), 3)()
 	s := p.await("three idle", func(s snapshot) bool { return s.Idle == 3 })
 	last := s.Workers[0]
 	for _, w := range s.Workers {
@@ -189,7 +167,7 @@ func TestDispatch(t *testing.T) {
 
 func TestWaitIsFirstComeFirstServed(t *testing.T) {
 	p := workers(t)
-	g := newGate(t)
+	g := runnertest.NewGate(t)
 	wait := p.hold(g, 1)
 	p.await("busy", func(s snapshot) bool { return s.Busy == 1 })
 	var mu sync.Mutex
@@ -217,7 +195,7 @@ func TestWaitIsFirstComeFirstServed(t *testing.T) {
 
 func TestQueueTimeout(t *testing.T) {
 	p := workers(t)
-	defer p.hold(newGate(t), 1)()
+	defer p.hold(runnertest.NewGate(t), 1)()
 	p.await("busy", func(s snapshot) bool { return s.Busy == 1 })
 	if _, err := p.ask(background, "", until(time.Millisecond)); refusal(err) != 503 {
 		t.Errorf("error is %v", err)
@@ -235,7 +213,7 @@ func TestQueueTimeout(t *testing.T) {
 
 func TestConcurrency(t *testing.T) {
 	p := workers(t, func(o *workerOptions) { o.Scale, o.Max, o.Concurrency = worker.ScaleOnDemand, 2, 8 })
-	g := newGate(t)
+	g := runnertest.NewGate(t)
 	wait := p.hold(g, 20)
 	s := p.await("sixteen running", func(s snapshot) bool {
 		return s.Waiting == 4 && len(s.Workers) == 2 && len(s.Workers[0].Current)+len(s.Workers[1].Current) == 16

@@ -52,11 +52,11 @@ func TestAnswerWithoutStdout(t *testing.T) {
 // something that nobody asked for.
 func TestWorkerSpeaksWhenIdle(t *testing.T) {
 	p := workers(t)
-	file := filepath.Join(tempDir(t), "speak")
+	g := runnertest.NewGate(t)
 	for _, stdin := range []runnertest.WholeBody{whole(""), whole("x")} {
-		p.want("speak "+file, "soon")
-		mustDo(t, os.WriteFile(file, nil, 0o600))
-		p.await("spoken", func(snapshot) bool { return os.Remove(file+".done") == nil })
+		p.want("speak "+g.Path, "soon")
+		g.Pass()
+		p.await("spoken", func(snapshot) bool { return os.Remove(g.Path+".done") == nil })
 		p.want("", "ok", post(stdin))
 	}
 	p.await("replaced", func(s snapshot) bool { return s.Exits["protocol"] == 2 && len(s.Workers) == 1 })
@@ -152,11 +152,11 @@ func TestFolderVanishes(t *testing.T) {
 func TestConcurrencyChanges(t *testing.T) {
 	p := workers(t, func(o *workerOptions) { o.Concurrency, o.Stderr = 4, cgi.StderrClient })
 	p.want("", "ok")
-	g := newGate(t)
+	g := runnertest.NewGate(t)
 	var held sync.WaitGroup
 	for range 2 {
 		held.Go(func() {
-			if body, err := p.ask(background, "wait "+g.path, post(nil)); err != nil || body != "waited" {
+			if body, err := p.ask(background, "wait "+g.Path, post(nil)); err != nil || body != "waited" {
 				t.Errorf("%q, %v", body, err)
 			}
 		})
@@ -176,7 +176,7 @@ func TestConcurrencyChanges(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	p.await("another one", func(s snapshot) bool { return s.Idle == 1 && len(s.Workers) == 2 })
-	g.open()
+	g.Open()
 	held.Wait()
 	p.await("the old one gone", func(s snapshot) bool { return s.Exits["timeout"] == 1 && s.Idle == 1 })
 }
