@@ -361,9 +361,14 @@ func (x *exchange) hangUp(ctx context.Context) {
 // abandon is for a worker that has not ended a request in time that nobody wants.
 func (x *exchange) abandon(cause error) {
 	x.fate = fateAborted
-	if errors.Is(cause, protocol.ErrClientLeft) {
-		x.err = fmt.Errorf("%w, and the worker did not end its request within %v (on_client_abort)", cause, abortGrace)
+	if cause == nil {
+		return
 	}
+	key := ""
+	if errors.Is(cause, protocol.ErrClientLeft) {
+		key = " (on_client_abort)"
+	}
+	x.err = fmt.Errorf("%w, and the worker did not end its request within %v%s", cause, abortGrace, key)
 }
 
 // abort tells the worker that nobody wants the answer, and reports whether it
