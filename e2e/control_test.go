@@ -325,7 +325,7 @@ func TestDrainAndResume(t *testing.T) {
 	waiting := s.askLater(t.Context(), hello)
 	await(t, "one to wait", func() bool { return s.status(t).Pools[0].Queued == 1 })
 
-	s.order("drain", "cgi", "--timeout", "100ms").is(t, "requests are left", 1, "pool cgi: 1 requests run, 1 wait", "not done within 100ms")
+	s.order("drain", "cgi", "--timeout", "100ms").is(t, "requests are left", 1, "pool cgi: requests running 1, waiting 1", "not done within 100ms")
 	if res, _ := s.ask(hello, nil); res.AppStatus != 503 {
 		t.Errorf("a new one: %+v", res)
 	}

@@ -111,6 +111,9 @@ func TestStatusCommand(t *testing.T) {
 	s := newWorkerSite(t, cPool(t, "scale: static, max: 3"))
 	s.configure(s.pool("cgi", cPool(t, "scale: static, max: 3")) + s.here("- {name: other, listen: 'unix:DIR/other', process: {root: [DIR/cgi]}}\n"))
 	s.reload(t)
+	if err := os.Symlink(s.file, s.dir+"/link.yaml"); err != nil {
+		t.Fatal(err)
+	}
 	g := newGate(t, s.dir)
 	all := s.gated(2)
 	pids := g.arrive(2)
@@ -130,6 +133,7 @@ func TestStatusCommand(t *testing.T) {
 		{[]string{"status", "--admin", "unix:" + s.dir + "/none"}, 1, []string{s.dir + "/none", "no such file"}, nil},
 		{[]string{"status", "--admin", "unix:" + s.address}, 1, []string{"ask the daemon at"}, nil},
 		{[]string{"status", "-c", write(t, s.dir+"/bad.yaml", "admn: {}\n")}, 78, []string{"bad.yaml:1:1: admn: unknown key"}, nil},
+		{[]string{"status", "-c", s.dir + "/link.yaml"}, 0, []string{"1 idle, 2 busy, 3/3"}, nil},
 		{[]string{"status", "-c", write(t, s.dir+"/twin.yaml", read(t, s.file))}, 1, []string{"reads " + s.file}, []string{"POOL"}},
 		{[]string{"status", "-c", s.dir + "/none.yaml"}, 78, []string{"none.yaml"}, nil},
 		{[]string{"status", "one", "two"}, 2, []string{"arg"}, nil},

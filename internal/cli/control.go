@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -48,10 +49,17 @@ func (t *target) path() (string, error) {
 // reads returns an error if the daemon that was asked has another file than the target.
 func (t *target) reads(file string) error {
 	whole, err := filepath.Abs(t.file)
-	if err == nil && file != whole {
+	if err == nil && file != whole && !isOneFile(file, whole) {
 		err = fmt.Errorf("the daemon that was asked reads %s: --control PATH names another one", status.Printable(file))
 	}
 	return err
+}
+
+// isOneFile reports whether two paths lead to the same file, as a symbolic link does.
+func isOneFile(a, b string) bool {
+	one, errA := os.Stat(a)
+	other, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(one, other)
 }
 
 // send has the daemon carry out an order. What it has refused is an error.

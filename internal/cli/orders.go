@@ -103,7 +103,7 @@ func printKilled(cmd *cobra.Command, o *status.Order, reply *status.Reply) error
 		fmt.Fprintf(cmd.OutOrStdout(), "request %d of pool %s ended (%s)\n", k.ID, k.Pool, status.Printable(k.Script))
 	}
 	if missing > 0 {
-		return fmt.Errorf("%d of %d requests were not there", missing, len(o.IDs))
+		return fmt.Errorf("not found: %d of %d", missing, len(o.IDs))
 	}
 	return nil
 }

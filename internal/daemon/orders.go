@@ -238,7 +238,7 @@ func (d *daemon) orderDrain(ctx context.Context, by admin.Peer, o status.Order) 
 			queued = 0
 		}
 		if running+queued > 0 {
-			left = []string{fmt.Sprintf("pool %s: %d requests run, %d wait", o.Pool, running, queued)}
+			left = []string{fmt.Sprintf("pool %s: requests running %d, waiting %d", o.Pool, running, queued)}
 		}
 		return left, false
 	})

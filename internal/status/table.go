@@ -34,7 +34,7 @@ func (p *Page) Print(w io.Writer, details bool) error {
 
 func (s *Pool) printDetails(w io.Writer) {
 	if o := s.Outdated; o != nil {
-		fmt.Fprintf(w, "\nworkers of before the last reload: %d (%s)\n", o.Workers, Printable(o.Why))
+		fmt.Fprintf(w, "\nworkers still to be replaced: %d (%s)\n", o.Workers, Printable(o.Why))
 	}
 	if s.Overdue > 0 {
 		fmt.Fprintf(w, "\nfunctions that do not return though their requests have ended: %d\n", s.Overdue)
