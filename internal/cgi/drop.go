@@ -34,7 +34,7 @@ func (e *Environment) arrives(name, value string) bool {
 	if why != whyNUL && e.mayPass[name] {
 		return true
 	}
-	if !e.isSet[name] { // else it arrives with another value
+	if _, is := e.set[name]; !is { // else it arrives with another value
 		e.dropped.tell(name, why)
 	}
 	return false
@@ -60,7 +60,7 @@ func (e *Environment) arrivesAtWorker(name string) bool {
 	if e.mayPass[name] {
 		return true
 	}
-	if !e.isSet[name] {
+	if _, is := e.set[name]; !is {
 		e.dropped.tell(name, why)
 	}
 	return false

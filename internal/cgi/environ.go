@@ -39,9 +39,9 @@ type Options struct {
 // missing and cannot be.
 type Environment struct {
 	opt     Options
-	pass    []string // NAME=value
-	user    []string // NAME=value, of the user that programs run as
-	isSet   map[string]bool
+	pass    []string          // NAME=value
+	user    []string          // NAME=value, of the user that programs run as
+	set     map[string]string // Options.Env: the last of each name
 	mayPass map[string]bool
 	dropped dropped
 	alone   bool // the worker finds its script by itself
@@ -50,15 +50,15 @@ type Environment struct {
 // NewEnvironment returns an Environment. It looks at the daemon's own
 // environment, at who the daemon runs as, and at the files of Command now.
 func NewEnvironment(opt Options) *Environment {
-	e := &Environment{opt: opt, user: userVariables(os.Geteuid()), isSet: make(map[string]bool), mayPass: make(map[string]bool)}
+	e := &Environment{opt: opt, user: userVariables(os.Geteuid()), set: make(map[string]string), mayPass: make(map[string]bool)}
 	for _, name := range opt.PassEnv {
 		if value, ok := os.LookupEnv(name); ok {
 			e.pass = append(e.pass, name+"="+value)
 		}
 	}
 	for _, pair := range opt.Env {
-		name, _, _ := strings.Cut(pair, "=")
-		e.isSet[name] = true
+		name, value, _ := strings.Cut(pair, "=")
+		e.set[name] = value
 	}
 	for _, name := range opt.PassParams {
 		e.mayPass[name] = true

@@ -54,9 +54,17 @@ func (e *Environment) rewrite(params *protocol.Params, s *Script) (*protocol.Par
 	return v.params(), nil
 }
 
+// maxPlain is for how many params a nameSet has bits enough. Of more most names look like
+// another one, and a map is cheaper than to look at all that came before.
+const maxPlain = 256
+
 // arriveAsTheyCame reports whether a worker that looks for its script itself is sent the
-// params as they came, which is the usual case: none is dropped, repeated or set.
+// params as they came, which is the usual case: none is dropped, repeated or set. It may
+// say no where that is so.
 func (e *Environment) arriveAsTheyCame(params *protocol.Params) bool {
+	if params.Len() > maxPlain {
+		return false
+	}
 	var seen nameSet
 	gateway, software := false, e.opt.Software == ""
 	named, translated := false, false
@@ -77,7 +85,7 @@ func (e *Environment) arriveAsTheyCame(params *protocol.Params) bool {
 		switch {
 		case !e.arrivesAtWorker(name),
 			seen.add(name) && comesBefore(params, n, name),
-			len(e.isSet) > 0 && !e.hasSet(name, value):
+			!e.hasSet(name, value):
 			return false
 		}
 		n++
@@ -87,16 +95,8 @@ func (e *Environment) arriveAsTheyCame(params *protocol.Params) bool {
 
 // hasSet reports whether what the pool sets leaves a param as it is.
 func (e *Environment) hasSet(name, value string) bool {
-	if !e.isSet[name] {
-		return true
-	}
-	set := ""
-	for _, pair := range e.opt.Env {
-		if n, v, _ := strings.Cut(pair, "="); n == name {
-			set = v
-		}
-	}
-	return set == value
+	set, is := e.set[name]
+	return !is || set == value
 }
 
 // A nameSet is a set of names that takes no memory from the heap. Each name has a bit, and

@@ -2,6 +2,7 @@ package cgi
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"testing"
 
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -48,7 +49,7 @@ func TestParamsThatArriveAsTheyCame(t *testing.T) {
 func TestNamesThatShareABit(t *testing.T) {
 	var params protocol.Params
 	params.Add("GATEWAY_INTERFACE", "CGI/1.1")
-	for i := range 2000 { // there are 1024 bits
+	for i := range maxPlain - 2 { // of which some share one of 1024
 		params.Add("N_"+string(rune('A'+i%26))+string(rune('A'+i/26%26))+string(rune('A'+i/676)), "")
 	}
 	if e := NewEnvironment(Options{}); !e.arriveAsTheyCame(&params) {
@@ -57,5 +58,21 @@ func TestNamesThatShareABit(t *testing.T) {
 	params.Add("N_AAA", "")
 	if e := NewEnvironment(Options{}); e.arriveAsTheyCame(&params) {
 		t.Error("a name that is repeated is not seen")
+	}
+}
+
+// Of very many params each name looks like another one: none is looked for among all that
+// came before it, which a client could make as dear as it likes.
+func TestVeryManyParams(t *testing.T) {
+	params := paramsOf("GATEWAY_INTERFACE", "CGI/1.1")
+	for i := range maxPlain {
+		params.Add("N_"+strconv.Itoa(i), "")
+	}
+	e := NewEnvironment(Options{})
+	if e.arriveAsTheyCame(&params) {
+		t.Error("they are looked at one by one")
+	}
+	if told, err := e.rewrite(&params, &Script{}); err != nil || told != &params {
+		t.Errorf("they arrive otherwise, or %v", err)
 	}
 }
