@@ -40,7 +40,7 @@ type answer struct {
 	head      []byte     // the header, or as much of it as has come
 	scanned   int        // head[:scanned] holds no blank line
 	begun     bool       // the header is complete
-	headLen   int        // bytes of it in held
+	headLen   int        // how long it is, once begun
 	held      []byte     // what waits for more, or for the end of the request
 	heldErr   []byte     // of STDERR
 	hasStderr bool       // some of STDERR was sent, so the stream must be ended
@@ -188,7 +188,7 @@ func (w *answer) addHeadLocked(p []byte) (rest []byte, err error) {
 	}
 	w.req.memory.hold(int64(len(h.Block)))
 	w.begun, w.status, w.length, w.dropped = true, h.Status, h.Length, h.Dropped
-	w.head, w.held, w.headLen = h.Block, h.Block, len(h.Block)
+	w.head, w.held, w.headLen = nil, h.Block, len(h.Block)
 	return all[end:], nil
 }
 
@@ -198,11 +198,15 @@ func (w *answer) appendHeldLocked(dst []byte) []byte {
 	if w.held == nil {
 		return dst
 	}
+	first := protocol.MaxContent
+	if w.sent == 0 {
+		first = max(first, w.headLen)
+	}
+	first = min(first, len(w.held))
 	w.sent += int64(len(w.held))
-	first := min(len(w.held), max(w.headLen, protocol.MaxContent))
 	dst = protocol.AppendRecord(dst, protocol.TypeStdout, w.req.id, w.held[:first])
 	dst = appendStream(dst, protocol.TypeStdout, w.req.id, w.held[first:])
-	w.held, w.headLen = nil, 0
+	w.held = nil
 	return dst
 }
 
@@ -378,7 +382,7 @@ func (w *answer) missingLocked() int64 {
 	if w.length < 0 || w.req.isHead || w.status == http.StatusNoContent || w.status == http.StatusNotModified {
 		return 0
 	}
-	return w.length - (w.sent + int64(len(w.held)) - int64(len(w.head)))
+	return w.length - (w.sent + int64(len(w.held)) - int64(w.headLen))
 }
 
 // checkWhole is the error of an answer that has ended before its Content-Length.
