@@ -27,7 +27,7 @@ func (g *group) closeIfGoneLocked() {
 // returned abandon later, and the settings of all their requests let them be given up, it
 // returns an ErrAbandoned that says how many there are.
 func (g *group) drain(grace, abandon time.Duration) error {
-	g.each((*table).drain)
+	g.startDrain()
 	end := time.AfterFunc(grace, func() {
 		g.each((*table).force)
 	})
@@ -36,10 +36,6 @@ func (g *group) drain(grace, abandon time.Duration) error {
 		g.each(func(t *table) { t.conn.cut() })
 	})
 	defer cut.Stop()
-	g.mu.Lock()
-	g.draining = true
-	g.closeIfGoneLocked()
-	g.mu.Unlock()
 	enough := time.NewTimer(grace + lingerTime + abandon)
 	defer enough.Stop()
 	for waited := abandon; ; {
@@ -64,6 +60,17 @@ func (g *group) drain(grace, abandon time.Duration) error {
 		waited += step
 		enough.Reset(step)
 	}
+}
+
+// startDrain has the connections end that there are, and none come from now on.
+func (g *group) startDrain() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.draining = true
+	for c := range g.conns {
+		c.table.drain()
+	}
+	g.closeIfGoneLocked()
 }
 
 func (g *group) each(do func(*table)) {
