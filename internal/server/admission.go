@@ -260,18 +260,16 @@ func (a *admission) setLimits(max, queue int) {
 func (a *admission) setGate(g Gate) {
 	a.mu.Lock()
 	defer a.unlock()
+	if a.gate == GateHold {
+		a.crowded = time.Time{} // till now nobody has waited for a place
+	}
 	a.gate = g
 	a.admitLocked()
 }
 
-func (a *admission) gateNow() Gate {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.gate
-}
-
-func (a *admission) numbers() (running, late, waiting int) {
+// numbers are what there is at one moment.
+func (a *admission) numbers() (running, late, waiting int, gate Gate) {
 	a.mu.Lock()
 	defer a.unlock()
-	return a.running, a.late, a.waiting.Len()
+	return a.running, a.late, a.waiting.Len(), a.gate
 }

@@ -291,7 +291,7 @@ func TestAdmittedWhenItLeaves(t *testing.T) {
 		} else if err != ErrAborted {
 			t.Fatal(err)
 		}
-		if running, _, waiting := a.numbers(); running != 0 || waiting != 0 {
+		if running, _, waiting, _ := a.numbers(); running != 0 || waiting != 0 {
 			t.Fatalf("%d run, %d wait", running, waiting)
 		}
 		cancel(nil)
@@ -306,7 +306,7 @@ func TestEndedIsNotAdmitted(t *testing.T) {
 	if err := acquire(ctx, &a); err != ErrAborted {
 		t.Errorf("acquire: %v", err)
 	}
-	if running, _, _ := a.numbers(); running != 0 {
+	if running, _, _, _ := a.numbers(); running != 0 {
 		t.Errorf("%d run", running)
 	}
 }
@@ -342,7 +342,7 @@ func TestDeadlines(t *testing.T) {
 		time.Sleep(time.Hour)
 		a.release()
 		all.Wait()
-		if running, _, waiting := a.numbers(); running != 0 || waiting != 0 {
+		if running, _, waiting, _ := a.numbers(); running != 0 || waiting != 0 {
 			t.Errorf("%d run, %d wait", running, waiting)
 		}
 	})
@@ -472,6 +472,31 @@ func TestCrowd(t *testing.T) {
 		}
 		for range 5 {
 			a.release()
+		}
+		waiting.Wait()
+	})
+}
+
+// The time in which nobody may run is none for which places were taken.
+func TestCrowdAfterAPause(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var told []crowd
+		a := admission{tell: func(c crowd) { told = append(told, c) }}
+		a.setLimits(1, 3)
+		var waiting sync.WaitGroup
+		for range 3 {
+			waiting.Go(func() { acquire(t.Context(), &a) })
+		}
+		synctest.Wait()
+		a.setGate(GateHold)
+		time.Sleep(time.Minute)
+		a.setGate(GateOpen)
+		if len(told) != 0 {
+			t.Errorf("told %+v", told)
+		}
+		for range 3 {
+			a.release()
+			synctest.Wait()
 		}
 		waiting.Wait()
 	})

@@ -35,12 +35,12 @@ type RequestInfo struct {
 
 // Snapshot returns the pool's numbers.
 func (s *Server) Snapshot() Snapshot {
-	running, late, waiting := s.admission.numbers()
+	running, late, waiting, gate := s.admission.numbers()
 	s.mu.Lock()
 	conns := s.open
 	s.mu.Unlock()
 	return Snapshot{
-		Limits: s.settings.Load().Limits, Gate: s.admission.gateNow(), Connections: conns, ConnectionsTotal: s.connsTotal.Load(),
+		Limits: s.settings.Load().Limits, Gate: gate, Connections: conns, ConnectionsTotal: s.connsTotal.Load(),
 		InFlight: running, Overdue: late, Queued: waiting,
 		Received: s.received.Load(), Sent: s.sent.Load(), Spooled: s.spooled.used.Load(),
 	}
