@@ -31,7 +31,8 @@ type wholeBody struct {
 
 // A batch is what is written to a file at once. A file system has some work for each
 // write, and takes memory for it in pieces that are no larger than the write: records of
-// STDIN are 32 KiB or less, and written one by one they cost twice as much.
+// STDIN are 32 KiB or less, and written one by one they cost twice as much. Only a body of
+// allocateFrom bytes has one: a slow client's that is a little over body_memory takes none.
 type batch [256 << 10]byte
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
@@ -61,10 +62,10 @@ func (b *wholeBody) toFile(p []byte) error {
 	if err := b.spool.reserve(b.size + int64(len(p))); err != nil {
 		return err
 	}
+	if b.batch == nil && b.size >= allocateFrom && b.spool.req.memory.takeSpare(int64(len(batch{}))) == nil {
+		b.batch = batches.Get().(*batch)
+	}
 	if first {
-		if b.spool.req.memory.takeSpare(int64(len(batch{}))) == nil {
-			b.batch = batches.Get().(*batch)
-		}
 		if err := b.add(b.mem, 0); err != nil {
 			return err
 		}
@@ -76,7 +77,7 @@ func (b *wholeBody) toFile(p []byte) error {
 
 // add has p be what follows the first size bytes in the file.
 func (b *wholeBody) add(p []byte, size int64) error {
-	if b.batch == nil { // short of memory
+	if b.batch == nil { // short of memory, or not large
 		return b.spool.writeReserved(p, size)
 	}
 	for len(p) > 0 {
