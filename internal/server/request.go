@@ -348,13 +348,12 @@ func (r *request) run(turnedAway error) {
 		}
 		r.conn.table.returned(r, appStatus, err)
 	}()
-	if err = turnedAway; err != nil {
-		if r.ctx.Err() == nil {
+	if turnedAway != nil {
+		if err = turnedAway; r.ctx.Err() == nil {
 			err = overload(err)
 		}
 		return
 	}
-	err = errGoexit
 	appStatus, err = r.work()
 }
 

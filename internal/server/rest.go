@@ -2,18 +2,13 @@ package server
 
 import "github.com/fcgid/fcgid/internal/protocol"
 
-// A restSet has the ids of requests that were answered before the client had sent all of
-// them. What it still sends of these nobody wants, but a connection that is closed over it
-// may take answers with it that the client has not read.
-type restSet map[uint16]struct{}
-
-func (s restSet) end(id uint16) { delete(s, id) }
-
-// leaveLocked notes that more of a request may come. A client that leaves too many so
-// has its connection closed, once all is answered.
+// leaveLocked notes that more of a request may come, which was answered before the client
+// had sent all of it. What it still sends nobody wants, but a connection that is closed
+// over it may take answers with it that the client has not read. A client that leaves too
+// many so has its connection closed, once all is answered.
 func (t *table) leaveLocked(id uint16) {
 	if t.rest == nil {
-		t.rest = make(restSet)
+		t.rest = make(map[uint16]struct{})
 	}
 	t.rest[id] = struct{}{}
 	if len(t.rest) > maxOpen {
@@ -33,5 +28,5 @@ func (t *table) ignore(rec protocol.Record) {
 func (t *table) forgetRest(id uint16) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.rest.end(id)
+	delete(t.rest, id)
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-// ErrSilence is the cause of the end of a program that said nothing for longer than
+// errSilence is the cause of the end of a program that said nothing for longer than
 // Settings.Silence. It is an ErrTimeout.
-var ErrSilence = error(silenceError{})
+var errSilence = error(silenceError{})
 
 type silenceError struct{}
 
@@ -64,7 +64,7 @@ func (r *request) listen() {
 		s.timer.Reset(left)
 		return
 	}
-	r.conn.table.end(r, ErrSilence)
+	r.conn.table.end(r, errSilence)
 }
 
 // stop is called when nothing is waited for any more.

@@ -43,7 +43,7 @@ func speaks(say func(req *protocol.Request) error, pauses ...time.Duration) runn
 func (ts *testServer) wantSilent() Result {
 	ts.t.Helper()
 	r := ts.result()
-	if r.Outcome != TimedOut || !errors.Is(r.Reason, ErrSilence) || !strings.Contains(r.Reason.Error(), "silence") {
+	if r.Outcome != TimedOut || !errors.Is(r.Reason, errSilence) || !strings.Contains(r.Reason.Error(), "silence") {
 		ts.t.Errorf("result is %+v", r)
 	}
 	return r

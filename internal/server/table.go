@@ -33,9 +33,9 @@ type table struct {
 	live    requestSet          // until they are over
 	sending int                 // ends of requests, and other records, that are being written
 	phase   phase
-	used    bool      // a request was begun
-	rest    restSet   // what the client may still send of requests that are answered
-	idle    time.Time // when the connection was taken in, or its last request ended
+	used    bool                // a request was begun
+	rest    map[uint16]struct{} // what the client may still send of requests that are answered
+	idle    time.Time           // when the connection was taken in, or its last request ended
 }
 
 // A phase is how far a connection has come to its end. It never goes back, but from
@@ -154,7 +154,7 @@ func (t *table) enter(r *request) (lastCall bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.used = true
-	t.rest.end(r.id)
+	delete(t.rest, r.id)
 	t.byID[r.id] = r
 	t.live.add(r)
 	if t.phase == phaseLastCall {

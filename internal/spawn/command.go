@@ -4,7 +4,6 @@ package spawn
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -29,8 +28,6 @@ type Command struct {
 	// Socket, if not 0, is to be descriptor 0: then STDOUT goes where STDERR does. It
 	// stays the caller's.
 	Socket int
-	// StopSignal is what asks the program to end; 0 is TERM.
-	StopSignal syscall.Signal
 }
 
 // MaxInput is what an empty pipe takes in any case (pipe(7): PIPE_BUF).
@@ -49,7 +46,7 @@ func (c *Command) start() (*Process, error) {
 		fds.closeOurs()
 		return nil, c.explain(err)
 	}
-	p := &Process{PID: pid, ask: cmp.Or(c.StopSignal, syscall.SIGTERM), rawPidfd: pidfd, rawStderr: fds.ours[2]}
+	p := &Process{PID: pid, ask: syscall.SIGTERM, rawPidfd: pidfd, rawStderr: fds.ours[2]}
 	if c.Stdin && c.File == nil && len(c.Input) == 0 {
 		p.Stdin = ourFile(fds.ours[0], "stdin")
 	}

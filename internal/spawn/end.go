@@ -10,7 +10,7 @@ import (
 // wakeAfter is how long a program that is to leave may go on to accept.
 const wakeAfter = time.Second
 
-// AskWith changes the signal that asks the program to end, Command's StopSignal.
+// AskWith changes the signal that asks the program to end. Without it that is TERM.
 func (p *Process) AskWith(s unix.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

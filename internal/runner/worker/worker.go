@@ -130,13 +130,12 @@ func (w *worker) leaving() string {
 
 // started is called when the program runs.
 func (w *worker) started(p process) {
+	p.askWith(w.stopWith)
 	switch w.state {
 	case stateStarting:
 		w.process = p
-		p.askWith(w.stopWith)
 	case stateStopping:
 		w.process = p
-		p.askWith(w.stopWith)
 		w.stop()
 	default:
 		w.impossible("started")
