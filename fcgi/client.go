@@ -20,7 +20,7 @@ import (
 // A Client asks an application on as many connections as it needs, one for each request
 // that runs, and connects again when one is lost. A [Transport] with it is an
 // http.RoundTripper. Only Address has to be set; fields are not to be changed once Do was
-// called, and its methods may be called at the same time.
+// called, and its methods but Wait may be called at the same time.
 type Client struct {
 	// Address is where the application listens: unix:/path, unix:@abstract,
 	// tcp:host:port or tcp:[v6]:port.
@@ -43,7 +43,7 @@ type Client struct {
 	// one of them, as long as its context lets it. 0 is no limit.
 	MaxConns int
 
-	left sync.WaitGroup // Conns that still read a request's Stdin
+	left sync.WaitGroup // Conns that still read a request's Stdin or Data
 
 	mu      sync.Mutex // guards the fields below
 	idle    []*idleConn
@@ -61,31 +61,22 @@ type idleConn struct {
 // said of Stdin, Stdout, Stderr and ctx.
 //
 // When a connection that was kept turns out to be closed, the request is sent once more
-// on a new one, if it can have had no effect: nothing of it was sent, or its
-// REQUEST_METHOD is GET, HEAD, OPTIONS or TRACE, it has no Stdin, and nothing has come.
+// on a new one, if it can have had no effect: its REQUEST_METHOD is GET, HEAD, OPTIONS or
+// TRACE, it has no Stdin, and nothing has come.
 func (c *Client) Do(ctx context.Context, req *Request) (Result, error) {
-	result, _, err := c.do(ctx, req)
-	return result, err
-}
-
-// do also returns a wait for the end of what still reads the request's Stdin, or nil.
-func (c *Client) do(ctx context.Context, req *Request) (result Result, rest func(), err error) {
 	r := *req
 	r.Close = r.Close || c.KeepConns <= 0
 	in, answered := watch(&r)
 	for again := false; ; again = true {
 		conn, kept, err := c.take(ctx, again)
 		if err != nil {
-			return Result{}, nil, err
+			return Result{}, err
 		}
-		result, err = c.ask(ctx, conn, &r, in)
-		if err != nil && kept && !again && !answered.Load() && !in.isUsed() && mayRepeat(&r, err) && ctx.Err() == nil {
+		result, err := c.ask(ctx, conn, &r, in)
+		if err != nil && kept && !again && !answered.Load() && mayRepeat(&r, err) && ctx.Err() == nil {
 			continue
 		}
-		if in != nil && !conn.isOpen() {
-			rest = conn.Wait
-		}
-		return result, rest, err
+		return result, err
 	}
 }
 
@@ -96,7 +87,7 @@ func (c *Client) ask(ctx context.Context, conn *Conn, r *Request, in *countingRe
 		if in.isUsed() || r.Close || r.Data != nil {
 			conn.Close()
 		}
-		if in != nil && !conn.isOpen() {
+		if (r.Stdin != nil || r.Data != nil) && !conn.isOpen() {
 			c.left.Go(conn.Wait)
 		}
 		c.give(conn)
@@ -104,7 +95,8 @@ func (c *Client) ask(ctx context.Context, conn *Conn, r *Request, in *countingRe
 	return conn.Do(ctx, r)
 }
 
-// Wait returns when nothing uses any Request's Stdin or Data any more; see [Conn.Wait].
+// Wait returns when nothing uses any Request's Stdin or Data any more; see [Conn.Wait]. It
+// is not to be called while a Do may begin.
 func (c *Client) Wait() { c.left.Wait() }
 
 // Values asks the application for variables such as [MaxConns], on a connection of its
@@ -316,9 +308,6 @@ func isStale(conn net.Conn) (stale bool) {
 // mayRepeat reports whether a request may be sent once more. A kept connection has failed
 // with err, and nothing of an answer has come.
 func mayRepeat(r *Request, err error) bool {
-	if errors.Is(err, net.ErrClosed) {
-		return true // nothing was sent
-	}
 	if !errors.Is(err, ErrNoEnd) || r.Stdin != nil || r.Data != nil {
 		return false
 	}

@@ -347,3 +347,52 @@ func TestReadResponse(t *testing.T) {
 type byteReader struct{ r io.Reader }
 
 func (b byteReader) Read(p []byte) (int, error) { return b.r.Read(p[:min(1, len(p))]) }
+
+// A failing reads nothing.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// A body that cannot be read is no connection that was closed: PARAMS have been sent.
+func TestClientRepeatsNoRequestWithABrokenBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, conns := &fcgi.Client{KeepConns: 1}, 0
+		piped(t, c, func(_ int, conn net.Conn) {
+			conns++
+			answerOnce(conn)
+			io.Copy(io.Discard, conn)
+		})
+		req := &fcgi.Request{Params: fcgi.Params{{Name: "REQUEST_METHOD", Value: "POST"}}}
+		if _, err := c.Do(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+		req.Stdin = failing{net.ErrClosed}
+		if _, err := c.Do(t.Context(), req); !errors.Is(err, net.ErrClosed) || conns != 1 {
+			t.Errorf("%v, on %d connections", err, conns)
+		}
+	})
+}
+
+// A slow one blocks for an hour.
+type slow struct{}
+
+func (slow) Read([]byte) (int, error) { time.Sleep(time.Hour); return 0, io.EOF }
+
+// Wait waits for whatever of a request is still read.
+func TestClientWait(t *testing.T) {
+	for name, req := range map[string]fcgi.Request{"Stdin": {Stdin: slow{}}, "Data": {Role: fcgi.RoleFilter, Data: slow{}}} {
+		synctest.Test(t, func(t *testing.T) {
+			c := new(fcgi.Client)
+			piped(t, c, func(_ int, conn net.Conn) { io.Copy(io.Discard, conn) })
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			began := time.Now()
+			if _, err := c.Do(ctx, &req); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", name, err)
+			}
+			if c.Wait(); time.Since(began) != time.Hour {
+				t.Errorf("%s: waited %v", name, time.Since(began))
+			}
+		})
+	}
+}

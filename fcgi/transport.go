@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"sync"
 	"sync/atomic"
 
 	"github.com/fcgid/fcgid/internal/cgi"
@@ -80,12 +79,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	out, in := io.Pipe()
 	ended := make(chan struct{}) // when nothing more is written to in
 	go func() {
-		rest := t.ask(ctx, r, params, in)
+		t.ask(ctx, r, params, in)
 		close(ended)
 		cancel(nil)
-		if rest != nil {
-			rest()
-		}
 		if r.Body != nil {
 			r.Body.Close()
 		}
@@ -102,20 +98,19 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // ask has the Client do the request, and ends the answer.
-func (t *Transport) ask(ctx context.Context, r *http.Request, params Params, answer *io.PipeWriter) (rest func()) {
+func (t *Transport) ask(ctx context.Context, r *http.Request, params Params, answer *io.PipeWriter) {
 	stderr := &entryLogger{log: cmp.Or(t.Log, slog.Default()), script: params.Get("SCRIPT_FILENAME"), uri: params.Get("REQUEST_URI")}
 	var answered atomic.Bool
 	req := &Request{Params: params, Stdout: &notingWriter{answer, &answered}, Stderr: stderr, Close: r.Close}
 	if r.Body != nil && r.Body != http.NoBody {
 		req.Stdin = r.Body
 	}
-	result, rest, err := t.Client.do(ctx, req)
+	result, err := t.Client.Do(ctx, req)
 	stderr.flush()
 	if err == nil && result.ProtocolStatus != StatusRequestComplete && !answered.Load() {
 		err = fmt.Errorf("application refuses the request: %v", result.ProtocolStatus)
 	}
 	answer.CloseWithError(err)
-	return rest
 }
 
 // A roundTripBody is the answer's, and can be given up.
@@ -135,24 +130,16 @@ func (b *roundTripBody) Close() error {
 type entryLogger struct {
 	log         *slog.Logger
 	script, uri string
-
-	mu  sync.Mutex // guards the field below
-	cut cgi.Entries
+	cut         cgi.Entries
 }
 
 // Write logs the entries that are complete.
 func (l *entryLogger) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.cut.Add(p, l.tell)
 	return len(p), nil
 }
 
-func (l *entryLogger) flush() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.cut.Flush(l.tell)
-}
+func (l *entryLogger) flush() { l.cut.Flush(l.tell) }
 
 func (l *entryLogger) tell(entry string) {
 	l.log.Warn("application stderr", "script", l.script, "uri", l.uri, "line", entry)

@@ -197,6 +197,28 @@ func TestTransportFails(t *testing.T) {
 	}
 }
 
+// The body is closed when the request has failed, though somebody reads it: that is often
+// what ends the reading.
+func TestTransportClosesABodyThatBlocks(t *testing.T) {
+	l := listen(t, "unix")
+	serveOn(t, l, &fcgi.Server{Handler: fcgi.HandlerFunc(untilDone)})
+	client := &fcgi.Client{Address: addressOf(l)}
+	ctx, cancel := context.WithCancel(t.Context())
+	body, w := io.Pipe()
+	r, _ := http.NewRequestWithContext(ctx, "POST", "http://x/", body)
+	go func() {
+		w.Write([]byte("x"))
+		cancel()
+	}()
+	if _, err := (&fcgi.Transport{Client: client}).RoundTrip(r); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := w.Write([]byte("x")); err != io.ErrClosedPipe {
+		t.Errorf("the body takes more: %v", err)
+	}
+	client.Wait()
+}
+
 // An application that refuses without an answer, or is gone, is an error; STDERR is logged.
 func TestTransportOfABadApplication(t *testing.T) {
 	var buf bytes.Buffer

@@ -46,7 +46,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	x := &exchange{front: f, w: w, control: http.NewResponseController(w), r: r}
 	if r.Body != nil && r.Body != http.NoBody {
-		x.body = &watchedBody{r: r.Body, released: make(chan struct{})}
+		x.body = &watchedBody{r: r.Body}
 	}
 	if x.serveFolder() {
 		return
@@ -127,7 +127,9 @@ func (x *exchange) release() {
 	if !x.body.ended.Load() {
 		_ = x.control.SetReadDeadline(time.Unix(1, 0))
 	}
-	<-x.body.released
+	x.body.mu.Lock() // a Read has returned
+	x.body.over = true
+	x.body.mu.Unlock()
 }
 
 // fail tells the client of err if it can still be told.
@@ -155,14 +157,19 @@ func (x *exchange) closeAfter() {
 // A watchedBody is a request's body that knows whether it was read to its end, and when
 // nobody reads it any more.
 type watchedBody struct {
-	r        io.Reader
-	ended    atomic.Bool
-	once     sync.Once
-	released chan struct{}
+	r     io.Reader
+	ended atomic.Bool
+	mu    sync.Mutex // guards the field below; held by Read
+	over  bool
 }
 
 // Read notes the end.
 func (b *watchedBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := b.r.Read(p)
 	if err == io.EOF {
 		b.ended.Store(true)
@@ -172,6 +179,5 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 
 // Close is called by who reads it no more. The server closes the body itself.
 func (b *watchedBody) Close() error {
-	b.once.Do(func() { close(b.released) })
 	return nil
 }
