@@ -267,7 +267,7 @@ func TestOrdersOfOthers(t *testing.T) {
 		t.Errorf("somebody has done something: %+v", now)
 	}
 	g.finish(running)
-	as(0, []string{"scale", "cgi", "2"}).is(t, "root", 0, "does 2 at once")
+	as(0, []string{"scale", "cgi", "2"}).is(t, "root", 0, "worker.max is 2")
 	if !s.ordered(1234, "only root") || !s.ordered(0, `"verb":"scale"`, `"now":2`) {
 		t.Error("the log does not have who has ordered it")
 	}
@@ -421,7 +421,7 @@ func TestRecycle(t *testing.T) {
 func TestScale(t *testing.T) {
 	t.Parallel()
 	s := newWorkerSite(t, cPool(t, "scale: static, max: 1"))
-	s.order("scale", "cgi", "3").is(t, "scale", 0, "pool cgi does 3 at once", "before: 1")
+	s.order("scale", "cgi", "3").is(t, "scale", 0, "pool cgi: worker.max is 3", "before: 1")
 	s.awaitWorkers("3 workers", func(w workersStatus) bool { return w.Max == 3 && w.in("idle") == 3 })
 	if got := s.metric(t, `fcgid_limit{name="max_reqs",pool="cgi"}`); got != "3" {
 		t.Errorf("max_reqs is %s", got)
@@ -440,7 +440,7 @@ func TestScale(t *testing.T) {
 
 	s.configure(s.pool("cgi", simple))
 	s.order("reload").is(t, "a pool of processes", 0)
-	s.order("scale", "cgi", "5").is(t, "scale", 0, "does 5 at once")
+	s.order("scale", "cgi", "5").is(t, "scale", 0, "limits.max_reqs is 5")
 	if got := s.metric(t, `fcgid_limit{name="max_reqs",pool="cgi"}`); got != "5" {
 		t.Errorf("max_reqs is %s", got)
 	}

@@ -36,8 +36,8 @@ func (a *Admin) IsControlAuto() bool { return a.Control == autoControl }
 
 func autoControlPath(file string) string {
 	const name = "control.sock"
-	if first, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); filepath.IsAbs(first) {
-		return filepath.Join(first, name)
+	if folder := RuntimeFolder(); folder != "" {
+		return filepath.Join(folder, name)
 	}
 	if whole, err := filepath.Abs(file); err == nil {
 		file = whole
@@ -50,6 +50,16 @@ func autoControlPath(file string) string {
 	}
 	sum := sha256.Sum256([]byte(file))
 	return filepath.Join(PrivateFolder(), fmt.Sprintf("%x.sock", sum[:8]))
+}
+
+// RuntimeFolder is the first folder for sockets that systemd has made for the unit, see
+// systemd.exec(5), or "".
+func RuntimeFolder() string {
+	first, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
+	if !filepath.IsAbs(first) {
+		return ""
+	}
+	return first
 }
 
 // PrivateFolder is where the control sockets of this user are that have no other place.

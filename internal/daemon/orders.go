@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -27,9 +26,8 @@ func (d *daemon) Do(ctx context.Context, by admin.Peer, o status.Order) status.R
 	if o.Verb != status.VerbKill && d.IsStopping() {
 		return status.Reply{Error: errStopping.Error()}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	if o.Timeout > 0 {
+		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("not done within %v", o.Timeout))
 		defer cancel()
 	}
@@ -89,8 +87,6 @@ func (d *daemon) await(ctx context.Context, look func() (left []string, hopeless
 
 func (d *daemon) orderReload(ctx context.Context, by admin.Peer, o status.Order) (reply status.Reply) {
 	turnErr := d.inTurn(ctx, func() {
-		notifyReloading()
-		defer notifyReady()
 		changes, err := d.reload(context.Background())
 		d.tell(by, o.Verb, err, "file", d.opt.File)
 		reply = refusal(err)
@@ -168,12 +164,6 @@ func (d *daemon) orderDiff(ctx context.Context, _ admin.Peer, _ status.Order) (r
 func (d *daemon) changes(cfg *config.Config) *status.Changes {
 	changes := d.pools.Diff(cfg)
 	changes.File = d.file
-	for _, now := range d.pools.Status() {
-		i := slices.IndexFunc(changes.Pools, func(c status.PoolChange) bool { return c.Name == now.Name })
-		if i >= 0 && (now.State == status.Paused || now.State == status.Drained) {
-			changes.Pools[i].State = now.State
-		}
-	}
 	return &changes
 }
 
@@ -264,15 +254,16 @@ func (d *daemon) orderRecycle(ctx context.Context, by admin.Peer, o status.Order
 }
 
 func (d *daemon) orderScale(ctx context.Context, by admin.Peer, o status.Order) status.Reply {
+	var key string
 	var before int
 	var err error
-	turnErr := d.inTurn(ctx, func() { before, err = d.pools.Scale(o.Pool, o.N) })
+	turnErr := d.inTurn(ctx, func() { key, before, err = d.pools.Scale(o.Pool, o.N) })
 	if turnErr != nil {
 		err = turnErr
 	}
-	d.tell(by, o.Verb, err, "pool", o.Pool, "before", before, "now", o.N)
+	d.tell(by, o.Verb, err, "pool", o.Pool, "key", key, "before", before, "now", o.N)
 	if err != nil {
 		return refusal(err)
 	}
-	return status.Reply{Text: fmt.Sprintf("pool %s does %d at once, until the next reload (before: %d)", o.Pool, o.N, before)}
+	return status.Reply{Text: fmt.Sprintf("pool %s: %s is %d until the next reload (before: %d)", o.Pool, key, o.N, before)}
 }

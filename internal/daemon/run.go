@@ -182,9 +182,7 @@ func (d *daemon) untilStopped(signals *signals) error {
 			if len(signals.stop) > 0 {
 				continue
 			}
-			notifyReloading()
 			d.reload(context.Background()) // which tells of an error
-			notifyReady()
 		case order := <-d.orders:
 			order()
 		case <-signals.reopen:

@@ -47,10 +47,7 @@ func (s *Set) Busy(name string) (running, queued int) {
 // Kill ends a request of whatever pool, with all that runs for it. It returns the pool
 // and what the request was; false when there is none of that serial.
 func (s *Set) Kill(serial uint64, reason error) (pool string, r status.Request, ok bool) {
-	s.mu.Lock()
-	pools := slices.AppendSeq(slices.Clone(s.draining), maps.Values(s.pools))
-	s.mu.Unlock()
-	for _, p := range pools {
+	for _, p := range s.all() {
 		if info, ok := p.server.Kill(serial, reason); ok {
 			return p.name, describeRequest(info), true
 		}
@@ -70,7 +67,7 @@ func (s *Set) Recycle(name string) (workers int, err error) {
 		return 0, fmt.Errorf("pool %s has no workers: %s", name, recycleless[runnerKind(&p.cfg)])
 	}
 	p.workers.recycled++
-	p.workers.replaces = p.workers.Update(s.workerOptions(&p.cfg, p.workers.recycled))
+	s.updateWorkers(p.workers, &p.cfg)
 	return p.workers.replaces, nil
 }
 
@@ -81,12 +78,12 @@ var recycleless = map[string]string{
 }
 
 // Scale changes how many requests a pool does at once: worker.max, or
-// limits.max_reqs of a pool without workers. It holds until the next reload. Like Plan
-// it is for the one goroutine that plans.
-func (s *Set) Scale(name string, n int) (before int, err error) {
+// limits.max_reqs of a pool without workers. It returns which, and what that was. It holds
+// until the next reload. Like Plan it is for the one goroutine that plans.
+func (s *Set) Scale(name string, n int) (key string, before int, err error) {
 	p, err := s.named(name)
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	scaled, key := p.cfg, "limits.max_reqs"
 	before = p.settings.Limits.MaxReqs
@@ -98,10 +95,10 @@ func (s *Set) Scale(name string, n int) (before int, err error) {
 		scaled.Limits.MaxReqs = n
 	}
 	if most := config.MostAtOnce(&p.cfg); n < 1 || n > most {
-		return 0, fmt.Errorf("pool %s: %s must be from 1 to %d, not %d", name, key, most, n)
+		return "", 0, fmt.Errorf("pool %s: %s must be from 1 to %d, not %d", name, key, most, n)
 	}
 	s.configurePool(p, scaled, s.global(), nil)
-	return before, nil
+	return key, before, nil
 }
 
 // global is the configuration in force.
@@ -141,14 +138,18 @@ func (s *Set) Diff(cfg *config.Config) status.Changes {
 
 // change is what becomes of a pool, which is nil if there is none of that name yet.
 func (p *pool) change(to *config.Pool) status.PoolChange {
-	switch {
-	case p == nil:
+	if p == nil {
 		return status.PoolChange{Name: to.Name, Change: status.Added}
-	case reflect.DeepEqual(p.cfg, *to):
-		return status.PoolChange{Name: to.Name, Change: status.Unchanged}
 	}
-	return status.PoolChange{Name: to.Name, Change: status.Changed, Keys: p.cfg.Diff(to)}
+	c := status.PoolChange{Name: to.Name, Change: status.Unchanged, State: gateStates[p.server.Snapshot().Gate]}
+	if !reflect.DeepEqual(p.cfg, *to) {
+		c.Change, c.Keys = status.Changed, p.cfg.Diff(to)
+	}
+	return c
 }
+
+// gateStates are what orders have made of a pool.
+var gateStates = map[server.Gate]string{server.GateHold: status.Paused, server.GateRefuse: status.Drained}
 
 // Replaces is how many workers of a pool the last Commit is to replace. It is for a pool
 // that this has changed, or that has worker.reload: always. Like Plan it is for the one

@@ -46,16 +46,31 @@ func TestDiff(t *testing.T) {
 	s.answers("two", "two", "two")
 }
 
+// With reload: always a reload replaces the workers, and nothing else that changes them.
+func TestScaleReplacesNobody(t *testing.T) {
+	s := newTestSet(t)
+	php := strings.Replace(workerText("php", "php", "a"), "worker: {", "worker: {reload: always, ", 1)
+	s.configure(php)
+	w := s.running()["php"].workers
+	if _, _, err := s.Scale("php", 3); err != nil || w.recycled != 0 {
+		t.Errorf("scaled: recycled %d times, %v", w.recycled, err)
+	}
+	s.configure(php)
+	if s.configure(php); w.recycled != 2 {
+		t.Errorf("two reloads: recycled %d times", w.recycled)
+	}
+}
+
 // What was scaled is so until the next configuration, which the diff says before.
 func TestScaleUntilReload(t *testing.T) {
 	s := newTestSet(t)
 	pools := []string{workerText("php", "php", "a"), "{name: one, listen: unix:%D/one, function: {names: [one]}}"}
 	s.configure(pools...)
 	for name, want := range map[string]int{"php": 1, "one": 1024} {
-		if before, err := s.Scale(name, 3); err != nil || before != want {
+		if _, before, err := s.Scale(name, 3); err != nil || before != want {
 			t.Errorf("%s: %d before, %v", name, before, err)
 		}
-		if before, err := s.Scale(name, 2); err != nil || before != 3 {
+		if _, before, err := s.Scale(name, 2); err != nil || before != 3 {
 			t.Errorf("%s: %d before, %v", name, before, err)
 		}
 		if got := s.running()[name].server.Snapshot().Limits.MaxReqs; got != 2 {
@@ -63,11 +78,11 @@ func TestScaleUntilReload(t *testing.T) {
 		}
 	}
 	for _, n := range []int{-1, 0, 1 << 30} {
-		if _, err := s.Scale("php", n); err == nil || !strings.Contains(err.Error(), "worker.max must be from 1 to ") {
+		if _, _, err := s.Scale("php", n); err == nil || !strings.Contains(err.Error(), "worker.max must be from 1 to ") {
 			t.Errorf("scaled to %d: %v", n, err)
 		}
 	}
-	if _, err := s.Scale("none", 1); err == nil || !strings.Contains(err.Error(), "there is one, php") {
+	if _, _, err := s.Scale("none", 1); err == nil || !strings.Contains(err.Error(), "there is one, php") {
 		t.Errorf("no such pool: %v", err)
 	}
 	if diff := fmt.Sprint(s.Diff(s.load(pools...)).Pools); !strings.Contains(diff, "worker.max") || !strings.Contains(diff, "limits.max_reqs") {

@@ -250,15 +250,21 @@ func (s *Set) keepPool(p *pool, global *config.Config) {
 		settings.Grace, settings.SpoolDir = global.ShutdownTimeout, dir
 		p.update(p.cfg, settings)
 	}
-	if p.cfg.Worker != nil && p.cfg.Worker.Reload == "always" {
+	if isRecycled(&p.cfg) {
 		s.updateWorkers(p.workers, &p.cfg)
 	}
 }
+
+// isRecycled reports whether each reload replaces the workers of a pool.
+func isRecycled(cfg *config.Pool) bool { return cfg.Worker != nil && cfg.Worker.Reload == "always" }
 
 // commitPool brings one pool to its configuration. A pool that has not changed
 // is left alone.
 func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 	s := p.set
+	if running != nil && running.workers != nil && isRecycled(&cfg) {
+		running.workers.recycled++
+	}
 	switch {
 	case running == nil:
 		running = s.newPool(cfg.Name)

@@ -72,13 +72,17 @@ func (s *Set) Stop() {
 // StopTime is how long Stop may take, by the keys of the pools that it ends and of
 // those that drain already.
 func (s *Set) StopTime() (longest time.Duration) {
-	s.mu.Lock()
-	pools := slices.AppendSeq(slices.Clone(s.draining), maps.Values(s.pools))
-	s.mu.Unlock()
-	for _, p := range pools {
+	for _, p := range s.all() {
 		longest = max(longest, p.stopTime())
 	}
 	return longest
+}
+
+// all are the pools, also those that drain.
+func (s *Set) all() []*pool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.AppendSeq(slices.Clone(s.draining), maps.Values(s.pools))
 }
 
 // EndWorkers has the workers of pools that drain end without regard to the requests

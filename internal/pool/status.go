@@ -75,10 +75,8 @@ func (p *pool) status(full bool) status.Pool {
 	switch {
 	case p.draining:
 		state.State = status.Draining
-	case s.Gate == server.GateHold:
-		state.State = status.Paused
-	case s.Gate == server.GateRefuse:
-		state.State = status.Drained
+	case gateStates[s.Gate] != "":
+		state.State = gateStates[s.Gate]
 	}
 	for _, l := range p.cfg.Listen {
 		ls := status.Listener{Address: l.Address}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"strings"
 	"sync"
 
 	"github.com/fcgid/fcgid/internal/config"
@@ -53,11 +51,9 @@ func (w *workerPool) stop() {
 	w.supervised.Wait()
 }
 
-// updateWorkers brings workers to a pool's configuration.
+// updateWorkers brings workers to a pool's configuration, and replaces all of them if
+// recycled has grown.
 func (s *Set) updateWorkers(w *workerPool, cfg *config.Pool) {
-	if cfg.Worker.Reload == "always" {
-		w.recycled++
-	}
 	w.replaces = w.Update(s.workerOptions(cfg, w.recycled))
 }
 
@@ -74,23 +70,16 @@ func (s *Set) workerOptions(cfg *config.Pool, release uint64) worker.Options {
 		MaxRequests: c.MaxRequests, MaxMemory: c.MaxMemory,
 		StartTimeout: c.StartTimeout, StopSignal: c.StopSignal, StopGrace: c.StopGrace,
 		Stderr: c.Stderr, LongParams: c.LongParams,
-		RunDir:  runtimeFolder(),
+		RunDir:  config.RuntimeFolder(),
 		Log:     s.opt.Logs.With("pool", cfg.Name),
 		Hooks:   worker.Hooks{Started: m.Started, Exited: m.Exited, Waited: m.Waited, Repeated: m.Repeated},
 		Spawner: s.opt.Spawner,
 	}
 }
 
-// runtimeFolder is where the folders of workers are made: the first of those that
-// systemd names, see systemd.exec(5); "" is os.TempDir.
-func runtimeFolder() string {
-	first, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
-	return first
-}
-
 // removeDeadFolders removes what daemons that were killed have left.
 func (s *Set) removeDeadFolders() {
-	removed, err := worker.RemoveDead(runtimeFolder())
+	removed, err := worker.RemoveDead(config.RuntimeFolder())
 	for _, folder := range removed {
 		s.opt.Logs.Info("removed the folder of workers of a daemon that is gone", "folder", folder)
 	}

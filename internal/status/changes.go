@@ -14,7 +14,10 @@ func (c *Changes) Print(w io.Writer, would bool) error {
 	for _, p := range c.Pools {
 		fmt.Fprintf(w, "pool %s: %s\n", p.Name, p.describe())
 	}
-	_, err := fmt.Fprint(w, map[bool]string{true: c.summary() + "\n"}[would])
+	if !would {
+		return nil
+	}
+	_, err := fmt.Fprintln(w, c.summary())
 	return err
 }
 
