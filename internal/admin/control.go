@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/status"
@@ -156,13 +154,8 @@ func withPeer(ctx context.Context, nc net.Conn) context.Context {
 	if !ok {
 		return ctx
 	}
-	raw, err := unixConn.SyscallConn()
+	cred, err := listen.PeerOf(unixConn)
 	if err != nil {
-		return ctx
-	}
-	var cred *unix.Ucred
-	controlErr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if controlErr != nil || err != nil {
 		return ctx
 	}
 	return context.WithValue(ctx, peerKey{}, Peer{UID: cred.Uid, PID: cred.Pid})

@@ -34,6 +34,8 @@ func (t *target) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.control, "control", "", "`path` of the control socket, if it is not where the configuration says")
 }
 
+var errControlOff = errors.New("the control socket is turned off (admin.control is empty); --control PATH names one")
+
 // path is that of the control socket.
 func (t *target) path() (string, error) {
 	path := strings.TrimPrefix(t.control, "unix:")
@@ -41,7 +43,7 @@ func (t *target) path() (string, error) {
 		path = config.FindControl(t.file)
 	}
 	if path == "" {
-		return "", errors.New("the control socket is turned off (admin.control is empty); --control PATH names one")
+		return "", errControlOff
 	}
 	return path, nil
 }
@@ -111,7 +113,7 @@ func unreached(err error) error {
 
 // isUnreached reports whether nobody could be asked at all.
 func isUnreached(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrPermission)
+	return errors.Is(err, errControlOff) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrPermission)
 }
 
 // left is an error that says what has not come to its end.

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -46,9 +45,7 @@ What is refused changes nothing, and the daemon serves on.`,
 
 // printDiff tells what a reload would change in the daemon that reads the file.
 func printDiff(cmd *cobra.Command, t *target) error {
-	ctx, cancel := context.WithTimeout(cmd.Context(), replyTime)
-	defer cancel()
-	reply, err := t.send(ctx, status.Order{Verb: status.VerbDiff})
+	reply, err := t.send(cmd.Context(), status.Order{Verb: status.VerbDiff})
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func (o *statusOptions) page(ctx context.Context) (*status.Page, error) {
 	address := o.admin
 	if address == "" {
 		page, err := o.status(ctx)
-		if err == nil || o.control != "" || !isUnreached(err) && config.FindControl(o.file) != "" {
+		if err == nil || o.control != "" || !isUnreached(err) {
 			return page, err
 		}
 		if address, err = o.address(); err != nil {

@@ -24,13 +24,18 @@ func (o *Options) admit(c net.Conn) (client string, refused error) {
 	return "", nil
 }
 
-// admitUser asks the kernel who connected. What cannot be told is not let in.
-func (o *Options) admitUser(c *net.UnixConn) (client string, refused error) {
-	var peer *unix.Ucred
-	err := withFD(c, func(fd int) (err error) {
+// PeerOf asks the kernel who is at the other end of a connection (SO_PEERCRED).
+func PeerOf(c *net.UnixConn) (peer *unix.Ucred, err error) {
+	err = withFD(c, func(fd int) (err error) {
 		peer, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 		return err
 	})
+	return peer, err
+}
+
+// admitUser looks who connected. What cannot be told is not let in.
+func (o *Options) admitUser(c *net.UnixConn) (client string, refused error) {
+	peer, err := PeerOf(c)
 	if err != nil {
 		return "unknown", fmt.Errorf("peer credentials: %w", err)
 	}
