@@ -28,6 +28,15 @@ var (
 // runners are the keys of a pool that say what it runs.
 var runners = []string{"process", "worker", "function"}
 
+// Runner is the key that says what a checked pool runs: process, worker or function.
+func (p *Pool) Runner() string { return p.kinds()[0] }
+
+// kinds are those of runners that the pool has.
+func (p *Pool) kinds() []string {
+	has := map[string]bool{"process": p.Process != nil, "worker": p.Worker != nil, "function": p.Function != nil}
+	return slices.DeleteFunc(slices.Clone(runners), func(key string) bool { return !has[key] })
+}
+
 // isMapping tells the structs whose fields are keys from those that are one value.
 func isMapping(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t.NumField() > 0 && t.Field(0).Tag.Get("mapstructure") != ""

@@ -73,16 +73,14 @@ func (r *report) noPrograms(key string, p *Pool) {
 }
 
 func (r *report) oneRunner(key string, p *Pool) {
-	keys := make([]string, len(runners))
-	for i, name := range runners {
-		keys[i] = key + "." + name
+	var keys []string
+	for _, name := range p.kinds() {
+		keys = append(keys, key+"."+name)
 	}
-	has := map[string]bool{keys[0]: p.Process != nil, keys[1]: p.Worker != nil, keys[2]: p.Function != nil}
-	if !slices.ContainsFunc(keys, func(k string) bool { return has[k] || r.silent(k) }) {
+	if len(keys) == 0 && !slices.ContainsFunc(runners, func(name string) bool { return r.silent(key + "." + name) }) {
 		r.addAt(r.find(key), "needs process, worker or function: what the pool runs")
 		return
 	}
-	keys = slices.DeleteFunc(keys, func(k string) bool { return !has[k] })
 	slices.SortStableFunc(keys, func(a, b string) int {
 		p, q := r.find(a), r.find(b)
 		return cmp.Or(cmp.Compare(p.line, q.line), cmp.Compare(p.column, q.column))

@@ -64,7 +64,7 @@ func (s *Set) Recycle(name string) (workers int, err error) {
 	case err != nil:
 		return 0, err
 	case p.workers == nil:
-		return 0, fmt.Errorf("pool %s has no workers: %s", name, recycleless[runnerKind(&p.cfg)])
+		return 0, fmt.Errorf("pool %s has no workers: %s", name, recycleless[p.cfg.Runner()])
 	}
 	p.workers.recycled++
 	s.updateWorkers(p.workers, &p.cfg)

@@ -10,29 +10,19 @@ import (
 // runnerFor returns what does a pool's requests. Workers that the pool has already take
 // over the configuration, else those that are ready are started.
 func (s *Set) runnerFor(p *pool, cfg *config.Pool, ready *workerPool) server.Runner {
-	switch {
-	case cfg.Function != nil:
+	switch cfg.Runner() {
+	case "function":
 		return s.newFunction(cfg)
-	case cfg.Worker == nil:
+	case "process":
 		return s.newProcess(cfg)
-	case p.workers == nil:
+	}
+	if p.workers == nil {
 		p.setWorkers(ready)
 		ready.start(s.opt.Logs.With("pool", cfg.Name))
-	default:
+	} else {
 		s.updateWorkers(p.workers, cfg)
 	}
 	return p.workers
-}
-
-// runnerKind is the key of a pool's configuration that says what it runs.
-func runnerKind(cfg *config.Pool) string {
-	switch {
-	case cfg.Worker != nil:
-		return "worker"
-	case cfg.Function != nil:
-		return "function"
-	}
-	return "process"
 }
 
 func (s *Set) newProcess(cfg *config.Pool) *process.Runner {

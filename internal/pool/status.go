@@ -70,7 +70,7 @@ func (p *pool) status(full bool) status.Pool {
 	}
 	waiting := p.acceptQueues()
 	p.mu.Lock()
-	state.Runner = runnerKind(&p.cfg)
+	state.Runner = p.cfg.Runner()
 	workers, replaced := p.workers, slices.Clone(p.replaced)
 	switch {
 	case p.draining:
