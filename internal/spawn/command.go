@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -23,30 +24,35 @@ type Command struct {
 	// Input, if there is any, is all of a STDIN that any pipe holds: MaxInput bytes
 	// at most. Then the process has no Stdin that could be written to.
 	Input []byte
-	// File, if there is one, is to be descriptor 0. It stays the caller's.
+	// File, if there is one, is to be descriptor 0. It stays the caller's, but its owner
+	// becomes Identity's user.
 	File *os.File
 	// Socket, if not 0, is to be descriptor 0: then STDOUT goes where STDERR does. It
 	// stays the caller's.
 	Socket int
+	// Identity is who the program runs as; nil is who we are. It needs root.
+	Identity *Identity
+	// Sandbox is what it cannot undo; nil is nothing.
+	Sandbox *Sandbox
 }
 
 // MaxInput is what an empty pipe takes in any case (pipe(7): PIPE_BUF).
 const MaxInput = 4 << 10
 
-// start starts the program: see Local.
-func (c *Command) start() (*Process, error) {
+// start has the team start the program: see Local.
+func (c *Command) start(t *team) (*Process, error) {
 	var fds pipes
 	defer fds.closeTheirs()
 	if err := fds.open(c); err != nil {
 		fds.closeOurs()
 		return nil, fmt.Errorf("start %s: %w", c.Argv[0], err)
 	}
-	pid, pidfd, err := c.forkExec(fds.theirs[:])
+	pid, pidfd, err := c.forkExec(t, fds.theirs[:])
 	if err != nil {
 		fds.closeOurs()
 		return nil, c.explain(err)
 	}
-	p := &Process{PID: pid, ask: syscall.SIGTERM, rawPidfd: pidfd, rawStderr: fds.ours[2]}
+	p := &Process{PID: pid, team: t, ask: syscall.SIGTERM, rawPidfd: pidfd, rawStderr: fds.ours[2]}
 	if c.Stdin && c.File == nil && len(c.Input) == 0 {
 		p.Stdin = ourFile(fds.ours[0], "stdin")
 	}
@@ -182,6 +188,24 @@ func (p *pipes) open(cmd *Command) error {
 	}
 	if cmd.Socket != 0 {
 		p.theirs[1] = p.theirs[2]
+	}
+	if cmd.Identity.isOther() {
+		return p.give(cmd)
+	}
+	return nil
+}
+
+// give makes pipes and the file theirs who runs as somebody else, or /dev/stdin and its
+// like could not be opened.
+func (p *pipes) give(cmd *Command) error {
+	for i, fd := range p.theirs {
+		isTheirs := slices.Contains(p.opened, int(fd)) && (i > 0 || cmd.Stdin) || i == 0 && cmd.File != nil
+		if !isTheirs {
+			continue
+		}
+		if err := unix.Fchown(int(fd), int(cmd.Identity.UID), int(cmd.Identity.GID)); err != nil {
+			return fmt.Errorf("give descriptor %d to user %d: %w", i, cmd.Identity.UID, err)
+		}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -14,6 +15,9 @@ type Spawner interface {
 	// later on does not end it. The error is that of the kernel, in words, or the
 	// cause of ctx.
 	Start(ctx context.Context, cmd *Command) (*Process, error)
+	// Hold makes a sandbox ready, which may be nil, and keeps it so until release is
+	// called. The error says what of it cannot be done, and names the key.
+	Hold(s *Sandbox) (release func(), err error)
 }
 
 // Local starts programs as children of this process, and knows of those that it
@@ -24,19 +28,26 @@ type Local struct {
 
 	mu     sync.Mutex // guards the fields below; nothing else is locked or called under it
 	all    map[int]*Process
-	kept   map[int]bool // pids of those that were given up and not waited for
+	kept   map[int]*team // pids of those that were given up and not waited for, and who has forked them
 	killed bool
+	teams  map[string]*team // that start the programs of sandboxes, by Sandbox.key
+	holds  map[string]int   // how often such a team was asked to stay
 }
 
 // Start starts a program with descriptors 0, 1 and 2 and no others, default
-// signal dispositions, and a process group of its own. If this process dies, the
-// program is killed.
+// signal dispositions, and a process group of its own, under its Sandbox. If this
+// process dies, the program is killed.
 func (l *Local) Start(ctx context.Context, cmd *Command) (*Process, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	p, err := cmd.start()
+	t, err := l.join(cmd.Sandbox)
 	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", cmd.Argv[0], err)
+	}
+	p, err := cmd.start(t)
+	if err != nil {
+		l.leave(t)
 		return nil, err
 	}
 	p.owner = l
@@ -69,9 +80,11 @@ func (l *Local) add(started *Process) {
 		l.all = make(map[int]*Process)
 	}
 	l.all[started.PID] = started
+	before := l.kept[started.PID] // it has gone, or its pid would not be free
 	delete(l.kept, started.PID)
 	killed := l.killed
 	l.mu.Unlock()
+	l.leave(before)
 	if killed {
 		started.Kill()
 	}
@@ -80,26 +93,32 @@ func (l *Local) add(started *Process) {
 // remove is for a process that was waited for. Another one may have its pid by now.
 func (l *Local) remove(reaped *Process) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.all[reaped.PID] == reaped {
 		delete(l.all, reaped.PID)
+	}
+	_, isKept := l.kept[reaped.PID]
+	l.mu.Unlock()
+	if !isKept {
+		l.leave(reaped.team)
 	}
 }
 
 // keep is for one that was given up: its exit is waited for by Reap.
-func (l *Local) keep(pid int) {
+func (l *Local) keep(pid int, t *team) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.kept == nil {
-		l.kept = make(map[int]bool)
+		l.kept = make(map[int]*team)
 	}
-	l.kept[pid] = true
+	l.kept[pid] = t
 }
 
 func (l *Local) forget(pid int) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	t := l.kept[pid]
 	delete(l.kept, pid)
+	l.mu.Unlock()
+	l.leave(t)
 }
 
 // has reports whether there is a program of that pid.

@@ -23,7 +23,7 @@ func (l *Local) Adopt() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the parent of orphans: %w", err)
 	}
-	launchers() // threads that are there need not be had when there are none left
+	plainTeam() // threads that are there need not be had when there are none left
 	return nil
 }
 
@@ -80,7 +80,8 @@ func (l *Local) reap(before map[int]zombie, now time.Time) map[int]zombie {
 func (l *Local) isOrphan(t *task) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.kept[t.pid] || t.group != t.pid && t.group != unix.Getpgrp()
+	_, isKept := l.kept[t.pid]
+	return isKept || t.group != t.pid && t.group != unix.Getpgrp()
 }
 
 // orphans are the children of this process that are no programs of ours: what those

@@ -27,6 +27,7 @@ type Process struct {
 	out, err Output // what Stdout and Stderr are
 
 	owner *Local // who knows of it until it is reaped
+	team  *team  // whose thread has forked it
 
 	socket string // that it listens on, as /proc/PID/fd has it; "" is none
 
@@ -152,7 +153,7 @@ func (p *Process) Wait() (*Exit, error) {
 	p.reaped = true
 	if p.givenUp && !p.HasExited() {
 		e.GivenUp = true
-		p.owner.keep(p.PID)
+		p.owner.keep(p.PID, p.team)
 		return e, nil
 	}
 	for {
