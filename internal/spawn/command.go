@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/cgroup"
 )
 
 // A Command is what a program is started with.
@@ -34,6 +36,12 @@ type Command struct {
 	Identity *Identity
 	// Sandbox is what it cannot undo; nil is nothing.
 	Sandbox *Sandbox
+	// Cgroup is its pool's; nil is ours. Where the kernel does not take it there, it is
+	// started in ours, unless the pool's limits are required.
+	Cgroup *cgroup.Pool
+	// OwnCgroup says that it gets a cgroup of its own there, although no limit needs
+	// one: then a forced end takes all that it has started, without exception.
+	OwnCgroup bool
 }
 
 // MaxInput is what an empty pipe takes in any case (pipe(7): PIPE_BUF).
@@ -47,12 +55,12 @@ func (c *Command) start(t *team) (*Process, error) {
 		fds.closeOurs()
 		return nil, fmt.Errorf("start %s: %w", c.Argv[0], err)
 	}
-	pid, pidfd, err := c.forkExec(t, fds.theirs[:])
+	pid, pidfd, group, err := c.startInGroup(t, fds.theirs[:])
 	if err != nil {
 		fds.closeOurs()
 		return nil, c.explain(err)
 	}
-	p := &Process{PID: pid, team: t, ask: syscall.SIGTERM, rawPidfd: pidfd, rawStderr: fds.ours[2]}
+	p := &Process{PID: pid, team: t, group: group, ask: syscall.SIGTERM, rawPidfd: pidfd, rawStderr: fds.ours[2]}
 	if c.Stdin && c.File == nil && len(c.Input) == 0 {
 		p.Stdin = ourFile(fds.ours[0], "stdin")
 	}

@@ -107,12 +107,13 @@ func (p *Process) rememberLocked() {
 }
 
 // lookLocked finds the program's tree: it and what descends from it, its process
-// group, what was of the tree at an earlier look, and, of the orphans that have come
-// to this process, what has a pipe or the socket of the program open. What has left
-// all of these before the first look is not found.
+// group, what is in a cgroup of its own, what was of the tree at an earlier look, and, of
+// the orphans that have come to this process, what has a pipe or the socket of the program
+// open. Without a cgroup, what has left all of these before the first look is not found.
 func (p *Process) lookLocked() []task {
 	l := &look{found: make(map[int]task)}
 	l.descend(p.PID)
+	l.members(p.group)
 	sessions := map[int]bool{p.PID: true}
 	for _, t := range p.kin {
 		sessions[t.pid] = t.session == t.pid
@@ -177,13 +178,16 @@ func (p *Process) tell(pids []int) {
 
 // killAll stops what find finds until there is nothing new, so that nothing is
 // started meanwhile, and kills it then, with target (see kill(2)), whether or not it was
-// found: to look takes descriptors. It returns, once, what it is not permitted to kill.
+// found: to look takes descriptors. The whole tree's cgroup, if it has one of its own, is
+// killed first, which needs none of that. It returns, once, what it is not permitted to
+// kill.
 func (p *Process) killAll(find func(*Process) []task, target int) (denied []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.reaped {
 		return nil
 	}
+	gone := target < 0 && p.group != nil && p.group.Kill() // but for what has left the group
 	stopped := make(map[int]task)
 	for round := range 10 {
 		before := len(stopped)
@@ -200,12 +204,12 @@ func (p *Process) killAll(find func(*Process) []task, target int) (denied []int)
 	}
 	delete(stopped, p.PID)
 	for pid, t := range stopped {
-		if !t.signal(unix.SIGKILL) {
+		if !t.signal(unix.SIGKILL) && !gone {
 			denied = append(denied, pid)
 		}
 	}
 	unix.Kill(target, unix.SIGKILL)
-	if err := unix.Kill(p.PID, unix.SIGKILL); err == unix.EPERM && !p.HasExited() {
+	if err := unix.Kill(p.PID, unix.SIGKILL); err == unix.EPERM && !gone && !p.HasExited() {
 		denied = append(denied, p.PID)
 		p.giveUpLocked()
 	}

@@ -5,6 +5,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/cgroup"
 )
 
 // A launch is a program to be executed by a thread of a team.
@@ -23,12 +25,16 @@ type launch struct {
 
 var launches = sync.Pool{New: func() any { return &launch{done: make(chan struct{}, 1)} }}
 
-// forkExec has a thread of the team execute the command with those descriptors.
-func (c *Command) forkExec(t *team, files []uintptr) (pid, pidfd int, err error) {
+// forkExec has a thread of the team execute the command with those descriptors, in that
+// group if it is not nil.
+func (c *Command) forkExec(t *team, files []uintptr, g *cgroup.Group) (pid, pidfd int, err error) {
 	l := launches.Get().(*launch)
 	defer launches.Put(l)
 	l.argv, l.pidfd, l.sandbox = c.Argv, -1, c.Sandbox
 	l.sys = syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &l.pidfd}
+	if g != nil {
+		l.sys.UseCgroupFD, l.sys.CgroupFD = true, g.FD()
+	}
 	if c.Identity.isOther() {
 		l.cred = syscall.Credential{Uid: c.Identity.UID, Gid: c.Identity.GID, Groups: c.Identity.Groups}
 		l.sys.Credential = &l.cred

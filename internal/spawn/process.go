@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/cgroup"
 )
 
 // lastWords is how long output is still taken once a program was killed: somebody
@@ -26,8 +28,9 @@ type Process struct {
 
 	out, err Output // what Stdout and Stderr are
 
-	owner *Local // who knows of it until it is reaped
-	team  *team  // whose thread has forked it
+	owner *Local        // who knows of it until it is reaped
+	group *cgroup.Group // that it was born in; nil is ours
+	team  *team         // whose thread has forked it
 
 	socket string // that it listens on, as /proc/PID/fd has it; "" is none
 
@@ -115,6 +118,11 @@ type Exit struct {
 	Usage      syscall.Rusage
 	Terminated bool // its process group was asked to
 	GivenUp    bool // it has not: it cannot be signalled
+
+	// OutOfMemory is which limit had the kernel kill it, or something that it has started:
+	// one of cgroup.ByRequest, ByPool and ByMachine; "" is none, or not known.
+	OutOfMemory string
+	Full        bool // its cgroup has refused it a process or a thread
 }
 
 // Code is the exit status as shells write it: 128 + signal for a program that one
@@ -136,7 +144,9 @@ func (p *Process) Wait() (*Exit, error) {
 	if p.IsTerminated() {
 		p.Kill()
 	}
+	e := new(Exit)
 	defer p.owner.remove(p)
+	defer e.leaveGroup(p.group)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range []*time.Timer{p.wake, p.kill} {
@@ -149,7 +159,7 @@ func (p *Process) Wait() (*Exit, error) {
 	} else {
 		defer unix.Close(p.rawPidfd)
 	}
-	e := &Exit{Terminated: p.terminated}
+	e.Terminated = p.terminated
 	p.reaped = true
 	if p.givenUp && !p.HasExited() {
 		e.GivenUp = true
