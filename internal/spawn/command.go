@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -86,17 +87,34 @@ func ourFile(fd int, name string) *os.File {
 // explain says what could not be started: the kernel has one ENOENT for a
 // program, the interpreter that its first line names, and the folder.
 func (c *Command) explain(err error) error {
-	name := c.Argv[0]
-	if folderErr := unix.Faccessat(unix.AT_FDCWD, c.Dir+"/", unix.X_OK, unix.AT_EACCESS); folderErr != nil {
+	name, file := c.Argv[0], c.outside(c.Argv[0])
+	if folderErr := unix.Faccessat(unix.AT_FDCWD, c.outside(c.Dir)+"/", unix.X_OK, unix.AT_EACCESS); folderErr != nil {
 		return fmt.Errorf("start %s: working directory %s: %v", name, c.Dir, folderErr)
 	}
+	isThere := unix.Access(file, unix.F_OK) == nil
 	switch {
-	case errors.Is(err, unix.ENOENT) && unix.Access(name, unix.F_OK) == nil:
-		return fmt.Errorf("start %s: its interpreter %s: %w", name, interpreterOf(name), err)
+	case errors.Is(err, unix.ENOENT) && isThere && c.Sandbox != nil && c.Sandbox.PrivateTmp && isTmp(name):
+		return fmt.Errorf("start %s: sandbox.private_tmp has another folder there: %w", name, err)
+	case errors.Is(err, unix.EACCES) && c.Sandbox != nil && len(c.Sandbox.Read) > 0 && unix.Access(file, unix.X_OK) == nil:
+		return fmt.Errorf("start %s: is it, with all that it is run by, under sandbox.read? %w", name, err)
+	case errors.Is(err, unix.ENOENT) && isThere:
+		return fmt.Errorf("start %s: its interpreter %s: %w", name, interpreterOf(file), err)
 	case errors.Is(err, unix.ENOEXEC):
-		return fmt.Errorf("start %s: it is no program and %s: %w", name, formatOf(name), err)
+		return fmt.Errorf("start %s: it is no program and %s: %w", name, formatOf(file), err)
 	}
 	return fmt.Errorf("start %s: %w", name, err)
+}
+
+// outside is what a path of the program is to us.
+func (c *Command) outside(name string) string {
+	if c.Sandbox == nil || c.Sandbox.Chroot == "" {
+		return name
+	}
+	return c.Sandbox.Chroot + "/" + name
+}
+
+func isTmp(name string) bool {
+	return strings.HasPrefix(name, "/tmp/") || strings.HasPrefix(name, "/var/tmp/")
 }
 
 // beginning is what the kernel looks at to tell what a file is.

@@ -1,35 +1,56 @@
 package spawn
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"strconv"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// confine does to the calling thread what its children are to inherit. The thread is of
-// no use for anything else afterwards, also if that fails.
-func (s *Sandbox) confine() error {
-	if s == nil {
-		return nil
-	}
+// confine does to the calling thread what its children are to inherit, in the order in
+// which each step is still permitted. The thread is of no use for anything else
+// afterwards, also if that fails. The files are those that Landlock knows by now.
+func (s *Sandbox) confine(tmp *privateTmp) (files []knownFile, err error) {
 	nameThread("sandbox " + s.Name)
 	// The umask, the root and the working directory are the thread's own from here on.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return fmt.Errorf("sandbox: unshare the umask: %w", err)
+		return nil, fmt.Errorf("sandbox: unshare the umask: %w", err)
 	}
 	if s.Umask != nil {
 		unix.Umask(int(*s.Umask))
 	}
-	if s.NoNewPrivs {
-		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			return fmt.Errorf("sandbox.no_new_privs: %w", err)
+	if s.PrivateTmp {
+		if err := tmp.enter(); err != nil {
+			return nil, fmt.Errorf("sandbox.private_tmp: %w", err)
 		}
 	}
-	return nil
+	if s.Chroot != "" {
+		if err := chroot(s.Chroot); err != nil {
+			return nil, fmt.Errorf("sandbox.chroot: %s: %w", s.Chroot, err)
+		}
+	}
+	if s.LimitCapabilities {
+		if err := s.limitCapabilities(); err != nil {
+			return nil, fmt.Errorf("sandbox.capabilities: %w", err)
+		}
+	}
+	if s.NoNewPrivs {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return nil, fmt.Errorf("sandbox.no_new_privs: %w", err)
+		}
+	}
+	if s.isPrivileged() {
+		if files, err = s.landlock(); err != nil {
+			return nil, err
+		}
+	}
+	if s.NoNetwork {
+		if err := refuseSockets(); err != nil {
+			return nil, fmt.Errorf("sandbox.network: %w", err)
+		}
+	}
+	return files, nil
 }
 
 // nameThread gives the thread a name that ps -L shows.
@@ -39,37 +60,27 @@ func nameThread(name string) {
 	unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&comm[0])), 0, 0, 0)
 }
 
-// settle does to a program that was started what no thread can do to itself alone.
-func (s *Sandbox) settle(pid int) error {
-	if s.Nice != 0 {
-		if err := s.renice(pid); err != nil {
-			return err
-		}
+func chroot(dir string) error {
+	if err := unix.Chroot(dir); err != nil {
+		return err
 	}
-	if s.OOMScoreAdj != 0 {
-		return adjustOOMScore(pid, s.OOMScoreAdj)
-	}
-	return nil
+	return unix.Chdir("/")
 }
 
-// renice is done from outside: a thread that is nice itself would hold up all other
-// starts, when the machine is busy, while it has the lock that forking takes.
-func (s *Sandbox) renice(pid int) error {
-	raw, err := unix.Getpriority(unix.PRIO_PROCESS, 0) // 20 - nice, as the system call has it
-	if err != nil {
-		return fmt.Errorf("sandbox.nice: %w", err)
+// onThread calls f on a thread that nothing else runs on, before and after, and that ends
+// with f. The first thread of a process cannot end: it is left to others.
+func onThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f()
+		return // with a goroutine that is locked to it, a thread ends
 	}
-	err = unix.Setpriority(unix.PRIO_PROCESS, pid, 20-raw+s.Nice)
-	if err != nil && err != unix.ESRCH {
-		return fmt.Errorf("sandbox.nice: %d: %w", s.Nice, err)
-	}
-	return nil
-}
-
-func adjustOOMScore(pid, adj int) error {
-	err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(adj)), 0)
-	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("sandbox.oom_score_adj: %d: %w", adj, err)
-	}
-	return nil
+	other := make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // to another one, since this is taken
+		close(other)
+		f()
+	}()
+	<-other
+	runtime.UnlockOSThread()
 }

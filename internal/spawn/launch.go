@@ -11,27 +11,33 @@ import (
 
 // A launch is a program to be executed by a thread of a team.
 type launch struct {
-	argv    []string
-	attr    syscall.ProcAttr
-	sys     syscall.SysProcAttr
-	cred    syscall.Credential
-	sandbox *Sandbox      // nil: none
-	done    chan struct{} // has room for one
+	path   string
+	argv   []string
+	faults [2]int // a pipe, if there is a limiter
+	attr   syscall.ProcAttr
+	sys    syscall.SysProcAttr
+	cred   syscall.Credential
+	done   chan struct{} // has room for one
+	settle chan error    // what a traced program waits for; an error is its end
 
 	// Written before done is sent to.
 	pid, pidfd int
 	err        error
 }
 
-var launches = sync.Pool{New: func() any { return &launch{done: make(chan struct{}, 1)} }}
+var launches = sync.Pool{New: func() any { return &launch{done: make(chan struct{}, 1), settle: make(chan error, 1)} }}
 
 // forkExec has a thread of the team execute the command with those descriptors, in that
 // group if it is not nil.
+//
+// A program with limits is stopped at its first instruction, by ptrace(2), until it has
+// them: what a thread has of its own are no limits. For an ordinary user that takes from a
+// set-user-ID program its rights, so it is done for limits only.
 func (c *Command) forkExec(t *team, files []uintptr, g *cgroup.Group) (pid, pidfd int, err error) {
 	l := launches.Get().(*launch)
 	defer launches.Put(l)
-	l.argv, l.pidfd, l.sandbox = c.Argv, -1, c.Sandbox
-	l.sys = syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &l.pidfd}
+	l.path, l.argv, l.pidfd = c.Argv[0], c.Argv, -1
+	l.sys = syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &l.pidfd, AmbientCaps: c.ambient()}
 	if g != nil {
 		l.sys.UseCgroupFD, l.sys.CgroupFD = true, g.FD()
 	}
@@ -39,34 +45,77 @@ func (c *Command) forkExec(t *team, files []uintptr, g *cgroup.Group) (pid, pidf
 		l.cred = syscall.Credential{Uid: c.Identity.UID, Gid: c.Identity.GID, Groups: c.Identity.Groups}
 		l.sys.Credential = &l.cred
 	}
+	l.sys.Ptrace = t.limiter < 0 && c.Sandbox != nil && len(c.Sandbox.Rlimits) > 0
 	l.attr = syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: files, Sys: &l.sys}
-	t.queue <- l
-	<-l.done
-	l.argv, l.attr, l.cred, l.sandbox = nil, syscall.ProcAttr{}, syscall.Credential{}, nil
+	c.launch(l, t)
+	l.argv, l.attr, l.sys, l.cred = nil, syscall.ProcAttr{}, syscall.SysProcAttr{}, syscall.Credential{}
 	return l.pid, l.pidfd, l.err
 }
 
-// isOther reports whether a program has to become somebody. Who is root already takes
-// the groups, too.
-func (i *Identity) isOther() bool {
-	return i != nil && (unix.Geteuid() == 0 || int(i.UID) != unix.Geteuid() || int(i.GID) != unix.Getegid())
+func (c *Command) launch(l *launch, t *team) {
+	if t.limiter >= 0 {
+		if l.err = l.limit(t.limiter); l.err != nil {
+			return
+		}
+		defer l.report()
+	}
+	t.queue <- l
+	<-l.done
+	if l.err == nil && c.Sandbox != nil && c.Sandbox.isSettled() {
+		c.settle(l)
+	}
 }
 
-// run is called on a thread of the team.
-func (l *launch) run() {
-	l.pid, l.err = syscall.ForkExec(l.argv[0], l.argv, &l.attr)
-	if l.err != nil || l.sandbox == nil {
+// settle has the sandbox settle a program, and ends it if that cannot be.
+func (c *Command) settle(l *launch) {
+	err := c.Sandbox.settle(l.pid, l.sys.Ptrace)
+	if l.sys.Ptrace {
+		l.settle <- err
+		<-l.done
 		return
 	}
-	if l.err = l.sandbox.settle(l.pid); l.err != nil {
+	if err != nil {
+		l.abandon(err)
+	}
+}
+
+// run is called on a thread of the team, which alone may let go of what it traces.
+func (l *launch) run(t *team) {
+	if t.isOutdated() {
+		l.err = errOutdated
+		return
+	}
+	l.pid, l.err = syscall.ForkExec(l.path, l.argv, &l.attr)
+	if l.err != nil || !l.sys.Ptrace {
+		return
+	}
+	if err := awaitExec(l.pid); err != nil {
+		l.abandon(err)
+		return
+	}
+	l.done <- struct{}{}
+	err := <-l.settle
+	if err == nil {
+		err = syscall.PtraceDetach(l.pid)
+	}
+	if err != nil {
+		l.abandon(err)
+	}
+}
+
+// abandon kills and reaps a program that cannot be what it was to be.
+func (l *launch) abandon(err error) {
+	l.err = err
+	if err != errReaped {
 		unix.Kill(l.pid, unix.SIGKILL)
 		for {
-			if _, err := syscall.Wait4(l.pid, nil, 0, nil); err != syscall.EINTR {
+			_, err := syscall.Wait4(l.pid, nil, 0, nil)
+			if err != syscall.EINTR {
 				break
 			}
 		}
-		if l.pidfd >= 0 {
-			unix.Close(l.pidfd)
-		}
+	}
+	if l.pidfd >= 0 {
+		unix.Close(l.pidfd)
 	}
 }

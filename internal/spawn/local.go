@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -15,9 +16,10 @@ type Spawner interface {
 	// later on does not end it. The error is that of the kernel, in words, or the
 	// cause of ctx.
 	Start(ctx context.Context, cmd *Command) (*Process, error)
-	// Hold makes a sandbox ready, which may be nil, and keeps it so until release is
-	// called. The error says what of it cannot be done, and names the key.
-	Hold(s *Sandbox) (release func(), err error)
+	// Hold makes a sandbox, which may be nil, ready for programs that run as somebody, nil
+	// being ourselves, and keeps it so until release is called. The error says what of it
+	// cannot be done, and names the key.
+	Hold(s *Sandbox, id *Identity) (release func(), err error)
 }
 
 // Local starts programs as children of this process, and knows of those that it
@@ -30,8 +32,9 @@ type Local struct {
 	all    map[int]*Process
 	kept   map[int]*team // pids of those that were given up and not waited for, and who has forked them
 	killed bool
-	teams  map[string]*team // that start the programs of sandboxes, by Sandbox.key
-	holds  map[string]int   // how often such a team was asked to stay
+	teams  map[string]*team       // that start the programs of sandboxes, by Sandbox.key
+	holds  map[string]int         // how often such a team was asked to stay
+	tmps   map[string]*privateTmp // of the teams, by Sandbox.Name
 }
 
 // Start starts a program with descriptors 0, 1 and 2 and no others, default
@@ -41,18 +44,33 @@ func (l *Local) Start(ctx context.Context, cmd *Command) (*Process, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	t, err := l.join(cmd.Sandbox)
-	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", cmd.Argv[0], err)
+	p, err := l.startOnce(cmd)
+	for range 3 {
+		if errors.Is(err, errOutdated) {
+			p, err = l.startOnce(cmd)
+		}
 	}
-	p, err := cmd.start(t)
 	if err != nil {
-		l.leave(t)
 		return nil, err
 	}
 	p.owner = l
 	l.add(p)
 	return p, nil
+}
+
+func (l *Local) startOnce(cmd *Command) (*Process, error) {
+	t, err := l.join(cmd.Sandbox, cmd.Identity)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", cmd.Argv[0], err)
+	}
+	p, err := cmd.start(t)
+	if err != nil {
+		if errors.Is(err, errOutdated) {
+			l.dismiss(t)
+		}
+		l.leave(t)
+	}
+	return p, err
 }
 
 // Kill kills every program with its tree, at once, and from now on every one that

@@ -1,8 +1,11 @@
 package spawn
 
 import (
-	"strconv"
+	"fmt"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // An Identity is who a program runs as. To be somebody else takes root's rights.
@@ -11,9 +14,18 @@ type Identity struct {
 	Groups   []uint32 // supplementary ones, and no others
 }
 
+// isOther reports whether a program has to become somebody. Who is root already takes
+// the groups, too.
+func (i *Identity) isOther() bool {
+	return i != nil && (unix.Geteuid() == 0 || int(i.UID) != unix.Geteuid() || int(i.GID) != unix.Getegid())
+}
+
 // A Sandbox is what a program, and all that it starts, cannot undo. It is a plain value;
-// the zero one changes nothing. What a kernel or an account cannot do is an error of Start
-// that names the key: programs do not run with less than was asked for.
+// the zero one changes nothing. What cannot be done is an error of Start and of Hold that
+// names the key of the configuration: no program runs with less than was asked for. Fit
+// says beforehand what this machine cannot do.
+//
+// Paths are those of the program: they lie inside Chroot.
 type Sandbox struct {
 	// Name says whose it is. Programs under sandboxes of other names share nothing.
 	Name string
@@ -22,22 +34,52 @@ type Sandbox struct {
 	Nice        int     // is added to ours
 	OOMScoreAdj int     // 0: ours
 	NoNewPrivs  bool    // set-user-ID, set-group-ID and file capabilities mean nothing
+
+	// LimitCapabilities takes away all capabilities but Capabilities, also from
+	// set-user-ID programs. Those the program has, whoever it runs as.
+	LimitCapabilities bool
+	Capabilities      []uintptr // numbers, see capabilities(7)
+
+	Rlimits []Rlimit // soft and hard
+	Chroot  string   // "" is no other root
+
+	// Read are files, and folders with all that is in them, which may be read and
+	// executed; Write may be read and written. Nothing else may be written then, nor,
+	// where Read is not empty, read. A path after "-" need not exist. See landlock(7).
+	Read, Write []string
+
+	NoNetwork  bool // no sockets but Unix sockets that have a file
+	PrivateTmp bool // a /tmp and a /var/tmp of its Name's own
+}
+
+// An Rlimit is a limit of setrlimit(2).
+type Rlimit struct {
+	Name     string // nofile
+	Resource int    // unix.RLIMIT_NOFILE
+	Value    uint64
 }
 
 // isInherited reports whether the sandbox has what a thread gives to its children.
-func (s *Sandbox) isInherited() bool { return s.Umask != nil || s.NoNewPrivs }
+func (s *Sandbox) isInherited() bool {
+	return s.Umask != nil || s.NoNewPrivs || s.LimitCapabilities || s.Chroot != "" || s.NoNetwork || s.PrivateTmp || s.limitsFiles()
+}
+
+// isSettled reports whether it has what is done to a program from outside.
+func (s *Sandbox) isSettled() bool { return s.Nice != 0 || s.OOMScoreAdj != 0 || len(s.Rlimits) > 0 }
+
+// limitsFiles reports whether there are files that may not be written.
+func (s *Sandbox) limitsFiles() bool { return len(s.Read)+len(s.Write) > 0 }
+
+// isPrivileged reports whether Landlock or seccomp is needed, which the kernel gives to
+// CAP_SYS_ADMIN or to who has given up new privileges.
+func (s *Sandbox) isPrivileged() bool { return s.NoNetwork || s.limitsFiles() }
 
 // key tells sandboxes apart whose threads must not be the same.
 func (s *Sandbox) key() string {
-	var k strings.Builder
-	word := func(text string) {
-		k.WriteString(text)
-		k.WriteByte(0)
-	}
-	word(s.Name)
+	umask := -1
 	if s.Umask != nil {
-		word("umask " + strconv.FormatUint(uint64(*s.Umask), 8))
+		umask = int(*s.Umask)
 	}
-	word("no_new_privs " + strconv.FormatBool(s.NoNewPrivs))
-	return k.String()
+	head := fmt.Sprint(umask, s.NoNewPrivs, s.LimitCapabilities, s.Capabilities, s.NoNetwork, s.PrivateTmp)
+	return strings.Join(slices.Concat([]string{s.Name, head, s.Chroot}, s.Read, []string{""}, s.Write), "\x00")
 }

@@ -163,11 +163,11 @@ func TestIdentityOpensItsFiles(t *testing.T) {
 func TestThreadsOfSandboxEnd(t *testing.T) {
 	var l spawn.Local
 	s := &spawn.Sandbox{Umask: umask(0o027)}
-	release, err := l.Hold(s)
+	release, err := l.Hold(s, nil)
 	runnertest.Must(t, err)
 	held := threads(t)
 	says(t, &l, &spawn.Command{Sandbox: s}, "true")
-	again, err := l.Hold(&spawn.Sandbox{Umask: umask(0o027)})
+	again, err := l.Hold(&spawn.Sandbox{Umask: umask(0o027)}, nil)
 	runnertest.Must(t, err)
 	if now := threads(t); now != held {
 		t.Errorf("equal sandboxes have %d threads, then %d", held, now)
@@ -196,7 +196,7 @@ func TestNoThreadLeak(t *testing.T) {
 	release := func() {}
 	for i := range 1000 {
 		s := &spawn.Sandbox{Name: "www", Umask: umask(uint32(i % 512)), NoNewPrivs: i%2 == 0}
-		next, err := l.Hold(s)
+		next, err := l.Hold(s, nil)
 		runnertest.Must(t, err)
 		release()
 		release = next

@@ -1,7 +1,10 @@
 package spawn
 
 import (
+	"errors"
+	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +24,9 @@ type team struct {
 	queue   chan *launch
 	begin   func() error   // starts the threads, once; it may take a while
 	threads sync.WaitGroup // their goroutines
+	files   []knownFile    // of Landlock; written by begin
+	tmp     *privateTmp    // nil: that of all
+	limiter int            // what executes its programs, written by begin; -1: nothing
 
 	users int // programs, and who is about to start one; guarded by Local.mu
 }
@@ -29,13 +35,27 @@ type team struct {
 const mostOfSandbox = 4
 
 func newTeam(s *Sandbox) *team {
-	t := &team{sandbox: s, queue: make(chan *launch)}
+	t := &team{sandbox: s, queue: make(chan *launch), limiter: -1}
 	size := runtime.GOMAXPROCS(0)
 	if s != nil {
-		t.key, size = s.key(), min(size, mostOfSandbox)
+		size = min(size, mostOfSandbox)
 	}
 	t.begin = sync.OnceValue(func() error { return t.start(size) })
 	return t
+}
+
+// prepare makes what is not a thread's.
+func (t *team) prepare(isLimited bool) (err error) {
+	switch {
+	case !isLimited:
+		return nil
+	case t.sandbox.Chroot != "":
+		return errors.New("sandbox.rlimits: with a chroot they need ptrace and CAP_SYS_RESOURCE")
+	}
+	if t.limiter, err = newLimiter(t.sandbox.Rlimits); err != nil {
+		return fmt.Errorf("sandbox.rlimits: %w", err)
+	}
+	return nil
 }
 
 // plainTeam is the threads of all programs that need no others. They never end.
@@ -52,7 +72,13 @@ func (t *team) start(size int) (err error) {
 		t.threads.Add(1)
 		go onThread(func() {
 			defer t.threads.Done()
-			err := t.sandbox.confine()
+			var err error
+			if t.sandbox != nil {
+				var files []knownFile
+				if files, err = t.sandbox.confine(t.tmp); t.files == nil {
+					t.files = files
+				}
+			}
 			ready <- err
 			if err != nil {
 				return
@@ -75,53 +101,59 @@ func launchAll(t *team) { t.serve() }
 
 func (t *team) serve() {
 	for l := range t.queue {
-		l.run()
+		l.run(t)
 		l.done <- struct{}{}
 	}
 }
 
-// end ends the threads. They must not be needed any more.
-func (t *team) end() {
+// errOutdated is that of a team which would restrict a program to files that were replaced.
+var errOutdated = errors.New("files of the sandbox have been replaced")
+
+// isOutdated reports whether files were replaced that the sandbox names, as by a
+// deployment. It is asked on a thread of the team, which sees them as its programs do.
+func (t *team) isOutdated() bool {
+	return slices.ContainsFunc(t.files, func(k knownFile) bool { return k.hasChanged() })
+}
+
+// end ends the threads of a team. They must not be needed any more.
+func (l *Local) end(t *team) {
 	if t.begin() == nil {
 		close(t.queue)
 	}
 	t.threads.Wait()
-}
-
-// onThread calls f on a thread that nothing else runs on, before and after, and that ends
-// with f. The first thread of a process cannot end: it is left to others.
-func onThread(f func()) {
-	runtime.LockOSThread()
-	if unix.Gettid() != unix.Getpid() {
-		f()
-		return // with a goroutine that is locked to it, a thread ends
+	if t.limiter >= 0 {
+		unix.Close(t.limiter)
 	}
-	other := make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // to another one, since this is taken
-		close(other)
-		f()
-	}()
-	<-other
-	runtime.UnlockOSThread()
+	if t.tmp != nil {
+		l.leaveTmp(t.sandbox.Name, t.tmp)
+	}
 }
 
-// join returns the team that starts a sandbox's programs, and counts the caller among
-// its users: leave is called next.
-func (l *Local) join(s *Sandbox) (*team, error) {
-	if s == nil || !s.isInherited() {
+// teamKey says which sandboxes are of one team; "" is that of all programs.
+func teamKey(s *Sandbox, id *Identity) (key string, isLimited bool) {
+	if s == nil {
+		return "", false
+	}
+	if isLimited = len(s.Rlimits) > 0 && needsLimiter(id); isLimited {
+		return s.key() + fmt.Sprint(s.Rlimits), true
+	}
+	if !s.isInherited() {
+		return "", false
+	}
+	return s.key(), false
+}
+
+// join returns the team that starts a sandbox's programs as somebody, and counts the
+// caller among its users: leave is called next.
+func (l *Local) join(s *Sandbox, id *Identity) (*team, error) {
+	key, isLimited := teamKey(s, id)
+	if key == "" {
 		return plainTeam(), nil
 	}
-	key := s.key()
 	l.mu.Lock()
 	t := l.teams[key]
 	if t == nil {
-		own := *s
-		t = newTeam(&own)
-		if l.teams == nil {
-			l.teams = make(map[string]*team)
-		}
-		l.teams[key] = t
+		t = l.addTeamLocked(*s, key, isLimited)
 	}
 	t.users++
 	l.mu.Unlock()
@@ -131,6 +163,26 @@ func (l *Local) join(s *Sandbox) (*team, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+func (l *Local) addTeamLocked(s Sandbox, key string, isLimited bool) *team {
+	t := newTeam(&s)
+	t.key = key
+	if s.PrivateTmp {
+		t.tmp = l.tmpLocked(s.Name)
+	}
+	start := t.begin
+	t.begin = sync.OnceValue(func() error {
+		if err := t.prepare(isLimited); err != nil {
+			return err
+		}
+		return start()
+	})
+	if l.teams == nil {
+		l.teams = make(map[string]*team)
+	}
+	l.teams[key] = t
+	return t
 }
 
 // dismiss has no new program started by a team.
@@ -155,18 +207,19 @@ func (l *Local) leave(t *team) {
 	}
 	l.mu.Unlock()
 	if over {
-		t.end()
+		l.end(t)
 	}
 }
 
-// Hold makes a sandbox ready, which may be nil, and keeps it so until release is called:
-// then its threads end when the last program under it has. Without it a sandbox is made
-// for the programs that are there at once. The error says what cannot be done.
-func (l *Local) Hold(s *Sandbox) (release func(), err error) {
-	if s == nil || !s.isInherited() {
+// Hold makes a sandbox, which may be nil, ready for programs that run as somebody, and
+// keeps it so until release is called: then its threads end when the last program under it
+// has. Without it a sandbox is made for the programs that are there at once. The error
+// says what cannot be done.
+func (l *Local) Hold(s *Sandbox, id *Identity) (release func(), err error) {
+	key, _ := teamKey(s, id)
+	if key == "" {
 		return func() {}, nil
 	}
-	key := s.key()
 	l.mu.Lock()
 	if l.holds == nil {
 		l.holds = make(map[string]int)
@@ -174,7 +227,7 @@ func (l *Local) Hold(s *Sandbox) (release func(), err error) {
 	l.holds[key]++
 	l.mu.Unlock()
 	release = sync.OnceFunc(func() { l.release(key) })
-	t, err := l.join(s)
+	t, err := l.join(s, id)
 	if err != nil {
 		release()
 		return nil, err
@@ -196,6 +249,6 @@ func (l *Local) release(key string) {
 	}
 	l.mu.Unlock()
 	if over {
-		t.end()
+		l.end(t)
 	}
 }

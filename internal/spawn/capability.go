@@ -1,0 +1,91 @@
+package spawn
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// capabilitySets are the calling thread's, the first 64 of each.
+type capabilitySets struct{ effective, permitted, inheritable uint64 }
+
+func getCapabilities() (c capabilitySets, err error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return c, err
+	}
+	join := func(low, high uint32) uint64 { return uint64(low) | uint64(high)<<32 }
+	return capabilitySets{
+		effective:   join(data[0].Effective, data[1].Effective),
+		permitted:   join(data[0].Permitted, data[1].Permitted),
+		inheritable: join(data[0].Inheritable, data[1].Inheritable),
+	}, nil
+}
+
+func (c *capabilitySets) set() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	for i := range data {
+		shift := 32 * i
+		data[i] = unix.CapUserData{
+			Effective: uint32(c.effective >> shift), Permitted: uint32(c.permitted >> shift), Inheritable: uint32(c.inheritable >> shift),
+		}
+	}
+	return unix.Capset(&header, &data[0])
+}
+
+// has reports whether a capability is effective.
+func (c *capabilitySets) has(capability int) bool { return c.effective>>capability&1 == 1 }
+
+// limitCapabilities leaves to the thread's children what is kept. The thread itself stays
+// able to start them as other users: what it holds, an exec takes from it.
+func (s *Sandbox) limitCapabilities() error {
+	own, err := getCapabilities()
+	if err != nil {
+		return err
+	}
+	// Without new privileges an ordinary user's programs have no way to what is left in
+	// the bounding set, and an ordinary user may not change that.
+	if own.has(unix.CAP_SETPCAP) || unix.Geteuid() == 0 || !s.NoNewPrivs {
+		if err := s.bound(); err != nil {
+			return err
+		}
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return err
+	}
+	own.inheritable = 0
+	return own.set()
+}
+
+// bound takes out of the thread's bounding set what is not kept.
+func (s *Sandbox) bound() error {
+	for c := uintptr(0); ; c++ {
+		there, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0)
+		if err == unix.EINVAL {
+			return nil // the kernel has no more
+		}
+		if err != nil {
+			return err
+		}
+		if there == 0 || slices.Contains(s.Capabilities, c) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
+			return err
+		}
+	}
+}
+
+// ambient are the capabilities that a program is to have though it is not root.
+func (c *Command) ambient() []uintptr {
+	s := c.Sandbox
+	if s == nil || !s.LimitCapabilities {
+		return nil
+	}
+	if uid := unix.Geteuid(); uid == 0 && c.Identity == nil || c.Identity != nil && c.Identity.UID == 0 {
+		return nil // the kernel gives root what is in the bounding set
+	}
+	return s.Capabilities
+}

@@ -1,0 +1,187 @@
+package spawn
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A limiter is a program of some hundred bytes, made in memory, that limits itself and
+// executes another: its arguments are the path and then the arguments of that. What went
+// wrong it writes to descriptor 3, as ForkExec's own child does to its pipe.
+//
+// It is for what ptrace cannot do: where that is refused (Yama, a container), and where
+// root without CAP_SYS_RESOURCE, as in most containers, is to limit a program of another
+// user. It costs twice as much.
+
+// ofLimit is set in what a limiter writes if it is not the program that failed.
+const ofLimit = 1 << 16
+
+var canTrace = sync.OnceValue(tryTrace)
+
+// mayLimit reports whether this process may limit those of others.
+var mayLimit = sync.OnceValue(func() bool {
+	own, err := getCapabilities()
+	return err == nil && own.has(unix.CAP_SYS_RESOURCE)
+})
+
+// needsLimiter reports whether programs with limits are executed by one.
+func needsLimiter(id *Identity) bool {
+	return canTrace() != nil || id.isOther() && int(id.UID) != unix.Geteuid() && !mayLimit()
+}
+
+var errNoLimiter = errors.New("this architecture has no program that could set them")
+
+// newLimiter makes one. The descriptor is to be executed.
+func newLimiter(limits []Rlimit) (fd int, err error) {
+	if runtime.GOARCH != "amd64" {
+		return -1, errNoLimiter
+	}
+	writable, err := unix.MemfdCreate("limits", unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(writable)
+	program := limiterAMD64(limits)
+	if n, err := unix.Write(writable, program); err != nil || n != len(program) {
+		return -1, fmt.Errorf("write %d bytes: %d, %v", len(program), n, err)
+	}
+	// One that somebody has open for writing is not executed.
+	return unix.Open(fmt.Sprintf("/proc/self/fd/%d", writable), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
+// limit has the team's limiter execute the program. Then report is next.
+func (l *launch) limit(limiter int) error {
+	if err := unix.Pipe2(l.faults[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	l.path = fmt.Sprintf("/proc/self/fd/%d", limiter)
+	l.argv = slices.Concat(l.argv[:1], l.argv)
+	l.attr.Files = append(l.attr.Files[:3:3], uintptr(l.faults[1]))
+	return nil
+}
+
+// report waits until the limiter has executed the program, or has failed.
+func (l *launch) report() {
+	defer unix.Close(l.faults[0])
+	unix.Close(l.faults[1])
+	if l.err != nil {
+		return
+	}
+	var fault [4]byte
+	n, err := unix.Read(l.faults[0], fault[:])
+	for err == unix.EINTR {
+		n, err = unix.Read(l.faults[0], fault[:])
+	}
+	if n != len(fault) {
+		return
+	}
+	switch code := binary.LittleEndian.Uint32(fault[:]); {
+	case code&ofLimit != 0:
+		l.abandon(fmt.Errorf("sandbox.rlimits: %w", unix.Errno(code&^ofLimit)))
+	default:
+		l.abandon(unix.Errno(code))
+	}
+}
+
+// An assembler puts machine code together whose jumps go forward.
+type assembler struct {
+	code   []byte
+	labels map[string]int
+	uses   map[int]string // where a distance to a label is to be written
+}
+
+func (a *assembler) emit(code ...byte)      { a.code = append(a.code, code...) }
+func (a *assembler) word(n uint32)          { a.code = binary.LittleEndian.AppendUint32(a.code, n) }
+func (a *assembler) label(name string)      { a.labels[name] = len(a.code) }
+func (a *assembler) distance(name string)   { a.uses[len(a.code)] = name; a.word(0) }
+func (a *assembler) load(op byte, n uint32) { a.emit(op); a.word(n) }
+func (a *assembler) systemCall(n uintptr)   { a.load(0xb8, uint32(n)); a.emit(0x0f, 0x05) } // mov eax, n; syscall
+func (a *assembler) argument1(n uint32)     { a.load(0xbf, n) }                             // mov edi, n
+func (a *assembler) argument2(n uint32)     { a.load(0xbe, n) }                             // mov esi, n
+func (a *assembler) argument3(n uint32)     { a.load(0xba, n) }                             // mov edx, n
+
+// link writes the distances, which are counted from behind them.
+func (a *assembler) link() []byte {
+	for at, name := range a.uses {
+		binary.LittleEndian.PutUint32(a.code[at:], uint32(a.labels[name]-at-4))
+	}
+	return a.code
+}
+
+// limiterAMD64 is the whole file.
+func limiterAMD64(limits []Rlimit) []byte {
+	a := &assembler{labels: make(map[string]int), uses: make(map[int]string)}
+	a.emit(0x48, 0x89, 0xe3) // mov rbx, rsp: argc, argv, NULL, envp
+	a.argument1(3)
+	a.argument2(unix.F_SETFD)
+	a.argument3(unix.FD_CLOEXEC)
+	a.systemCall(unix.SYS_FCNTL)
+	for i, r := range limits {
+		a.argument1(0)
+		a.argument2(uint32(r.Resource))
+		a.emit(0x48, 0x8d, 0x15) // lea rdx, [rip+…]
+		a.distance(fmt.Sprint("limit", i))
+		a.emit(0x45, 0x31, 0xd2) // xor r10d, r10d
+		a.systemCall(unix.SYS_PRLIMIT64)
+		a.emit(0x85, 0xc0, 0x0f, 0x85) // test eax, eax; jnz …
+		a.distance("of limit")
+	}
+	a.emit(0x48, 0x8b, 0x7b, 0x08)       // mov rdi, [rbx+8]: argv[0] is the path
+	a.emit(0x48, 0x8d, 0x73, 0x10)       // lea rsi, [rbx+16]: argv[1:]
+	a.emit(0x48, 0x8b, 0x03)             // mov rax, [rbx]: argc
+	a.emit(0x48, 0x8d, 0x54, 0xc3, 0x10) // lea rdx, [rbx+rax*8+16]: envp
+	a.systemCall(unix.SYS_EXECVE)
+	a.emit(0xf7, 0xd8, 0xe9) // neg eax; jmp …
+	a.distance("tell")
+	a.label("of limit")
+	a.emit(0xf7, 0xd8) // neg eax
+	a.load(0x0d, ofLimit)
+	a.label("tell")
+	a.emit(0x50) // push rax
+	a.argument1(3)
+	a.emit(0x48, 0x89, 0xe6) // mov rsi, rsp
+	a.argument3(4)
+	a.systemCall(unix.SYS_WRITE)
+	a.argument1(127)
+	a.systemCall(unix.SYS_EXIT_GROUP)
+	for i, r := range limits {
+		a.label(fmt.Sprint("limit", i))
+		l := r.limit()
+		a.code = binary.LittleEndian.AppendUint64(a.code, l.Cur)
+		a.code = binary.LittleEndian.AppendUint64(a.code, l.Max)
+	}
+	return elfAMD64(a.link())
+}
+
+// elfAMD64 is an executable of that code (elf(5)).
+func elfAMD64(code []byte) []byte {
+	const (
+		base    = 0x400000
+		headers = 64 + 2*56
+	)
+	le := binary.LittleEndian
+	file := []byte("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+	file = le.AppendUint32(file, 2|62<<16) // ET_EXEC, EM_X86_64
+	file = le.AppendUint32(file, 1)
+	for _, n := range []uint64{base + headers, 64, 0} { // entry, program headers, sections
+		file = le.AppendUint64(file, n)
+	}
+	file = le.AppendUint32(file, 0)
+	for _, n := range []uint16{64, 56, 2, 0, 0, 0} {
+		file = le.AppendUint16(file, n)
+	}
+	size := uint64(headers + len(code))
+	file = le.AppendUint32(le.AppendUint32(file, 1), 5) // PT_LOAD, read and execute
+	for _, n := range []uint64{0, base, base, size, size, 0x1000} {
+		file = le.AppendUint64(file, n)
+	}
+	file = le.AppendUint32(le.AppendUint32(file, 0x6474e551), 6) // PT_GNU_STACK, not to be executed
+	file = append(file, make([]byte, 48)...)
+	return slices.Concat(file, code)
+}
