@@ -106,6 +106,18 @@ var cases = []*benchCase{
 		},
 	},
 	{
+		name: "function-one", work: "function hello, one keep-alive connection",
+		sides: func(r *rig) []side {
+			ld := load{request: r.keepAlive(1), conns: 1, keep: true}
+			return []side{
+				{name: "fcgid", start: startFcgid("function"), load: pings(ld)},
+				{name: "net/http/fcgi", start: startNetHTTP, load: ld},
+				{name: "libfcgi in C", start: startLibfcgi, load: ld},
+			}
+		},
+		rows: []rowSpec{{requestRate, "net/http/fcgi", reach{}}, {requestRate, "libfcgi in C", reach{}}},
+	},
+	{
 		name: "function-mux", work: "function hello, 64 requests at once on one connection",
 		sides: func(r *rig) []side {
 			ld := load{request: r.keepAlive(64), conns: 1, streams: 64, keep: true}

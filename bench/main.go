@@ -40,6 +40,7 @@ func main() {
 // options are the command line.
 type options struct {
 	fcgid    string
+	base     string
 	only     *regexp.Regexp
 	pairs    int
 	duration time.Duration
@@ -54,6 +55,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&o.fcgid, "fcgid", "./fcgid", "the `binary` that is measured")
+	f.StringVar(&o.base, "base", "", "compare with this older `binary` of fcgid, and not with the peers")
 	f.StringVar(&only, "only", "", "run the cases whose name matches this `regexp`")
 	f.IntVar(&o.pairs, "pairs", 5, "samples of each side")
 	f.DurationVar(&o.duration, "duration", 2*time.Second, "of one sample, without its warm-up")
@@ -72,8 +74,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	case o.pairs < 1 || o.duration < 100*time.Millisecond:
 		return o, errors.New("-pairs is 1 at least, -duration 100ms")
-	case o.write != "" && only != "":
-		return o, errors.New("-write needs all cases: leave out -only")
+	case o.write != "" && (only != "" || o.base != ""):
+		return o, errors.New("-write needs all cases and the peers: leave out -only and -base")
 	}
 	return o, nil
 }
@@ -123,28 +125,42 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // measureAll runs the cases one after the other.
 func measureAll(ctx context.Context, o options, chosen []*benchCase, progress io.Writer) (p *report, err error) {
-	fcgid, err := filepath.Abs(o.fcgid)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(fcgid); err != nil {
-		return nil, fmt.Errorf("%w; make builds it", err)
-	}
 	becomeSubreaper()
-	r, err := newRig(ctx, fcgid)
+	r, err := newRigFor(ctx, o.fcgid)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
 	r.pairs, r.duration = o.pairs, o.duration
+	if o.base != "" {
+		if r.base, err = newRigFor(ctx, o.base); err != nil {
+			return nil, err
+		}
+		r.base.pairs, r.base.duration = o.pairs, o.duration
+	}
 	p = &report{Facts: collectFacts(ctx, r), Config: r.config.text}
 	for _, c := range chosen {
+		if r.base != nil {
+			c = againstBase(c)
+		}
 		p.Cases = append(p.Cases, r.runCase(c, progress))
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 	}
 	return p, nil
+}
+
+// newRigFor is newRig for a binary that may not be there.
+func newRigFor(ctx context.Context, binary string) (*rig, error) {
+	path, err := filepath.Abs(binary)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("%w; make builds it", err)
+	}
+	return newRig(ctx, path)
 }
 
 // print shows the report, and writes it into the documentation if that is wanted.

@@ -33,6 +33,7 @@ type rig struct {
 	pairs    int
 	cpus     int
 	config   configuration
+	base     *rig // of an older binary that is compared with this one, or nil
 	servers  map[string]*server
 	order    []*server // as they were started
 }
@@ -60,7 +61,11 @@ func newRig(ctx context.Context, fcgid string) (*rig, error) {
 func (r *rig) close() error {
 	r.endServers()
 	endDescendants()
-	return os.RemoveAll(r.dir)
+	var err error
+	if r.base != nil {
+		err = os.RemoveAll(r.base.dir)
+	}
+	return errors.Join(err, os.RemoveAll(r.dir))
 }
 
 func (r *rig) fill() error {
@@ -132,6 +137,9 @@ func (r *rig) once(name, network, address string, command func() (*exec.Cmd, err
 
 // endServers ends the servers of a case, the last one first.
 func (r *rig) endServers() {
+	if r.base != nil {
+		r.base.endServers()
+	}
 	for i := len(r.order) - 1; i >= 0; i-- {
 		r.order[i].end()
 		if r.order[i].network == "unix" {
