@@ -178,7 +178,7 @@ func (s *Server) init() {
 		grace = forever
 	}
 	s.inner = server.New(server.Settings{
-		Runner: function.New(function.Options{Call: callOf(h), Log: log}),
+		Runner: function.New(function.Options{Call: callOf(h), Log: log}), InPlace: true,
 		Limits: server.Limits{
 			MaxConns: orDefault(s.MaxConns, defaultMaxConns), MaxReqs: orDefault(s.MaxReqs, defaultMaxReqs), Multiplex: !s.NoMultiplex,
 			Queue: orDefault(s.MaxQueue, defaultQueue), QueueTimeout: max(0, s.QueueTimeout),

@@ -95,7 +95,8 @@ func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner) se
 		abandon = time.Second // nothing can end a function that does not return
 	}
 	return server.Settings{
-		Runner: run,
+		Runner:  run,
+		InPlace: cfg.Function != nil,
 		Limits: server.Limits{
 			MaxConns: l.MaxConns, MaxReqs: cfg.Places(), Multiplex: l.Multiplex,
 			Queue: l.Queue, QueueTimeout: l.QueueTimeout,

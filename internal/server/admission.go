@@ -58,8 +58,8 @@ type turn struct {
 	err   error         // why it is turned away, once it has come
 }
 
-// A waiter is told, once for each turn and with no lock of admission's held, that it
-// may run, or why not. If it may, release must follow. It must not wait.
+// A waiter is told, once for each turn that had to wait and with no lock of admission's
+// held, that it may run, or why not. If it may, release must follow. It must not wait.
 type waiter interface{ turnCame(err error) }
 
 // A crowd is what requests wait for.
@@ -105,25 +105,26 @@ func (a *admission) deliver() {
 	}
 }
 
-// enter asks for a turn, which comes at once or after a while. If ctx ends before, leave
-// is to be called after that; one whose ctx has ended is never let in.
-func (a *admission) enter(t *turn) {
+// enter asks for a turn. If it comes at once, or is turned away for the reason that err
+// tells, the caller is told, and nobody else. If ctx ends while it waits, leave is to be
+// called after that; one whose ctx has ended is never let in.
+func (a *admission) enter(t *turn) (came bool, err error) {
 	a.mu.Lock()
 	defer a.unlock()
 	switch {
 	case t.ctx.Err() != nil:
-		a.comeLocked(t, context.Cause(t.ctx))
+		return true, context.Cause(t.ctx)
 	case a.gate == GateRefuse:
-		a.comeLocked(t, errDrained)
+		return true, errDrained
 	case a.hasPlaceLocked():
 		a.running++
-		a.comeLocked(t, nil)
+		return true, nil
 	case a.waiting.Len() >= a.limit:
-		a.comeLocked(t, a.fullLocked())
-	default:
-		t.place = a.waiting.PushBack(t)
-		a.watchLocked(t.deadline)
+		return true, a.fullLocked()
 	}
+	t.place = a.waiting.PushBack(t)
+	a.watchLocked(t.deadline)
+	return false, nil
 }
 
 // leave is for a turn that is not wanted any more. If it has not come, it comes now, with

@@ -269,7 +269,9 @@ func acquire(ctx context.Context, a *admission) error {
 	t := turn{who: c, ctx: ctx}
 	stop := context.AfterFunc(ctx, func() { a.leave(&t) })
 	defer stop()
-	a.enter(&t)
+	if came, err := a.enter(&t); came {
+		return err
+	}
 	return <-c
 }
 

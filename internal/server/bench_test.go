@@ -12,6 +12,7 @@ import (
 // benchServer is a Server as it runs, with all limits and no logs.
 func benchServer(tb testing.TB, maxReqs int) net.Listener {
 	settings := testSettings(hello)
+	settings.InPlace = false
 	settings.Limits.MaxReqs, settings.Limits.Queue, settings.Limits.QueueTimeout = maxReqs, 256, time.Hour
 	l, err := net.Listen("unix", filepath.Join(tb.TempDir(), "s"))
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 )
 
 // A conn is one transport connection: what reads it, what it carries, and what writes
-// to it. Each of the three can be read alone. The read loop, serve, belongs to the
-// first; it never writes to the socket and never waits for a request.
+// to it. Each of the three can be read alone. The read loop belongs to the first; it
+// never writes to the socket and never waits for a request: while one runs where it was
+// read, the loop is soon another goroutine's (runInPlace).
 type conn struct {
 	address atomic.Pointer[Address] // changed with mu of the one before held
 	nc      net.Conn
@@ -22,7 +23,10 @@ type conn struct {
 	wg      sync.WaitGroup  // all goroutines but the read loop
 	all     *Memory         // nil: nothing is counted
 
+	unfollow func() // ends followParent; of the read loop
+
 	in    intake
+	place inPlace
 	table table
 	out   outlet
 
@@ -61,12 +65,25 @@ func newConn(a *Address, nc net.Conn) *conn {
 // server is that of the pool which has the connection's address now.
 func (c *conn) server() *Server { return c.address.Load().owner.Load() }
 
-// serve reads until the connection is of no use, then ends what it carries, and takes
-// it off the lists when all its goroutines have returned.
+// serve is the read loop from its beginning.
 func (c *conn) serve() {
-	growReadStack(1)
-	unfollow := c.followParent()
+	growReadStack(false)
+	c.unfollow = c.followParent()
+	c.readLoop()
+}
+
+// readLoop reads until the connection is of no use, then ends what it carries, and takes
+// it off the lists when all its goroutines have returned. It may leave that to another
+// goroutine, which goes on where it was.
+func (c *conn) readLoop() {
 	err := c.read()
+	switch {
+	case err == errReadOn:
+		return
+	case err == errRest:
+		go c.readOn()
+		return
+	}
 	if err != nil && !c.in.isOver(err) {
 		c.server().protocolError(errorKind(err))
 		c.server().opt.Log.Debug("connection broken off", "remote", c.remote, "error", err)
@@ -75,7 +92,7 @@ func (c *conn) serve() {
 	c.cut()
 	c.disconnected()
 	c.table.clientGone()
-	unfollow()
+	c.unfollow()
 	c.hold(-int64(c.in.held))
 	c.wg.Wait()
 	c.forget()
@@ -94,6 +111,9 @@ func (c *conn) read() error {
 			return err
 		}
 		c.in.release()
+		if !c.runInPlace() {
+			return errReadOn
+		}
 	}
 }
 

@@ -121,7 +121,7 @@ func TestSlowRequestDelaysNoNeighbour(t *testing.T) {
 			}
 			return echo(ctx, req)
 		})
-		settings.Limits.Body, settings.SpoolDir = 16<<20, t.TempDir()
+		settings.Limits.Body, settings.SpoolDir, settings.InPlace = 16<<20, t.TempDir(), false
 		p := serve(t, settings).dial()
 		body := strings.Repeat("0123456789abcdef", 10<<16)
 		whole := post(1, true, body)

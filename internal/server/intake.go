@@ -229,6 +229,11 @@ func (in *intake) due() time.Time {
 	if until := in.until.Load(); until != 0 {
 		return time.Unix(0, until)
 	}
+	return sooner(in.dueOfAll(), in.conn.restAt())
+}
+
+// dueOfAll is when something must have come: the zero time for never.
+func (in *intake) dueOfAll() time.Time {
 	t := &in.conn.table
 	t.forgetAnswered()
 	if len(t.receiving) > 0 {
@@ -272,6 +277,9 @@ func (in *intake) expire(now time.Time) error {
 	in.set = passed
 	if until := in.until.Load(); until != 0 && now.UnixNano() >= until {
 		return errStopped
+	}
+	if rest := in.conn.restAt(); !rest.IsZero() && !now.Before(rest) {
+		return errRest
 	}
 	t := &in.conn.table
 	t.forgetAnswered()

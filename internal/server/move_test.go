@@ -129,7 +129,7 @@ func TestMovedRunnerIsGivenUp(t *testing.T) {
 func TestMovedConnectionsCount(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		settings := testSettings(untilDone)
-		settings.Limits.MaxConns = 1
+		settings.Limits.MaxConns, settings.InPlace = 1, false
 		one := serve(t, settings)
 		p := one.dial()
 		p.send(get(1, true)) // it is not idle

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -65,10 +66,13 @@ func writes(status uint32, parts ...string) runnerFunc {
 	}
 }
 
+// allInPlace has the tests run with Settings.InPlace, but those that say when to the moment.
+var allInPlace = flag.Bool("inplace", false, "run requests in place")
+
 // testSettings are settings as a pool has them, smaller.
 func testSettings(run runnerFunc) Settings {
 	return Settings{
-		Runner: run,
+		Runner: run, InPlace: *allInPlace,
 		Limits: Limits{
 			RequestBuffering: true, Multiplex: true, MaxReqs: 8, Queue: 8, QueueTimeout: 10 * time.Second,
 			Params: 16 << 10, Body: 1 << 20, BodyMemory: 4 << 10,

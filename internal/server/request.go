@@ -17,7 +17,7 @@ import (
 // which state.
 //
 // Its goroutines are those of its connection: run, from when its turn has come, or it is
-// turned away, until its Runner has returned; and finish, which writes END_REQUEST. run
+// turned away, until its Runner has returned (it may be the read loop's: runInPlace); and finish, which writes END_REQUEST. run
 // does that itself unless the request has to end before.
 type request struct {
 	// Immutable.
@@ -336,7 +336,7 @@ func (r *request) turnCame(err error) { go r.run(err) }
 // here is to delay.
 func (r *request) run(turnedAway error) {
 	defer r.conn.wg.Done()
-	growStack(1)
+	growStack(false)
 	var appStatus uint32
 	var err error = errGoexit
 	defer func() {

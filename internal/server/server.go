@@ -92,6 +92,7 @@ func (o OnAbort) String() string { return [...]string{"kill", "close", "ignore"}
 // a request keeps those it began with.
 type Settings struct {
 	Runner    Runner
+	InPlace   bool // Runner is quick as a rule: it runs where the request was read, and is waited for a moment
 	Limits    Limits
 	Timeout   time.Duration // wall clock of a running request; 0 is no bound
 	Silence   time.Duration // of a running request while its client waits; 0 is no bound

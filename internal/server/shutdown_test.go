@@ -232,7 +232,7 @@ func TestShutdownOfWhatRunsOn(t *testing.T) {
 				causes <- context.Cause(ctx)
 				return 0, nil
 			})
-			settings.OnAbort = AbortIgnore
+			settings.OnAbort, settings.InPlace = AbortIgnore, false
 			s := serve(t, settings)
 			p := s.dial()
 			p.send(get(1, true))
@@ -251,11 +251,13 @@ func TestShutdownOfWhatRunsOn(t *testing.T) {
 // A program that is slow to end is waited for.
 func TestServeWaitsForRunners(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := serve(t, testSettings(func(ctx context.Context, _ *protocol.Request) (uint32, error) {
+		settings := testSettings(func(ctx context.Context, _ *protocol.Request) (uint32, error) {
 			<-ctx.Done()
 			time.Sleep(time.Minute)
 			return 0, nil
-		}))
+		})
+		settings.InPlace = false
+		s := serve(t, settings)
 		p := s.dial()
 		p.send(get(1, false))
 		synctest.Wait()

@@ -244,6 +244,7 @@ func TestNobodyWaitsIsNoSilence(t *testing.T) {
 func TestSilenceIsUpdated(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		settings := silentSettings(untilDone)
+		settings.InPlace = false
 		s := serve(t, settings)
 		p, began := s.dial(), time.Now()
 		p.send(get(1, true))

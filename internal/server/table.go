@@ -122,6 +122,9 @@ func (t *table) begin(rec protocol.Record) error {
 	if phase >= phaseEnding {
 		return nil
 	}
+	if active > 0 {
+		t.conn.place.shared = true
+	}
 	if open >= maxOpen+limits.MaxReqs+limits.Queue {
 		return t.refuseBegin(rec.ID, b, errors.New("too many open requests on one connection"))
 	}
@@ -262,7 +265,13 @@ func (t *table) launch(r *request) {
 	}
 	r.launched = true
 	t.conn.wg.Add(1)
-	r.server.admission.enter(&r.turn)
+	switch came, err := r.server.admission.enter(&r.turn); {
+	case !came:
+	case err == nil && t.conn.mayRunInPlace(r):
+		t.conn.place.next = r
+	default:
+		r.turnCame(err)
+	}
 }
 
 // forget takes r off what the read loop watches.
