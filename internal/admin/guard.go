@@ -55,8 +55,18 @@ func (s *Server) page() *status.Page {
 	}
 	for _, pool := range page.Pools {
 		for i := range pool.Requests {
-			pool.Requests[i].URI, _, _ = strings.Cut(pool.Requests[i].URI, "?")
+			hideQuery(&pool.Requests[i].URI)
+		}
+		if pool.Workers == nil {
+			continue
+		}
+		for _, worker := range pool.Workers.List {
+			for i := range worker.Current {
+				hideQuery(&worker.Current[i].URI)
+			}
 		}
 	}
 	return page
 }
+
+func hideQuery(uri *string) { *uri, _, _ = strings.Cut(*uri, "?") }

@@ -50,7 +50,10 @@ func TestQueryStringsAreHidden(t *testing.T) {
 		settings Settings
 		want     string
 	}{{tcp, "/a"}, {full, "/a?token=secret"}, {tcp, "/a"}, {unix, "/a?token=secret"}} {
-		d.page.Pools = []status.Pool{{Requests: []status.Request{{URI: "/a?token=secret"}, {URI: "/b"}}}}
+		d.page.Pools = []status.Pool{{
+			Requests: []status.Request{{URI: "/a?token=secret"}, {URI: "/b"}},
+			Workers:  &status.Workers{List: []status.Worker{{Current: []status.CurrentRequest{{URI: "/a?token=secret"}}}}},
+		}}
 		s.changeTo(t, c.settings)
 		addr := s.l.Addr()
 		page, err := FetchStatus(t.Context(), addr.Network(), addr.String())
@@ -59,6 +62,9 @@ func TestQueryStringsAreHidden(t *testing.T) {
 		}
 		if got, _ := json.Marshal(page.Pools[0].Requests); page.Pools[0].Requests[0].URI != c.want || page.Pools[0].Requests[1].URI != "/b" {
 			t.Errorf("%s: %s, want %s", c.settings.Address, got, c.want)
+		}
+		if got := page.Pools[0].Workers.List[0].Current[0].URI; got != c.want {
+			t.Errorf("%s: a worker has %s, want %s", c.settings.Address, got, c.want)
 		}
 	}
 }
