@@ -58,6 +58,7 @@ var users = map[string][]string{
 	"github.com/spf13/viper":              {"internal/config"},
 	"github.com/spf13/cobra":              {"internal/cli"},
 	"github.com/prometheus/client_golang": {"internal/metrics"},
+	"github.com/prometheus/client_model":  {"internal/metrics"},
 	"go.uber.org/zap":                     {"internal/logs"},
 }
 

@@ -188,7 +188,7 @@ func (d *daemon) Status() *status.Page {
 	d.mu.Unlock()
 	used, limit := d.pools.Memory()
 	return &status.Page{
-		Version: version.Version, PID: os.Getpid(), Started: d.started, File: d.file, Reload: reload,
+		Version: version.Version, PID: os.Getpid(), Started: d.started, Time: time.Now(), File: d.file, Reload: reload,
 		Memory: used, MemoryLimit: limit, Pools: d.pools.Status(),
 	}
 }

@@ -133,7 +133,7 @@ func (m *Metrics) Reloaded(err error) {
 type Pool struct {
 	requests  map[string]prometheus.Counter // by outcome
 	responses [6]prometheus.Counter         // by the first digit of the status
-	duration  prometheus.Observer
+	duration  prometheus.Histogram
 	queueWait prometheus.Observer
 	starts    prometheus.Counter
 	starting  prometheus.Observer
@@ -150,7 +150,7 @@ func (m *Metrics) Pool(name string) *Pool {
 	by := prometheus.Labels{"pool": name}
 	p := &Pool{
 		requests:  make(map[string]prometheus.Counter),
-		duration:  m.duration.With(by),
+		duration:  m.duration.With(by).(prometheus.Histogram),
 		queueWait: m.queueWait.With(by),
 		starts:    m.starts.With(by),
 		starting:  m.startDuration.With(by),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/logs"
+	"github.com/fcgid/fcgid/internal/metrics"
 	"github.com/fcgid/fcgid/internal/server"
 )
 
@@ -21,6 +22,7 @@ type pool struct {
 	started time.Time
 	server  *server.Server
 	slow    *slowReporter
+	metrics *metrics.Pool
 
 	mu        sync.Mutex // guards the fields below
 	cfg       config.Pool
@@ -37,6 +39,7 @@ type pool struct {
 func (s *Set) newPool(name string) *pool {
 	p := &pool{name: name, started: time.Now(), endpoints: make(map[string]*endpoint)}
 	m := s.opt.Metrics.Pool(name)
+	p.metrics = m
 	p.slow = newSlowReporter(p, s.opt.Spawner, s.opt.Logs.Slow)
 	p.server = server.New(server.Settings{}, server.Options{
 		Log:    s.opt.Logs.With("pool", name),

@@ -67,6 +67,7 @@ func (p *pool) status(full bool) status.Pool {
 		},
 		Connections: s.Connections, ConnectionsTotal: s.ConnectionsTotal,
 		Running: s.InFlight, Overdue: s.Overdue, Queued: s.Queued, Spooled: s.Spooled,
+		ReceivedTotal: s.Received, SentTotal: s.Sent,
 	}
 	waiting := p.acceptQueues()
 	p.mu.Lock()
@@ -92,6 +93,10 @@ func (p *pool) status(full bool) status.Pool {
 	state.Outdated = outdated(workers, replaced)
 	if !full {
 		return state
+	}
+	state.Ended = p.metrics.Ended()
+	for _, b := range p.metrics.Latencies() {
+		state.Latencies = append(state.Latencies, status.Bucket(b))
 	}
 	state.Requests = []status.Request{}
 	for _, r := range p.server.Requests() {

@@ -18,6 +18,7 @@ type Page struct {
 	Version string    `json:"version"`
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
+	Time    time.Time `json:"time"` // of this page
 	File    string    `json:"config_file"`
 	Reload  Reload    `json:"last_reload"`
 	Memory  int64     `json:"memory_bytes"` // that requests of all pools hold
@@ -46,9 +47,16 @@ type Pool struct {
 	Running          int        `json:"requests_running"`
 	Overdue          int        `json:"functions_overdue,omitempty"` // of these: their requests have ended
 	Queued           int        `json:"requests_queued"`
-	Spooled          int64      `json:"spool_bytes"`        // in files of bodies and answers
-	Outdated         *Outdated  `json:"outdated,omitempty"` // nil: there are none
-	Requests         []Request  `json:"requests,omitzero"`
+	Spooled          int64      `json:"spool_bytes"` // in files of bodies and answers
+	ReceivedTotal    int64      `json:"received_bytes_total"`
+	SentTotal        int64      `json:"sent_bytes_total"`
+	// Ended are the requests that have ended, by outcome, and Latencies how long they took.
+	// What counts them outlives the pool, until one of its name is in no configuration.
+	Ended     map[string]int64 `json:"requests_total,omitempty"`
+	Latencies Latencies        `json:"request_seconds,omitempty"`
+
+	Outdated *Outdated `json:"outdated,omitempty"` // nil: there are none
+	Requests []Request `json:"requests,omitzero"`
 
 	Started time.Time `json:"-"`
 }

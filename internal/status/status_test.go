@@ -66,3 +66,14 @@ func TestStatusTextIsOneLineAField(t *testing.T) {
 		t.Errorf("got %q, want one pid", text)
 	}
 }
+
+// A request that waits is counted once, wherever it waits.
+func TestWaiting(t *testing.T) {
+	pool := Pool{Name: "p", Queued: 1, Workers: &Workers{Waiting: 2}}
+	if got := pool.Waiting(); got != 3 {
+		t.Errorf("got %d", got)
+	}
+	if text := pool.Text(time.Now()); !strings.Contains(text, "requests queued:      3\n") {
+		t.Errorf("got %s", text)
+	}
+}

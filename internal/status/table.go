@@ -20,7 +20,7 @@ func (p *Page) Print(w io.Writer, details bool) error {
 	table(w, []string{"POOL", "RUNS", "STATE", "CONNS", "RUNNING", "QUEUED", "WORKERS", "LISTEN"}, func(row func(...any)) {
 		for i := range p.Pools {
 			s := &p.Pools[i]
-			row(s.Name, s.runs(), s.state(), s.Connections, outOf(s.Running, s.Limits.MaxReqs), s.Queued+s.waiting(), s.workers(), s.listeners())
+			row(s.Name, s.runs(), s.state(), s.Connections, outOf(s.Running, s.Limits.MaxReqs), s.Waiting(), s.workers(), s.listeners())
 		}
 	})
 	if !details {
@@ -88,13 +88,6 @@ func (s *Pool) state() string {
 		return "degraded"
 	}
 	return s.State
-}
-
-func (s *Pool) waiting() int {
-	if s.Workers == nil {
-		return 0
-	}
-	return s.Workers.Waiting
 }
 
 // workers is like "3 busy, 1 idle, 4/8".

@@ -30,7 +30,7 @@ func (s *Pool) Text(now time.Time) string {
 		page.line("active processes", s.Running)
 	}
 	page.line("connections", s.Connections)
-	page.line("requests queued", s.Queued+s.waiting())
+	page.line("requests queued", s.Waiting())
 	page.line("max requests", s.Limits.MaxReqs)
 	if s.Workers != nil {
 		for _, w := range s.Workers.List {
