@@ -1,5 +1,5 @@
 // Package admin is the admin server: the daemon's metrics, status and health by
-// HTTP, and the client of it. It shows what it is given and decides nothing.
+// HTTP, a page that shows them, and the client of it. It shows what it is given and decides nothing.
 package admin
 
 import (
@@ -35,14 +35,18 @@ type Options struct {
 type Server struct {
 	opt      Options
 	settings atomic.Pointer[Settings]
-	l        *listen.Listener
-	srv      *http.Server
-	done     chan struct{} // closed when srv has ended
+
+	eventTime    time.Duration
+	eventClients chan struct{} // maxEventClients
+
+	l    *listen.Listener
+	srv  *http.Server
+	done chan struct{} // closed when srv has ended
 }
 
 // New returns a Server that serves nothing: a Change gives it an address.
 func New(o Options) *Server {
-	s := &Server{opt: o}
+	s := &Server{opt: o, eventTime: eventTime, eventClients: make(chan struct{}, maxEventClients)}
 	s.settings.Store(new(Settings))
 	return s
 }
@@ -126,12 +130,14 @@ func (c Change) Commit() {
 	c.l.OnRefused = func(client string, reason error) {
 		refusals.Warn("connection refused", "client", client, "error", reason)
 	}
+	closing, endEvents := context.WithCancel(context.Background())
 	srv, done := &http.Server{
-		Handler:           s.handler(),
+		Handler:           s.handler(closing),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelInfo),
 	}, make(chan struct{})
+	srv.RegisterOnShutdown(endEvents)
 	s.srv, s.done = srv, done
 	go func() {
 		defer close(done)
@@ -153,10 +159,17 @@ func (s *Server) Close() {
 		s.srv.Close()
 	}
 	<-s.done
+	for range maxEventClients { // all have ended when the places are ours
+		s.eventClients <- struct{}{}
+	}
+	for range maxEventClients {
+		<-s.eventClients
+	}
 	s.srv = nil
 }
 
-func (s *Server) handler() http.Handler {
+// handler answers until closing is done, after which nothing lasts.
+func (s *Server) handler(closing context.Context) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", s.opt.Metrics)
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
@@ -165,6 +178,8 @@ func (s *Server) handler() http.Handler {
 		encoder.SetIndent("", "  ")
 		encoder.Encode(s.page())
 	})
+	mux.HandleFunc("GET /{$}", showPage)
+	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) { s.events(closing, w, r) })
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "healthy") })
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if s.opt.Daemon.IsStopping() {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,8 +24,27 @@ type fakeDaemon struct {
 	stopping bool
 }
 
-func (d *fakeDaemon) Status() *status.Page { return &d.page }
-func (d *fakeDaemon) IsStopping() bool     { return d.stopping }
+func (d *fakeDaemon) IsStopping() bool { return d.stopping }
+
+// Status is a page of the caller's own.
+func (d *fakeDaemon) Status() *status.Page {
+	page := d.page
+	page.Pools = slices.Clone(page.Pools)
+	for i := range page.Pools {
+		pool := &page.Pools[i]
+		pool.Requests = slices.Clone(pool.Requests)
+		if pool.Workers == nil {
+			continue
+		}
+		workers := *pool.Workers
+		workers.List = slices.Clone(workers.List)
+		for i := range workers.List {
+			workers.List[i].Current = slices.Clone(workers.List[i].Current)
+		}
+		pool.Workers = &workers
+	}
+	return &page
+}
 
 func newTestServer(t *testing.T) (*Server, *fakeDaemon) {
 	t.Helper()
