@@ -48,25 +48,52 @@ type Command struct {
 // MaxInput is what an empty pipe takes in any case (pipe(7): PIPE_BUF).
 const MaxInput = 4 << 10
 
-// start has the team start the program: see Local.
-func (c *Command) start(t *team) (*Process, error) {
+// start starts the program: see Local.
+func (c *Command) start(l *Local) (*Process, error) {
 	var fds pipes
 	defer fds.closeTheirs()
 	if err := fds.open(c); err != nil {
 		fds.closeOurs()
 		return nil, fmt.Errorf("start %s: %w", c.Argv[0], err)
 	}
-	pid, pidfd, group, err := c.startInGroup(t, fds.theirs[:])
-	if err != nil {
+	s := new(started)
+	s.child.own = &s.Process
+	if err := l.launch(c, &s.child, fds.theirs[:]); err != nil {
 		fds.closeOurs()
-		return nil, c.explain(err)
+		return nil, err
 	}
-	p := &Process{PID: pid, team: t, group: group, ask: syscall.SIGTERM, rawPidfd: pidfd, rawStderr: fds.ours[2]}
+	c.process(&s.Process, &s.child, &fds)
+	l.add(&s.child)
+	return &s.Process, nil
+}
+
+// A started is a Process of a program of this process's own, in one piece.
+type started struct {
+	Process
+	child Child
+}
+
+// execute has the team execute the program with these descriptors.
+func (c *Command) execute(child *Child, t *team, files []uintptr) error {
+	pid, pidfd, group, err := c.startInGroup(t, files)
+	if err != nil {
+		return c.explain(err)
+	}
+	child.PID, child.raw, child.group, child.team = pid, pidfd, group, t
+	child.pipes[1] = inodeOf(files[2])
+	if c.Socket != 0 {
+		child.socket = fileName(c.Socket)
+	} else {
+		child.pipes[0] = inodeOf(files[1])
+	}
+	return nil
+}
+
+// process has a Process tell of a program that runs with the other ends of these pipes.
+func (c *Command) process(p *Process, child *Child, fds *pipes) {
+	p.PID, p.program, p.ask, p.rawStderr = child.PID, child, syscall.SIGTERM, fds.ours[2]
 	if c.Stdin && c.File == nil && len(c.Input) == 0 {
 		p.Stdin = ourFile(fds.ours[0], "stdin")
-	}
-	if c.Socket != 0 {
-		p.socket = fileName(c.Socket)
 	}
 	if c.Socket == 0 {
 		p.out.file = ourFile(fds.ours[1], "stdout")
@@ -74,7 +101,6 @@ func (c *Command) start(t *team) (*Process, error) {
 	} else {
 		p.Watch() // it is to live long
 	}
-	return p, nil
 }
 
 // ourFile is a descriptor in the runtime's poller. A new one has no other flags

@@ -104,7 +104,7 @@ func TestOwnGroup(t *testing.T) {
 			pid := readPID(t, p)
 			defer unix.Kill(pid, unix.SIGKILL)
 			if forced {
-				p.kin = nil // nobody has looked before it was gone
+				p.program.(*Child).kin = nil // nobody has looked before it was gone
 				p.Terminate(0)
 			} else {
 				p.Stdin.Close()

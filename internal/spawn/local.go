@@ -29,7 +29,7 @@ type Local struct {
 	Log *slog.Logger
 
 	mu     sync.Mutex // guards the fields below; nothing else is locked or called under it
-	all    map[int]*Process
+	all    map[int]*Child
 	kept   map[int]*team // pids of those that were given up and not waited for, and who has forked them
 	killed bool
 	teams  map[string]*team       // that start the programs of sandboxes, by Sandbox.key
@@ -44,33 +44,36 @@ func (l *Local) Start(ctx context.Context, cmd *Command) (*Process, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	p, err := l.startOnce(cmd)
+	return cmd.start(l)
+}
+
+// launch executes the program of a command with these descriptors; add is called next.
+func (l *Local) launch(cmd *Command, c *Child, files []uintptr) error {
+	err := l.launchOnce(cmd, c, files)
 	for range 3 {
 		if errors.Is(err, errOutdated) {
-			p, err = l.startOnce(cmd)
+			err = l.launchOnce(cmd, c, files)
 		}
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p.owner = l
-	l.add(p)
-	return p, nil
+	c.owner = l
+	return nil
 }
 
-func (l *Local) startOnce(cmd *Command) (*Process, error) {
+func (l *Local) launchOnce(cmd *Command, c *Child, files []uintptr) error {
 	t, err := l.join(cmd.Sandbox, cmd.Identity)
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", cmd.Argv[0], err)
+		return fmt.Errorf("start %s: %w", cmd.Argv[0], err)
 	}
-	p, err := cmd.start(t)
-	if err != nil {
+	if err = cmd.execute(c, t, files); err != nil {
 		if errors.Is(err, errOutdated) {
 			l.dismiss(t)
 		}
 		l.leave(t)
 	}
-	return p, err
+	return err
 }
 
 // Kill kills every program with its tree, at once, and from now on every one that
@@ -80,8 +83,8 @@ func (l *Local) Kill() {
 	l.killed = true
 	all := slices.Collect(maps.Values(l.all))
 	l.mu.Unlock()
-	for _, p := range all {
-		p.Kill()
+	for _, c := range all {
+		c.end()
 	}
 }
 
@@ -92,10 +95,10 @@ func (l *Local) Len() int {
 	return len(l.all)
 }
 
-func (l *Local) add(started *Process) {
+func (l *Local) add(started *Child) {
 	l.mu.Lock()
 	if l.all == nil {
-		l.all = make(map[int]*Process)
+		l.all = make(map[int]*Child)
 	}
 	l.all[started.PID] = started
 	before := l.kept[started.PID] // it has gone, or its pid would not be free
@@ -104,12 +107,12 @@ func (l *Local) add(started *Process) {
 	l.mu.Unlock()
 	l.leave(before)
 	if killed {
-		started.Kill()
+		started.end()
 	}
 }
 
-// remove is for a process that was waited for. Another one may have its pid by now.
-func (l *Local) remove(reaped *Process) {
+// remove is for a program that was waited for. Another one may have its pid by now.
+func (l *Local) remove(reaped *Child) {
 	l.mu.Lock()
 	if l.all[reaped.PID] == reaped {
 		delete(l.all, reaped.PID)

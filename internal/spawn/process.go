@@ -1,24 +1,21 @@
 package spawn
 
 import (
-	"fmt"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/fcgid/fcgid/internal/cgroup"
 )
 
 // lastWords is how long output is still taken once a program was killed: somebody
 // who has left its process group may hold the pipe for ever.
 const lastWords = 100 * time.Millisecond
 
-// A Process is a program that runs, the leader of its own process group. It is
-// waited for through a pidfd, so that waiting takes no thread. Who has started it
-// closes Stdin, Stdout and Stderr, and calls Wait when it has exited.
+// A Process is a program that runs, with our ends of its pipes, and the times after which
+// it is to have ended. Who has started it closes Stdin, Stdout and Stderr, and calls Wait
+// when it has exited.
 type Process struct {
 	PID int
 	// Stdin is nil where the program has none, or was given all of it at its start.
@@ -26,62 +23,43 @@ type Process struct {
 	Stdout *Output // nil for /dev/null
 	Stderr *Output // nil until Watch
 
+	// Immutable.
+	program   Program
+	rawStderr int // until Watch
+
 	out, err Output // what Stdout and Stderr are
-
-	owner *Local        // who knows of it until it is reaped
-	group *cgroup.Group // that it was born in; nil is ours
-	team  *team         // whose thread has forked it
-
-	socket string // that it listens on, as /proc/PID/fd has it; "" is none
-
-	rawPidfd, rawStderr int      // until Watch; the first is -1 where the kernel has none
-	pidfd               *os.File // from then on, if there is one
 
 	mu         sync.Mutex  // guards the fields below
 	ask        unix.Signal // what asks it to end
 	leaving    bool        // it alone was asked to end
 	terminated bool        // its process group was
 	killed     bool
-	givenUp    bool        // it cannot be signalled, and nobody waits for it
 	wake       *time.Timer // not nil once leaving
 	kill       *time.Timer // not nil once leaving or terminated
 	killAt     time.Time   // when that comes
-	reaped     bool        // its pid may belong to somebody else
-	kin        []task      // its tree at the last look, without itself
+	over       bool        // Wait was called: nothing is to be signalled
 }
 
 // HasExited reports whether the program has exited. It is not reaped by this: its
 // pid stays its own, so the process group can be signalled.
-func (p *Process) HasExited() bool {
-	var info unix.Siginfo
-	for {
-		err := unix.Waitid(unix.P_PID, p.PID, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
-		if err != unix.EINTR {
-			return err != nil || info.Signo != 0
-		}
-	}
-}
+func (p *Process) HasExited() bool { return p.program.HasExited() }
 
 // Watch lets the program's exit and its STDERR be waited for. It is called once.
 func (p *Process) Watch() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.pidfd = ourFile(p.rawPidfd, "pidfd")
 	p.err.file = ourFile(p.rawStderr, "stderr")
 	p.Stderr = &p.err
 	if p.killed {
 		p.Stderr.Expire(lastWords)
-	}
-	if p.givenUp {
-		p.pidfd.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
 // IsOver reports whether the program has exited and left nothing of STDERR to read
 // nor anybody who writes to it. Then that is closed; Watch must not have been called.
 func (p *Process) IsOver() bool {
-	fds := [...]unix.PollFd{{Fd: int32(p.rawStderr), Events: unix.POLLIN}, {Fd: int32(p.rawPidfd), Events: unix.POLLIN}}
-	if n, err := unix.Poll(fds[:], 0); err != nil || n < 2 || fds[0].Revents != unix.POLLHUP || fds[1].Revents&unix.POLLIN == 0 {
+	fds := [...]unix.PollFd{{Fd: int32(p.rawStderr), Events: unix.POLLIN}}
+	if n, err := unix.Poll(fds[:], 0); err != nil || n < 1 || fds[0].Revents != unix.POLLHUP || !p.HasExited() {
 		return false
 	}
 	unix.Close(p.rawStderr)
@@ -89,28 +67,8 @@ func (p *Process) IsOver() bool {
 }
 
 // AwaitExit returns when the program has exited; it is not reaped. It returns false
-// when the program has not, and was given up. Watch comes first.
-func (p *Process) AwaitExit() bool {
-	if rc, err := p.pidfd.SyscallConn(); err == nil {
-		if rc.Read(func(uintptr) bool { return p.HasExited() }) == nil {
-			return true
-		}
-	}
-	if p.isGivenUp() {
-		return p.HasExited()
-	}
-	// Without a pidfd that can be waited for, this takes a thread.
-	var info unix.Siginfo
-	for unix.Waitid(unix.P_PID, p.PID, &info, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
-	}
-	return true
-}
-
-func (p *Process) isGivenUp() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.givenUp
-}
+// when the program has not, and was given up. It is called once, after Watch.
+func (p *Process) AwaitExit() bool { return p.program.AwaitExit() }
 
 // An Exit is how a program ended.
 type Exit struct {
@@ -144,35 +102,20 @@ func (p *Process) Wait() (*Exit, error) {
 	if p.IsTerminated() {
 		p.Kill()
 	}
-	e := new(Exit)
-	defer p.owner.remove(p)
-	defer e.leaveGroup(p.group)
+	terminated := p.stopTimes()
+	return p.program.Reap(terminated)
+}
+
+// stopTimes has nothing be done to the program any more. It reports whether its process
+// group was asked to end.
+func (p *Process) stopTimes() (terminated bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.over = true
 	for _, t := range []*time.Timer{p.wake, p.kill} {
 		if t != nil {
 			t.Stop()
 		}
 	}
-	if p.pidfd != nil {
-		defer p.pidfd.Close()
-	} else {
-		defer unix.Close(p.rawPidfd)
-	}
-	e.Terminated = p.terminated
-	p.reaped = true
-	if p.givenUp && !p.HasExited() {
-		e.GivenUp = true
-		p.owner.keep(p.PID, p.team)
-		return e, nil
-	}
-	for {
-		_, err := syscall.Wait4(p.PID, &e.Status, 0, &e.Usage)
-		if err == nil {
-			return e, nil
-		}
-		if err != syscall.EINTR {
-			return e, fmt.Errorf("wait for pid %d: %w", p.PID, err)
-		}
-	}
+	return p.terminated
 }

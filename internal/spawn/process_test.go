@@ -2,7 +2,6 @@ package spawn
 
 import (
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -60,17 +59,19 @@ func TestCopyTooLate(t *testing.T) {
 
 // Without a pidfd that can be waited for, an exit is waited for all the same.
 func TestAwaitExitWithoutPidfd(t *testing.T) {
-	for name, spoil := range map[string]func(p *Process){
-		"none": func(p *Process) { p.pidfd.Close(); p.pidfd = nil },
-		"not pollable": func(p *Process) {
-			p.pidfd.Close()
-			p.pidfd, _ = os.Open("/dev/null")
-		},
+	for name, open := range map[string]func() (int, error){
+		"none":         func() (int, error) { return -1, nil },
+		"not pollable": func() (int, error) { return unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, new(Local), &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 3"}, Stdin: true})
 			p.Watch()
-			spoil(p)
+			c := p.program.(*Child)
+			unix.Close(c.raw)
+			var err error
+			if c.raw, err = open(); err != nil {
+				t.Fatal(err)
+			}
 			if p.HasExited() {
 				t.Error("it has exited")
 			}
@@ -101,10 +102,11 @@ func TestNoSignalAfterWait(t *testing.T) {
 	}
 	victim := start(t, new(Local), &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 4"}, Stdin: true})
 	victim.Watch()
-	p.PID = victim.PID // it was reused
+	c := p.program.(*Child)
+	c.PID = victim.PID // it was reused
 	p.Terminate(0)
 	p.Kill()
-	l.add(p)
+	l.add(c)
 	l.Kill()
 	victim.Stdin.Close()
 	if e, err := victim.end(); err != nil || e.Code() != 4 {
