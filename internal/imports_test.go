@@ -17,7 +17,7 @@ var layers = [][]string{
 	{""}, // fcgid.Main
 	{"internal/cli"},
 	{"internal/daemon"},
-	{"internal/admin"},
+	{"internal/admin", "internal/upgrade"},
 	{"internal/pool", "internal/devserver"},
 	{"fcgi"},
 	{"internal/server", "internal/runner/process", "internal/runner/worker", "internal/runner/function"},

@@ -148,6 +148,9 @@ func (c Change) Commit() {
 	s.opt.Log.Info("listening", "admin", c.settings.Address)
 }
 
+// Listener is what the server listens on, or nil.
+func (s *Server) Listener() *listen.Listener { return s.l }
+
 // Close ends the server that runs, if one does.
 func (s *Server) Close() {
 	if s.srv == nil {

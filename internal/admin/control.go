@@ -98,6 +98,9 @@ func (c *Control) Listen(ctx context.Context, path string) error {
 	return nil
 }
 
+// Listener is what it listens on, or nil.
+func (c *Control) Listener() *listen.Listener { return c.l }
+
 // IsLost reports whether nobody can reach the socket by its name any more.
 func (c *Control) IsLost() bool { return c.l.IsLost() }
 

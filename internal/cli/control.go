@@ -73,7 +73,7 @@ func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error
 	if o.Timeout < 0 {
 		return nil, usageErrorf("--timeout %v is negative", o.Timeout)
 	}
-	waits := o.Verb == status.VerbReload || o.Verb == status.VerbDrain || o.Verb == status.VerbRecycle
+	waits := o.Verb == status.VerbReload || o.Verb == status.VerbDrain || o.Verb == status.VerbRecycle || o.Verb == status.VerbUpgrade
 	if o.Timeout > 0 || !waits {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, o.Timeout+replyTime, errors.New("it does not answer"))

@@ -15,8 +15,9 @@ func newServeCommand(functions pool.Functions) *cobra.Command {
 		Short: "Runs the daemon, in the foreground",
 		Long: `Runs the daemon, in the foreground, with the pools of a configuration file.
 
-Signals: HUP reads the file again; USR1 opens log files anew; TERM, INT and QUIT
-stop gracefully, a second one at once. Every global key of the file can be set by
+Signals: HUP reads the file again; USR1 opens log files anew; USR2 starts the
+program anew in place of this one, see fcgid upgrade; TERM, INT and QUIT stop
+gracefully, a second one at once. Every global key of the file can be set by
 a flag or by an environment variable such as FCGID_LOG_LEVEL.`,
 		Example: "  fcgid serve -c /etc/fcgid/fcgid.yaml\n  FCGID_LOG_LEVEL=debug fcgid serve -c fcgid.yaml",
 		Args:    noFile,

@@ -27,6 +27,8 @@ type Config struct {
 	SpoolDir string `mapstructure:"spool_dir"` // absolute; "" is the folder for temporary files
 	// ShutdownTimeout is how long running requests may end on a graceful stop.
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout" default:"30s"`
+	// UpgradeTimeout is how long requests that the old daemon has may take after an upgrade.
+	UpgradeTimeout time.Duration `mapstructure:"upgrade_timeout" default:"1h"`
 	// Include holds the globs as written; what they name is already in Pools.
 	Include []string `mapstructure:"include"`
 	// Pools holds those of the file and then those of the included files, at least one.

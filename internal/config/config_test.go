@@ -105,6 +105,7 @@ func defaultConfig() *Config {
 		Log:             Log{Level: "info", Format: "auto", Output: "stderr"},
 		Admin:           Admin{Listen: "tcp:127.0.0.1:9253", Allow: []netip.Prefix{}, Hosts: []string{}, URIs: "hidden", Control: "auto"},
 		ShutdownTimeout: 30 * time.Second,
+		UpgradeTimeout:  time.Hour,
 		Include:         []string{},
 		Pools:           []Pool{defaultPool()},
 	}
@@ -123,6 +124,7 @@ access_log: {output: stdout}
 admin: {listen: "unix:/run/admin", hosts: [fcgid.example, x], uris: full, control: "unix:/run/control"}
 memory: 64MiB
 shutdown_timeout: 0
+upgrade_timeout: 0
 pools:
 - name: A.b-c_1
   listen:

@@ -34,6 +34,7 @@ var overrides = []struct{ key, usage string }{
 	{"memory", "parameters, bodies and answers in memory, of all pools together; 0 is a quarter of what there is"},
 	{"spool_dir", "folder of bodies and answers that are on their way"},
 	{"shutdown_timeout", "how long running requests may end on a graceful stop"},
+	{"upgrade_timeout", "how long requests of the old daemon may end after an upgrade"},
 }
 
 // AddFlags defines one flag for each global key that a flag may override,

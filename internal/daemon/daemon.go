@@ -18,6 +18,7 @@ import (
 	"github.com/fcgid/fcgid/internal/pool"
 	"github.com/fcgid/fcgid/internal/spawn"
 	"github.com/fcgid/fcgid/internal/status"
+	"github.com/fcgid/fcgid/internal/upgrade"
 	"github.com/fcgid/fcgid/internal/version"
 )
 
@@ -36,9 +37,13 @@ type daemon struct {
 	pools    *pool.Set
 	admin    *admin.Server
 	control  *control
-	failed   chan error    // a listener broke, or Options.Beside returned
-	orders   chan func()   // for the goroutine that reloads
-	ending   chan struct{} // closed when the stop has begun
+	failed   chan error  // a listener broke, or Options.Beside returned
+	orders   chan func() // for the goroutine that reloads
+	upgrades chan upgradeOrder
+	program  string               // the path that an upgrade starts; "" is not known
+	before   *upgrade.Predecessor // whose place this daemon takes or has taken, or nil
+	attempt  *attempt             // an upgrade that has begun, or nil; of untilStopped
+	ending   chan struct{}        // closed when the stop has begun
 
 	mu         sync.Mutex // guards the fields below
 	stopping   bool
@@ -51,7 +56,7 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 		return nil, err
 	}
 	d := &daemon{opt: o, started: time.Now(), logs: l, metrics: metrics.New(pool.Kinds()), failed: make(chan error, 1),
-		orders: make(chan func()), ending: make(chan struct{})}
+		orders: make(chan func()), upgrades: make(chan upgradeOrder), ending: make(chan struct{})}
 	d.programs.Log = l.Logger
 	d.pools = pool.NewSet(pool.Options{
 		Functions: o.Functions, Logs: l, Metrics: d.metrics, Spawner: &d.programs, Broken: d.broken,
@@ -157,13 +162,33 @@ func (d *daemon) noteReload(err error) {
 
 // stop ends all pools gracefully and returns when nothing of them is left.
 func (d *daemon) stop() {
-	d.mu.Lock()
-	d.stopping = true
-	d.mu.Unlock()
-	close(d.ending)
+	d.setStopping()
+	if d.before != nil {
+		d.before.Hurry()
+	}
 	d.pools.Stop()
+	d.awaitBefore()
 	d.admin.Close()
 	d.control.close()
+}
+
+func (d *daemon) setStopping() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopping = true
+	close(d.ending)
+}
+
+// awaitBefore waits for the end of the daemon whose place this one has taken: what started
+// this one takes its end for that of both.
+func (d *daemon) awaitBefore() {
+	if d.before == nil {
+		return
+	}
+	select {
+	case <-d.before.Gone():
+	case <-time.After(d.pools.StopTime() + stopMargin):
+	}
 }
 
 // kill ends all programs at once, and lets none be started.

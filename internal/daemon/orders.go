@@ -26,7 +26,7 @@ func (d *daemon) Do(ctx context.Context, by admin.Peer, o status.Order) status.R
 	if o.Verb != status.VerbKill && d.IsStopping() {
 		return status.Reply{Error: errStopping.Error()}
 	}
-	if o.Timeout > 0 {
+	if o.Timeout > 0 && o.Verb != status.VerbUpgrade { // which has its own
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("not done within %v", o.Timeout))
 		defer cancel()
@@ -34,7 +34,7 @@ func (d *daemon) Do(ctx context.Context, by admin.Peer, o status.Order) status.R
 	carryOut := map[string]func(context.Context, admin.Peer, status.Order) status.Reply{
 		status.VerbReload: d.orderReload, status.VerbDiff: d.orderDiff, status.VerbKill: d.orderKill,
 		status.VerbDrain: d.orderDrain, status.VerbPause: d.orderGate, status.VerbResume: d.orderGate,
-		status.VerbRecycle: d.orderRecycle, status.VerbScale: d.orderScale,
+		status.VerbUpgrade: d.orderUpgrade, status.VerbRecycle: d.orderRecycle, status.VerbScale: d.orderScale,
 	}[o.Verb]
 	if carryOut == nil {
 		return status.Reply{Error: fmt.Sprintf("unknown verb %q", o.Verb)}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/pool"
+	"github.com/fcgid/fcgid/internal/upgrade"
 	"github.com/fcgid/fcgid/internal/version"
 )
 
@@ -101,8 +103,24 @@ func (d *daemon) warnOfDescriptors(cfg *config.Config) {
 // cannot go on. The process is to end then: it hears no signal any more.
 func Run(o Options) error {
 	defer runtime.KeepAlive(make([]byte, ballastSize))
+	program, err := upgrade.Self()
+	if err != nil {
+		return err
+	}
 	reserveDescriptors()
 	signals := catchSignals()
+	before, err := upgrade.Inherit()
+	if err != nil {
+		return err
+	}
+	if err = run(o, before, program, signals); err != nil && before != nil {
+		refuse(before, err)
+	}
+	return err
+}
+
+// run is Run of a daemon that takes another one's place, if before is not nil.
+func run(o Options, before *upgrade.Predecessor, program string, signals *signals) error {
 	cfg, err := o.Load()
 	if err != nil {
 		return err
@@ -111,6 +129,7 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
+	d.program = program
 	defer d.reapOrphans()()
 	if err := d.control.open(context.Background()); err != nil {
 		return err
@@ -118,6 +137,13 @@ func Run(o Options) error {
 	defer d.control.close()
 	if err := d.configure(context.Background(), cfg); err != nil {
 		return err
+	}
+	if before != nil {
+		if err := d.takeOver(before, signals); err != nil {
+			refuse(before, err)
+			d.stop()
+			return err
+		}
 	}
 	d.logs.Info("serving", "version", version.Version, "file", o.File, "pools", len(cfg.Pools))
 	if os.Geteuid() == 0 {
@@ -165,33 +191,56 @@ func (d *daemon) startBeside() (stop func()) {
 	}
 }
 
-// untilStopped does what signals ask for.
+// untilStopped does what signals and orders ask for. While an upgrade is tried nothing else
+// is changed: that would be of the daemon that leaves.
 func (d *daemon) untilStopped(signals *signals) error {
 	for {
+		reload, orders, upgraded := signals.reload, d.orders, chan outcome(nil)
+		if d.attempt != nil {
+			reload, orders, upgraded = nil, nil, d.attempt.done
+		}
 		select {
 		case err := <-d.failed:
 			d.logs.Error("stopping: the daemon cannot go on", "error", err)
+			if o, isReplaced := d.cancelAttempt(); isReplaced {
+				return errors.Join(d.leave(o, signals), err)
+			}
 			if stopErr := d.stopGracefully(signals); stopErr != nil {
 				return stopErr
 			}
 			return err
 		case s := <-signals.stop:
 			d.logs.Info("stopping", "signal", s.String())
+			if o, isReplaced := d.cancelAttempt(); isReplaced {
+				o.next.Signal(s.(unix.Signal)) // which was meant for it as well
+				return d.leave(o, signals)
+			}
 			return d.stopGracefully(signals)
-		case <-signals.reload:
+		case <-reload:
 			if len(signals.stop) > 0 {
 				continue
 			}
 			d.reload(context.Background()) // which tells of an error
-		case order := <-d.orders:
+		case order := <-orders:
 			order()
 		case <-signals.reopen:
-			if err := d.logs.Reopen(); err != nil {
-				d.logs.Error("cannot reopen logs", "error", err)
-			}
+			d.reopenLogs()
 		case <-signals.upgrade:
-			d.logs.Warn("SIGUSR2 is not supported by this version")
+			d.beginUpgrade(upgradeTime, make(chan outcome, 1))
+		case ask := <-d.upgrades:
+			d.beginUpgrade(ask.timeout, ask.reply)
+		case o := <-upgraded:
+			if o.err == nil {
+				return d.leave(o, signals)
+			}
+			d.endAttempt(o)
 		}
+	}
+}
+
+func (d *daemon) reopenLogs() {
+	if err := d.logs.Reopen(); err != nil {
+		d.logs.Error("cannot reopen logs", "error", err)
 	}
 }
 
@@ -220,15 +269,20 @@ func (d *daemon) stopGracefully(signals *signals) error {
 			if time.Now().Before(echo) {
 				continue
 			}
-			d.logs.Warn("stopped at once by a second signal", "signal", s.String())
-			d.kill()
-			select { // what they leave behind is removed
-			case <-stopped:
-			case <-time.After(killTime):
-			}
-			return fmt.Errorf("stopped at once by a second signal (%v)", s)
+			return d.stopAtOnce(s, stopped)
 		}
 	}
+}
+
+// stopAtOnce ends all programs, whatever they do.
+func (d *daemon) stopAtOnce(s os.Signal, stopped <-chan struct{}) error {
+	d.logs.Warn("stopped at once by a second signal", "signal", s.String())
+	d.kill()
+	select { // what they leave behind is removed
+	case <-stopped:
+	case <-time.After(killTime):
+	}
+	return fmt.Errorf("stopped at once by a second signal (%v)", s)
 }
 
 // notifyReloading tells systemd that a reload has begun (sd_notify(3)).

@@ -24,7 +24,7 @@ const handshakeTime = 100 * time.Millisecond
 // A socket that somebody else has as well, systemd or a Listener for whose sake this
 // one was told to Disown it, is closed: what waits there is the other's.
 func (l *Listener) Drain() error {
-	if l.passed || l.disowned.Load() {
+	if l.passed || l.disowned.Load() || l.isBorrowed() {
 		return l.Close()
 	}
 	l.draining.Lock()
@@ -34,6 +34,7 @@ func (l *Listener) Drain() error {
 	}
 	unlinkErr := l.removeFile()
 	l.drainUntil = time.Now()
+	defer l.unblock()
 	var err error
 	switch l.ln.Addr().(type) {
 	case *net.TCPAddr:

@@ -68,9 +68,13 @@ type Listener struct {
 
 	// Immutable.
 	ln     socketListener
-	file   *socketFile // of a unix:/path, else nil
-	passed bool        // by systemd, which has the socket too
+	file   *socketFile     // of a unix:/path, else nil
+	passed bool            // by systemd, which has the socket too
+	handed int             // its place among what was handed to this process, from 1; 0: it was not
+	gate   <-chan struct{} // closed when clients may be taken; nil: they may
+	woken  chan struct{}   // closed by Close and Drain; nil without a gate
 
+	wake     sync.Once  // closes woken
 	applying sync.Mutex // serialises Apply
 	options  atomic.Pointer[Options]
 	unlink   sync.Once
@@ -104,7 +108,16 @@ func Open(ctx context.Context, o Options, yielding ...*Listener) (*Listener, err
 	if err != nil {
 		return nil, fmt.Errorf("listen %s: %w", o.Address, err)
 	}
-	if err := l.change(nil, o); err != nil {
+	if l.gate = theGate(); l.gate != nil {
+		l.woken = make(chan struct{})
+	}
+	if err = l.change(nil, o); err == nil && l.handed > 0 {
+		err = setBacklog(l.ln, o.Backlog)
+	}
+	if err != nil {
+		if l.handed > 0 {
+			l.Disown()
+		}
 		_ = l.Close()
 		return nil, fmt.Errorf("listen %s: %w", o.Address, err)
 	}
@@ -116,6 +129,9 @@ func bind(ctx context.Context, o Options, yielding []*Listener) (*Listener, erro
 	a, err := address.Parse(o.Address)
 	if err != nil {
 		return nil, err
+	}
+	if l := takeInherited(a, o.Address); l != nil {
+		return l, nil
 	}
 	switch a.Kind {
 	case address.Unix:
@@ -129,6 +145,7 @@ func bind(ctx context.Context, o Options, yielding []*Listener) (*Listener, erro
 		return &Listener{ln: ln, passed: true}, err
 	default:
 		yielding = slices.DeleteFunc(slices.Clone(yielding), func(l *Listener) bool { return l.tcpAddr() == nil || !l.IsInTheWay(o.Address) })
+		yielding = append(yielding, inheritedInTheWay(o.Address)...)
 		ln, err := bindTCP(ctx, a.Name, yielding)
 		return &Listener{ln: ln}, err
 	}
@@ -138,6 +155,12 @@ func bind(ctx context.Context, o Options, yielding []*Listener) (*Listener, erro
 // Errors are those of the socket, as they are: net.ErrClosed after Close and Drain,
 // and passing ones (EMFILE, ECONNABORTED, …), after which Accept may be called again.
 func (l *Listener) Accept() (net.Conn, error) {
+	if l.gate != nil {
+		select {
+		case <-l.gate:
+		case <-l.woken:
+		}
+	}
 	for {
 		c, err := l.ln.Accept()
 		if err != nil && l.isDraining(err) {
@@ -220,6 +243,7 @@ func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
 // a unix:/path is removed if it is still the one that Open made; that of a socket
 // passed by systemd never.
 func (l *Listener) Close() error {
+	l.unblock()
 	// The file goes first: an open socket keeps its inode number from being used
 	// again, so that a file of the same number is ours.
 	unlinkErr := l.removeFile()
@@ -233,9 +257,16 @@ func (l *Listener) Close() error {
 	return err
 }
 
+// unblock lets an Accept go on that waits for Begin.
+func (l *Listener) unblock() {
+	if l.woken != nil {
+		l.wake.Do(func() { close(l.woken) })
+	}
+}
+
 // removeFile removes the socket's file, if there is one that is ours, once.
 func (l *Listener) removeFile() (err error) {
-	if l.file != nil {
+	if l.file != nil && !l.isBorrowed() {
 		l.unlink.Do(func() { err = l.file.remove() })
 	}
 	return err

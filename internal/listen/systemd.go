@@ -19,6 +19,9 @@ import (
 // opened again at the next. The environment is left as it is: LISTEN_PID tells
 // that it is not meant for a child.
 var passedSockets = sync.OnceValue(func() map[string][]*os.File {
+	if handed := inheritedPassed(); handed != nil {
+		return handed // LISTEN_PID, if it is still there, is of the process before
+	}
 	byName := map[string][]*os.File{}
 	for _, f := range activation.Files(false) {
 		byName[f.Name()] = append(byName[f.Name()], f)
@@ -48,7 +51,11 @@ func passedListener(name string) (socketListener, error) {
 func passedAt(path string) (name string, ok bool) {
 	for name, files := range passedSockets() {
 		for _, f := range files {
-			address, err := unix.Getsockname(int(f.Fd()))
+			var address unix.Sockaddr
+			err := withFD(f, func(fd int) (err error) {
+				address, err = unix.Getsockname(fd)
+				return err
+			})
 			if local, isUnix := address.(*unix.SockaddrUnix); err == nil && isUnix && local.Name == path {
 				return name, true
 			}
@@ -58,7 +65,11 @@ func passedAt(path string) (name string, ok bool) {
 }
 
 func fileListener(f *os.File) (socketListener, error) {
-	listening, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	var listening int
+	err := withFD(f, func(fd int) (err error) {
+		listening, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("passed file: %w", err)
 	}

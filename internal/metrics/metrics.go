@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,7 @@ type Kinds struct {
 type Metrics struct {
 	kinds    Kinds
 	registry *prometheus.Registry
+	before   atomic.Pointer[Before]
 
 	reloadOK      prometheus.Gauge
 	reloadTime    prometheus.Gauge
@@ -91,7 +93,7 @@ func New(kinds Kinds) *Metrics {
 
 // Handler answers Prometheus.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
+	return promhttp.HandlerFor(prometheus.GathererFunc(m.gather), promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
 func buildInfo() prometheus.Gauge {

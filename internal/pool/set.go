@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/metrics"
 	"github.com/fcgid/fcgid/internal/runner/process"
@@ -166,4 +167,47 @@ func (s *Set) endpoint(pool, address string) *endpoint {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.endpoints[address]
+}
+
+// Listeners are those of all pools that run.
+func (s *Set) Listeners() (all []*listen.Listener) {
+	for _, p := range s.list() {
+		p.mu.Lock()
+		for _, e := range p.endpoints {
+			all = append(all, e.Listener)
+		}
+		p.mu.Unlock()
+	}
+	return all
+}
+
+// Names are those of the pools that run, in order.
+func (s *Set) Names() (names []string) {
+	for _, p := range s.list() {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// ShutdownTime is how long requests have after a stop, by the configuration in force.
+func (s *Set) ShutdownTime() time.Duration { return s.global().ShutdownTimeout }
+
+// Replace prepares for a Stop that ends the daemon since another one serves now: requests
+// have upgrade_timeout for it.
+func (s *Set) Replace() {
+	grace := s.global().UpgradeTimeout
+	for _, p := range s.running() {
+		p.mu.Lock()
+		cfg, settings := p.cfg, p.settings
+		p.mu.Unlock()
+		settings.Grace = grace
+		p.update(cfg, settings)
+	}
+}
+
+// Force ends the requests of pools that drain.
+func (s *Set) Force() {
+	for _, p := range s.all() {
+		p.server.Force()
+	}
 }

@@ -81,3 +81,17 @@ func (s *Server) end(r *request) {
 		}
 	}
 }
+
+// Force ends all requests on the connections of s, and those connections after them, as a
+// drain does whose time is over.
+func (s *Server) Force() {
+	s.mu.Lock()
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.table.force()
+	}
+}

@@ -64,8 +64,14 @@ func closeOnExec() error {
 }
 
 // keepPassedSockets takes close-on-exec off the sockets of systemd's socket
-// activation, for the one exec that is not meant to lose them.
+// activation, and off what another daemon has handed over, for the one exec that is not meant to lose them.
 func keepPassedSockets() {
+	if initFD() >= 0 {
+		unix.FcntlInt(uintptr(initFD()), unix.F_SETFD, 0)
+	}
+	for _, fd := range successorFDs() {
+		unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+	}
 	if os.Getenv("LISTEN_PID") != fmt.Sprint(os.Getpid()) {
 		return
 	}

@@ -31,6 +31,7 @@ type Local struct {
 	mu     sync.Mutex // guards the fields below; nothing else is locked or called under it
 	all    map[int]*Child
 	kept   map[int]*team // pids of those that were given up and not waited for, and who has forked them
+	spared map[int]bool  // pids of Successors
 	killed bool
 	teams  map[string]*team       // that start the programs of sandboxes, by Sandbox.key
 	holds  map[string]int         // how often such a team was asked to stay
@@ -142,11 +143,11 @@ func (l *Local) forget(pid int) {
 	l.leave(t)
 }
 
-// has reports whether there is a program of that pid.
+// has reports whether there is a program of that pid, or a Successor.
 func (l *Local) has(pid int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.all[pid] != nil
+	return l.all[pid] != nil || l.spared[pid]
 }
 
 func (l *Local) log() *slog.Logger {

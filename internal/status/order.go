@@ -22,6 +22,7 @@ const (
 	VerbResume  = "resume"
 	VerbRecycle = "recycle"
 	VerbScale   = "scale"
+	VerbUpgrade = "upgrade"
 )
 
 // A Reply is what has become of an Order. Error and Faults are empty if it was carried

@@ -1,0 +1,437 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/fcgid/fcgid/fcgi"
+)
+
+// An upgradable is a daemon whose program is a link, in place of which a test puts another.
+type upgradable struct {
+	*daemon
+	t testing.TB
+}
+
+// upgradable starts a daemon that logs to a file: its output is closed when the first
+// process has ended. DIR in its pools is its folder.
+func newUpgradable(t testing.TB, pools string) *upgradable {
+	t.Helper()
+	dir := folder(t)
+	u := &upgradable{t: t}
+	u.link(dir, binary)
+	if err := os.MkdirAll(dir+"/cgi", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script(t, dir+"/cgi/hello.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\n")
+	u.daemon = launch(t, dir, strings.ReplaceAll(pools, "DIR", dir), func(cmd *exec.Cmd) {
+		cmd.Path, cmd.Args[0] = dir+"/bin", dir+"/bin"
+		cmd.Env = append(os.Environ(), "FCGID_LOG_OUTPUT="+dir+"/log", "FCGID_ACCESS_LOG_OUTPUT="+dir+"/access", "FCGID_ADMIN_CONTROL=unix:"+dir+"/control")
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log:\n%s", tail(u.log(), 8000))
+		}
+		if strings.Contains(u.log(), "DATA RACE") {
+			t.Error("a data race")
+		}
+		if running := u.running(); running != 0 {
+			syscall.Kill(running, syscall.SIGTERM)
+			await(t, "the last daemon to end", func() bool { return isGone(running) })
+		}
+	})
+	return u
+}
+
+// link makes the daemon's program lead to another one.
+func (u *upgradable) link(dir, to string) {
+	u.t.Helper()
+	os.Remove(dir + "/bin.new")
+	if err := os.Symlink(to, dir+"/bin.new"); err != nil {
+		u.t.Fatal(err)
+	}
+	if err := os.Rename(dir+"/bin.new", dir+"/bin"); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+// program makes the daemon's program a script.
+func (u *upgradable) program(text string) {
+	u.t.Helper()
+	script(u.t, u.dir+"/script", "#!/bin/sh\n"+text+"\n")
+	u.link(u.dir, u.dir+"/script")
+}
+
+func (u *upgradable) log() string {
+	text, _ := os.ReadFile(u.dir + "/log")
+	return string(text)
+}
+
+// running is the pid of the daemon that answers, or 0.
+func (u *upgradable) running() int {
+	code, body := get(u.t, "http://"+u.admin+"/status")
+	var s status
+	if code != 200 || json.Unmarshal([]byte(body), &s) != nil {
+		return 0
+	}
+	return s.PID
+}
+
+// isGone reports whether a process has ended.
+func isGone(pid int) bool {
+	state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(state), ") Z ")
+}
+
+// upgrade runs the command.
+func (u *upgradable) upgrade(args ...string) output {
+	u.t.Helper()
+	code, stdout, stderr := fcgid(u.t, "/", nil, append([]string{"upgrade", "--control", u.dir + "/control"}, args...)...)
+	return output{code, stdout, stderr}
+}
+
+// upgradeLater is upgrade in the background.
+func (u *upgradable) upgradeLater(args ...string) <-chan output {
+	done := make(chan output, 1)
+	go func() { done <- u.upgrade(args...) }()
+	return done
+}
+
+// good asks the pool at an address for a script of the folder.
+func (u *upgradable) good(network, address, script string) {
+	u.t.Helper()
+	if res, out := ask(u.t, network, address, &fcgi.Request{Params: params(script)}); res != (fcgi.Result{}) || !strings.Contains(out, "\r\n\r\n") {
+		u.t.Errorf("%s: %+v %q", script, res, out)
+	}
+}
+
+// cgiPools is one of each way to listen.
+const cgiPools = "- {name: cgi, listen: ['unix:DIR/s', 'unix:@DIR/abstract', 'tcp:TCP'], process: {root: [DIR/cgi]}}\n"
+
+// An upgrade replaces the process, and nothing else that anybody sees: sockets stay the
+// same, what runs ends under the old daemon, and its exit status is 0.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	tcp := freeAddress(t)
+	u := newUpgradable(t, strings.ReplaceAll(cgiPools, "TCP", tcp))
+	long := script(t, u.dir+"/cgi/long.sh", "#!/bin/sh\necho $$ >"+u.dir+"/pid\nwhile [ ! -e "+u.dir+"/go ]; do sleep 0.02; done\nprintf 'Content-Type: text/plain\\n\\nlong'\n")
+	before := u.inodes("s", "control")
+	running := connect(t, u.dir+"/s")
+	running.send(request(1, params(long), ""))
+	await(t, "the program to run", func() bool { return exists(u.dir + "/pid") })
+
+	old := u.running()
+	u.upgrade().is(t, "upgrade", 0, "serves, and "+strconv.Itoa(old)+" ends with its last request")
+	now := u.running()
+	if now == old || now == 0 {
+		t.Fatalf("process %d answers after %d", now, old)
+	}
+	if after := u.inodes("s", "control"); after != before {
+		t.Errorf("sockets %s are now %s", before, after)
+	}
+	for _, a := range []string{"unix:" + u.dir + "/s", "unix:@" + u.dir + "/abstract", "tcp:" + tcp} {
+		network, address, _ := strings.Cut(a, ":")
+		u.good(network, address, u.dir+"/cgi/hello.sh")
+	}
+	if u.Exited() {
+		t.Fatal("the old daemon has ended before its request")
+	}
+	write(t, u.dir+"/go", "")
+	if r := running.reply(1); r.body() != "long" {
+		t.Errorf("the request that was running: %v", r)
+	}
+	if code := u.exitCode(); code != 0 {
+		t.Errorf("the old daemon: exit status %d", code)
+	}
+	if after := u.inodes("s", "control"); after != before {
+		t.Errorf("the end of the old one has changed sockets %s to %s", before, after)
+	}
+	u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
+	awaitLines(t, u.dir+"/access", 5)
+
+	syscall.Kill(now, syscall.SIGUSR2) // and again, by the signal
+	await(t, "the next upgrade", func() bool { p := u.running(); return p != 0 && p != now })
+	await(t, "the end of the second daemon", func() bool { return isGone(now) })
+	u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
+	syscall.Kill(u.running(), syscall.SIGTERM)
+	await(t, "the last one to remove its sockets", func() bool { return !exists(u.dir+"/s") && !exists(u.dir+"/control") })
+}
+
+// inodes tell which files these are.
+func (u *upgradable) inodes(names ...string) (text string) {
+	for _, name := range names {
+		info, err := os.Stat(u.dir + "/" + name)
+		if err != nil {
+			return err.Error()
+		}
+		text += fmt.Sprintf("%s:%d:%v ", name, info.Sys().(*syscall.Stat_t).Ino, info.Mode())
+	}
+	return text
+}
+
+func exists(file string) bool {
+	_, err := os.Lstat(file)
+	return err == nil
+}
+
+func awaitLines(t testing.TB, file string, n int) {
+	t.Helper()
+	await(t, fmt.Sprintf("%d lines in %s", n, file), func() bool {
+		text, _ := os.ReadFile(file)
+		return strings.Count(string(text), "\n") == n
+	})
+}
+
+// A new daemon that does not start changes nothing, and the command and the log say why.
+func TestUpgradeFails(t *testing.T) {
+	t.Parallel()
+	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+	pool := fmt.Sprintf("- {name: cgi, listen: {address: 'unix:%s/s', mode: '0666', backlog: 7}, process: {root: [%[1]s/cgi]}}\n", u.dir)
+	before, old := u.inodes("s", "control"), u.running()
+	wait := "while [ ! -e " + u.dir + "/go ]; do sleep 0.02; done; exec " + binary + ` "$@"`
+	for _, test := range []struct {
+		name    string
+		prepare func()
+		args    []string
+		code    int
+		says    []string
+	}{
+		{"it crashes", func() { u.program("exit 3") }, nil, 1, []string{"the new daemon has ended before it was ready: exit status 3", "the old daemon goes on"}},
+		{"it is killed", func() { u.program("kill -KILL $$") }, nil, 1, []string{"signal: killed"}},
+		{"it is no program", func() { write(t, u.dir+"/text", "text"); u.link(u.dir, u.dir+"/text") }, nil, 1, []string{"permission denied"}},
+		{"it is missing", func() { u.link(u.dir, u.dir+"/nowhere") }, nil, 1, []string{"no such file"}},
+		{"it takes too long", func() { u.program(wait) }, []string{"--timeout", "200ms"}, 1, []string{"the new daemon was not ready within 200ms"}},
+		{"the file is wrong", func() { u.link(u.dir, binary); u.configure(strings.Replace(pool, "{name", "{timeout: soon, name", 1)) }, nil, 78, []string{"pools[0].timeout", "the old daemon goes on"}},
+		{"an address is in use", func() {
+			l, err := net.Listen("unix", u.dir+"/used")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			u.configure(pool + fmt.Sprintf("- {name: two, listen: 'unix:%s/used', function: {}}\n", u.dir))
+		}, nil, 1, []string{"address in use"}},
+		{"its workers do not start", func() {
+			u.configure(pool + fmt.Sprintf("- {name: w, listen: 'unix:%s/w', worker: {command: [/bin/false], scale: static, max: 1}}\n", u.dir))
+		}, nil, 1, []string{"pool w", "workers cannot be started"}},
+	} {
+		test.prepare()
+		u.upgrade(test.args...).is(t, test.name, test.code, test.says...)
+		if now := u.running(); now != old {
+			t.Fatalf("%s: process %d answers, not %d", test.name, now, old)
+		}
+		if after := u.inodes("s", "control"); after != before {
+			t.Errorf("%s: sockets %s are now %s", test.name, before, after)
+		}
+		u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
+		for _, pid := range children(u.Process.Pid) {
+			if !isGone(pid) {
+				t.Errorf("%s: process %d is left", test.name, pid)
+			}
+		}
+	}
+	if n := strings.Count(u.log(), "upgrade failed: this daemon goes on"); n != 8 {
+		t.Errorf("%d upgrades are told of as failed", n)
+	}
+	if exists(u.dir + "/w") {
+		t.Error("a socket of the new daemon is left")
+	}
+	u.configure(pool) // and once all is well
+	u.upgrade().is(t, "a good one", 0)
+}
+
+// Whoever may not reload may not upgrade either.
+func TestUpgradeByOthers(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root is somebody else")
+	}
+	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+	if err := os.Chmod(u.dir+"/control", 0o666); err != nil {
+		t.Fatal(err)
+	}
+	old := u.running()
+	cmd := exec.Command(binary, "upgrade", "--control", u.dir+"/control")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "only root and the daemon's user may") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if now := u.running(); now != old {
+		t.Errorf("process %d answers", now)
+	}
+}
+
+// held has upgrades wait, until go is made, before the new daemon has begun to start.
+func (u *upgradable) held() (release func()) {
+	u.t.Helper()
+	os.Remove(u.dir + "/go")
+	u.program("echo $$ >" + u.dir + "/new\nwhile [ ! -e " + u.dir + "/go ]; do sleep 0.02; done\nexec " + u.dir + `/real "$@"`)
+	os.Remove(u.dir + "/new")
+	os.Symlink(binary, u.dir+"/real")
+	return func() { write(u.t, u.dir+"/go", "") }
+}
+
+// next is the process that an upgrade has started, which held keeps from starting.
+func (u *upgradable) next() (pid int) {
+	u.t.Helper()
+	await(u.t, "the upgrade to begin", func() bool {
+		text, _ := os.ReadFile(u.dir + "/new")
+		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+		return pid != 0
+	})
+	return pid
+}
+
+// While an upgrade is tried another one is refused, and a reload waits: it is the new
+// daemon's.
+func TestUpgradeAtOnce(t *testing.T) {
+	t.Parallel()
+	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+	release, old := u.held(), u.running()
+	first := u.upgradeLater()
+	next := u.next()
+	u.upgrade().is(t, "a second one", 1, "another upgrade is being carried out")
+	u.signal(syscall.SIGUSR2)
+	u.signal(syscall.SIGHUP)
+	release()
+	(<-first).is(t, "the first one", 0)
+	if now := u.running(); now != next || now == old {
+		t.Errorf("process %d answers, not %d", now, next)
+	}
+	await(t, "the reload", func() bool { return strings.Contains(u.log(), `"msg":"reloaded"`) })
+	if code := u.exitCode(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
+}
+
+// The end of a new daemon that is not ready is not that of the old one, by whichever signal.
+func TestUpgradeIsEnded(t *testing.T) {
+	t.Parallel()
+	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+	old := u.running()
+	for _, s := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+		u.held()
+		done := u.upgradeLater()
+		syscall.Kill(u.next(), s)
+		(<-done).is(t, s.String(), 1, "the new daemon has ended before it was ready: signal: "+s.String())
+		if now := u.running(); now != old {
+			t.Fatalf("%v: process %d answers", s, now)
+		}
+	}
+	// A new one that starts its workers.
+	u.link(u.dir, binary)
+	u.configure(fmt.Sprintf("- {name: cgi, listen: 'unix:%s/s', process: {root: [%[1]s/cgi]}}\n- {name: w, listen: 'unix:%[1]s/w', worker: {command: [/bin/sleep, 1h], scale: static, max: 1, start_timeout: 1h}}\n", u.dir))
+	for _, s := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+		done := u.upgradeLater()
+		var next int
+		await(t, "the new daemon's worker", func() bool {
+			for _, next = range children(u.Process.Pid) {
+				if len(children(next)) > 0 {
+					return true
+				}
+			}
+			return false
+		})
+		syscall.Kill(next, s)
+		(<-done).is(t, s.String(), 1)
+		if now := u.running(); now != old {
+			t.Fatalf("%v: process %d answers", s, now)
+		}
+		u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
+		os.Remove(u.dir + "/w") // a killed one leaves it
+	}
+}
+
+// Whoever stops the old daemon while it tries an upgrade stops both.
+func TestStopDuringUpgrade(t *testing.T) {
+	t.Parallel()
+	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+	u.held()
+	done := u.upgradeLater()
+	next := u.next()
+	u.signal(syscall.SIGTERM)
+	(<-done).is(t, "the upgrade", 1, "the daemon is stopping")
+	if code := u.exitCode(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	await(t, "the new daemon to end", func() bool { return isGone(next) })
+	if exists(u.dir + "/s") {
+		t.Error("the socket is left")
+	}
+}
+
+// A daemon can be replaced while it has not got rid of the one before. To stop the last one
+// is to stop all.
+func TestUpgradeWhileDraining(t *testing.T) {
+	t.Parallel()
+	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+	sleeps := script(t, u.dir+"/cgi/sleep.sh", "#!/bin/sh\necho x >>"+u.dir+"/runs\nwhile [ ! -e "+u.dir+"/go ]; do sleep 0.02; done\nprintf 'Content-Type: text/plain\\n\\nlong'\n")
+	var asked []*peer
+	var pids []int
+	for i := range 3 {
+		p := connect(t, u.dir+"/s")
+		p.send(request(1, params(sleeps), ""))
+		asked, pids = append(asked, p), append(pids, u.running())
+		await(t, "the program to run", func() bool {
+			text, _ := os.ReadFile(u.dir + "/runs")
+			return len(text) == 2*(i+1)
+		})
+		u.upgrade().is(t, "upgrade", 0)
+	}
+	for _, pid := range pids {
+		if isGone(pid) {
+			t.Errorf("process %d has not waited for its request", pid)
+		}
+	}
+	last := u.running()
+	syscall.Kill(last, syscall.SIGTERM)
+	await(t, "the last one to begin to stop", func() bool { return strings.Contains(u.log(), `"msg":"stopping"`) })
+	write(t, u.dir+"/go", "")
+	for i, p := range asked {
+		if r := p.reply(1); r.body() != "long" {
+			t.Errorf("request %d: %v", i, r)
+		}
+	}
+	for _, pid := range append(pids, last) {
+		await(t, "all to end", func() bool { return isGone(pid) })
+	}
+}
+
+// As the first process of a container it is the daemon below it that is replaced.
+func TestUpgradeOfFirstProcess(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root makes a process namespace")
+	}
+	dir := folder(t)
+	d := &daemon{dir: dir, file: dir + "/fcgid.yaml", admin: freeAddress(t)}
+	d.configure(fmt.Sprintf("- {name: fn, listen: 'unix:%s/s', function: {}}\n", dir))
+	d.process = start(t, exec.Command(need(t, "unshare"), "--pid", "--fork", "--mount-proc", "--kill-child=TERM", binary, "serve", "-c", d.file))
+	d.awaitReady(t)
+	first := children(d.Process.Pid)[0]
+	for range 2 {
+		old := children(first)
+		if len(old) != 1 {
+			t.Fatalf("the first process has the children %v", old)
+		}
+		syscall.Kill(first, syscall.SIGUSR2)
+		await(t, "another daemon", func() bool { now := children(first); return len(now) == 1 && now[0] != old[0] })
+		if res, out := ask(t, "unix", dir+"/s", &fcgi.Request{Params: params("fcgid.ping")}); res != (fcgi.Result{}) {
+			t.Errorf("%+v %q", res, out)
+		}
+	}
+	syscall.Kill(first, syscall.SIGTERM)
+	if code := d.exitCode(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+}

@@ -1,0 +1,158 @@
+package upgrade
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/listen"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// ErrGone is that of a new daemon whose predecessor has ended, or has given it up, before it
+// was its turn.
+var ErrGone = errors.New("the daemon that was to be replaced has ended, or has given this one up")
+
+// metricsTime is how long an old daemon may take to tell what it has counted.
+const metricsTime = 2 * time.Second
+
+// A Predecessor is the old daemon, as the new one sees it. Its methods may be called by
+// many goroutines after Serving.
+type Predecessor struct {
+	Hello Hello
+
+	ch    *channel
+	conns *net.UnixConn
+	begun chan struct{} // closed when it is this one's turn
+	yours chan struct{} // closed when the old one has told that it takes nothing new
+	gone  chan struct{} // closed when nothing more comes
+
+	asking sync.Mutex // held while an answer is waited for, which metricsTime bounds
+	answer chan []byte
+
+	mu   sync.Mutex // guards the field below
+	last []byte     // what it had counted when it told of it last
+}
+
+// Inherit takes over what another daemon has handed to this process. It returns nil if
+// none has.
+func Inherit() (*Predecessor, error) {
+	fds, ok := spawn.Predecessor()
+	if !ok {
+		return nil, nil
+	}
+	if len(fds) < 2 {
+		return nil, fmt.Errorf("take over: %d descriptors", len(fds))
+	}
+	conn, err := connOf(fds[0])
+	if err != nil {
+		return nil, fmt.Errorf("take over: %w", err)
+	}
+	conns, err := connOf(fds[1])
+	if err != nil {
+		return nil, fmt.Errorf("take over: %w", err)
+	}
+	p := &Predecessor{ch: newChannel(conn), conns: conns, begun: make(chan struct{}), yours: make(chan struct{}), gone: make(chan struct{}), answer: make(chan []byte, 1)}
+	conn.SetReadDeadline(time.Now().Add(beginTime))
+	m, err := p.ch.expect(kindHello)
+	if err != nil || m.Hello == nil {
+		return nil, fmt.Errorf("take over: %w", errors.Join(err, ErrGone))
+	}
+	conn.SetReadDeadline(time.Time{})
+	p.Hello = *m.Hello
+	if err := listen.Inherit(p.Hello.Sockets, fds[2:]); err != nil {
+		p.Fail(err, nil)
+		return nil, err
+	}
+	go p.follow()
+	return p, nil
+}
+
+// follow hears the old daemon until that has ended.
+func (p *Predecessor) follow() {
+	defer close(p.gone)
+	for {
+		m, err := p.ch.receive()
+		if err != nil {
+			return
+		}
+		switch m.Kind {
+		case kindBegin:
+			close(p.begun)
+		case kindYours:
+			close(p.yours)
+		case kindMetrics:
+			p.keep(m.Metrics)
+			select {
+			case p.answer <- m.Metrics:
+			default:
+			}
+		case kindLast:
+			p.keep(m.Metrics)
+		}
+	}
+}
+
+// Begun is closed when the old daemon has it begin, after Prepared.
+func (p *Predecessor) Begun() <-chan struct{} { return p.begun }
+
+// Yours is closed when this daemon is the one, after Serving.
+func (p *Predecessor) Yours() <-chan struct{} { return p.yours }
+
+// Gone is closed when the old daemon has ended, or has given this one up.
+func (p *Predecessor) Gone() <-chan struct{} { return p.gone }
+
+// Fail tells the old daemon that this one does not start, and why: the faults of a
+// configuration, or an error.
+func (p *Predecessor) Fail(err error, faults []string) {
+	m := message{Kind: kindFailed, Faults: faults}
+	if err != nil {
+		m.Error = err.Error()
+	}
+	p.ch.send(m)
+}
+
+// Prepared tells the old daemon that this one has done all that can fail.
+func (p *Predecessor) Prepared() error {
+	return p.ch.send(message{Kind: kindPrepared, Taken: listen.Taken()})
+}
+
+// Serving tells the old daemon that this one has begun.
+func (p *Predecessor) Serving() error { return p.ch.send(message{Kind: kindServing}) }
+
+// Hurry tells the old daemon that this one stops, so that it is to end soon too.
+func (p *Predecessor) Hurry() { p.ch.send(message{Kind: kindHurry}) }
+
+// Metrics are what the old daemon has counted, and whether it is still there. If it does
+// not answer they are what it has told last.
+func (p *Predecessor) Metrics() (counted []byte, isThere bool) {
+	p.asking.Lock()
+	defer p.asking.Unlock()
+	select {
+	case <-p.answer: // one that came too late
+	default:
+	}
+	isThere = p.ch.send(message{Kind: kindMetrics}) == nil
+	if isThere {
+		select {
+		case <-p.answer:
+		case <-p.gone:
+			isThere = false
+		case <-time.After(metricsTime):
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last, isThere
+}
+
+func (p *Predecessor) keep(counted json.RawMessage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(counted) > 0 {
+		p.last = counted
+	}
+}

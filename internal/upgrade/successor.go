@@ -1,0 +1,158 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// A Faulty is the error of a new daemon that does not take the configuration.
+type Faulty []string
+
+// Error has a line for each fault.
+func (f Faulty) Error() string { return strings.Join(f, "\n") }
+
+// beginTime is how long a new daemon that is ready may take to begin: it has nothing to
+// do for that.
+const beginTime = 10 * time.Second
+
+// endTime is how long a new daemon that is not wanted has to end by itself.
+const endTime = 5 * time.Second
+
+// A Successor is the new daemon, as the old one sees it. Its methods are called by one
+// goroutine, but for Give.
+type Successor struct {
+	PID int
+
+	by    *spawn.Local
+	child *spawn.Successor
+	ch    *channel
+	conns *net.UnixConn // takes connections
+
+	heard chan struct{} // closed when follow has ended
+}
+
+// Start starts the program at a path, and hands it copies of the sockets that hello names.
+// The descriptors stay the caller's.
+func Start(by *spawn.Local, path string, hello Hello, fds []int) (*Successor, error) {
+	ours, theirs, err := pair(unix.SOCK_STREAM)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(theirs)
+	conns, theirConns, err := pair(unix.SOCK_SEQPACKET)
+	if err != nil {
+		ours.Close()
+		return nil, err
+	}
+	defer unix.Close(theirConns)
+	child, err := by.StartSuccessor(path, append([]int{theirs, theirConns}, fds...))
+	if err != nil {
+		ours.Close()
+		conns.Close()
+		return nil, err
+	}
+	s := &Successor{PID: child.PID, by: by, child: child, ch: newChannel(ours), conns: conns}
+	if err := s.ch.send(message{Kind: kindHello, Hello: &hello}); err != nil {
+		return nil, s.discard(err)
+	}
+	return s, nil
+}
+
+// Prepared waits until the new daemon has done all that can fail, and returns the places of
+// the sockets that it uses. On error it has ended, and the old daemon goes on.
+func (s *Successor) Prepared(ctx context.Context) (taken []int, err error) {
+	stop := context.AfterFunc(ctx, func() { s.ch.conn.SetReadDeadline(time.Unix(0, 1)) })
+	defer stop()
+	m, err := s.ch.receive()
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err != nil:
+	case m.Kind == kindFailed && len(m.Faults) > 0:
+		err = Faulty(m.Faults)
+	case m.Kind == kindFailed:
+		err = errors.New(m.Error)
+	case m.Kind != kindPrepared:
+		err = fmt.Errorf("%q came where %q was expected", m.Kind, kindPrepared)
+	}
+	if err != nil {
+		return nil, s.discard(err)
+	}
+	return m.Taken, nil
+}
+
+// Begin has the new daemon accept connections, and returns when it does. On error it has
+// ended, and the old daemon goes on; of what it had accepted by then nothing is known.
+func (s *Successor) Begin() error {
+	s.ch.conn.SetReadDeadline(time.Now().Add(beginTime))
+	if err := s.ch.send(message{Kind: kindBegin}); err != nil {
+		return s.discard(err)
+	}
+	if _, err := s.ch.expect(kindServing); err != nil {
+		return s.discard(err)
+	}
+	s.ch.conn.SetReadDeadline(time.Time{})
+	return nil
+}
+
+// Follow tells the new daemon that it is the one now, and serves it until End: metrics
+// is asked for what the old one has counted, and hurry is called when the new one stops.
+func (s *Successor) Follow(metrics func() []byte, hurry func()) {
+	s.heard = make(chan struct{})
+	s.ch.send(message{Kind: kindYours}) // it notices itself when it is not told
+	go func() {
+		defer close(s.heard)
+		for {
+			m, err := s.ch.receive()
+			if err != nil {
+				return
+			}
+			switch m.Kind {
+			case kindMetrics:
+				s.ch.send(message{Kind: kindMetrics, Metrics: metrics()})
+			case kindHurry:
+				hurry()
+			}
+		}
+	}()
+}
+
+// Gone is closed when the new daemon has exited.
+func (s *Successor) Gone() <-chan struct{} { return s.child.Exited() }
+
+// Signal sends the new daemon a signal.
+func (s *Successor) Signal(sig unix.Signal) error { return s.child.Signal(sig) }
+
+// End tells the new daemon what the old one has counted in all, and that it has ended.
+func (s *Successor) End(metrics []byte) {
+	s.conns.Close()
+	s.ch.send(message{Kind: kindLast, Metrics: metrics})
+	s.ch.conn.Close()
+	<-s.heard
+}
+
+// discard ends the new daemon and returns why: err, or how it has ended if that is why
+// it says no more.
+func (s *Successor) discard(err error) error {
+	s.ch.conn.Close() // it ends by that, if it runs
+	s.conns.Close()
+	s.child.Signal(unix.SIGTERM)
+	select {
+	case <-s.child.Exited():
+	case <-time.After(endTime):
+		s.child.Signal(unix.SIGKILL)
+	}
+	how := s.by.Discard(s.child)
+	if isGone(err) {
+		return fmt.Errorf("the new daemon has ended before it was ready: %s", how)
+	}
+	return err
+}

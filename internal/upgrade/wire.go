@@ -1,0 +1,141 @@
+// Package upgrade is how a daemon hands over to another one: what the two say to each
+// other, in which order, and what a failure of either means to the other. It knows
+// neither pools nor configurations.
+//
+//	old                                new
+//	hello: the sockets           ─▶
+//	                             ◀─    prepared, or failed: the sockets that it uses
+//	begin                        ─▶
+//	                             ◀─    serving
+//	yours                        ─▶    the old one has told systemd, and takes nothing new
+//	                             ◀─    metrics, as often as it likes
+//	metrics                      ─▶
+//	last                         ─▶    what the old one has counted, when it has ended
+//
+// Whichever ends before "begin" was sent, the old one goes on as if nothing had been.
+package upgrade
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/listen"
+)
+
+// The kinds of messages.
+const (
+	kindHello    = "hello"
+	kindPrepared = "prepared"
+	kindFailed   = "failed"
+	kindBegin    = "begin"
+	kindServing  = "serving"
+	kindYours    = "yours"
+	kindMetrics  = "metrics"
+	kindHurry    = "hurry"
+	kindLast     = "last"
+)
+
+// A message is what one of the two says.
+type message struct {
+	Kind    string          `json:"kind"`
+	Hello   *Hello          `json:"hello,omitempty"`
+	Taken   []int           `json:"taken,omitempty"`  // of prepared
+	Error   string          `json:"error,omitempty"`  // of failed
+	Faults  []string        `json:"faults,omitempty"` // of failed: what is wrong in the configuration
+	Metrics json.RawMessage `json:"metrics,omitempty"`
+}
+
+// Hello is what the new daemon is told by the old one.
+type Hello struct {
+	Version string          `json:"version"`
+	PID     int             `json:"pid"`
+	Sockets []listen.Handed `json:"sockets"`
+	// Failing are the pools whose workers cannot be started as it is. Of them the new
+	// daemon need not show that it can.
+	Failing []string `json:"failing,omitempty"`
+}
+
+// A channel carries messages in both directions.
+type channel struct {
+	conn *net.UnixConn
+	in   *json.Decoder // of one reader
+
+	mu  sync.Mutex // held while a message is sent, which sendTime bounds
+	out *json.Encoder
+}
+
+// sendTime is how long a message may take to be sent.
+const sendTime = 10 * time.Second
+
+func newChannel(conn *net.UnixConn) *channel {
+	return &channel{conn: conn, in: json.NewDecoder(conn), out: json.NewEncoder(conn)}
+}
+
+func (c *channel) send(m message) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn.SetWriteDeadline(time.Now().Add(sendTime))
+	if err := c.out.Encode(m); err != nil {
+		return fmt.Errorf("send %q: %w", m.Kind, err)
+	}
+	return nil
+}
+
+func (c *channel) receive() (m message, err error) {
+	err = c.in.Decode(&m)
+	return m, err
+}
+
+// expect receives a message that is to be of a kind.
+func (c *channel) expect(kind string) (message, error) {
+	m, err := c.receive()
+	switch {
+	case err != nil:
+		return m, err
+	case m.Kind != kind:
+		return m, fmt.Errorf("%q came where %q was expected", m.Kind, kind)
+	}
+	return m, nil
+}
+
+// isGone reports whether err means that the other process has ended.
+func isGone(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+}
+
+// pair is two connected sockets: ours, and a descriptor for the other process.
+func pair(kind int) (ours *net.UnixConn, theirs int, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, -1, fmt.Errorf("make a pair of sockets: %w", err)
+	}
+	if ours, err = connOf(fds[0]); err != nil {
+		unix.Close(fds[1])
+		return nil, -1, err
+	}
+	return ours, fds[1], nil
+}
+
+// connOf takes over a descriptor.
+func connOf(fd int) (*net.UnixConn, error) {
+	file := os.NewFile(uintptr(fd), "upgrade")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("descriptor %d: %w", fd, err)
+	}
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		conn.Close()
+		return nil, fmt.Errorf("descriptor %d is no Unix socket", fd)
+	}
+	return unixConn, nil
+}
