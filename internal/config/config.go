@@ -69,6 +69,7 @@ type Pool struct {
 	Env           []string      `mapstructure:"env"`                         // NAME=value
 	PassEnv       []string      `mapstructure:"pass_env"        default:"PATH,LANG,TZ"`
 	PassParams    []string      `mapstructure:"pass_params"` // names
+	Sandbox       Sandbox       `mapstructure:"sandbox"`
 	Process       *Process      `mapstructure:"process"`
 	Worker        *Worker       `mapstructure:"worker"`
 	Function      *Function     `mapstructure:"function"`
