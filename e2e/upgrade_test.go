@@ -435,3 +435,32 @@ func TestUpgradeOfFirstProcess(t *testing.T) {
 		t.Errorf("exit status %d", code)
 	}
 }
+
+// A connection that is kept, and has no request, goes over: it is the new daemon that answers
+// the next one on it, and neither closes it.
+func TestUpgradeKeepsConnections(t *testing.T) {
+	t.Parallel()
+	tcp := freeAddress(t)
+	u := newUpgradable(t, strings.ReplaceAll(cgiPools, "TCP", tcp))
+	pid := script(t, u.dir+"/cgi/parent.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s' $PPID\n")
+	var kept []*peer
+	for _, address := range []string{u.dir + "/s", tcp} {
+		kept = append(kept, connect(t, address))
+	}
+	for range 3 {
+		now := strconv.Itoa(u.running())
+		for _, p := range kept {
+			p.send(request(1, params(pid), ""))
+			if r := p.reply(1); r.body() != now {
+				t.Errorf("answered by %q, not %s", r.body(), now)
+			}
+		}
+		u.upgrade().is(t, "upgrade", 0)
+	}
+	if n := u.metric(t, `fcgid_connections_total{pool="cgi"}`); n != "2" {
+		t.Errorf("%s connections are counted, want 2", n)
+	}
+	if n := u.metric(t, `fcgid_requests_total{outcome="ok",pool="cgi"}`); n != "6" {
+		t.Errorf("%s requests are counted, want 6", n)
+	}
+}

@@ -43,6 +43,7 @@ type daemon struct {
 	upgrades chan upgradeOrder
 	program  string               // the path that an upgrade starts; "" is not known
 	before   *upgrade.Predecessor // whose place this daemon takes or has taken, or nil
+	adopting sync.WaitGroup       // what takes the connections that before gives away
 	attempt  *attempt             // an upgrade that has begun, or nil; of untilStopped
 	ending   chan struct{}        // closed when the stop has begun
 
@@ -200,7 +201,9 @@ func (d *daemon) awaitBefore() {
 	select {
 	case <-d.before.Gone():
 	case <-time.After(d.pools.StopTime() + stopMargin):
+		d.before.Close()
 	}
+	d.adopting.Wait()
 }
 
 // kill ends all programs at once, and lets none be started.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"time"
@@ -33,8 +34,8 @@ type attempt struct {
 
 // An outcome is what has come of an attempt.
 type outcome struct {
-	next  *upgrade.Successor // that serves; nil if err is not
-	taken []*listen.Listener // that it uses too
+	next  *upgrade.Successor       // that serves; nil if err is not
+	taken map[*listen.Listener]int // that it uses too, with their places
 	err   error
 }
 
@@ -94,10 +95,10 @@ func (d *daemon) tryUpgrade(ctx context.Context, hello upgrade.Hello, sockets ha
 	if err := next.Begin(); err != nil {
 		return outcome{err: err}
 	}
-	var taken []*listen.Listener
+	taken := make(map[*listen.Listener]int)
 	for _, place := range places {
 		if place < len(sockets.listeners) && sockets.listeners[place] != nil {
-			taken = append(taken, sockets.listeners[place])
+			taken[sockets.listeners[place]] = place
 		}
 	}
 	return outcome{next: next, taken: taken}
@@ -106,7 +107,7 @@ func (d *daemon) tryUpgrade(ctx context.Context, hello upgrade.Hello, sockets ha
 // A handed is the sockets that a new daemon gets. The fds are its own.
 type handed struct {
 	sockets   []listen.Handed
-	listeners []*listen.Listener // of each; nil for one of systemd's
+	listeners []*listen.Listener // of each; nil for one of systemd's that none has
 	fds       []int
 }
 
@@ -123,7 +124,11 @@ func (d *daemon) handOver() (h handed, err error) {
 	}
 	h.listeners = make([]*listen.Listener, len(h.sockets))
 	for _, l := range d.listeners() {
-		if l == nil || l.IsPassed() || l.IsLost() {
+		if l == nil || l.IsLost() {
+			continue
+		}
+		if l.IsPassed() {
+			h.note(l)
 			continue
 		}
 		socket, fd, err := l.Hand()
@@ -133,6 +138,15 @@ func (d *daemon) handOver() (h handed, err error) {
 		h.sockets, h.listeners, h.fds = append(h.sockets, socket), append(h.listeners, l), append(h.fds, fd)
 	}
 	return h, nil
+}
+
+// note tells which listener one of systemd's sockets has now.
+func (h *handed) note(l *listen.Listener) {
+	for i := range h.sockets {
+		if h.sockets[i].Address == l.Options().Address {
+			h.listeners[i] = l
+		}
+	}
 }
 
 // listeners are all that this daemon has; some may be nil.
@@ -182,7 +196,7 @@ func (d *daemon) cancelAttempt() (o outcome, isReplaced bool) {
 // leave ends this daemon, since another one has taken its place: it takes nothing new, and
 // lets what it has come to its end.
 func (d *daemon) leave(o outcome, signals *signals) error {
-	for _, l := range o.taken {
+	for l := range o.taken {
 		l.Disown()
 	}
 	// systemd takes it from the process that it knows, and after it what the new one says.
@@ -202,6 +216,11 @@ func (d *daemon) leave(o outcome, signals *signals) error {
 		default:
 		}
 	})
+	give := make(map[*listen.Listener]func(net.Conn) bool)
+	for l, place := range o.taken {
+		give[l] = func(c net.Conn) bool { return o.next.Give(place, c) }
+	}
+	d.pools.Replace(give)
 	err := d.drain(signals, hurry, o.next)
 	o.next.End(d.metrics.Export())
 	return err
@@ -250,7 +269,6 @@ func (d *daemon) stopReplaced() {
 		d.admin.Close()
 		d.control.close()
 	}()
-	d.pools.Replace()
 	d.pools.Stop()
 	<-closed
 }
@@ -277,6 +295,7 @@ func (d *daemon) takeOver(before *upgrade.Predecessor, signals *signals) error {
 	d.before = before
 	d.metrics.Continue(before.Metrics)
 	listen.Begin()
+	d.adopting.Go(func() { before.Connections(d.pools.Adopt) })
 	before.Serving()
 	select {
 	case <-before.Yours():

@@ -35,6 +35,7 @@ var inheritance struct {
 	left   []*Listener           // that nobody has opened
 	taken  map[int]bool          // those that somebody has, by their place among what was handed
 	passed map[string][]*os.File // systemd's, if the process before had some
+	places map[string]int        // those of systemd\'s
 	gate   chan struct{}         // closed when this process may accept; nil: it may
 }
 
@@ -48,11 +49,13 @@ func Inherit(handed []Handed, fds []int) error {
 	in := &inheritance
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.gate, in.taken, in.passed = make(chan struct{}), make(map[int]bool), make(map[string][]*os.File)
+	in.gate, in.taken = make(chan struct{}), make(map[int]bool)
+	in.passed, in.places = make(map[string][]*os.File), make(map[string]int)
 	for i, h := range handed {
 		file := os.NewFile(uintptr(fds[i]), h.Address)
 		if h.Passed != "" {
 			in.passed[h.Passed] = append(in.passed[h.Passed], file)
+			in.places[h.Passed] = i
 			continue
 		}
 		ln, err := fileListener(file)
@@ -86,6 +89,9 @@ func (h *Handed) find(local net.Addr) (*socketFile, error) {
 	}
 	return &socketFile{path: a.Name, info: info}, nil
 }
+
+// Place is that of the socket among what was handed to this process; false if it was not.
+func (l *Listener) Place() (place int, ok bool) { return l.handed - 1, l.handed > 0 }
 
 // Begin has all Listeners accept.
 func Begin() {
@@ -183,6 +189,20 @@ func (l *Listener) isBorrowed() bool {
 	default:
 		return true
 	}
+}
+
+// takePassed is the place of one of systemd's sockets, from 1, and 0 if no other process has
+// handed it to this one.
+func takePassed(name string) int {
+	in := &inheritance
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	place, ok := in.places[name]
+	if !ok {
+		return 0
+	}
+	in.taken[place] = true
+	return place + 1
 }
 
 // theGate is what a new Listener waits for, nil for nothing.

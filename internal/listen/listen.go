@@ -111,7 +111,7 @@ func Open(ctx context.Context, o Options, yielding ...*Listener) (*Listener, err
 	if l.gate = theGate(); l.gate != nil {
 		l.woken = make(chan struct{})
 	}
-	if err = l.change(nil, o); err == nil && l.handed > 0 {
+	if err = l.change(nil, o); err == nil && l.handed > 0 && !l.passed {
 		err = setBacklog(l.ln, o.Backlog)
 	}
 	if err != nil {
@@ -142,7 +142,7 @@ func bind(ctx context.Context, o Options, yielding []*Listener) (*Listener, erro
 		return &Listener{ln: ln}, err
 	case address.Systemd:
 		ln, err := passedListener(a.Name)
-		return &Listener{ln: ln, passed: true}, err
+		return &Listener{ln: ln, passed: true, handed: takePassed(a.Name)}, err
 	default:
 		yielding = slices.DeleteFunc(slices.Clone(yielding), func(l *Listener) bool { return l.tcpAddr() == nil || !l.IsInTheWay(o.Address) })
 		yielding = append(yielding, inheritedInTheWay(o.Address)...)

@@ -122,6 +122,18 @@ func (p *pool) remove(address string) *endpoint {
 	return e
 }
 
+// handed is the endpoint of the socket that was handed to this process at a place, or nil.
+func (p *pool) handed(place int) *endpoint {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.endpoints {
+		if at, ok := e.Place(); ok && at == place {
+			return e
+		}
+	}
+	return nil
+}
+
 func listenOptions(l config.Listen) listen.Options {
 	return listen.Options{
 		Address: l.Address, Mode: l.Mode, Owner: l.Owner, Group: l.Group,

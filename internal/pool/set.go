@@ -3,6 +3,7 @@ package pool
 import (
 	"cmp"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -202,16 +203,33 @@ func (s *Set) Names() (names []string) {
 func (s *Set) ShutdownTime() time.Duration { return s.global().ShutdownTimeout }
 
 // Replace prepares for a Stop that ends the daemon since another one serves now: requests
-// have upgrade_timeout for it.
-func (s *Set) Replace() {
+// have upgrade_timeout for it, and connections of the listeners that give knows are given away
+// when they are idle. give reports whether they were.
+func (s *Set) Replace(give map[*listen.Listener]func(net.Conn) bool) {
 	grace := s.global().UpgradeTimeout
 	for _, p := range s.running() {
 		p.mu.Lock()
 		cfg, settings := p.cfg, p.settings
+		for _, e := range p.endpoints {
+			if to := give[e.Listener]; to != nil {
+				e.address.HandOver(to)
+			}
+		}
 		p.mu.Unlock()
 		settings.Grace = grace
 		p.update(cfg, settings)
 	}
+}
+
+// Adopt serves a connection of the daemon before this one, which that has accepted at the
+// socket of a place. It closes what belongs to no address any more.
+func (s *Set) Adopt(place int, conn net.Conn) {
+	for _, p := range s.running() {
+		if e := p.handed(place); e != nil && e.address.Adopt(conn) {
+			return
+		}
+	}
+	conn.Close()
 }
 
 // Force ends the requests of pools that drain.

@@ -21,7 +21,8 @@ type Address struct {
 	// values, and end with an ErrShutdown when it does. It is set before Serve is called.
 	Context func(net.Conn) context.Context
 
-	owner atomic.Pointer[Server] // changed with group.mu held
+	owner atomic.Pointer[Server]              // changed with group.mu held
+	give  atomic.Pointer[func(net.Conn) bool] // see HandOver
 	group
 }
 

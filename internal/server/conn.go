@@ -104,6 +104,11 @@ func (c *conn) read() error {
 		if err == io.EOF && c.halfClosed() {
 			err = c.awaitHangup()
 		}
+		if err == errStopped {
+			if err = c.giveAway(err); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return err
 		}

@@ -352,7 +352,7 @@ func (in *intake) hasInput() bool {
 // isOver reports whether err is an ordinary end of a connection.
 func (in *intake) isOver(err error) bool {
 	switch {
-	case err == io.EOF, errors.Is(err, errIdle), in.until.Load() != 0:
+	case err == io.EOF, errors.Is(err, errIdle), errors.Is(err, errGiven), in.until.Load() != 0:
 		return true
 	case errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe): // by us
 		return true

@@ -43,6 +43,9 @@ func (t *table) settleLocked() {
 		t.phase = phaseEnding
 		c.sayLast(half.CloseWrite)
 		c.in.stopAfter(lingerTime)
+	case t.phase == phaseDraining && c.mayGive() && !c.in.hasInput():
+		t.phase = phaseLastCall
+		c.in.stopAfter(0)
 	case t.phase == phaseDraining && (!t.used || c.in.hasInput()):
 		t.phase = phaseLastCall
 		c.in.stopAfter(lastCallTime)

@@ -1,12 +1,16 @@
 package upgrade
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/spawn"
@@ -123,8 +127,50 @@ func (p *Predecessor) Prepared() error {
 // Serving tells the old daemon that this one has begun.
 func (p *Predecessor) Serving() error { return p.ch.send(message{Kind: kindServing}) }
 
+// Connections calls take with each connection that the old daemon gives away, and with the
+// place of its socket among Hello.Sockets. It returns when nothing more comes.
+func (p *Predecessor) Connections(take func(place int, conn net.Conn)) {
+	defer p.conns.Close()
+	var message [4]byte
+	rights := make([]byte, unix.CmsgSpace(4))
+	for {
+		n, m, _, _, err := p.conns.ReadMsgUnix(message[:], rights)
+		if err != nil || n < len(message) {
+			return
+		}
+		if conn := connIn(rights[:m]); conn != nil {
+			take(int(binary.NativeEndian.Uint32(message[:])), conn)
+		}
+	}
+}
+
+// connIn is the connection that came with a message, nil if none did.
+func connIn(rights []byte) net.Conn {
+	messages, err := unix.ParseSocketControlMessage(rights)
+	if err != nil || len(messages) != 1 {
+		return nil
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return nil
+	}
+	file := os.NewFile(uintptr(fds[0]), "connection")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil
+	}
+	return conn
+}
+
 // Hurry tells the old daemon that this one stops, so that it is to end soon too.
 func (p *Predecessor) Hurry() { p.ch.send(message{Kind: kindHurry}) }
+
+// Close has the old daemon be followed no longer.
+func (p *Predecessor) Close() {
+	p.ch.conn.Close()
+	p.conns.Close()
+}
 
 // Metrics are what the old daemon has counted, and whether it is still there. If it does
 // not answer they are what it has told last.

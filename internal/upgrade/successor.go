@@ -2,10 +2,12 @@ package upgrade
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +27,9 @@ const beginTime = 10 * time.Second
 
 // endTime is how long a new daemon that is not wanted has to end by itself.
 const endTime = 5 * time.Second
+
+// giveTime is how long a connection may take to be given to the new daemon.
+const giveTime = 5 * time.Second
 
 // A Successor is the new daemon, as the old one sees it. Its methods are called by one
 // goroutine, but for Give.
@@ -130,6 +135,25 @@ func (s *Successor) Gone() <-chan struct{} { return s.child.Exited() }
 
 // Signal sends the new daemon a signal.
 func (s *Successor) Signal(sig unix.Signal) error { return s.child.Signal(sig) }
+
+// Give gives the new daemon a connection of the socket at a place. It reports whether that
+// has one of its own now. Many goroutines may call it, until End.
+func (s *Successor) Give(place int, conn net.Conn) bool {
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	s.conns.SetWriteDeadline(time.Now().Add(giveTime))
+	var sendErr error
+	err = raw.Control(func(fd uintptr) {
+		_, _, sendErr = s.conns.WriteMsgUnix(binary.NativeEndian.AppendUint32(nil, uint32(place)), unix.UnixRights(int(fd)), nil)
+	})
+	return err == nil && sendErr == nil
+}
 
 // End tells the new daemon what the old one has counted in all, and that it has ended.
 func (s *Successor) End(metrics []byte) {
