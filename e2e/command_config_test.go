@@ -39,7 +39,7 @@ pools:
 
 const faults = `bad.yaml:1:7: log.levle: unknown key (did you mean level?)
 bad.yaml:1:28: log.format: "xml" is not one of auto, console, json
-bad.yaml:2:17: admin.listen: "http:9253" is not unix:/path, unix:@name, tcp:host:port or systemd:NAME
+bad.yaml:2:17: admin.listen: "http:9253" is not unix:/path, unix:@name, tcp:host:port or systemd:NAME (did you mean tcp:127.0.0.1:9253?)
 bad.yaml:3:19: shutdown_timeout: "30" needs a unit, for example 30s
 bad.yaml:6:9: pools[0].name: "a b" may hold letters, digits, '_', '.' and '-' only
 bad.yaml:7:11: pools[0].listen: "unix:relative" needs an absolute path of a socket, or @name

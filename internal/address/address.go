@@ -60,13 +60,40 @@ func Parse(s string) (Address, error) {
 			err = errors.New("needs a name without a colon")
 		}
 	default:
-		err = errors.New("is not unix:/path, unix:@name, tcp:host:port or systemd:NAME")
+		err = fmt.Errorf("is not unix:/path, unix:@name, tcp:host:port or systemd:NAME%s", didYouMean(s))
 	}
 	if err != nil {
 		return Address{}, fmt.Errorf("%q %w", s, err)
 	}
 	a.Name = name
 	return a, nil
+}
+
+// others are how other programs write addresses, and what stands before ours.
+var others = []struct {
+	form *regexp.Regexp
+	want string
+}{
+	{regexp.MustCompile(`(?i)^(?:unix|fcgi|fastcgi|local|file|socket)?[:=]?(?://|unix:)?(/[^/].*)$`), "unix:"},
+	{regexp.MustCompile(`^(@.+)$`), "unix:"},
+	{regexp.MustCompile(`(?i)^(?:tcp4?|http|fcgi|fastcgi|inet|port)?:?(\d+)$`), "tcp:127.0.0.1:"},
+	{regexp.MustCompile(`^\*:(\d+)$`), "tcp:0.0.0.0:"},
+	{regexp.MustCompile(`(?i)^(?:(?:tcp[46]?|http|fcgi|fastcgi|inet)(?::|://))?([\w.-]+:\d+|\[[0-9a-f:.]+\]:\d+)/?$`), "tcp:"},
+}
+
+// didYouMean is ours for an address that another program would take.
+func didYouMean(s string) string {
+	for _, o := range others {
+		m := o.form.FindStringSubmatch(s)
+		if m == nil {
+			continue
+		}
+		meant := o.want + m[1]
+		if _, err := Parse(meant); err == nil {
+			return fmt.Sprintf(" (did you mean %s?)", meant)
+		}
+	}
+	return ""
 }
 
 func parseUnix(name string) (Address, error) {

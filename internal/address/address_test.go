@@ -38,6 +38,27 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// Other programs write addresses in their ways.
+func TestDidYouMean(t *testing.T) {
+	for s, want := range map[string]string{
+		"/run/a.sock": "unix:/run/a.sock", "unix:///run/a": "unix:/run/a", "UNIX:/run/a": "unix:/run/a", "fcgi:///run/a": "unix:/run/a",
+		"unix:unix:/run/a": "", "unix=/run/a": "unix:/run/a", "@name": "unix:@name",
+		"9000": "tcp:127.0.0.1:9000", ":9000": "tcp:127.0.0.1:9000", "http:9253": "tcp:127.0.0.1:9253", "*:9000": "tcp:0.0.0.0:9000",
+		"127.0.0.1:9000": "tcp:127.0.0.1:9000", "localhost:9000": "tcp:localhost:9000", "[::1]:9000": "tcp:[::1]:9000",
+		"fcgi://127.0.0.1:9000/": "tcp:127.0.0.1:9000", "tcp4:127.0.0.1:9000": "tcp:127.0.0.1:9000",
+		"": "", "nonsense": "", "/": "", "/run/": "", "127.0.0.1:99999": "", "99999": "", "udp:1.2.3.4:1": "",
+	} {
+		_, err := Parse(s)
+		switch hint := "(did you mean " + want + "?)"; {
+		case err == nil && want == strings.Replace(s, "///", "/", 1): // it is ours as it stands
+		case err == nil:
+			t.Errorf("%q: no error", s)
+		case want == "" && strings.Contains(err.Error(), "did you mean"), want != "" && !strings.Contains(err.Error(), hint):
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+}
+
 func TestParseDial(t *testing.T) {
 	for s, want := range map[string][2]string{
 		"unix:/run/a:b": {"unix", "/run/a:b"}, "unix:@name": {"unix", "@name"}, "tcp:127.0.0.1:9000": {"tcp", "127.0.0.1:9000"}, "tcp:[::1]:9000": {"tcp", "[::1]:9000"},

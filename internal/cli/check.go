@@ -20,18 +20,26 @@ func newCheckCommand(functions pool.Functions) *cobra.Command {
 	var dump, diff bool
 	var t target
 	cmd := &cobra.Command{
-		Use:   "check",
+		Use:   "check [FILE]",
 		Short: "Checks a configuration file",
 		Long: `Reads a configuration file and the files it includes, checks every key, and
 looks whether the users, folders, scripts and interpreters exist. Each fault is
-a line "file:line:column: path: what is wrong". Exits 78 when there is one.
+a line "file:line:column: path: what is wrong". Exits 78 when there is one. The
+file may be -, the standard input. What is no fault and hardly can be meant is a
+warning.
 
 Root may read and run what the daemon's user may not: --user looks with that
 user's eyes. --diff asks the daemon that runs with the file what fcgid reload
 would change.`,
 		Example: "  fcgid check --diff\n  fcgid check -c /etc/fcgid/fcgid.yaml --user www-data\n  fcgid check -c fcgid.yaml --dump",
-		Args:    noFile,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				if cmd.Flags().Changed("config") {
+					return usageErrorf("-c and an argument both name the file")
+				}
+				file = args[0]
+			}
 			if dump && diff {
 				return usageErrorf("--dump and --diff cannot be given together")
 			}
@@ -71,6 +79,9 @@ would change.`,
 
 // warn tells what is no fault and may yet be none of what was meant.
 func warn(w io.Writer, cfg *config.Config) {
+	for _, text := range cfg.Warnings() {
+		fmt.Fprintf(w, "warning: %s\n", text)
+	}
 	if os.Geteuid() == 0 {
 		fmt.Fprintln(w, "warning: checked as root, who may read and run everything: --user NAME looks with the eyes of another user")
 	}

@@ -101,7 +101,7 @@ func report(cmd *cobra.Command, err error) int {
 	var faults config.Faults
 	if errors.As(err, &faults) {
 		for _, f := range faults {
-			fmt.Fprintln(cmd.ErrOrStderr(), f)
+			fmt.Fprintf(cmd.ErrOrStderr(), "%v\n%s", f, f.Excerpt())
 		}
 		return exitConfig
 	}

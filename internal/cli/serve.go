@@ -22,6 +22,9 @@ a flag or by an environment variable such as FCGID_LOG_LEVEL.`,
 		Example: "  fcgid serve -c /etc/fcgid/fcgid.yaml\n  FCGID_LOG_LEVEL=debug fcgid serve -c fcgid.yaml",
 		Args:    noFile,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "-" {
+				return usageErrorf("-c -: a reload could not read the standard input again; fcgid check can read it")
+			}
 			return daemon.Run(daemon.Options{
 				File: file, Functions: functions,
 				Load: func() (*config.Config, error) {

@@ -4,8 +4,8 @@
 //
 // Here live the keys, their defaults (the tags of the structs below, and
 // nowhere else), their rules and the places of faults. It is the only user of
-// viper. It opens no socket, starts no process and imports no other package of
-// this module.
+// viper. It opens no socket, starts no process, and of this module
+// it imports only what reads addresses.
 package config
 
 import (
@@ -33,6 +33,8 @@ type Config struct {
 	Include []string `mapstructure:"include"`
 	// Pools holds those of the file and then those of the included files, at least one.
 	Pools []Pool `mapstructure:"pools"`
+
+	warnings []string
 }
 
 // Log says where the daemon's own log goes.
@@ -69,7 +71,6 @@ type Pool struct {
 	Env           []string      `mapstructure:"env"`                         // NAME=value
 	PassEnv       []string      `mapstructure:"pass_env"        default:"PATH,LANG,TZ"`
 	PassParams    []string      `mapstructure:"pass_params"` // names
-	Sandbox       Sandbox       `mapstructure:"sandbox"`
 	Process       *Process      `mapstructure:"process"`
 	Worker        *Worker       `mapstructure:"worker"`
 	Function      *Function     `mapstructure:"function"`

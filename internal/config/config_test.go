@@ -82,7 +82,6 @@ func defaultPool() Pool {
 		OnClientAbort: "",
 		Env:           []string{},
 		PassEnv:       []string{"PATH", "LANG", "TZ"},
-		Sandbox:       Sandbox{Cgroup: "auto"},
 		PassParams:    []string{},
 		Process: &Process{
 			Root: []string{"/srv"}, Scripts: []string{}, Extensions: []string{}, Interpreters: []Interpreter{},
@@ -138,7 +137,6 @@ pools:
   env: [A=, b_1=x=y]
   pass_env: []
   pass_params: [HOME, PHPRC]
-  sandbox: {cgroup: required, memory: 1GiB, memory_request: 64MiB, pids: 20, cpu: 1.5}
   slow: {after: 90s, log: slow.log, command: [/usr/bin/py-spy, dump, "{pid}"]}
   process:
     scripts: [/srv/*.cgi, /srv/x]
@@ -171,7 +169,6 @@ pools:
 			},
 			Timeout: 5 * time.Minute, OnClientAbort: "ignore",
 			Env: []string{"A=", "b_1=x=y"}, PassEnv: []string{}, PassParams: []string{"HOME", "PHPRC"},
-			Sandbox: Sandbox{Cgroup: "required", Memory: 1 << 30, MemoryRequest: 64 << 20, Pids: 20, CPU: 1.5},
 			Process: &Process{
 				Root: []string{}, Scripts: []string{"/srv/*.cgi", "/srv/x"}, Extensions: []string{".cgi", ".tar.gz"},
 				Interpreters: []Interpreter{{".php", "/usr/bin/php-cgi"}, {".pl", "/a=b"}},

@@ -80,7 +80,7 @@ func TestFindControl(t *testing.T) {
 
 func TestControlFaults(t *testing.T) {
 	for value, want := range map[string]string{
-		"/run/c":                `f:1:18: admin.control: "/run/c" is not unix:/path, unix:@name, tcp:host:port or systemd:NAME`,
+		"/run/c":                `f:1:18: admin.control: "/run/c" is not unix:/path, unix:@name, tcp:host:port or systemd:NAME (did you mean unix:/run/c?)`,
 		"tcp:127.0.0.1:7":       `f:1:18: admin.control: "tcp:127.0.0.1:7" is not auto or unix:/path`,
 		"unix:@x":               `f:1:18: admin.control: "unix:@x" is not auto or unix:/path`,
 		"unix:/run/../run/./ab": "",

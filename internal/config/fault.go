@@ -15,6 +15,7 @@ type Fault struct {
 	File         string
 	Line, Column int
 	Path, Text   string
+	Source       string // the line, of a fault in the YAML itself
 }
 
 // String is one line, "file:line:column: path: text", without what is not known.
@@ -55,13 +56,15 @@ func (p place) String() string {
 // A report collects faults. Keys are paths in the whole Config, such as
 // pools[2].limits.queue; the key "" is the main file.
 type report struct {
-	faults Faults
-	places map[string]place
-	muted  map[string]bool // keys that have their fault, or whose absence another explains
+	faults    Faults
+	warnings  Faults
+	places    map[string]place
+	muted     map[string]bool // keys that have their fault, or whose absence another explains
+	matchless map[string]bool // of include: patterns of no file
 }
 
 func newReport(places map[string]place) *report {
-	return &report{places: places, muted: map[string]bool{}}
+	return &report{places: places, muted: map[string]bool{}, matchless: map[string]bool{}}
 }
 
 // add reports a fault of the value at key, unless it or a mapping around it has one.
@@ -90,7 +93,7 @@ func (r *report) given(key string) bool {
 }
 
 func (r *report) addAt(p place, format string, args ...any) {
-	r.faults = append(r.faults, Fault{p.file, p.line, p.column, p.path, fmt.Sprintf(format, args...)})
+	r.faults = append(r.faults, Fault{File: p.file, Line: p.line, Column: p.column, Path: p.path, Text: fmt.Sprintf(format, args...)})
 }
 
 // find returns the place of key; for an absent one, that of the mapping which lacks it.
@@ -117,8 +120,13 @@ func (r *report) err() error {
 	if len(r.faults) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(r.faults, func(a, b Fault) int {
+	return sorted(r.faults)
+}
+
+// sorted are faults in the order of their files, each once.
+func sorted(faults Faults) Faults {
+	slices.SortStableFunc(faults, func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return slices.Compact(r.faults)
+	return slices.Compact(faults)
 }

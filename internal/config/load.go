@@ -58,7 +58,8 @@ func variable(key string) string {
 // Load reads the file at path and those it includes, lets variables override
 // its global keys and flags that were set override both, and returns the
 // checked configuration, or [Faults] with all that is wrong. A variable that
-// is set to nothing counts: FCGID_ADMIN_LISTEN= turns the admin server off.
+// is set to nothing counts: FCGID_ADMIN_LISTEN= turns the admin server off. The path
+// "-" is the standard input, which can be read once.
 // flags may be nil or lack some of [AddFlags]. Load looks at no other part of
 // the machine; [LoadAndCheck] does.
 func Load(path string, flags *pflag.FlagSet) (*Config, error) {
@@ -73,6 +74,7 @@ func LoadAndCheck(path string, flags *pflag.FlagSet, functions []string) (*Confi
 	return loadAnd(path, flags, func(r *report, c *Config) {
 		r.validate(c)
 		r.checkMachine(c, functions)
+		r.warnOfMachine(c)
 	})
 }
 
@@ -96,10 +98,17 @@ func loadAnd(path string, flags *pflag.FlagSet, judge func(*report, *Config)) (*
 	if err := r.err(); err != nil {
 		return nil, err
 	}
+	r.warnOf(c)
+	for _, w := range sorted(r.warnings) {
+		c.warnings = append(c.warnings, w.String())
+	}
 	return c, nil
 }
 
 func readFile(path string) ([]byte, error) {
+	if path == "-" {
+		return readBounded(os.Stdin)
+	}
 	// A FIFO may have nobody at its other end, and a daemon must not wait for one.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -107,6 +116,10 @@ func readFile(path string) ([]byte, error) {
 	}
 	defer f.Close()
 	_ = f.SetReadDeadline(time.Now().Add(5 * time.Second)) // of a FIFO; a file has none
+	return readBounded(f)
+}
+
+func readBounded(f *os.File) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, withoutPath(err)
@@ -173,6 +186,7 @@ func (r *report) glob(key, dir, pattern string) []string {
 	if err != nil {
 		r.add(key, "%v", err)
 	}
+	r.matchless[key] = len(files) == 0
 	return files
 }
 

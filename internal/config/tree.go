@@ -92,7 +92,9 @@ func (t *tree) read(data []byte, typ reflect.Type, root spot) (m map[string]any,
 	n, fault := parse(data)
 	switch {
 	case fault != nil:
-		t.addAt(place{t.file, fault.Line, fault.Column, ""}, "%s", fault.Text)
+		explainSyntax(data, fault)
+		fault.File = t.file
+		t.faults = append(t.faults, *fault)
 		return nil, false
 	case n == nil || isNull(n):
 		return defaults(typ), true
@@ -152,6 +154,8 @@ func (t *tree) value(n *yaml.Node, typ reflect.Type, at spot) (plain any, ok boo
 	case typ == listensType && n.Kind != yaml.SequenceNode:
 		v, ok := t.value(n, listenType, spot{at.key + "[0]", at.shown})
 		return []any{v}, ok
+	case typ.Kind() == reflect.Slice && n.Kind != yaml.SequenceNode && !isMapping(typ.Elem()):
+		return t.listOf(n, typ.Elem(), at)
 	case typ == listenType && n.Kind == yaml.ScalarNode:
 		m := defaults(listenType)
 		m["address"], _ = t.scalar(n, reflect.TypeFor[string](), spot{at.key + ".address", at.shown})
@@ -197,6 +201,40 @@ func (t *tree) list(n *yaml.Node, elem reflect.Type, at spot) []any {
 	return out
 }
 
+// pairLists are the lists of NAME=value, which may be mappings as well.
+var pairLists = map[string]bool{"env": true, "warm_up": true, "interpreters": true}
+
+// listOf is a list in another form: one value, which is a list of one, or a mapping
+// of names to values.
+func (t *tree) listOf(n *yaml.Node, elem reflect.Type, at spot) (plain any, ok bool) {
+	name := lastName(at.key)
+	switch {
+	case n.Kind == yaml.MappingNode && pairLists[name]:
+		return t.pairs(n, at), true
+	case n.Kind != yaml.ScalarNode:
+		t.fault(n, at, "must be a list, not %s", described(n.ShortTag()))
+		return nil, false
+	case name == "command" && strings.ContainsAny(n.Value, " \t"):
+		t.fault(n, at, "must be a list of words: write [%s]", strings.Join(strings.Fields(n.Value), ", "))
+		return nil, false
+	}
+	v, ok := t.value(n, elem, spot{at.key + "[0]", at.shown})
+	return []any{v}, ok
+}
+
+func (t *tree) pairs(n *yaml.Node, at spot) []any {
+	out := []any{}
+	for i, e := range t.entries(n, at) {
+		own := spot{fmt.Sprintf("%s[%d]", at.key, i), at.field(e.key.Value).shown}
+		t.places[own.key] = t.place(e.value, own)
+		if e.value.Kind != yaml.ScalarNode || isNull(e.value) {
+			t.fault(e.value, own, "needs a value, as text")
+		}
+		out = append(out, e.key.Value+"="+e.value.Value)
+	}
+	return out
+}
+
 func (t *tree) mapping(n *yaml.Node, typ reflect.Type, at spot) map[string]any {
 	out := defaults(typ)
 	known := map[string]reflect.Type{}
@@ -218,8 +256,12 @@ func (t *tree) mapping(n *yaml.Node, typ reflect.Type, at spot) map[string]any {
 // unknown reports a key that typ does not have. The key that was meant, if one
 // can be told, is not reported as missing.
 func (t *tree) unknown(key *yaml.Node, typ reflect.Type, at spot, beside []entry) {
-	candidate := meant(key.Value, candidates(typ, beside))
-	text := "unknown key" + didYouMean(candidate)
+	candidate := ""
+	text, isForeign := foreignKey(key.Value)
+	if !isForeign {
+		candidate = meant(key.Value, candidates(typ, beside))
+		text = "unknown key" + didYouMean(candidate)
+	}
 	if typ != poolType && strings.HasPrefix(at.key, "pools[") && key.Value != "name" && isKey(poolType, key.Value) {
 		candidate, text = "", "unknown key: it is one of the pool, not of "+lastName(at.key)
 	}
@@ -264,9 +306,13 @@ func (t *tree) scalar(n *yaml.Node, typ reflect.Type, at spot) (text string, ok 
 	t.places[at.key] = t.place(n, at)
 	tag := n.ShortTag()
 	want := map[string]string{"a string": "!!str", "true or false": "!!bool", "an integer": "!!int"}[wanted(typ)]
-	switch {
+	switch glued := gluedPair.FindStringSubmatch(n.Value); {
+	case isMapping(typ) && glued != nil && anyKey()[glued[2]]:
+		t.fault(n, at, "must be a mapping: %s", gluedText(glued[2], glued[3]))
 	case n.Kind != yaml.ScalarNode || isMapping(typ) || typ.Kind() == reflect.Slice:
 		t.fault(n, at, "must be %s, not %s", wanted(typ), described(tag))
+	case want == "!!str" && strings.HasSuffix(at.key, ".address"):
+		return n.Value, true // a port alone is a number, and answered as an address
 	case want == "!!str" && tag != want:
 		t.fault(n, at, "must be a string, not %s: put it in quotes", described(tag))
 	case want != "" && tag != want:

@@ -92,8 +92,12 @@ func Descriptors(cfg *config.Config) (need, limit int, err error) {
 	return cfg.Descriptors(), int(min(rlimit.Max, math.MaxInt32)), nil // it raises its own to the largest
 }
 
-// warnOfDescriptors tells when the pools' limits promise more than there is.
-func (d *daemon) warnOfDescriptors(cfg *config.Config) {
+// warnOf tells of what is no fault of a configuration and hardly can be meant, and when
+// the pools' limits promise more than there is.
+func (d *daemon) warnOf(cfg *config.Config) {
+	for _, text := range cfg.Warnings() {
+		d.logs.Warn("the configuration may not be what was meant", "warning", text)
+	}
 	if need, limit, err := Descriptors(cfg); err == nil && need > limit {
 		d.logs.Warn("the pools may hold more descriptors than the process may have: see limits.max_conns and ulimit -n", "pools", need, "limit", limit)
 	}
@@ -136,7 +140,6 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 	}
 	defer d.control.close()
 	if err := d.configure(context.Background(), cfg); err != nil {
-		d.pools.Stop() // of which there are none, but what was made for them
 		return err
 	}
 	if before != nil {
@@ -150,7 +153,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 	if os.Geteuid() == 0 {
 		d.logs.Warn("running as root, and so does every program")
 	}
-	d.warnOfDescriptors(cfg)
+	d.warnOf(cfg)
 	if n := reserveThreads(spareThreads, threadRoom()); n < spareThreads {
 		d.logs.Warn("little room for threads, without which the daemon dies: see ulimit -u and TasksMax", "threads", n)
 	}

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/metrics"
@@ -28,7 +27,6 @@ type pool struct {
 	mu        sync.Mutex // guards the fields below
 	cfg       config.Pool
 	settings  server.Settings
-	cgroup    *cgroup.Pool         // nil if there is none
 	workers   *workerPool          // nil but in a pool of workers
 	replaced  []*workerPool        // that requests of an old configuration still need
 	endpoints map[string]*endpoint // by address

@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/runner/process"
 	"github.com/fcgid/fcgid/internal/server"
@@ -15,18 +14,18 @@ func (s *Set) runnerFor(p *pool, cfg *config.Pool, ready *workerPool) server.Run
 	case "function":
 		return s.newFunction(cfg)
 	case "process":
-		return s.newProcess(cfg, p.groupOf(cfg))
+		return s.newProcess(cfg)
 	}
 	if p.workers == nil {
 		p.setWorkers(ready)
 		ready.start(s.opt.Logs.With("pool", cfg.Name))
 	} else {
-		s.updateWorkers(p, cfg)
+		s.updateWorkers(p.workers, cfg)
 	}
 	return p.workers
 }
 
-func (s *Set) newProcess(cfg *config.Pool, group *cgroup.Pool) *process.Runner {
+func (s *Set) newProcess(cfg *config.Pool) *process.Runner {
 	m := s.opt.Metrics.Pool(cfg.Name)
 	interpreters := make(map[string]string)
 	for _, i := range cfg.Process.Interpreters {
@@ -42,7 +41,6 @@ func (s *Set) newProcess(cfg *config.Pool, group *cgroup.Pool) *process.Runner {
 		Log:      s.opt.Logs.With("pool", cfg.Name),
 		Hooks:    process.Hooks{Started: m.Started, Exited: m.Exited},
 		Spawner:  s.opt.Spawner,
-		Cgroup:   group,
 	})
 }
 

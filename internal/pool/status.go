@@ -72,7 +72,6 @@ func (p *pool) status(full bool) status.Pool {
 	waiting := p.acceptQueues()
 	p.mu.Lock()
 	state.Runner = p.cfg.Runner()
-	group := p.cgroup
 	workers, replaced := p.workers, slices.Clone(p.replaced)
 	switch {
 	case p.draining:
@@ -91,7 +90,6 @@ func (p *pool) status(full bool) status.Pool {
 	if workers != nil {
 		state.Workers = workers.status(full)
 	}
-	state.Cgroup = describeCgroup(group)
 	state.Outdated = outdated(workers, replaced)
 	if !full {
 		return state

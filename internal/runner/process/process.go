@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/cgi"
-	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -37,7 +36,6 @@ type Options struct {
 	Software     string        // SERVER_SOFTWARE when the web server sent none
 	Log          *slog.Logger  // nil logs nothing
 	Spawner      spawn.Spawner // what starts them; nil: a spawn.Local of its own
-	Cgroup       *cgroup.Pool  // where; nil: in the daemon's
 	Hooks        Hooks
 }
 
@@ -117,9 +115,7 @@ func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error)
 		defer file.Close()
 	}
 	began := time.Now()
-	proc, err := p.opt.Spawner.Start(ctx, &spawn.Command{
-		Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input, File: file, Cgroup: p.opt.Cgroup,
-	})
+	proc, err := p.opt.Spawner.Start(ctx, &spawn.Command{Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input, File: file})
 	if ctx.Err() != nil && proc == nil {
 		return 0, context.Cause(ctx)
 	}

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/cgi"
-	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -87,7 +86,6 @@ type Options struct {
 	Log        *slog.Logger // nil logs nothing
 	Hooks      Hooks
 	Spawner    spawn.Spawner // what starts them; nil: a spawn.Local of its own
-	Cgroup     *cgroup.Pool  // where, each in a group of its own; nil: in the daemon's
 }
 
 // Hooks report what happens. Each may be nil; all are called from many
@@ -110,7 +108,7 @@ type Hooks struct {
 // ExitReasons are all that Hooks.Exited is called with.
 var ExitReasons = []string{
 	exitMaxRequests, exitLifetime, exitIdle, exitMemory, exitScale, exitReload, exitStop,
-	exitCrash, exitOOM, exitSelf, exitStart, exitTimeout, exitAbort, exitProtocol,
+	exitCrash, exitSelf, exitStart, exitTimeout, exitAbort, exitProtocol,
 }
 
 const (
@@ -122,7 +120,6 @@ const (
 	exitReload      = "reload"   // Update with another program
 	exitStop        = "stop"     // the end of Supervise
 	exitCrash       = "crash"    // a signal that was not ours, or an exit status that is not 0
-	exitOOM         = "oom"      // killed by the kernel, for want of memory
 	exitSelf        = "exit"     // by itself, with exit status 0; or it hung up on a request
 	exitStart       = "start"    // not executed, not ready in time, or dead before it read a request
 	exitTimeout     = "timeout"  // a request ran longer than its timeout

@@ -38,7 +38,7 @@ type spawned struct {
 // launchProgram starts the program and returns when it has been executed.
 func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	p.mu.Lock()
-	grace, log, group := p.opt.StopGrace, p.opt.Log, p.opt.Cgroup
+	grace, log := p.opt.StopGrace, p.opt.Log
 	p.mu.Unlock()
 	if len(program.argv) == 0 {
 		return nil, fmt.Errorf("start a worker: no command")
@@ -58,7 +58,7 @@ func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	defer unix.Close(socket)
 	w := &spawned{path: path, grace: grace}
 	w.Process, err = p.spawner.Start(context.Background(), &spawn.Command{
-		Argv: argv, Env: program.env, Dir: program.dir, Socket: socket, Cgroup: group, OwnCgroup: true,
+		Argv: argv, Env: program.env, Dir: program.dir, Socket: socket,
 	})
 	if err != nil {
 		os.Remove(w.path)

@@ -1,0 +1,165 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/address"
+)
+
+// Warnings are what is no fault and most likely none of what was meant, as lines, in the
+// order of the file. Those of the machine are there after [LoadAndCheck] alone.
+func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
+
+// warn is add for what is no fault.
+func (r *report) warn(key, format string, args ...any) {
+	if !r.silent(key) {
+		p := r.find(key)
+		r.warnings = append(r.warnings, Fault{File: p.file, Line: p.line, Column: p.column, Path: p.path, Text: fmt.Sprintf(format, args...)})
+	}
+}
+
+// warnOf tells of what may stand in the file and hardly can be meant.
+func (r *report) warnOf(c *Config) {
+	r.warnOfVariables()
+	for i, pattern := range c.Include {
+		if key := fmt.Sprintf("include[%d]", i); globMeta.MatchString(pattern) && r.matchless[key] {
+			r.warn(key, "no file matches %q", pattern)
+		}
+	}
+	for i := range c.Pools {
+		p, key := &c.Pools[i], fmt.Sprintf("pools[%d]", i)
+		if p.Timeout == 0 && p.Silence == 0 && !r.given(key+".timeout") && !r.given(key+".silence") {
+			r.warn(key, "no timeout: what hangs holds its place for ever (timeout: 60s, or silence: 60s; 0 says that you mean it)")
+		}
+		switch {
+		case p.Process != nil:
+			r.warnOfRoot(key+".process.root", p.Process.Root)
+		case p.Worker != nil:
+			r.warnOfRoot(key+".worker.root", p.Worker.Root)
+			r.warnOfChildren(key, p)
+		}
+	}
+}
+
+func (r *report) warnOfRoot(key string, roots []string) {
+	for i, root := range roots {
+		if filepath.Clean(root) == "/" {
+			r.warn(fmt.Sprintf("%s[%d]", key, i), "every file of this machine is in it: name the folder of the scripts")
+		}
+	}
+}
+
+// warnOfChildren tells of requests that wait in a worker while the pool takes them for
+// running: php-cgi has as many children as this variable says, and one without it.
+func (r *report) warnOfChildren(key string, p *Pool) {
+	for i := len(p.Env) - 1; i >= 0; i-- {
+		text, ok := strings.CutPrefix(p.Env[i], "PHP_FCGI_CHILDREN=")
+		if n, err := strconv.Atoi(text); ok && err == nil {
+			if n = max(n, 1); p.Worker.Concurrency > n {
+				r.warn(key+".worker.concurrency", "%d is more than PHP_FCGI_CHILDREN, which is %d: the rest waits in a worker though others may be idle", p.Worker.Concurrency, n)
+			}
+			return
+		}
+	}
+}
+
+// warnOfVariables tells of names that begin like those which override a key.
+func (r *report) warnOfVariables() {
+	var known []string
+	for _, o := range overrides {
+		known = append(known, variable(o.key))
+	}
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		if strings.HasPrefix(name, "FCGID_") && !slices.Contains(known, name) {
+			r.warnings = append(r.warnings, Fault{File: name, Text: "no key is overridden by this variable" + didYouMean(nearest(name, known, whole))})
+		}
+	}
+}
+
+// warnOfMachine tells of what is not there and may be, when the daemon starts.
+func (r *report) warnOfMachine(c *Config) {
+	r.warnOfLog("log.output", c.Log.Output)
+	r.warnOfLog("access_log.output", c.AccessLog.Output)
+	r.warnOfSocket("admin.listen", c.Admin.Listen)
+	for i := range c.Pools {
+		p, key := &c.Pools[i], fmt.Sprintf("pools[%d]", i)
+		r.warnOfLog(key+".slow.log", p.Slow.Log)
+		for j, l := range p.Listen {
+			r.warnOfSocket(fmt.Sprintf("%s.listen[%d].address", key, j), l.Address)
+		}
+		if p.Worker != nil && len(p.Worker.Command) > 0 {
+			r.warnOfCommand(key+".worker.command[0]", p.Worker.Command[0])
+		}
+	}
+}
+
+// warnOfLog looks at the folder of a log file.
+func (r *report) warnOfLog(key, output string) {
+	if filepath.IsAbs(output) {
+		r.warnOfFolder(key, output)
+	}
+}
+
+// warnOfSocket looks at the folder of a socket.
+func (r *report) warnOfSocket(key, text string) {
+	a, err := address.Parse(text)
+	if err != nil || a.Kind != address.Unix {
+		return
+	}
+	folder := filepath.Dir(a.Name)
+	info, err := os.Stat(folder)
+	if r.warnOfFolder(key, a.Name) || err != nil {
+		return
+	}
+	if mode := info.Mode(); mode&0o002 != 0 && mode&os.ModeSticky == 0 {
+		r.warn(key, "everybody may write to %q, and put another socket in the place of this one", folder)
+	}
+}
+
+// warnOfFolder tells that no file can be made at path.
+func (r *report) warnOfFolder(key, path string) (told bool) {
+	folder := filepath.Dir(path)
+	switch err := unix.Faccessat(unix.AT_FDCWD, folder, unix.W_OK|unix.X_OK, unix.AT_EACCESS); {
+	case err == unix.ENOENT:
+		r.warn(key, "there is no folder %q: the daemon does not start without it (a unit's RuntimeDirectory= and LogsDirectory= make one)", folder)
+	case err != nil:
+		r.warn(key, "nothing can be made in %q: %v", folder, err)
+	default:
+		return false
+	}
+	return true
+}
+
+// commandLines are programs that take no FastCGI requests, by the beginning of their names,
+// and what does.
+var commandLines = []struct{ name, instead string }{
+	{"php-fpm", "php-cgi does: fcgid is in its place"},
+	{"php-cgi", ""},
+	{"php", "php-cgi does"},
+	{"fcgiwrap", "a pool with process: runs CGI programs itself"},
+	{"spawn-fcgi", "the program that it would start does"},
+	{"multiwatch", "the program that it would start does: worker.max says how many"},
+}
+
+// warnOfCommand tells of programs that are known to take no FastCGI requests.
+func (r *report) warnOfCommand(key, program string) {
+	if target, err := filepath.EvalSymlinks(program); err == nil {
+		program = target
+	}
+	for _, c := range commandLines {
+		if strings.HasPrefix(filepath.Base(program), c.name) {
+			if c.instead != "" {
+				r.warn(key, "%s takes no FastCGI requests on descriptor 0: %s", program, c.instead)
+			}
+			return
+		}
+	}
+}

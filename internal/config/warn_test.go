@@ -1,0 +1,204 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const limited = "pools:\n- name: a\n  listen: unix:/run/a\n  timeout: 60s\n"
+
+func TestWarnings(t *testing.T) {
+	const forever = "f:2:3: pools[0]: no timeout: what hangs holds its place for ever (timeout: 60s, or silence: 60s; 0 says that you mean it)"
+	for _, tt := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"none", limited + "  process: {root: [/srv]}\n", nil},
+		{"no timeout", one, []string{forever}},
+		{"no timeout of functions", "pools:\n- {name: a, listen: unix:/a, function: {}}\n", []string{forever}},
+		{"silence", one + "  silence: 1m\n", nil},
+		{"meant", one + "  timeout: 0\n", nil},
+		{"root", limited + "  process: {root: [/srv, //]}\n", []string{"f:5:26: pools[0].process.root[1]: every file of this machine is in it: name the folder of the scripts"}},
+		{"root of workers", limited + "  worker: {command: [/x], root: /}\n", []string{"f:5:33: pools[0].worker.root: every file of this machine is in it: name the folder of the scripts"}},
+		{"children", limited + "  worker: {command: [/x], concurrency: 4}\n  env: [PHP_FCGI_CHILDREN=2]\n", []string{
+			"f:5:40: pools[0].worker.concurrency: 4 is more than PHP_FCGI_CHILDREN, which is 2: the rest waits in a worker though others may be idle",
+		}},
+		{"children enough", limited + "  worker: {command: [/x], concurrency: 4}\n  env: {PHP_FCGI_CHILDREN: 4}\n", nil},
+		{"children that are none", limited + "  worker: {command: [/x], concurrency: 4}\n  env: [PHP_FCGI_CHILDREN=x]\n", nil},
+		{"include", "include: ['none.d/*.yaml']\n" + limited + "  function: {}\n", []string{`f:1:11: include[0]: no file matches "none.d/*.yaml"`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := load(t, tt.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, c.Warnings()); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWarningsOfVariables(t *testing.T) {
+	t.Setenv("FCGID_LOG_LEVL", "debug")
+	t.Setenv("FCGID_LOG_LEVEL", "debug")
+	t.Setenv("FCGID_FROBNICATE", "")
+	c, err := load(t, limited+"  function: {}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"FCGID_FROBNICATE: no key is overridden by this variable",
+		"FCGID_LOG_LEVL: no key is overridden by this variable (did you mean FCGID_LOG_LEVEL?)",
+	}
+	if diff := cmp.Diff(want, c.Warnings()); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+func TestWarningsOfTheMachine(t *testing.T) {
+	write(t, map[string]string{"open/x": "", "sticky/x": "", "php": "#!/bin/sh\n", "php-cgi": "#!/bin/sh\n", "php-fpm8.2": "#!/bin/sh\n"})
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, mode := range map[string]os.FileMode{"open": 0o777, "sticky": 0o777 | os.ModeSticky, "php": 0o755, "php-cgi": 0o755, "php-fpm8.2": 0o755} {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("php-fpm8.2", "fpm"); err != nil {
+		t.Fatal(err)
+	}
+	text := expand(`log: {output: DIR/none/log}
+access_log: {output: DIR/log}
+admin: {listen: unix:DIR/none/admin}
+pools:
+- name: a
+  timeout: 60s
+  listen: [unix:/proc/a, unix:DIR/none/a]
+  slow: {after: 1s, log: DIR/none/slow}
+  worker:
+    command: [DIR/php, -b]
+- {name: b, timeout: 60s, listen: unix:DIR/open/b, worker: {command: [DIR/php-cgi]}}
+- {name: c, timeout: 60s, listen: [unix:@c, unix:DIR/sticky/c], worker: {command: [DIR/fpm]}}
+`, dir)
+	if err := os.WriteFile("f", []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := LoadAndCheck("f", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := func(key string) string {
+		return key + `: there is no folder "` + dir + `/none": the daemon does not start without it (a unit's RuntimeDirectory= and LogsDirectory= make one)`
+	}
+	takesNone := " takes no FastCGI requests on descriptor 0: "
+	want := []string{
+		missing("f:1:15: log.output"), missing("f:3:17: admin.listen"),
+		missing("f:7:26: pools[0].listen[1]"), missing("f:8:26: pools[0].slow.log"),
+		"f:10:15: pools[0].worker.command[0]: " + dir + "/php" + takesNone + "php-cgi does",
+		`f:11:35: pools[1].listen: everybody may write to "` + dir + `/open", and put another socket in the place of this one`,
+		at(12, len(expand("- {name: c, timeout: 60s, listen: [unix:@c, unix:DIR/sticky/c], worker: {command: [", dir))+1) +
+			"pools[2].worker.command[0]: " + dir + "/php-fpm8.2" + takesNone + "php-cgi does: fcgid is in its place",
+	}
+	got := slices.DeleteFunc(c.Warnings(), func(w string) bool { return strings.Contains(w, "/proc") })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+// What people write who come from elsewhere, or in a hurry: where, what is wrong and what
+// to write.
+func TestSlips(t *testing.T) {
+	for text, want := range map[string]string{
+		"pools:\n- name: a\n\tlisten: unix:/a\n":                      "f:3:1: a tab: YAML is indented with spaces only\n    →   listen: unix:/a\n    ^\n",
+		"pools:\n- name: a\n  \tlisten: unix:/a\n":                    "f:3:3: a tab: YAML is indented with spaces only\n      →   listen: unix:/a\n      ^\n",
+		"log:\n  level:info\npools: []\n":                             `f:2:3: log: must be a mapping: no space after the colon: write "level: info"` + "\nf:3:8: pools: no pools\n",
+		"pools:\n- name:a\n  listen: unix:/a\n":                       `f:2:8: no space after the colon: write "name: a"` + "\n    - name:a\n           ^\n",
+		"pools:\n- name: a\n  listen:unix:/a\n  function: {}\n":       `f:3:10: no space after the colon: write "listen: unix:/a"` + "\n      listen:unix:/a\n             ^\n",
+		"pools:\n- name: a\n   listen: unix:/a\n":                     "f:3:4: wrong indentation: this line begins in column 4, and what is above it in column 1 or 3\n       listen: unix:/a\n       ^\n",
+		"pools:\n- name: a\n listen: unix:/a\n":                       "f:3:2: wrong indentation: this line begins in column 2, and what is above it in column 1 or 3\n     listen: unix:/a\n     ^\n",
+		"pools:\n  - name: a\n    listen: unix:/a\n   process: {}\n":  "f:4:4: wrong indentation: this line begins in column 4, and what is above it in column 1 or 3 or 5\n       process: {}\n       ^\n",
+		"pools:\n- name: a\n  process:\n    root: [/a]\n   dir: /a\n": "f:5:4: wrong indentation: this line begins in column 4, and what is above it in column 1 or 3 or 5\n       dir: /a\n       ^\n",
+		"pools:\n- name: 'a\n  listen: unix:/a\n":                     "f:2: a quote that opens here is not closed\n    - name: 'a\n",
+		"a: 1\nb: \x01\n": "f:2: control characters are not allowed\n    b: ?\n",
+		"pools:\n- name: a\n  listen: unix:/a\n  process: {root: [/a]\n": "f:4: a { that opens here is not closed, or a comma is missing before this line\n      process: {root: [/a]\n",
+
+		pool("pm: dynamic"):                         "f:5:3: pools[0].pm: unknown key: here that is worker.scale, and what is below pm. is worker's\n",
+		pool("pm.max_children: 5"):                  "f:5:3: pools[0].\"pm.max_children\": unknown key: here that is worker.max\n",
+		pool("max_children: 5"):                     "f:5:3: pools[0].max_children: unknown key: here that is worker.max\n",
+		worker("{command: [/x], start_servers: 1}"): "f:4:27: pools[0].worker.start_servers: unknown key: here that is worker.min\n",
+		pool("request_terminate_timeout: 30s"):      "f:5:3: pools[0].request_terminate_timeout: unknown key: here that is timeout\n",
+		pool("security.limit_extensions: .php"):     "f:5:3: pools[0].\"security.limit_extensions\": unknown key: here that is worker.extensions\n",
+		pool("listen.owner: www-data"):              "f:5:3: pools[0].\"listen.owner\": unknown key: here that is listen.owner, below listen and beside its address\n",
+		pool("clear_env: no"):                       "f:5:3: pools[0].clear_env: unknown key: here that is pass_env: what is not named there is cleared\n",
+		pool("'php_admin_value[memory_limit]': 1M"): "f:5:3: pools[0].\"php_admin_value[memory_limit]\": unknown key: here that is an argument of worker.command: [/usr/bin/php-cgi, -d, NAME=value]\n",
+		"daemonize: no\n" + one:                     "f:1:1: daemonize: unknown key: there is none like it, and no need for one\n",
+		"error_log: /x\n" + one:                     "f:1:1: error_log: unknown key: here that is log.output, of the whole daemon\n",
+		pool("FcgidMaxRequestLen: 1"):               "f:5:3: pools[0].FcgidMaxRequestLen: unknown key: here that is limits.body\n",
+		pool("-c: 4"):                               "f:5:3: pools[0].-c: unknown key: here that is limits.max_reqs, as fcgiwrap's -c\n",
+		pool("-F: 4"):                               "f:5:3: pools[0].-F: unknown key: here that is worker.max\n",
+		pool("-f: true"):                            "f:5:3: pools[0].-f: unknown key: here that is process.stderr: client, as fcgiwrap's -f\n",
+		pool("fastcgi_read_timeout: 60"):            "f:5:3: pools[0].fastcgi_read_timeout: unknown key: here that is silence\n",
+		pool("workers: 4"):                          "f:5:3: pools[0].workers: unknown key: here that is worker.max\n",
+
+		pool("listen: /run/x.sock"):       `f:3:11: pools[0].listen: "/run/x.sock" is not unix:/path, unix:@name, tcp:host:port or systemd:NAME (did you mean unix:/run/x.sock?)` + "\n",
+		pool("listen: 9000"):              `f:3:11: pools[0].listen: "9000" is not unix:/path, unix:@name, tcp:host:port or systemd:NAME (did you mean tcp:127.0.0.1:9000?)` + "\n",
+		pool("listen: 127.0.0.1:9000"):    `f:3:11: pools[0].listen: "127.0.0.1:9000" is not unix:/path, unix:@name, tcp:host:port or systemd:NAME (did you mean tcp:127.0.0.1:9000?)` + "\n",
+		pool("listen: {socket: unix:/a}"): "f:3:11: pools[0].listen.address: needs an address\nf:3:12: pools[0].listen.socket: unknown key: here that is listen\n",
+
+		worker("{command: /usr/bin/php-cgi -b}"): "f:4:21: pools[0].worker.command: must be a list of words: write [/usr/bin/php-cgi, -b]\n",
+		worker("{command: php-cgi}"):             `f:4:21: pools[0].worker.command: "php-cgi" is not an absolute path` + "\n",
+		pool("timeout: 60"):                      `f:5:12: pools[0].timeout: "60" needs a unit, for example 30s` + "\n",
+		pool("timout: 60s"):                      "f:5:3: pools[0].timout: unknown key (did you mean timeout?)\n",
+		pool("limits: {body: 8M}"):               `f:5:18: pools[0].limits.body: "8M" could be either of two sizes: write 8MiB or 8MB` + "\n",
+		pool("env: {A: {B: c}}"):                 "f:5:12: pools[0].env.A: needs a value, as text\n",
+		pool("env: PATH"):                        `f:5:8: pools[0].env: "PATH" is not NAME=value` + "\n",
+		"pools:\n- name: a\n  listen: unix:/a\n  process:\n  root: [/srv]\n": "f:5:3: pools[0].root: unknown key (did you mean process.root?)\n",
+	} {
+		_, err := load(t, text)
+		faults, ok := errors.AsType[Faults](err)
+		if !ok {
+			t.Errorf("no faults: %v\n%s", err, text)
+			continue
+		}
+		got := ""
+		for _, f := range faults {
+			got += f.String() + "\n" + f.Excerpt()
+		}
+		if got != want {
+			t.Errorf("%sgot:\n%swant:\n%s", text, got, want)
+		}
+	}
+}
+
+// What may be written in two ways means the same.
+func TestLenientLists(t *testing.T) {
+	strict := mustLoad(t, "pools:\n- name: a\n  listen: [unix:/a]\n  env: [A=b, C=1, D=yes]\n  pass_env: [PATH]\n  process: {root: [/srv], extensions: [.cgi], interpreters: [.php=/p, .py=/q]}\n")
+	lenient := mustLoad(t, "pools:\n- name: a\n  listen: unix:/a\n  env: {A: b, C: 1, D: yes}\n  pass_env: PATH\n  process: {root: /srv, extensions: .cgi, interpreters: {.php: /p, .py: /q}}\n")
+	if diff := cmp.Diff(strict, lenient, ignorePlaces); diff != "" {
+		t.Errorf("(-list +other):\n%s", diff)
+	}
+}
+
+// What is said to be ours is a key.
+func TestForeignKeys(t *testing.T) {
+	known := append(names(reflect.TypeFor[Config]()), names(poolType)...)
+	for _, name := range names(listenType) {
+		known = append(known, "listen."+name)
+	}
+	first := regexp.MustCompile(`[a-z_]+(\.[a-z_]+)?`)
+	for theirs, ours := range foreign {
+		if name := first.FindString(strings.TrimPrefix(ours, "an argument of ")); ours != none && !slices.Contains(known, name) {
+			t.Errorf("%s: %q is no key", theirs, name)
+		}
+	}
+}
