@@ -17,30 +17,58 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What systemd is told by a unit of Type=notify-reload.
-func TestSystemdNotify(t *testing.T) {
+// A manager is what a service tells systemd.
+type manager struct {
+	t      *testing.T
+	conn   *net.UnixConn
+	socket string
+}
+
+func newManager(t *testing.T) *manager {
+	t.Helper()
 	socket := folder(t) + "/notify"
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	t.Cleanup(func() { c.Close() })
+	return &manager{t, c, socket}
+}
+
+// start has a daemon tell it.
+func (m *manager) start(more ...string) func(*exec.Cmd) {
+	return func(c *exec.Cmd) { c.Env = append(append(os.Environ(), "NOTIFY_SOCKET="+m.socket), more...) }
+}
+
+// next is the next message that begins with one of those texts.
+func (m *manager) next(which ...string) string {
+	m.t.Helper()
+	m.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	for b := make([]byte, 4096); ; {
+		n, err := m.conn.Read(b)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		text := strings.TrimSpace(string(b[:n]))
+		if slices.ContainsFunc(which, func(begin string) bool { return strings.HasPrefix(text, begin) }) {
+			return text
+		}
+	}
+}
+
+// What systemd is told by a unit of Type=notify-reload.
+func TestSystemdNotify(t *testing.T) {
+	m := newManager(t)
 	message := func() string {
 		t.Helper()
-		b := make([]byte, 4096)
-		n, err := c.Read(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.TrimSpace(string(b[:n]))
+		return m.next("READY=", "RELOADING=", "STOPPING=")
 	}
 	monotonic := func() int64 {
 		var now unix.Timespec
 		unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 		return now.Nano() / 1000
 	}
-	r := newRig(t, "", "", func(c *exec.Cmd) { c.Env = append(os.Environ(), "NOTIFY_SOCKET="+socket) })
+	r := newRig(t, "", "", m.start())
 	if got := message(); got != "READY=1" {
 		t.Errorf("at the start: %q", got)
 	}
@@ -68,6 +96,71 @@ func TestSystemdNotify(t *testing.T) {
 	if _, err := fmt.Sscanf(got, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%d", &usec); err != nil || usec < 11e6 || usec > 60e6 {
 		t.Errorf("at the end: %q, want STOPPING=1 and EXTEND_TIMEOUT_USEC", got)
 	}
+}
+
+// systemctl status shows what the daemon does, and what a stop waits for.
+func TestSystemdStatus(t *testing.T) {
+	m := newManager(t)
+	r := newRig(t, "", "", m.start())
+	if got, want := m.next("STATUS="), "STATUS=1 pool; requests: 0 running, 0 waiting, 0 served"; got != want {
+		t.Errorf("at the start: %q, want %q", got, want)
+	}
+	g := newGate(t, r.dir)
+	path := r.script(t, "wait.sh", strings.ReplaceAll(waitScript, "DIR", r.dir))
+	p := connect(t, r.unix)
+	p.send(request(1, params(path), ""))
+	g.arrived()
+	for !strings.Contains(m.next("STATUS="), "1 running, 0 waiting, 0 served") {
+	}
+	r.signal(syscall.SIGTERM)
+	for got := ""; !strings.Contains(got, "1 request, the oldest "+path+" (pid ") || !strings.Contains(got, ", running for "); {
+		got = m.next("STATUS=stopping")
+	}
+	g.release(1)
+	if code := r.exitCode(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+}
+
+// The watchdog is told that the daemon moves, also while its pool is full, and not while
+// it does not.
+func TestSystemdWatchdog(t *testing.T) {
+	const limit = 300 * time.Millisecond
+	m := newManager(t)
+	r := newRig(t, "limits: {max_conns: 1, max_reqs: 1}", "", m.start(fmt.Sprintf("WATCHDOG_USEC=%d", limit.Microseconds()), "WATCHDOG_PID=1"))
+	g := newGate(t, r.dir)
+	path := r.script(t, "wait.sh", strings.ReplaceAll(waitScript, "DIR", r.dir))
+	pings := func() {
+		t.Helper()
+		for range 5 {
+			m.next("WATCHDOG=1")
+		}
+	}
+	pings()
+	busy := connect(t, r.unix)
+	busy.send(request(1, params(path), ""))
+	g.arrived()
+	connect(t, r.unix) // waits for room
+	pings()
+	if err := syscall.Kill(r.Process.Pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	stopped := time.Now().Add(3 * limit)
+	for b := make([]byte, 4096); ; {
+		m.conn.SetReadDeadline(stopped)
+		if _, err := m.conn.Read(b); err != nil {
+			break // what was told before it was stopped has been read
+		}
+	}
+	m.conn.SetReadDeadline(time.Now().Add(2 * limit))
+	if n, err := m.conn.Read(make([]byte, 4096)); err == nil {
+		t.Errorf("%d bytes from a daemon that is stopped", n)
+	}
+	if err := syscall.Kill(r.Process.Pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	pings()
+	g.release(1)
 }
 
 // Sockets that systemd has opened: they stay through reloads, and through the

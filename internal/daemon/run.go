@@ -158,6 +158,8 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 		d.logs.Warn("little room for threads, without which the daemon dies: see ulimit -u and TasksMax", "threads", n)
 	}
 	notifyReady()
+	defer d.startStatusLine()()
+	defer d.startWatchdog()()
 	defer d.startBeside()()
 	return d.untilStopped(signals)
 }

@@ -46,17 +46,38 @@ func (l *Listener) Drain() error {
 	return errors.Join(unlinkErr, err, l.ln.SetDeadline(passed)) // wakes who waits in Accept
 }
 
-// passed is a deadline that brings whoever calls Accept to acceptRest.
+// Nudge has an Accept that waits, or the next one, return os.ErrDeadlineExceeded once.
+// That holds up nobody: what waits in the kernel is returned by the Accept after it.
+func (l *Listener) Nudge() error {
+	l.draining.Lock()
+	defer l.draining.Unlock()
+	if !l.drainUntil.IsZero() {
+		return nil // Accept does not wait
+	}
+	err := l.ln.SetDeadline(passed)
+	if errors.Is(err, net.ErrClosed) {
+		return nil // nor does it then
+	}
+	return err
+}
+
+// passed is a deadline that wakes whoever waits in Accept, and brings it to acceptRest if
+// the Listener drains.
 var passed = time.Unix(0, 1)
 
-// isDraining reports whether an error of Accept is Drain's.
+// isDraining reports whether an error of Accept is Drain's. After one of Nudge, the next
+// Accept waits again.
 func (l *Listener) isDraining(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	l.draining.Lock()
 	defer l.draining.Unlock()
-	return !l.drainUntil.IsZero()
+	if l.drainUntil.IsZero() {
+		_ = l.ln.SetDeadline(time.Time{})
+		return false
+	}
+	return true
 }
 
 // acceptRest returns the next of the connections that wait, for a Listener that

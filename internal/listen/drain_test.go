@@ -184,3 +184,55 @@ func TestDrainOfASharedSocket(t *testing.T) {
 		})
 	}
 }
+
+// A nudge wakes whoever waits in Accept, once, and loses no client.
+func TestNudge(t *testing.T) {
+	for _, address := range []string{"unix:" + t.TempDir() + "/s", "tcp:127.0.0.1:0"} {
+		l, err := Open(context.Background(), Options{Address: address, Mode: 0o600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepted := make(chan error)
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err == nil {
+					c.Close()
+				}
+				accepted <- err
+				if errors.Is(err, net.ErrClosed) {
+					return
+				}
+			}
+		}()
+		for range 3 {
+			if err := l.Nudge(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-accepted; !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%s: a nudged Accept returns %v", address, err)
+			}
+			c, err := net.Dial(l.Addr().Network(), l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := <-accepted; err != nil {
+				t.Errorf("%s: the next Accept returns %v", address, err)
+			}
+			c.Close()
+		}
+		if err := l.Drain(); err != nil {
+			t.Error(err)
+		}
+		if err := <-accepted; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: drained: %v", address, err)
+		}
+		if err := l.Nudge(); err != nil {
+			t.Errorf("%s: nudged when it drains: %v", address, err)
+		}
+		l.Close()
+		if err := l.Nudge(); err != nil {
+			t.Errorf("%s: nudged when it is closed: %v", address, err)
+		}
+	}
+}

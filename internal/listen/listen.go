@@ -153,7 +153,8 @@ func bind(ctx context.Context, o Options, yielding []*Listener) (*Listener, erro
 
 // Accept returns the next allowed client, a *net.UnixConn or a *net.TCPConn.
 // Errors are those of the socket, as they are: net.ErrClosed after Close and Drain,
-// and passing ones (EMFILE, ECONNABORTED, …), after which Accept may be called again.
+// and passing ones (EMFILE, ECONNABORTED, that of Nudge, …), after which Accept may be
+// called again.
 func (l *Listener) Accept() (net.Conn, error) {
 	if l.gate != nil {
 		select {

@@ -143,6 +143,12 @@ func (p *pool) stop() {
 	}
 }
 
+func (p *pool) isDraining() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.draining
+}
+
 // stopTime is how long the pool may take to end: its requests have shutdown_timeout,
 // then the programs that still run have their grace. So have workers then that have
 // become idle.

@@ -12,16 +12,9 @@ import (
 
 // Status tells of all pools, and then of those that drain.
 func (s *Set) Status() []status.Pool {
-	s.mu.Lock()
-	draining := append([]*pool(nil), s.draining...)
-	s.mu.Unlock()
 	pools := []status.Pool{}
-	seen := make(map[*pool]bool)
-	for _, p := range append(s.list(), draining...) {
-		if !seen[p] {
-			seen[p] = true
-			pools = append(pools, p.status(true))
-		}
+	for _, p := range s.withDraining() {
+		pools = append(pools, p.status(true))
 	}
 	return pools
 }
@@ -61,7 +54,7 @@ func (p *pool) numbers() metrics.Numbers {
 func (p *pool) status(full bool) status.Pool {
 	s := p.server.Snapshot()
 	state := status.Pool{
-		Name: p.name, State: status.Serving, Started: p.started, Listeners: []status.Listener{},
+		Name: p.name, State: p.state(s.Gate), Started: p.started, Listeners: []status.Listener{},
 		Limits: status.Limits{
 			MaxConns: s.Limits.MaxConns, MaxReqs: s.Limits.MaxReqs, Multiplex: s.Limits.Multiplex, Queue: s.Limits.Queue, Spool: s.Limits.Spool,
 		},
@@ -73,12 +66,6 @@ func (p *pool) status(full bool) status.Pool {
 	p.mu.Lock()
 	state.Runner = p.cfg.Runner()
 	workers, replaced := p.workers, slices.Clone(p.replaced)
-	switch {
-	case p.draining:
-		state.State = status.Draining
-	case gateStates[s.Gate] != "":
-		state.State = gateStates[s.Gate]
-	}
 	for _, l := range p.cfg.Listen {
 		ls := status.Listener{Address: l.Address}
 		if n, ok := waiting[l.Address]; ok {
@@ -103,6 +90,17 @@ func (p *pool) status(full bool) status.Pool {
 		state.Requests = append(state.Requests, describeRequest(r))
 	}
 	return state
+}
+
+// state is what has been made of the pool: by its gate if it does not drain.
+func (p *pool) state(g server.Gate) string {
+	switch {
+	case p.isDraining():
+		return status.Draining
+	case gateStates[g] != "":
+		return gateStates[g]
+	}
+	return status.Serving
 }
 
 // outdated tells of workers of configurations before this one, or is nil.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ type Address struct {
 
 	owner atomic.Pointer[Server]              // changed with group.mu held
 	give  atomic.Pointer[func(net.Conn) bool] // see HandOver
+	pulse pulse                               // of the loop that accepts
 	group
 }
 
@@ -94,11 +96,20 @@ func (a *Address) accept(ctx context.Context, l net.Listener) error {
 	_, drains := l.(Drainer)
 	pause := shortest
 	var giveUp time.Time
+	nudger, isNudger := l.(Nudger)
+	if isNudger {
+		a.pulse.begin(nudger.Nudge)
+	}
+	defer a.pulse.end()
 	for {
+		a.pulse.beat()
 		nc, err := l.Accept()
 		if err == nil {
 			pause = shortest
 			a.start(ctx, nc)
+			continue
+		}
+		if isNudger && errors.Is(err, os.ErrDeadlineExceeded) {
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) || !isTemporary(err) {
@@ -171,6 +182,7 @@ func (a *Address) admit(ctx context.Context, c *conn) {
 	ticker := time.NewTicker(roomEvery)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
+		a.pulse.beat()
 		s := c.server()
 		s.makeRoom()
 		select {

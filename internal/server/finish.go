@@ -243,6 +243,7 @@ func (r *request) report(now time.Time, v refusal, end protocol.End, params *pro
 }
 
 func (s *Server) done(res *Result) {
+	s.served.Add(1)
 	if len(res.Dropped) > 0 {
 		s.opt.Log.Warn("response header has lines that are no fields, which were dropped",
 			"lines", res.Dropped, "request", res.Serial, "script", res.Params.Get("SCRIPT_FILENAME"))

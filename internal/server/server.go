@@ -147,6 +147,7 @@ type Server struct {
 	settings  atomic.Pointer[Settings]
 
 	connsTotal, received, sent atomic.Int64
+	served                     atomic.Int64  // requests that have ended
 	spooled                    budget        // bytes in files
 	room                       chan struct{} // gets something when a client has gone
 

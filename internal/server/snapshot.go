@@ -17,6 +17,7 @@ type Snapshot struct {
 	InFlight         int   // requests running, and what is overdue
 	Overdue          int   // what runs though its request has ended
 	Queued           int   // requests waiting for their turn
+	Served           int64 // requests that have ended since the start
 	Received, Sent   int64 // bytes on the wire
 	Spooled          int64 // bytes in files of bodies and answers
 }
@@ -41,7 +42,7 @@ func (s *Server) Snapshot() Snapshot {
 	s.mu.Unlock()
 	return Snapshot{
 		Limits: s.settings.Load().Limits, Gate: gate, Connections: conns, ConnectionsTotal: s.connsTotal.Load(),
-		InFlight: running, Overdue: late, Queued: waiting,
+		InFlight: running, Overdue: late, Queued: waiting, Served: s.served.Load(),
 		Received: s.received.Load(), Sent: s.sent.Load(), Spooled: s.spooled.used.Load(),
 	}
 }
