@@ -232,7 +232,7 @@ func TestOrdersOfOthers(t *testing.T) {
 	before := s.awaitWorkers("a worker", func(w workersStatus) bool { return len(w.List) == 1 })
 	verbs := [][]string{
 		{"reload"}, {"kill", id}, {"drain", "cgi"}, {"pause", "cgi"}, {"resume", "cgi"}, {"recycle", "cgi"}, {"scale", "cgi", "7"},
-		{"requests"}, {"check", "--diff", "-c", s.file},
+		{"requests"}, {"status"}, {"top", "--once"}, {"check", "--diff", "-c", s.file},
 	}
 	as := func(uid uint32, args []string) output {
 		cmd := exec.CommandContext(t.Context(), binary, append(slices.Clone(args), "--control", control)...)

@@ -16,7 +16,7 @@ var layers = [][]string{
 	{"cmd/fcgid", "examples/functions"},
 	{""}, // fcgid.Main
 	{"internal/cli"},
-	{"internal/daemon"},
+	{"internal/daemon", "internal/top"},
 	{"internal/admin", "internal/upgrade"},
 	{"internal/pool", "internal/devserver"},
 	{"fcgi"},
@@ -45,6 +45,7 @@ var narrow = map[string][]string{
 	"internal/listen":          {"internal/address"},
 	"internal/config":          {"internal/address"},
 	"internal/metrics":         {"internal/version"},
+	"internal/top":             {"internal/status"},
 	"internal/logs":            nil,
 	"internal/status":          nil,
 	"internal/version":         nil,
@@ -60,6 +61,8 @@ var users = map[string][]string{
 	"github.com/prometheus/client_golang": {"internal/metrics"},
 	"github.com/prometheus/client_model":  {"internal/metrics"},
 	"go.uber.org/zap":                     {"internal/logs"},
+	"charm.land/bubbletea/v2":             {"internal/top"},
+	"github.com/charmbracelet":            {"internal/top"},
 }
 
 // links say what a package must not link, however deep down.

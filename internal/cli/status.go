@@ -41,9 +41,14 @@ server, whose address it takes from the configuration file.`,
 	}
 	cmd.ValidArgsFunction = o.completePools
 	o.addFlags(cmd)
-	cmd.Flags().StringVar(&o.admin, "admin", "", "`address` of the admin server: tcp:host:port or unix:/path")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print JSON, as /status has it")
 	return cmd
+}
+
+// addFlags are those of commands that can also ask the admin server.
+func (o *statusOptions) addFlags(cmd *cobra.Command) {
+	o.target.addFlags(cmd)
+	cmd.Flags().StringVar(&o.admin, "admin", "", "`address` of the admin server: tcp:host:port or unix:/path")
 }
 
 func (o *statusOptions) run(cmd *cobra.Command, pool string) error {

@@ -30,19 +30,19 @@ func (p *Page) Rates(before *Page) []Rates {
 	}
 	earlier := make(map[string]*Pool)
 	for i := range before.Pools {
-		earlier[before.Pools[i].id()] = &before.Pools[i]
+		earlier[before.Pools[i].Key()] = &before.Pools[i]
 	}
 	for i := range p.Pools {
-		if from := earlier[p.Pools[i].id()]; from != nil {
+		if from := earlier[p.Pools[i].Key()]; from != nil {
 			rates[i] = p.Pools[i].rates(from, took)
 		}
 	}
 	return rates
 }
 
-// id tells pools of one name apart, of which one drains. What has been counted for that
+// Key tells pools of one name apart, of which one drains. What has been counted for that
 // name is shown at the other.
-func (s *Pool) id() string {
+func (s *Pool) Key() string {
 	if s.State == Draining {
 		return Draining + " " + s.Name
 	}
