@@ -27,6 +27,8 @@ type Options struct {
 	// Command is a worker's command line; a CGI pool has none. From it follows whether the
 	// worker finds its script among the params by itself, as php-cgi does.
 	Command []string
+	// User is the number of the user that the programs run as; nil is ours.
+	User *uint32
 	// Dropped is called for a param that is kept from a program, once for each
 	// name, and why. It may be called by several goroutines at once. It may be nil.
 	Dropped func(name, why string)
@@ -48,9 +50,13 @@ type Environment struct {
 }
 
 // NewEnvironment returns an Environment. It looks at the daemon's own
-// environment, at who the daemon runs as, and at the files of Command now.
+// environment, at who programs run as, and at the files of Command now.
 func NewEnvironment(opt Options) *Environment {
-	e := &Environment{opt: opt, user: userVariables(os.Geteuid()), set: make(map[string]string), mayPass: make(map[string]bool)}
+	uid := os.Geteuid()
+	if opt.User != nil {
+		uid = int(*opt.User)
+	}
+	e := &Environment{opt: opt, user: userVariables(uid), set: make(map[string]string), mayPass: make(map[string]bool)}
 	for _, name := range opt.PassEnv {
 		if value, ok := os.LookupEnv(name); ok {
 			e.pass = append(e.pass, name+"="+value)

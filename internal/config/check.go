@@ -19,8 +19,10 @@ func (r *report) checkMachine(c *Config, functions []string) {
 	if c.SpoolDir != "" {
 		r.checkFolder("spool_dir", c.SpoolDir)
 	}
-	for i, p := range c.Pools {
+	for i := range c.Pools {
+		p := &c.Pools[i]
 		key := fmt.Sprintf("pools[%d]", i)
+		r.checkIdentity(key, p)
 		for j, l := range p.Listen {
 			r.checkOwner(fmt.Sprintf("%s.listen[%d]", key, j), l)
 		}

@@ -71,10 +71,17 @@ type Pool struct {
 	Env           []string      `mapstructure:"env"`                         // NAME=value
 	PassEnv       []string      `mapstructure:"pass_env"        default:"PATH,LANG,TZ"`
 	PassParams    []string      `mapstructure:"pass_params"` // names
+	User          string        `mapstructure:"user"`        // that programs run as, a name or a number; "" is the daemon's
+	Group         string        `mapstructure:"group"`       // "" is the user's
+	Groups        []string      `mapstructure:"groups"`      // supplementary ones; empty: the user's own
 	Process       *Process      `mapstructure:"process"`
 	Worker        *Worker       `mapstructure:"worker"`
 	Function      *Function     `mapstructure:"function"`
 	Slow          Slow          `mapstructure:"slow"`
+
+	// RunsAs is what [LoadAndCheck] has found User, Group and Groups to be; nil is who the
+	// daemon is.
+	RunsAs *Identity
 }
 
 // Listen is one address of a pool and who may use it.

@@ -83,6 +83,7 @@ func defaultPool() Pool {
 		Env:           []string{},
 		PassEnv:       []string{"PATH", "LANG", "TZ"},
 		PassParams:    []string{},
+		Groups:        []string{},
 		Process: &Process{
 			Root: []string{"/srv"}, Scripts: []string{}, Extensions: []string{}, Interpreters: []Interpreter{},
 			KillGrace: 5 * time.Second, Linger: 2 * time.Second, Stderr: "log",
@@ -168,7 +169,7 @@ pools:
 				SingleFields: []string{"X_*"}, WriteTimeout: 250 * time.Millisecond, IdleTimeout: time.Hour,
 			},
 			Timeout: 5 * time.Minute, OnClientAbort: "ignore",
-			Env: []string{"A=", "b_1=x=y"}, PassEnv: []string{}, PassParams: []string{"HOME", "PHPRC"},
+			Env: []string{"A=", "b_1=x=y"}, PassEnv: []string{}, PassParams: []string{"HOME", "PHPRC"}, Groups: []string{},
 			Process: &Process{
 				Root: []string{}, Scripts: []string{"/srv/*.cgi", "/srv/x"}, Extensions: []string{".cgi", ".tar.gz"},
 				Interpreters: []Interpreter{{".php", "/usr/bin/php-cgi"}, {".pl", "/a=b"}},

@@ -151,6 +151,7 @@ func (r *report) pool(key string, p *Pool) {
 		}
 	}
 	r.runners(key, p)
+	r.identity(key, p)
 	r.silence(key, p)
 	r.slow(key, p)
 }

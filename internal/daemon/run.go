@@ -150,9 +150,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 		}
 	}
 	d.logs.Info("serving", "version", version.Version, "file", o.File, "pools", len(cfg.Pools))
-	if os.Geteuid() == 0 {
-		d.logs.Warn("running as root, and so does every program")
-	}
+	d.warnOfRoot(cfg)
 	d.warnOf(cfg)
 	if n := reserveThreads(spareThreads, threadRoom()); n < spareThreads {
 		d.logs.Warn("little room for threads, without which the daemon dies: see ulimit -u and TasksMax", "threads", n)
@@ -162,6 +160,22 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 	defer d.startWatchdog()()
 	defer d.startBeside()()
 	return d.untilStopped(signals)
+}
+
+// warnOfRoot names the pools whose programs are root's.
+func (d *daemon) warnOfRoot(cfg *config.Config) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	var pools []string
+	for i := range cfg.Pools {
+		if p := &cfg.Pools[i]; p.Function == nil && (p.RunsAs == nil || p.RunsAs.UID == 0) {
+			pools = append(pools, p.Name)
+		}
+	}
+	if len(pools) > 0 {
+		d.logs.Warn("running as root, and so do the programs of pools without a user", "pools", pools)
+	}
 }
 
 // reapOrphans takes what programs leave behind, until stop is called.

@@ -4,6 +4,7 @@ import (
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/runner/process"
 	"github.com/fcgid/fcgid/internal/server"
+	"github.com/fcgid/fcgid/internal/spawn"
 	"github.com/fcgid/fcgid/internal/version"
 )
 
@@ -41,7 +42,16 @@ func (s *Set) newProcess(cfg *config.Pool) *process.Runner {
 		Log:      s.opt.Logs.With("pool", cfg.Name),
 		Hooks:    process.Hooks{Started: m.Started, Exited: m.Exited},
 		Spawner:  s.opt.Spawner,
+		Identity: identityOf(cfg),
 	})
+}
+
+// identityOf is who the programs of a pool run as; nil is who we are.
+func identityOf(cfg *config.Pool) *spawn.Identity {
+	if cfg.RunsAs == nil {
+		return nil
+	}
+	return &spawn.Identity{UID: cfg.RunsAs.UID, GID: cfg.RunsAs.GID, Groups: cfg.RunsAs.Groups}
 }
 
 // tellDropped is what says that a param does not reach a pool's programs.

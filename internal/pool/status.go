@@ -65,6 +65,9 @@ func (p *pool) status(full bool) status.Pool {
 	waiting := p.acceptQueues()
 	p.mu.Lock()
 	state.Runner = p.cfg.Runner()
+	if p.cfg.RunsAs != nil {
+		state.User = p.cfg.RunsAs.Name
+	}
 	workers, replaced := p.workers, slices.Clone(p.replaced)
 	for _, l := range p.cfg.Listen {
 		ls := status.Listener{Address: l.Address}

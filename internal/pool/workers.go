@@ -73,7 +73,7 @@ func (s *Set) workerOptions(cfg *config.Pool, release uint64) worker.Options {
 		RunDir:  config.RuntimeFolder(),
 		Log:     s.opt.Logs.With("pool", cfg.Name),
 		Hooks:   worker.Hooks{Started: m.Started, Exited: m.Exited, Waited: m.Waited, Repeated: m.Repeated},
-		Spawner: s.opt.Spawner,
+		Spawner: s.opt.Spawner, Identity: identityOf(cfg),
 	}
 }
 

@@ -67,14 +67,6 @@ func (o *Output) Expire(d time.Duration) {
 	o.file.SetReadDeadline(sooner(o.wait, o.end))
 }
 
-// name is what the pipe is called in /proc/PID/fd; "" once it is closed.
-func (o *Output) name() (name string) {
-	if rc, err := o.file.SyscallConn(); err == nil {
-		rc.Control(func(fd uintptr) { name = fileName(int(fd)) })
-	}
-	return name
-}
-
 // Close closes it: who goes on writing is told.
 func (o *Output) Close() error { return o.file.Close() }
 

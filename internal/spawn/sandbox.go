@@ -20,6 +20,14 @@ func (i *Identity) isOther() bool {
 	return i != nil && (unix.Geteuid() == 0 || int(i.UID) != unix.Geteuid() || int(i.GID) != unix.Getegid())
 }
 
+// User is its user's number, for those who need no more; nil for nil.
+func (i *Identity) User() *uint32 {
+	if i == nil {
+		return nil
+	}
+	return &i.UID
+}
+
 // A Sandbox is what a program, and all that it starts, cannot undo. It is a plain value;
 // the zero one changes nothing. What cannot be done is an error of Start and of Hold that
 // names the key of the configuration: no program runs with less than was asked for. Fit

@@ -38,7 +38,8 @@ type Reload struct {
 type Pool struct {
 	Name             string     `json:"name"`
 	Runner           string     `json:"runner"`
-	State            string     `json:"state"` // one of the four below
+	User             string     `json:"user,omitempty"` // that its programs run as; "" is the daemon's
+	State            string     `json:"state"`          // one of the four below
 	Listeners        []Listener `json:"listeners"`
 	Limits           Limits     `json:"limits"`
 	Connections      int        `json:"connections"`

@@ -77,10 +77,14 @@ func table(w io.Writer, head []string, rows func(row func(...any))) {
 }
 
 func (s *Pool) runs() string {
+	runs := s.Runner
 	if s.Workers != nil {
-		return s.Runner + " (" + s.Workers.Scale + ")"
+		runs += " (" + s.Workers.Scale + ")"
 	}
-	return s.Runner
+	if s.User != "" {
+		runs += " as " + s.User
+	}
+	return runs
 }
 
 func (s *Pool) state() string {

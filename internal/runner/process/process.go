@@ -36,7 +36,10 @@ type Options struct {
 	Software     string        // SERVER_SOFTWARE when the web server sent none
 	Log          *slog.Logger  // nil logs nothing
 	Spawner      spawn.Spawner // what starts them; nil: a spawn.Local of its own
-	Hooks        Hooks
+	// Identity is who the programs run as; nil is who we are. Scripts are looked for with
+	// that user's rights.
+	Identity *spawn.Identity
+	Hooks    Hooks
 }
 
 // Hooks report what happens. Each may be nil; all are called from many goroutines.
@@ -72,6 +75,7 @@ func New(opt Options) *Runner {
 		told: cgi.NewEnvironment(cgi.Options{
 			Software: opt.Software, Env: opt.Env, PassEnv: opt.PassEnv,
 			PassParams: opt.PassParams, SingleFields: opt.SingleFields, Dropped: opt.Dropped,
+			User: opt.Identity.User(),
 		}),
 	}
 }
@@ -88,11 +92,14 @@ func New(opt Options) *Runner {
 // or until all of a Content-Length has: see protocol.WholeWriter. The time in which
 // Stdout takes nothing is not counted.
 func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
-	s, err := p.rules.Find(&req.Params)
-	if err != nil {
-		return 0, err
-	}
-	env, err := p.told.Of(&req.Params, &s)
+	var s cgi.Script
+	var env []string
+	err := p.opt.Identity.Look(func() (err error) {
+		if s, err = p.rules.Find(&req.Params); err == nil {
+			env, err = p.told.Of(&req.Params, &s)
+		}
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -115,7 +122,9 @@ func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error)
 		defer file.Close()
 	}
 	began := time.Now()
-	proc, err := p.opt.Spawner.Start(ctx, &spawn.Command{Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input, File: file})
+	proc, err := p.opt.Spawner.Start(ctx, &spawn.Command{
+		Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input, File: file, Identity: p.opt.Identity,
+	})
 	if ctx.Err() != nil && proc == nil {
 		return 0, context.Cause(ctx)
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 	"syscall"
@@ -86,6 +87,9 @@ type Options struct {
 	Log        *slog.Logger // nil logs nothing
 	Hooks      Hooks
 	Spawner    spawn.Spawner // what starts them; nil: a spawn.Local of its own
+	// Identity is who the programs run as; nil is who we are. Scripts are looked for with
+	// that user's rights.
+	Identity *spawn.Identity
 }
 
 // Hooks report what happens. Each may be nil; all are called from many
@@ -182,6 +186,7 @@ type program struct {
 	dir     string
 	env     []string
 	warmUp  []string
+	user    *spawn.Identity
 }
 
 // New returns a Pool that has not started any: Supervise does.
@@ -199,13 +204,13 @@ func New(o Options) *Pool {
 func (p *Pool) newProgramLocked() *program {
 	// php-cgi would end after 500 requests: here MaxRequests says when.
 	env := p.told.OfWorker("PHP_FCGI_MAX_REQUESTS=0")
-	return &program{release: p.opt.Release, argv: p.opt.Command, dir: p.opt.Dir, env: env, warmUp: p.opt.WarmUp}
+	return &program{release: p.opt.Release, argv: p.opt.Command, dir: p.opt.Dir, env: env, warmUp: p.opt.WarmUp, user: p.opt.Identity}
 }
 
 // isSame reports whether two programs do the same.
 func (p *program) isSame(other *program) bool {
 	return p.release == other.release && p.dir == other.dir && slices.Equal(p.argv, other.argv) &&
-		slices.Equal(p.env, other.env) && slices.Equal(p.warmUp, other.warmUp)
+		slices.Equal(p.env, other.env) && slices.Equal(p.warmUp, other.warmUp) && reflect.DeepEqual(p.user, other.user)
 }
 
 // laterLocked has f called once mu is free: f tells what has happened, or does what
@@ -275,7 +280,7 @@ func (o *Options) environment() *cgi.Environment {
 	return cgi.NewEnvironment(cgi.Options{
 		Software: o.Software, Env: o.Env, PassEnv: o.PassEnv,
 		PassParams: o.PassParams, SingleFields: o.SingleFields, Dropped: o.Dropped,
-		Command: o.Command,
+		Command: o.Command, User: o.Identity.User(),
 	})
 }
 
@@ -382,7 +387,7 @@ func (p *Pool) leaveGraceLocked() time.Duration {
 }
 
 // Update changes the options, also for the workers that there are; RunDir, Hooks and
-// Spawner stay. If Command, Dir, Env, PassEnv, WarmUp or Release differ, the workers are
+// Spawner stay. If Command, Dir, Env, PassEnv, WarmUp, Identity or Release differ, the workers are
 // replaced. Each one stays until a new one has taken its place, and for good if the new
 // program cannot be started. It is asked to end by its own signal, not by the new
 // program's. Update returns how many workers are to be replaced; Progress tells how many

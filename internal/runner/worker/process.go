@@ -58,7 +58,7 @@ func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	defer unix.Close(socket)
 	w := &spawned{path: path, grace: grace}
 	w.Process, err = p.spawner.Start(context.Background(), &spawn.Command{
-		Argv: argv, Env: program.env, Dir: program.dir, Socket: socket,
+		Argv: argv, Env: program.env, Dir: program.dir, Socket: socket, Identity: program.user,
 	})
 	if err != nil {
 		os.Remove(w.path)

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // maxAttempts is how many workers are tried for a request of which none has
@@ -69,9 +71,9 @@ func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
 // wants it to have.
 func (p *Pool) tell(req *protocol.Request) (*protocol.Request, error) {
 	p.mu.Lock()
-	told, rules, long := p.told, p.rules, p.opt.LongParams
+	told, rules, long, user := p.told, p.rules, p.opt.LongParams, p.opt.Identity
 	p.mu.Unlock()
-	params, err := told.ForWorker(&req.Params, rules)
+	params, err := lookAs(user, told, rules, &req.Params)
 	switch {
 	case err != nil:
 		return nil, err
@@ -83,6 +85,20 @@ func (p *Pool) tell(req *protocol.Request) (*protocol.Request, error) {
 	changed := *req
 	changed.Params = *params
 	return &changed, nil
+}
+
+// lookAs is ForWorker with the rights of who the workers run as. Without rules the script
+// is their business; what there is to look at then is looked at with our rights, as that
+// is what each request would have to pay for.
+func lookAs(user *spawn.Identity, told *cgi.Environment, rules *cgi.Rules, params *protocol.Params) (as *protocol.Params, err error) {
+	if rules == nil {
+		return told.ForWorker(params, nil)
+	}
+	err = user.Look(func() error {
+		as, err = told.ForWorker(params, rules)
+		return err
+	})
+	return as, err
 }
 
 // Queues reports that requests wait for workers; see server.Queuer.

@@ -1,0 +1,157 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/fcgid/fcgid/e2e/harness"
+	"github.com/fcgid/fcgid/fcgi"
+)
+
+// asUser are the keys of a pool whose programs run as a user and group without account.
+func asUser(id int) string { return fmt.Sprintf("user: %q, group: %q", fmt.Sprint(id), fmt.Sprint(id)) }
+
+const whoAmI = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s %s %s %s' \"$(id -u)\" \"$(id -g)\" \"$(id -G)\" \"$HOME\"\n"
+
+// Three pools of one daemon run their programs as three users: CGI programs and workers.
+func TestUsers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start programs as somebody else")
+	}
+	t.Parallel()
+	dir := folder(t)
+	who := script(t, dir+"/cgi/who", whoAmI)
+	write(t, dir+"/cgi/who.php", "<?php echo posix_geteuid(), ' ', posix_getegid(), ' ', implode(' ', posix_getgroups());")
+	body := script(t, dir+"/cgi/body", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nwc -c </dev/stdin; echo >/dev/stderr\n")
+	secret := script(t, dir+"/cgi/secret/who", whoAmI)
+	for path, mode := range map[string]os.FileMode{dir + "/cgi/secret": 0o700, dir + "/cgi/who": 0o755} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool := func(name string, id int, runs string) string {
+		return fmt.Sprintf("- {name: %s, listen: 'unix:%s/%s.s', %s, groups: [\"7\"], %s}\n", name, dir, name, asUser(id), strings.ReplaceAll(runs, "DIR", dir))
+	}
+	d := serve(t, dir, pool("a", 64001, "process: {root: [DIR/cgi]}, limits: {body_memory: 4KiB}")+
+		pool("b", 64002, "process: {root: [DIR/cgi]}")+
+		pool("php", 64003, "worker: {command: ["+need(t, "php-cgi")+"], root: [DIR/cgi], max: 1}"))
+	get := func(pool, script string, body []byte) string {
+		t.Helper()
+		req := &fcgi.Request{Close: true, Params: params(script)}
+		if body != nil {
+			req.Stdin = bytes.NewReader(body)
+			req.Params.Set("REQUEST_METHOD", "POST")
+		}
+		_, out := ask(t, "unix", dir+"/"+pool+".s", req)
+		_, text, _ := strings.Cut(out, "\r\n\r\n")
+		if status := out[:min(11, len(out))]; strings.HasPrefix(status, "Status: ") && status != "Status: 200" {
+			return status
+		}
+		return strings.TrimSpace(text)
+	}
+	for pool, want := range map[string]string{"a": "64001 64001 64001 7 /", "b": "64002 64002 64002 7 /"} {
+		if got := get(pool, who, nil); got != want {
+			t.Errorf("pool %s runs its programs as %q, want %q", pool, got, want)
+		}
+	}
+	if got := get("php", dir+"/cgi/who.php", nil); got != "64003 64003 7" {
+		t.Errorf("workers run as %q", got)
+	}
+	// A body in a file, one that is given at the start, and one by a pipe.
+	for _, n := range []int{100 << 10, 100} {
+		for _, pool := range []string{"a", "b"} {
+			if got := get(pool, body, bytes.Repeat([]byte("x"), n)); got != fmt.Sprint(n) {
+				t.Errorf("pool %s: a program that opens /dev/stdin of %d bytes has read %q", pool, n, got)
+			}
+		}
+	}
+	// What the daemon may look through, and the pool's user may not.
+	for _, pool := range []string{"a", "php"} {
+		if got := get(pool, secret, nil); got != "Status: 403" {
+			t.Errorf("pool %s: a script in a folder that is not its user's: %q", pool, got)
+		}
+	}
+	out, err := exec.Command(binary, "status", "--admin", "tcp:"+d.admin).CombinedOutput()
+	for _, want := range []string{"process as 64001", "process as 64002", "worker (dynamic) as 64003"} {
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%v: fcgid status lacks %q:\n%s", err, want, out)
+		}
+	}
+	if ps := run(t, exec.Command("ps", "-u", "64003", "-o", "comm=")); !strings.Contains(ps, "php-cgi") {
+		t.Errorf("ps has %q of the workers' user", ps)
+	}
+}
+
+// A reload that changes the user of a pool loses no request, and then every program has
+// the new one.
+func TestReloadOfUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start programs as somebody else")
+	}
+	t.Parallel()
+	for name, runs := range map[string]string{
+		"process": "process: {root: [DIR/cgi]}",
+		"worker":  "worker: {command: [" + need(t, "php-cgi") + "], max: 2}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, "unix", runs+", "+asUser(64001))
+			path := s.script("who", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s' \"$(id -u)\"\n")
+			if name == "worker" {
+				path = write(t, s.dir+"/cgi/who.php", "<?php header('Content-Type: text/plain'); echo posix_geteuid();")
+			}
+			pools := []string{s.pool("cgi", runs+", "+asUser(64001)), s.pool("cgi", runs+", "+asUser(64002))}
+			end := s.storm(pools...)
+			bodies := s.flood(1000, func(int) (caller, func()) { return s.straight(path) })
+			reloads := end()
+			if bodies["64001"]+bodies["64002"] != 1000 {
+				t.Errorf("%d reloads: answers are %v", reloads, bodies)
+			}
+			s.configure(pools[1])
+			s.reload(t)
+			await(t, "the new user's programs", func() bool {
+				_, out := s.ask(path, nil)
+				return strings.HasSuffix(out, "64002")
+			})
+		})
+	}
+}
+
+// The example of the documentation, for a user that there is.
+func TestDocumentedUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start programs as somebody else")
+	}
+	t.Parallel()
+	dir := folder(t)
+	who := script(t, dir+"/cgi/who", whoAmI)
+	serve(t, dir, strings.TrimPrefix(harness.Documented(t, "docs/users.md", "user-of-a-pool",
+		"/run/fcgid/alice.sock", dir+"/s", "user: alice", "user: daemon", "/home/alice/cgi-bin", dir+"/cgi"), "pools:\n"))
+	if _, out := ask(t, "unix", dir+"/s", &fcgi.Request{Close: true, Params: params(who)}); !strings.HasSuffix(out, "1 1 1 /usr/sbin") {
+		t.Errorf("the program runs as %q", out)
+	}
+}
+
+// Who is not root is told what to do about a user.
+func TestUserWithoutRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become somebody else to see that")
+	}
+	t.Parallel()
+	dir := folder(t)
+	file := write(t, dir+"/fcgid.yaml", "admin: {listen: '', control: ''}\npools: [{name: a, listen: 'unix:"+dir+"/s', user: root, process: {root: [/usr]}}]\n")
+	for _, verb := range []string{"check", "serve"} {
+		cmd := exec.Command(binary, verb, "-c", file)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 78 || !strings.Contains(string(out), "pools[0].user: only root can start programs as somebody else, and this is user nobody: start fcgid as root, or") {
+			t.Errorf("%s: %v %s", verb, err, out)
+		}
+	}
+}

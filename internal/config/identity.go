@@ -1,0 +1,165 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// An Identity is who the programs of a pool run as.
+type Identity struct {
+	Name     string // as the file has it, or the daemon's
+	UID, GID uint32
+	Groups   []uint32 // supplementary ones
+}
+
+// hasIdentity reports whether the file says who the programs run as.
+func (p *Pool) hasIdentity() bool { return p.User != "" || p.Group != "" || len(p.Groups) > 0 }
+
+// checkIdentity finds out who the programs of a pool run as, and whether this process can
+// start them so.
+func (r *report) checkIdentity(key string, p *Pool) {
+	if !p.hasIdentity() || p.Function != nil {
+		return
+	}
+	before := len(r.faults)
+	id := &Identity{Name: p.User, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+	id.Groups = r.findUser(key+".user", p, id)
+	if p.Group != "" {
+		id.GID = r.findGroup(key+".group", p.Group)
+	}
+	if len(p.Groups) > 0 {
+		id.Groups = nil
+	}
+	for i, name := range p.Groups {
+		id.Groups = append(id.Groups, r.findGroup(fmt.Sprintf("%s.groups[%d]", key, i), name))
+	}
+	if len(r.faults) > before {
+		return
+	}
+	slices.Sort(id.Groups)
+	id.Groups = slices.Compact(id.Groups)
+	if os.Geteuid() != 0 && !id.isOurs() {
+		r.add(key+firstIdentityKey(p), "only root can start programs as somebody else, and this is user %s: start fcgid as root, or take user, group and groups out and start it as the one that is meant",
+			nameOfUser(os.Geteuid()))
+		return
+	}
+	p.RunsAs = id
+}
+
+func firstIdentityKey(p *Pool) string {
+	switch {
+	case p.User != "":
+		return ".user"
+	case p.Group != "":
+		return ".group"
+	}
+	return ".groups"
+}
+
+// isOurs reports whether it is who this process is.
+func (id *Identity) isOurs() bool {
+	groups, err := unix.Getgroups()
+	if err != nil || int(id.UID) != os.Geteuid() || int(id.GID) != os.Getegid() {
+		return false
+	}
+	own := []uint32{id.GID}
+	for _, g := range groups {
+		own = append(own, uint32(g))
+	}
+	return !slices.ContainsFunc(id.Groups, func(g uint32) bool { return !slices.Contains(own, g) })
+}
+
+// findUser takes over a user with the group that it has, and returns the groups that it is
+// in beside.
+func (r *report) findUser(key string, p *Pool, id *Identity) (groups []uint32) {
+	if p.User == "" {
+		id.Name = nameOfUser(os.Geteuid())
+		own, err := unix.Getgroups()
+		if err != nil {
+			r.add(key, "the daemon's groups: %v", err)
+		}
+		for _, g := range own {
+			groups = append(groups, uint32(g))
+		}
+		return groups
+	}
+	u, err := user.Lookup(p.User)
+	if err != nil && isID(p.User) {
+		u, err = user.LookupId(p.User)
+	}
+	switch {
+	case err != nil && isID(p.User) && p.Group != "":
+		id.UID = number(p.User)
+		return nil
+	case err != nil && isID(p.User):
+		r.add(key, "%s has no account: write its group too", p.User)
+		return nil
+	case err != nil:
+		r.add(key, "%v", err)
+		return nil
+	}
+	id.UID, id.GID = number(u.Uid), number(u.Gid)
+	ids, err := u.GroupIds()
+	if err != nil {
+		r.add(key, "the groups of %s: %v", p.User, err)
+	}
+	for _, g := range ids {
+		groups = append(groups, number(g))
+	}
+	return groups
+}
+
+func (r *report) findGroup(key, name string) uint32 {
+	g, err := user.LookupGroup(name)
+	switch {
+	case err == nil:
+		return number(g.Gid)
+	case isID(name):
+		return number(name)
+	}
+	r.add(key, "%v", err)
+	return 0
+}
+
+// number is an id that was found to be one.
+func number(id string) uint32 {
+	n, _ := strconv.ParseUint(id, 10, 32)
+	return uint32(n)
+}
+
+// nameOfUser is a user's name, or the number where there is none.
+func nameOfUser(uid int) string {
+	id := strconv.Itoa(uid)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
+}
+
+// identity looks at what needs no look at the machine.
+func (r *report) identity(key string, p *Pool) {
+	if p.Function != nil && p.hasIdentity() {
+		r.add(key+firstIdentityKey(p), "functions run in the daemon, as its user: only programs can run as another")
+	}
+	for name, value := range map[string]string{".user": p.User, ".group": p.Group} {
+		r.id(key+name, value)
+	}
+	for i, g := range p.Groups {
+		if g == "" {
+			r.add(fmt.Sprintf("%s.groups[%d]", key, i), "is empty: write the name of a group")
+		}
+		r.id(fmt.Sprintf("%s.groups[%d]", key, i), g)
+	}
+}
+
+// id reports a number that stands for "leave it as it is" (setresuid(2)).
+func (r *report) id(key, text string) {
+	if n, err := strconv.ParseUint(text, 10, 64); err == nil && n >= 1<<32-1 {
+		r.add(key, "%s is no number of a user or group", text)
+	}
+}

@@ -1,0 +1,66 @@
+package config
+
+import (
+	"os"
+	"reflect"
+	"testing"
+)
+
+// Who programs run as is found when the machine is looked at; what is nobody is a fault.
+func TestIdentity(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start programs as somebody else")
+	}
+	const text = `pools:
+- {name: a, listen: unix:/a, user: daemon, process: {root: [/]}}
+- {name: b, listen: unix:/b, user: "64001", group: "64002", groups: ["7", daemon, "7"], process: {root: [/]}}
+- {name: c, listen: unix:/c, group: daemon, process: {root: [/]}}
+- {name: d, listen: unix:/d, process: {root: [/]}}
+- {name: e, listen: unix:/e, user: "1", process: {root: [/]}}
+`
+	write(t, map[string]string{"f": text})
+	c, err := LoadAndCheck("f", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := c.Pools[0].RunsAs; a == nil || a.UID != 1 || a.GID != 1 || a.Name != "daemon" {
+		t.Errorf("a user's name: %+v", a)
+	}
+	if b := c.Pools[1].RunsAs; !reflect.DeepEqual(b, &Identity{Name: "64001", UID: 64001, GID: 64002, Groups: []uint32{1, 7}}) {
+		t.Errorf("numbers: %+v", b)
+	}
+	if c := c.Pools[2].RunsAs; c == nil || c.UID != 0 || c.GID != 1 || c.Name != "root" {
+		t.Errorf("a group alone: %+v", c)
+	}
+	if d := c.Pools[3].RunsAs; d != nil {
+		t.Errorf("nothing: %+v", d)
+	}
+	if e := c.Pools[4].RunsAs; e == nil || e.UID != 1 || e.GID != 1 {
+		t.Errorf("the number of an account: %+v", e)
+	}
+}
+
+func TestIdentityFaults(t *testing.T) {
+	write(t, map[string]string{"f": `pools:
+- {name: a, listen: unix:/a, user: no_such_user, group: no_such_group, groups: [no_such], process: {root: [/]}}
+- {name: b, listen: unix:/b, user: "64001", process: {root: [/]}}
+`})
+	_, err := LoadAndCheck("f", nil, nil)
+	wantFaults(t, err,
+		"f:2:36: pools[0].user: user: unknown user no_such_user",
+		"f:2:57: pools[0].group: group: unknown group no_such_group",
+		"f:2:81: pools[0].groups[0]: group: unknown group no_such",
+		"f:3:36: pools[1].user: 64001 has no account: write its group too",
+	)
+	write(t, map[string]string{"f": `pools:
+- {name: a, listen: unix:/a, user: daemon, function: {}}
+- {name: b, listen: unix:/b, user: "4294967295", group: "99999999999", groups: [""], process: {root: [/]}}
+`})
+	_, err = Load("f", nil)
+	wantFaults(t, err,
+		"f:2:36: pools[0].user: functions run in the daemon, as its user: only programs can run as another",
+		"f:3:36: pools[1].user: 4294967295 is no number of a user or group",
+		"f:3:57: pools[1].group: 99999999999 is no number of a user or group",
+		"f:3:81: pools[1].groups[0]: is empty: write the name of a group",
+	)
+}

@@ -1,0 +1,72 @@
+package spawn
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownGroups are the supplementary groups that this process has, which do not change.
+var ownGroups = sync.OnceValues(func() ([]uint32, error) {
+	groups, err := unix.Getgroups()
+	own := make([]uint32, len(groups))
+	for i, g := range groups {
+		own[i] = uint32(g)
+	}
+	return own, err
+})
+
+// Look calls f with the rights to files that the identity has, and no others. nil is ours.
+// It is for looking alone: what f starts does not run as that user, and what other
+// goroutines do for f is done with our rights. The error is f's, or tells that the rights
+// cannot be taken on.
+func (i *Identity) Look(f func() error) error {
+	if !i.isOther() {
+		return f()
+	}
+	own, err := ownGroups()
+	if err != nil {
+		return fmt.Errorf("look as user %d: %w", i.UID, err)
+	}
+	runtime.LockOSThread()
+	defer beOurselves(own)
+	// Rights are a thread's own, whatever POSIX says. The root user's rights to files
+	// come and go with its fsuid (capabilities(7)).
+	if err = setThreadGroups(i.Groups); err == nil {
+		unix.SetfsgidRetGid(int(i.GID))
+		unix.SetfsuidRetUid(int(i.UID))
+		if uid, _ := unix.SetfsuidRetUid(-1); uid != int(i.UID) {
+			err = unix.EPERM
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("look as user %d: %w", i.UID, err)
+	}
+	return f()
+}
+
+// beOurselves gives the thread back what it had.
+func beOurselves(groups []uint32) {
+	unix.SetfsuidRetUid(unix.Geteuid())
+	unix.SetfsgidRetGid(unix.Getegid())
+	if err := setThreadGroups(groups); err != nil {
+		panic("spawn: a thread cannot be itself again: " + err.Error()) // nobody else must get it
+	}
+	runtime.UnlockOSThread()
+}
+
+// setThreadGroups is setgroups(2) of this thread alone, which the one of the library is
+// not.
+func setThreadGroups(groups []uint32) error {
+	var first unsafe.Pointer
+	if len(groups) > 0 {
+		first = unsafe.Pointer(&groups[0])
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(first), 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
