@@ -2,6 +2,7 @@
 # make run      builds and serves the samples at http://127.0.0.1:8080/
 # make test     installs what the tests need (Debian packages), runs them all
 # make test-systemd  installs fcgid on a Debian of its own, which it makes and boots (root; half a minute)
+# make test-vm  runs the tests of cgroups in a machine that qemu emulates (Debian packages; half a minute)
 # make test-apps  runs WordPress, DokuWiki, public-inbox (compared with php-fpm and Plack) and hgweb, from Debian packages
 # make check    what else guards the tree: format, vet, staticcheck, go.mod
 # make fuzz     runs each fuzz test for FUZZTIME
@@ -24,7 +25,7 @@ UNITDIR    ?= $(PREFIX)/lib/systemd/system
 
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: all build run test test-unit test-e2e test-apps test-systemd test-packages check fuzz bench bench-go install uninstall clean
+.PHONY: all build run test test-unit test-e2e test-apps test-systemd test-vm test-packages check fuzz bench bench-go install uninstall clean
 
 all: build
 
@@ -60,12 +61,17 @@ test-apps:
 test-systemd:
 	scripts/test-systemd $(ARGS)
 
+# ARGS: -test.v, -test.run=REGEXP
+test-vm:
+	scripts/test-vm $(ARGS)
+
 check:
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags e2e ./e2e
 	$(GO) vet -tags apps ./e2e/apps
 	$(GO) vet -tags systemd ./e2e/systemd
+	$(GO) vet -tags vm ./e2e/vm
 	GOARCH=arm $(GO) vet ./...
 	$(GO) vet -C bench ./...
 	$(GO) mod tidy -diff
@@ -73,6 +79,7 @@ check:
 	$(STATICCHECK) -tags e2e ./e2e
 	$(STATICCHECK) -tags apps ./e2e/apps
 	$(STATICCHECK) -tags systemd ./e2e/systemd
+	$(STATICCHECK) -tags vm ./e2e/vm
 	cd bench && $(STATICCHECK) ./...
 
 fuzz:
