@@ -241,12 +241,12 @@ func TestWholeBodyKeepsOrder(t *testing.T) {
 	for range 30 {
 		seed := rand.Uint64()
 		r := rand.New(rand.NewPCG(seed, 0))
-		data := make([]byte, r.IntN(3_000_000))
+		data := make([]byte, r.IntN(6_000_000))
 		for i := range data {
 			data[i] = byte(r.Uint32())
 		}
 		b := newWhole(t, int64(r.IntN(100_000)), int64(len(data)))
-		memory := NewMemory(int64(r.IntN(2) << 20)) // short of it: no batch
+		memory := NewMemory(int64(r.IntN(32) << 20)) // short of it: one batch, or none
 		b.spool.req.memory = share{conn: b.spool.req.conn, all: memory, spare: maxSpare}
 		for rest := data; len(rest) > 0; {
 			n := min(len(rest), 1+r.IntN(65_535))
@@ -329,6 +329,9 @@ func TestWholeBodyIsWrittenInBatches(t *testing.T) {
 	b := newWhole(t, 64<<10, 0)
 	defer b.release()
 	size := func() int64 {
+		if a := b.ahead; a != nil {
+			<-a.done
+		}
 		info, err := b.spool.file.Stat()
 		if err != nil {
 			t.Fatal(err)
@@ -380,6 +383,32 @@ func TestEndOfABodyThatCannotBeWritten(t *testing.T) {
 			t.Errorf("result is %+v", r)
 		}
 	})
+}
+
+// What cannot be written while more comes is told before it is the end, and nothing is
+// held of it.
+func TestBodyThatCannotBeWritten(t *testing.T) {
+	b := newWhole(t, 0, 0)
+	memory := NewMemory(0)
+	b.spool.req.memory = share{conn: b.spool.req.conn, all: memory, spare: maxSpare}
+	part := make([]byte, 60_000)
+	for b.ahead == nil {
+		if err := b.write(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.spool.file.Close()
+	var err error
+	for n := 0; err == nil && n < 4*len(batch{}); n += len(part) {
+		err = b.write(part)
+	}
+	if !errors.Is(err, os.ErrClosed) {
+		t.Errorf("error is %v", err)
+	}
+	b.release()
+	if n := memory.Used(); n != 0 {
+		t.Errorf("%d bytes are held in the end", n)
+	}
 }
 
 // A body can be had as a whole while all of it is in memory and nobody has read it, and

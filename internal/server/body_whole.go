@@ -24,6 +24,7 @@ type wholeBody struct {
 	spool spool  // all of it, if there is a file
 	batch *batch // the last of what is to be in the file, until the end; nil: nothing waits
 	held  int    // bytes in batch
+	ahead *ahead // the batch before, which is being written; nil: none is
 
 	at     int64 // what was read
 	closed atomic.Bool
@@ -31,11 +32,20 @@ type wholeBody struct {
 
 // A batch is what is written to a file at once. A file system has some work for each
 // write, and takes memory for it in pieces that are no larger than the write: records of
-// STDIN are 32 KiB or less, and written one by one they cost twice as much. Only a body of
+// STDIN are 32 KiB or less, and written one by one they cost twice as much. To give up what
+// was written like that costs twice as much too. Only a body of
 // allocateFrom bytes has one: a slow client's that is a little over body_memory takes none.
-type batch [256 << 10]byte
+type batch [1 << 20]byte
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// An ahead is a batch that a goroutine of the connection writes while the next one comes:
+// the read loop waits for the file system only if that is slower than the client.
+type ahead struct {
+	batch *batch
+	err   error
+	done  chan struct{}
+}
 
 func (b *wholeBody) write(p []byte) error {
 	size := b.size + int64(len(p))
@@ -62,8 +72,8 @@ func (b *wholeBody) toFile(p []byte) error {
 	if err := b.spool.reserve(b.size + int64(len(p))); err != nil {
 		return err
 	}
-	if b.batch == nil && b.size >= allocateFrom && b.spool.req.memory.takeSpare(int64(len(batch{}))) == nil {
-		b.batch = batches.Get().(*batch)
+	if b.batch == nil && b.size >= allocateFrom {
+		b.batch = b.takeBatch()
 	}
 	if first {
 		if err := b.add(b.mem, 0); err != nil {
@@ -78,6 +88,9 @@ func (b *wholeBody) toFile(p []byte) error {
 // add has p be what follows the first size bytes in the file.
 func (b *wholeBody) add(p []byte, size int64) error {
 	if b.batch == nil { // short of memory, or not large
+		if err := b.awaitAhead(); err != nil {
+			return err
+		}
 		return b.spool.writeReserved(p, size)
 	}
 	for len(p) > 0 {
@@ -93,28 +106,69 @@ func (b *wholeBody) add(p []byte, size int64) error {
 	return nil
 }
 
-// writeBatch writes what waits, the last of size bytes, to the file.
+// writeBatch has what waits, the last of size bytes, written to the file, and goes on with
+// another batch meanwhile if there is memory for two.
 func (b *wholeBody) writeBatch(size int64) error {
-	n := b.held
+	if err := b.awaitAhead(); err != nil {
+		return err
+	}
+	full, at := b.batch[:b.held], size-int64(b.held)
 	b.held = 0
-	return b.spool.writeReserved(b.batch[:n], size-int64(n))
+	next := b.takeBatch()
+	if next == nil {
+		return b.spool.writeReserved(full, at)
+	}
+	a := &ahead{batch: b.batch, done: make(chan struct{})}
+	b.ahead, b.batch = a, next
+	b.spool.req.conn.wg.Go(func() {
+		defer close(a.done)
+		a.err = b.spool.writeReserved(full, at)
+	})
+	return nil
+}
+
+// awaitAhead waits for the batch that is being written. The error is that of writing it.
+func (b *wholeBody) awaitAhead() error {
+	a := b.ahead
+	if a == nil {
+		return nil
+	}
+	<-a.done
+	b.ahead = nil
+	b.giveBatch(a.batch)
+	return a.err
 }
 
 func (b *wholeBody) end() error {
-	if b.batch == nil {
-		return nil
+	err := b.awaitAhead()
+	if err == nil && b.held > 0 {
+		err = b.spool.writeReserved(b.batch[:b.held], b.size-int64(b.held))
 	}
-	defer b.dropBatch()
-	if err := b.writeBatch(b.size); err != nil {
+	b.dropBatches()
+	if err != nil {
 		return fmt.Errorf("spool request body: %w", err)
 	}
 	return nil
 }
 
-func (b *wholeBody) dropBatch() {
+// takeBatch returns nil when there is no memory for one more.
+func (b *wholeBody) takeBatch() *batch {
+	if b.spool.req.memory.takeSpare(int64(len(batch{}))) != nil {
+		return nil
+	}
+	return batches.Get().(*batch)
+}
+
+func (b *wholeBody) giveBatch(used *batch) {
+	b.spool.req.memory.giveBack(int64(len(used)))
+	batches.Put(used)
+}
+
+// dropBatches gives back all of them. What one holds that is not in the file is lost.
+func (b *wholeBody) dropBatches() {
+	b.awaitAhead()
 	if b.batch != nil {
-		b.spool.req.memory.giveBack(int64(len(b.batch)))
-		batches.Put(b.batch)
+		b.giveBatch(b.batch)
 		b.batch = nil
 	}
 }
@@ -204,6 +258,6 @@ func (b *wholeBody) Close() error {
 
 func (b *wholeBody) release() {
 	b.closed.Store(true)
-	b.dropBatch()
+	b.dropBatches()
 	b.spool.close()
 }
