@@ -21,8 +21,8 @@ const (
 	pipeSize = 4096
 )
 
-// A file is where a log goes: a file, which can be opened anew, or one of the
-// standard streams. With no output it drops what is written. It drops records too
+// A file is where a log goes: a file, which can be opened anew, one of the
+// standard streams, or the journal's socket. With no output it drops what is written. It drops records too
 // while what it writes to takes nothing: a log must not hold up the daemon.
 type file struct {
 	stuck     func(output string)            // called when records begin to be dropped; nil is none
@@ -52,6 +52,8 @@ func open(output string) (*os.File, error) {
 		return os.Stderr, nil
 	case "stdout":
 		return os.Stdout, nil
+	case journalOutput:
+		return openJournal()
 	}
 	// Not blocking: a FIFO that nobody reads is an error, not a wait, and a write
 	// to one has a deadline.
@@ -113,6 +115,13 @@ func (l *file) write(p []byte) (output string, drops int, err error) {
 		p = append([]byte{'\n'}, p...)
 	}
 	n, err := writeWithin(l.file, p, patience)
+	if l.output == journalOutput && isGone(err) {
+		if f, openErr := openJournal(); openErr == nil {
+			closeFile(l.file)
+			l.file = f
+			n, err = writeWithin(l.file, p, patience)
+		}
+	}
 	if n > 0 {
 		l.cut = n < len(p)
 	}
@@ -124,6 +133,11 @@ func (l *file) write(p []byte) (output string, drops int, err error) {
 		drops, l.drops = l.drops, 0
 	}
 	return l.output, drops, err
+}
+
+// isGone tells whether nobody is at the other end of a socket any more.
+func isGone(err error) bool {
+	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.ENOTCONN)
 }
 
 // Sync does nothing: each line is written at once.
@@ -141,7 +155,11 @@ func writeWithin(f *os.File, p []byte, patience time.Duration) (n int, err error
 	deadline := time.Now().Add(patience)
 	if f != os.Stderr && f != os.Stdout {
 		_ = f.SetWriteDeadline(deadline) // a file has none, and does not block
-		return f.Write(p)
+		n, err = f.Write(p)
+		if errors.Is(err, unix.EMSGSIZE) { // of the journal's socket
+			return len(p), sendLarge(f, p)
+		}
+		return n, err
 	}
 	// Others hold the standard streams too, so they are not to be non-blocking.
 	for n < len(p) {

@@ -19,7 +19,7 @@ import (
 // Options say what is logged, and where: stderr, stdout or a file each.
 type Options struct {
 	Level  string // debug, info, warn or error
-	Format string // console, json or auto: console on a terminal
+	Format string // console, json or auto: console on a terminal, and the journal's own protocol for the journal
 	Output string
 	Access string            // "" is off
 	Slow   map[string]string // by pool; those of a pool that has none go to Output
@@ -31,7 +31,7 @@ type Logs struct {
 	*slog.Logger // the daemon's log
 
 	level      zap.AtomicLevel
-	isConsole  atomic.Bool
+	format     atomic.Int32 // a format
 	output     file
 	access     file
 	accessLine *zap.Logger
@@ -50,7 +50,7 @@ func New(o Options) (*Logs, error) {
 	}
 	commit()
 	complaints := zap.ErrorOutput(&file{output: "stderr", file: os.Stderr})
-	l.Logger = newLogger(newCore(&l.output, l.level, &l.isConsole))
+	l.Logger = newLogger(newCore(&l.output, l.level, &l.format))
 	l.accessLine = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{
 		TimeKey: "ts", EncodeTime: zapcore.RFC3339NanoTimeEncoder, EncodeDuration: zapcore.SecondsDurationEncoder,
 	}), &l.access, zapcore.InfoLevel), complaints)
@@ -104,11 +104,11 @@ func (l *Logs) Prepare(o Options) (commit, undo func(), err error) {
 		closeFile(access)
 		return nil, nil, err
 	}
-	isConsole := o.Format == "console" || o.Format == "auto" && isTerminal(output)
+	name, output, format := chooseFormat(o, output)
 	commit = func() {
 		l.setSlow(slow)
-		l.isConsole.Store(isConsole)
-		l.output.set(o.Output, output)
+		l.format.Store(int32(format))
+		l.output.set(name, output)
 		l.access.set(o.Access, access)
 		l.level.SetLevel(level)
 	}
@@ -118,6 +118,24 @@ func (l *Logs) Prepare(o Options) (commit, undo func(), err error) {
 		closeSlow(slow)
 	}
 	return commit, undo, nil
+}
+
+// chooseFormat returns how records are written, and where that is what they are written
+// to. That is output, unless there is a better way to the journal to which output leads.
+func chooseFormat(o Options, output *os.File) (string, *os.File, format) {
+	f := formatJSON
+	if o.Format == "console" || o.Format == "auto" && isTerminal(output) {
+		f = formatConsole
+	}
+	if !isJournal(output) {
+		return o.Output, output, f
+	}
+	if o.Format == "auto" {
+		if j, err := openJournal(); err == nil {
+			return journalOutput, j, formatJournal
+		}
+	}
+	return o.Output, output, f.lineFormat()
 }
 
 // Reopen opens the files of all logs anew, after a rotation.
