@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -193,4 +194,26 @@ func (s *site) one(address, path string) reply {
 	defer p.Close()
 	p.send(request(1, params(path), ""))
 	return p.reply(1)
+}
+
+// A daemon that has nothing to do needs little memory: what only its start needed, and
+// what other commands have brought into the program, is not there any more.
+func TestIdleMemory(t *testing.T) {
+	t.Parallel()
+	s := &site{t: t, dir: folder(t), network: "unix"}
+	s.address = s.dir + "/s"
+	s.daemon = launch(t, s.dir, s.pool("cgi", simple), stock(t))
+	var kib int
+	await(t, "12 MiB at most", func() bool {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(text), "VmRSS:")
+		if _, err := fmt.Sscan(rest, &kib); err != nil {
+			t.Fatal(err)
+		}
+		return kib <= 12<<10
+	})
+	t.Logf("%d KiB", kib)
 }

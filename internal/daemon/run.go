@@ -159,6 +159,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 	defer d.startStatusLine()()
 	defer d.startWatchdog()()
 	defer d.startBeside()()
+	releasePages()
 	return d.untilStopped(signals)
 }
 
