@@ -186,19 +186,19 @@ func TestServeLogs(t *testing.T) {
 	}
 	for name, want := range map[string]any{
 		"pool": "cgi", "method": "POST", "uri": "/x?y", "script": r.dir + "/cgi/three.sh", "client": "192.0.2.1", "remote": p.LocalAddr().String(),
-		"outcome": "ok", "status": 404.0, "app_status": 3.0, "received": 4.0,
+		"outcome": "ok", "status": 404.0, "app_status": 3.0, "bytes_in": 4.0,
 	} {
 		if line[name] != want {
 			t.Errorf("access log: %s is %v, want %v", name, line[name], want)
 		}
 	}
-	for _, name := range []string{"request", "pid", "queue", "run", "sent"} {
+	for _, name := range []string{"request", "pid", "queue_ms", "run_ms", "first_byte_ms", "bytes_out", "cpu_ms", "max_rss_bytes"} {
 		if n, ok := line[name].(float64); !ok || n <= 0 {
 			t.Errorf("access log: %s is %v", name, line[name])
 		}
 	}
-	if ts, _ := line["ts"].(string); !recent(ts) {
-		t.Errorf("access log: ts is %v", line["ts"])
+	if ts, _ := line["time"].(string); !recent(ts) {
+		t.Errorf("access log: time is %v", line["time"])
 	}
 	for _, f := range []string{log, access} {
 		if err := os.Rename(f, f+".1"); err != nil {

@@ -162,7 +162,7 @@ func pairs(id uint16, params fcgi.Params) []byte {
 	for _, one := range params {
 		p.Add(one.Name, one.Value)
 	}
-	return protocol.AppendParams(nil, id, &p)
+	return protocol.AppendParams(nil, id, &p, nil)
 }
 
 func stdin(id uint16, content string) []byte {

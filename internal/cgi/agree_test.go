@@ -116,7 +116,7 @@ func TestNoOtherFileIsOpened(t *testing.T) {
 	combinations(misleading, tree, func(params *protocol.Params) {
 		if s, err := interpreted.Find(params); err == nil {
 			found++
-			env, err := e.Of(params, &s)
+			env, err := e.Of(params, new(protocol.RequestID), &s)
 			mustDo(t, err)
 			wantOpened("interpreter", asMap(env), params, s.Path)
 		}
@@ -144,7 +144,7 @@ func TestNoOtherFileIsOpened(t *testing.T) {
 	combinations(misleading, tree, func(params *protocol.Params) {
 		s, err := direct.Find(params)
 		mustDo(t, err)
-		env, err := e.Of(params, &s)
+		env, err := e.Of(params, new(protocol.RequestID), &s)
 		mustDo(t, err)
 		wantOpened("first line", asMap(env), params, tree.Replace("$R/direct.php"))
 	})
@@ -157,7 +157,7 @@ func TestDirectProgramsAreTold(t *testing.T) {
 	params := paramsOf("SCRIPT_FILENAME", tree.Replace("$R/a.cgi"), "PATH_INFO", "/x", "PATH_TRANSLATED", "/t", "REDIRECT_URL", "/r", "ORIG_X", "o")
 	s, err := new(Rules).Find(&params)
 	mustDo(t, err)
-	list, err := NewEnvironment(Options{}).Of(&params, &s)
+	list, err := NewEnvironment(Options{}).Of(&params, new(protocol.RequestID), &s)
 	mustDo(t, err)
 	env := asMap(list)
 	if env["PATH_TRANSLATED"] != "/t" || env["REDIRECT_URL"] != "/r" || env["ORIG_X"] != "o" || env["REDIRECT_STATUS"] != "" {
@@ -278,7 +278,7 @@ func TestLooksItselfInItsPath(t *testing.T) {
 			params := paramsOf(pairs...)
 			s, err := new(Rules).Find(&params)
 			mustDo(t, err)
-			list, err := NewEnvironment(Options{Env: c.env, PassEnv: c.pass}).Of(&params, &s)
+			list, err := NewEnvironment(Options{Env: c.env, PassEnv: c.pass}).Of(&params, new(protocol.RequestID), &s)
 			mustDo(t, err)
 			if _, told := asMap(list)["PATH_TRANSLATED"]; told == c.want {
 				t.Errorf("it is told PATH_TRANSLATED: %v", told)

@@ -45,7 +45,7 @@ func BenchmarkEnvironment(b *testing.B) {
 	params := browserParams("/usr/bin/env")
 	e := NewEnvironment(Options{Software: "fcgid", PassEnv: []string{"PATH", "LANG", "TZ"}})
 	for b.Loop() {
-		if _, err := e.Of(&params, &Script{Path: "/usr/bin/env"}); err != nil {
+		if _, err := e.Of(&params, new(protocol.RequestID), &Script{Path: "/usr/bin/env"}); err != nil {
 			b.Fatal(err)
 		}
 	}

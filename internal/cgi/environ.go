@@ -83,9 +83,9 @@ func userVariables(uid int) []string {
 	return []string{"HOME=" + u.HomeDir, "USER=" + u.Username, "LOGNAME=" + u.Username}
 }
 
-// Of is the environment of a script that is started for one request. The error
-// is a *protocol.Refusal.
-func (e *Environment) Of(params *protocol.Params, s *Script) ([]string, error) {
+// Of is the environment of a script that is started for one request, which has that id,
+// if any. The error is a *protocol.Refusal.
+func (e *Environment) Of(params *protocol.Params, id *protocol.RequestID, s *Script) ([]string, error) {
 	v := newVariables()
 	defer v.done()
 	for name, value := range params.All() {
@@ -101,6 +101,9 @@ func (e *Environment) Of(params *protocol.Params, s *Script) ([]string, error) {
 	told.agree(v, e.mayPass)
 	if told.alone {
 		v.setMissing("REDIRECT_STATUS", "200") // php-cgi's cgi.force_redirect
+	}
+	if id.IsKnown() {
+		v.set(protocol.IDParam, id.String())
 	}
 	v.setPairs(e.opt.Env)
 	v.setMissingPairs(e.pass)

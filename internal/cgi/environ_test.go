@@ -36,7 +36,7 @@ func (e envTest) try(pairs ...string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.environment().Of(&params, &s)
+	return e.environment().Of(&params, new(protocol.RequestID), &s)
 }
 
 func (e envTest) environment() *Environment {
@@ -163,7 +163,7 @@ func TestDroppedParams(t *testing.T) {
 	for range 3 {
 		s, err := new(Rules).Find(&params)
 		mustDo(t, err)
-		got, err := e.Of(&params, &s)
+		got, err := e.Of(&params, new(protocol.RequestID), &s)
 		mustDo(t, err)
 		wantEnv(t, slices.Sorted(slices.Values(got)), want...)
 	}
@@ -273,7 +273,7 @@ func TestParamsAreKept(t *testing.T) {
 	before := string(params.Append(nil))
 	s, err := new(Rules).Find(&params)
 	mustDo(t, err)
-	env, err := new(Environment).Of(&params, &s)
+	env, err := new(Environment).Of(&params, new(protocol.RequestID), &s)
 	mustDo(t, err)
 	if got := string(params.Append(nil)); got != before || !slices.Contains(env, "PATH_INFO=/x") {
 		t.Errorf("params are %q, were %q; environment %q", got, before, env)

@@ -61,7 +61,7 @@ func FuzzScript(f *testing.F) {
 		if realErr != nil || !strings.HasPrefix(real, root+"/") || !strings.HasSuffix(s.Path, ".php") {
 			t.Fatalf("%q is %q, %v", s.Path, real, realErr)
 		}
-		list, err := e.Of(&params, &s)
+		list, err := e.Of(&params, new(protocol.RequestID), &s)
 		if wantRefusalOrNil(t, err); err != nil {
 			return
 		}
@@ -96,7 +96,7 @@ func FuzzEnvironment(f *testing.F) {
 	e := NewEnvironment(Options{Env: []string{"SET=1"}, PassParams: []string{"LD_PRELOAD"}, SingleFields: []string{"*_USER"}})
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		params, _ := protocol.ParseParams(string(stream))
-		list, err := e.Of(&params, &Script{Path: "/usr/bin/env"})
+		list, err := e.Of(&params, new(protocol.RequestID), &Script{Path: "/usr/bin/env"})
 		wantRefusalOrNil(t, err)
 		seen := make(map[string]bool)
 		for _, kv := range list {
@@ -138,7 +138,7 @@ func FuzzRepeated(f *testing.F) {
 			params.Add("A", value)
 		}
 		single := fields{"*_USER"}
-		list, err := NewEnvironment(Options{SingleFields: single}).Of(&params, &Script{Path: "/usr/bin/env"})
+		list, err := NewEnvironment(Options{SingleFields: single}).Of(&params, new(protocol.RequestID), &Script{Path: "/usr/bin/env"})
 		isSingle := singles.has(name) || single.has(name)
 		if differ := len(slices.Compact(slices.Clone(values))) > 1; isSingle && differ {
 			wantRefusal(t, err, 400, "")

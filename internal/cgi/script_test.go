@@ -54,7 +54,7 @@ func found(rules *Rules, params *protocol.Params) string {
 	if err != nil {
 		return err.Error()
 	}
-	env, err := new(Environment).Of(params, &s)
+	env, err := new(Environment).Of(params, new(protocol.RequestID), &s)
 	if err != nil {
 		return err.Error()
 	}

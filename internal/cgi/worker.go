@@ -24,6 +24,15 @@ func (e *Environment) ForWorker(params *protocol.Params, rules *Rules) (*protoco
 	return e.rewrite(params, &s)
 }
 
+// IDForWorker is the id that a worker is to be sent besides its params, or nil: they may
+// have it, and what the pool sets wins.
+func (e *Environment) IDForWorker(id *protocol.RequestID) *protocol.RequestID {
+	if _, set := e.set[protocol.IDParam]; set || !id.IsKnown() || id.IsParam() {
+		return nil
+	}
+	return id
+}
+
 // rewrite is ForWorker of what may have to be changed.
 func (e *Environment) rewrite(params *protocol.Params, s *Script) (*protocol.Params, error) {
 	v := newVariables()

@@ -46,7 +46,9 @@ type Log struct {
 
 // AccessLog says where one line a request goes.
 type AccessLog struct {
-	Output string `mapstructure:"output"` // "" is off; stderr, stdout or a file
+	Output   string   `mapstructure:"output"`                // "" is off; stderr, stdout or a file
+	Format   string   `mapstructure:"format" default:"json"` // see [access.Parse]
+	Suppress []string `mapstructure:"suppress"`              // paths
 }
 
 // Admin is the HTTP server for metrics and health, and the control socket.

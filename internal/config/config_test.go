@@ -104,6 +104,7 @@ func defaultWorker(command ...string) *Worker {
 func defaultConfig() *Config {
 	return &Config{
 		Log:             Log{Level: "info", Format: "auto", Output: "stderr"},
+		AccessLog:       AccessLog{Format: "json", Suppress: []string{}},
 		Admin:           Admin{Listen: "tcp:127.0.0.1:9253", Allow: []netip.Prefix{}, Hosts: []string{}, URIs: "hidden", Control: "auto"},
 		ShutdownTimeout: 30 * time.Second,
 		UpgradeTimeout:  time.Hour,
@@ -121,7 +122,7 @@ func TestDefaults(t *testing.T) {
 func TestValues(t *testing.T) {
 	got := mustLoad(t, `
 log: {level: debug, format: json, output: /var/log/fcgid.log}
-access_log: {output: stdout}
+access_log: {output: stdout, format: "%m %r", suppress: [/ping]}
 admin: {listen: "unix:/run/admin", hosts: [fcgid.example, x], uris: full, control: "unix:/run/control"}
 memory: 64MiB
 shutdown_timeout: 0
@@ -155,7 +156,7 @@ pools:
 	want := &Config{
 		Memory:    64 << 20,
 		Log:       Log{"debug", "json", "/var/log/fcgid.log"},
-		AccessLog: AccessLog{"stdout"},
+		AccessLog: AccessLog{"stdout", "%m %r", []string{"/ping"}},
 		Admin:     Admin{Listen: "unix:/run/admin", Allow: []netip.Prefix{}, Hosts: []string{"fcgid.example", "x"}, URIs: "full", Control: "unix:/run/control"},
 		Include:   []string{},
 		Pools: []Pool{{

@@ -26,6 +26,8 @@ var overrides = []struct{ key, usage string }{
 	{"log.format", "auto, console or json"},
 	{"log.output", "stderr, stdout or a file"},
 	{"access_log.output", `stderr, stdout or a file; "" is off`},
+	{"access_log.format", "json, combined or php-fpm's tokens"},
+	{"access_log.suppress", "paths that are not logged when all went well, with commas between them"},
 	{"admin.listen", `tcp:host:port or unix:/path; "" is off`},
 	{"admin.allow", "client networks of admin.listen, with commas between them"},
 	{"admin.uris", "hidden or full: query strings in /status on TCP"},

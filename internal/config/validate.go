@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/fcgid/fcgid/internal/access"
 	"github.com/fcgid/fcgid/internal/address"
 )
 
@@ -34,6 +35,7 @@ func (r *report) validate(c *Config) {
 	if c.Log.Output == "" {
 		r.add("log.output", "is empty: write stderr, stdout or a file")
 	}
+	r.accessLog(&c.AccessLog)
 	users := map[string]string{} // address id: key of who has it
 	r.admin(c.Admin, users)
 	if c.Memory != 0 && c.Memory < minRequestMemory {
@@ -52,6 +54,17 @@ func (r *report) validate(c *Config) {
 		r.pool(key, &c.Pools[i])
 		for j, l := range c.Pools[i].Listen {
 			r.listen(fmt.Sprintf("%s.listen[%d]", key, j), l, users)
+		}
+	}
+}
+
+func (r *report) accessLog(a *AccessLog) {
+	if _, err := access.Parse(a.Format); err != nil {
+		r.add("access_log.format", "%v%s", err, didYouMean(nearest(a.Format, []string{access.JSON, access.Combined}, whole)))
+	}
+	for i, path := range a.Suppress {
+		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?\x00\n") {
+			r.add(fmt.Sprintf("access_log.suppress[%d]", i), "%q is not the path of a URL, for example /ping", path)
 		}
 	}
 }

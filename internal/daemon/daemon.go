@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/access"
 	"github.com/fcgid/fcgid/internal/admin"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/logs"
@@ -73,9 +74,11 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 
 // logOptions are what a configuration says of logs.
 func logOptions(cfg *config.Config) logs.Options {
+	format, _ := access.Parse(cfg.AccessLog.Format) // config has found it to be one
 	o := logs.Options{
-		Level: cfg.Log.Level, Format: cfg.Log.Format, Output: cfg.Log.Output, Access: cfg.AccessLog.Output,
-		Slow: make(map[string]string),
+		Level: cfg.Log.Level, Format: cfg.Log.Format, Output: cfg.Log.Output,
+		Access: logs.AccessOptions{Output: cfg.AccessLog.Output, Format: format, Suppress: cfg.AccessLog.Suppress},
+		Slow:   make(map[string]string),
 	}
 	for _, p := range cfg.Pools {
 		if p.Slow.After != 0 && p.Slow.Log != "" {

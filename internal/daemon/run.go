@@ -134,6 +134,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 		return err
 	}
 	d.program = program
+	defer d.logs.Flush()
 	defer d.reapOrphans()()
 	if err := d.control.open(context.Background()); err != nil {
 		return err

@@ -1,40 +1,273 @@
 package logs
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
+	"github.com/fcgid/fcgid/internal/access"
 )
 
-// A Request is a line of the access log.
-type Request struct {
-	Pool                        string
-	ID                          uint64
-	Remote                      string // the web server
-	Client, Method, URI, Script string // as the web server says
-	PID                         int    // of the program; 0 without one
-	Outcome                     string
-	Status                      int // of the response; 0 without one
-	AppStatus                   uint32
-	Queue, Run                  time.Duration
-	Received, Sent              int64 // bytes of STDIN and of STDOUT
-	Reason                      error // why the answer is not its program's, or nil
+const (
+	// accessDelay is how long a line may stand in memory before it is written.
+	accessDelay = 100 * time.Millisecond
+	// accessFull is how much of lines is written without that delay.
+	accessFull = 64 << 10
+	// accessRoom is how much waits while the log takes nothing; more is dropped.
+	accessRoom = 4 << 20
+)
+
+// An AccessOptions says what of requests is logged, and how.
+type AccessOptions struct {
+	Output   string // stderr, stdout or a file; "" is off
+	Format   access.Format
+	Suppress []string // paths of which a request that went well is not logged
+}
+
+// An accessLog takes lines and writes them a moment later, many at once, from a goroutine
+// of its own. Who has a line to log waits for no disk and no reader: while what it writes
+// to takes nothing, lines wait, and are dropped when there is no room.
+type accessLog struct {
+	complain func(level slog.Level, message string, fields ...any)
+	write    func(*os.File, []byte, time.Duration) (int, error) // writeLines, but for tests
+
+	options atomic.Pointer[AccessOptions] // nil while it is off
+
+	mu      sync.Mutex // guards the fields below
+	output  string
+	file    *os.File    // nil: lines are dropped
+	pending []byte      // whole lines, which nobody writes yet
+	spare   []byte      // what pending was before, empty; nil while it is written
+	timer   *time.Timer // starts run; nil until the first line
+	running bool        // run has been started, or is about to be
+	old     []*os.File  // that run closes, since it may write to one
+	cut     int         // bytes of the first of pending that cutIn has taken
+	cutIn   *os.File    // nil: none has
+	drops   int         // lines, since the log took some
+	idle    sync.Cond   // of mu: running has become false
+
+	isStuck  bool // the last write took nothing in logPatience
+	isBroken bool // the last write failed
+}
+
+func newAccessLog(complain func(slog.Level, string, ...any)) *accessLog {
+	l := &accessLog{complain: complain, write: writeLines}
+	l.idle.L = &l.mu
+	return l
+}
+
+// set has lines go to f, which open has opened for o.Output, from now on.
+func (l *accessLog) set(o *AccessOptions, f *os.File) {
+	l.setFile(o.Output, f)
+	if f == nil {
+		o = nil
+	}
+	l.options.Store(o)
+}
+
+func (l *accessLog) setFile(output string, f *os.File) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.file
+	l.output, l.file = output, f
+	if l.running {
+		l.old = append(l.old, old)
+	} else {
+		closeFile(old)
+	}
+}
+
+func (l *accessLog) reopen() error {
+	l.mu.Lock()
+	output := l.output
+	l.mu.Unlock()
+	f, err := open(output)
+	if err == nil {
+		l.setFile(output, f)
+	}
+	return err
+}
+
+// add takes lines, or drops them.
+func (l *accessLog) add(lines []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return
+	}
+	if len(l.pending)+len(lines) > accessRoom {
+		l.drops += bytes.Count(lines, []byte{'\n'})
+		return
+	}
+	l.pending = append(l.pending, lines...)
+	switch {
+	case l.timer == nil:
+		l.timer = time.AfterFunc(accessDelay, l.run)
+	case !l.running:
+		l.timer.Reset(accessDelay)
+	case len(l.pending) >= accessFull && len(l.pending)-len(lines) < accessFull && l.timer.Stop():
+		l.timer.Reset(0)
+	}
+	l.running = true
+}
+
+// run writes what waits until nothing does.
+func (l *accessLog) run() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.pending) > 0 {
+		lines := l.pending
+		l.pending, l.spare = l.spare, nil
+		left := l.deliver(lines)
+		switch {
+		case len(left) > 0:
+			l.pending = append(left, l.pending...) // in their order
+		case cap(lines) <= 4*accessFull && l.pending == nil:
+			l.pending = lines[:0]
+		case cap(lines) <= 4*accessFull:
+			l.spare = lines[:0]
+		}
+		l.closeOldLocked()
+	}
+	l.closeOldLocked()
+	l.running = false
+	l.idle.Broadcast()
+}
+
+func (l *accessLog) closeOldLocked() {
+	for _, f := range l.old {
+		closeFile(f)
+	}
+	l.old = nil
+}
+
+// deliver writes lines, and returns those that are to be written again: what has not been
+// taken within logPatience. It is called with mu held, and lets go of it meanwhile.
+func (l *accessLog) deliver(lines []byte) (left []byte) {
+	f, begun := l.file, 0
+	if f == nil {
+		return nil
+	}
+	if l.cutIn == f {
+		begun = l.cut
+	}
+	l.mu.Unlock()
+	n, err := l.write(f, lines[begun:], logPatience)
+	l.mu.Lock()
+	n += begun
+	l.cut, l.cutIn = 0, nil
+	isStuck := errors.Is(err, os.ErrDeadlineExceeded)
+	if isStuck && n < len(lines) {
+		whole := bytes.LastIndexByte(lines[:n], '\n') + 1
+		l.cut, l.cutIn = n-whole, f
+		left = lines[whole:]
+	} else if err != nil { // such as a full disk: those that follow may find room
+		l.drops += bytes.Count(lines[min(n, len(lines)):], []byte{'\n'})
+	}
+	l.toldLocked(err, isStuck && n == begun)
+	return left
+}
+
+// toldLocked tells the daemon's log, once, that lines are not taken, and how many were
+// lost when they are again. It lets go of mu meanwhile.
+func (l *accessLog) toldLocked(err error, isStuck bool) {
+	isBroken := err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+	wasStuck, wasBroken, output, drops := l.isStuck, l.isBroken, l.output, l.drops
+	l.isStuck, l.isBroken = isStuck, isBroken
+	if err == nil {
+		l.drops = 0
+	}
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	switch {
+	case isStuck && !wasStuck:
+		l.complain(slog.LevelError, "a log takes nothing: its lines wait, and are dropped where there is no room", "output", output)
+	case isBroken && !wasBroken:
+		l.complain(slog.LevelError, "a log cannot be written: its lines are dropped", "output", output, "error", err)
+	case err == nil && drops > 0:
+		l.complain(slog.LevelWarn, "a log has dropped records", "output", output, "records", drops)
+	}
+}
+
+// writeLines is writeWithin of lines: where others write too, as to the standard error,
+// it writes whole lines at once that fit into a pipe.
+func writeLines(f *os.File, lines []byte, patience time.Duration) (n int, err error) {
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		return writeWithin(f, lines, patience)
+	}
+	deadline := time.Now().Add(patience)
+	for n < len(lines) && err == nil {
+		part := lines[n:]
+		if len(part) > pipeSize {
+			end := bytes.LastIndexByte(part[:pipeSize], '\n') + 1
+			if end == 0 {
+				end = bytes.IndexByte(part, '\n') + 1
+			}
+			part = part[:end]
+		}
+		var k int
+		k, err = writeWithin(f, part, time.Until(deadline))
+		n += k
+	}
+	return n, err
+}
+
+// flush returns when all lines have been written that were added before, or when they
+// have not been within logPatience.
+func (l *accessLog) flush() {
+	enough := false
+	late := time.AfterFunc(logPatience, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		enough = true
+		l.idle.Broadcast()
+	})
+	defer late.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.running && l.timer.Stop() {
+		l.timer.Reset(0)
+	}
+	for l.running && !enough {
+		l.idle.Wait()
+	}
 }
 
 // HasAccess tells whether there is an access log.
-func (l *Logs) HasAccess() bool { return l.access.isOn() }
+func (l *Logs) HasAccess() bool { return l.access.options.Load() != nil }
 
-// Access writes the line of a request.
-func (l *Logs) Access(r *Request) {
-	pid := zap.Skip()
-	if r.PID != 0 {
-		pid = zap.Int("pid", r.PID)
+var accessLines = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }}
+
+// Access writes the line of a request. It waits for nothing.
+func (l *Logs) Access(line *access.Line) {
+	o := l.access.options.Load()
+	if o == nil || o.suppresses(line) {
+		return
 	}
-	l.accessLine.Info("",
-		zap.String("pool", r.Pool), zap.Uint64("request", r.ID), zap.String("remote", r.Remote),
-		zap.String("client", r.Client), zap.String("method", r.Method), zap.String("uri", r.URI), zap.String("script", r.Script), pid,
-		zap.String("outcome", r.Outcome), zap.Int("status", r.Status), zap.Uint32("app_status", r.AppStatus),
-		zap.Duration("queue", r.Queue), zap.Duration("run", r.Run),
-		zap.Int64("received", r.Received), zap.Int64("sent", r.Sent), zap.Error(r.Reason),
-	)
+	b := accessLines.Get().(*[]byte)
+	defer accessLines.Put(b)
+	*b = o.Format.Append((*b)[:0], line)
+	l.access.add(*b)
 }
+
+// suppresses reports whether a request is one of those that are not worth a line. As
+// php-fpm has it, a client can hide nothing in one: it has neither a body nor a query,
+// and went well.
+func (o *AccessOptions) suppresses(l *access.Line) bool {
+	if len(o.Suppress) == 0 || l.Status < 200 || l.Status > 299 || l.In > 0 || l.Reason != nil {
+		return false
+	}
+	method := l.Params.Get("REQUEST_METHOD")
+	if method != "GET" && method != "HEAD" || l.Params.Get("QUERY_STRING") != "" {
+		return false
+	}
+	return slices.Contains(o.Suppress, l.Path()) || slices.Contains(o.Suppress, l.Params.Get("REQUEST_URI"))
+}
+
+// Flush sees that what was logged is written, as far as that can be within a second.
+func (l *Logs) Flush() { l.access.flush() }

@@ -1,26 +1,305 @@
 package logs
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/access"
 )
 
-// The access log names a process only if there was one.
-func TestAccessLogPID(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "access")
-	l, err := New(Options{Level: "info", Format: "json", Access: file})
+// accessParams are those of a request.
+type accessParams map[string]string
+
+func (p accessParams) Get(name string) string { return p[name] }
+
+func accessTo(t *testing.T, o AccessOptions) *Logs {
+	t.Helper()
+	l, err := New(Options{Level: "info", Format: "json", Access: o})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for pid, want := range map[int]bool{0: false, 71: true} {
-		os.Truncate(file, 0)
-		l.Access(&Request{Pool: "p", PID: pid})
-		text, err := os.ReadFile(file)
-		if err != nil || strings.Contains(string(text), `"pid"`) != want || !strings.Contains(string(text), `"pool":"p"`) {
-			t.Errorf("pid %d: logged %s, %v", pid, text, err)
+	t.Cleanup(func() { l.access.set(new(AccessOptions), nil) })
+	return l
+}
+
+func contents(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// The lines are there when Flush returns, in the format of the moment, and in the file of
+// the moment.
+func TestAccess(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "access")
+	l := accessTo(t, AccessOptions{Output: file})
+	if !l.HasAccess() {
+		t.Error("there is no access log")
+	}
+	line := &access.Line{Pool: "p", Status: 200, Params: accessParams{"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/a"}}
+	l.Access(line)
+	l.Flush()
+	if got := contents(t, file); !strings.HasPrefix(got, "{") || !strings.Contains(got, `"pool":"p"`) {
+		t.Errorf("got %q", got)
+	}
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	l.Access(line)
+	if err := l.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := access.Parse("%m %r %s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit, _, err := l.Prepare(Options{Level: "info", Access: AccessOptions{Output: file, Format: f}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit()
+	l.Access(line)
+	l.Flush()
+	if got := contents(t, file+".1") + contents(t, file); strings.Count(got, `"pool":"p"`) != 2 || !strings.HasSuffix(got, "GET /a 200\n") {
+		t.Errorf("got %q", got)
+	}
+	l.access.set(new(AccessOptions), nil)
+	l.Access(line)
+	if l.HasAccess() {
+		t.Error("there is an access log")
+	}
+}
+
+// As php-fpm's access.suppress_path: nothing but a plain request that went well is left out.
+func TestSuppress(t *testing.T) {
+	o := AccessOptions{Suppress: []string{"/ping", "/health"}}
+	base := func() *access.Line {
+		return &access.Line{Status: 200, Params: accessParams{"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/ping"}}
+	}
+	if !o.suppresses(base()) {
+		t.Error("it is not left out")
+	}
+	front := base()
+	front.Params = accessParams{"REQUEST_METHOD": "HEAD", "SCRIPT_NAME": "/index.php", "REQUEST_URI": "/health"}
+	if !o.suppresses(front) {
+		t.Error("one behind a front controller is not left out")
+	}
+	for name, change := range map[string]func(*access.Line){
+		"path":      func(l *access.Line) { l.Params.(accessParams)["SCRIPT_NAME"] = "/ping/x" },
+		"query":     func(l *access.Line) { l.Params.(accessParams)["QUERY_STRING"] = "x" },
+		"method":    func(l *access.Line) { l.Params.(accessParams)["REQUEST_METHOD"] = "POST" },
+		"body":      func(l *access.Line) { l.In = 1 },
+		"status":    func(l *access.Line) { l.Status = 404 },
+		"no status": func(l *access.Line) { l.Status = 0 },
+		"reason":    func(l *access.Line) { l.Reason = errors.New("gave up") },
+	} {
+		l := base()
+		change(l)
+		if o.suppresses(l) {
+			t.Errorf("another %s: it is left out", name)
 		}
 	}
-	l.access.set("", nil)
+}
+
+// A sink is what an access log of a test writes to.
+type sink struct {
+	mu    sync.Mutex // guards the fields below
+	got   strings.Builder
+	said  []string
+	write func(p []byte) (int, error) // nil takes all
+}
+
+// text is what was written.
+func (s *sink) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got.String()
+}
+
+// takes says what becomes of lines from now on.
+func (s *sink) takes(write func(p []byte) (int, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.write = write
+}
+
+func (s *sink) log() *accessLog {
+	l := newAccessLog(func(_ slog.Level, message string, fields ...any) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.said = append(s.said, fmt.Sprint(append([]any{message}, fields[2:]...)...))
+	})
+	l.write = func(_ *os.File, p []byte, patience time.Duration) (n int, err error) {
+		n = len(p)
+		s.mu.Lock()
+		write := s.write
+		s.mu.Unlock()
+		if write != nil {
+			n, err = write(p)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			time.Sleep(patience)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.got.Write(p[:n])
+		return n, err
+	}
+	l.set(&AccessOptions{Output: "x"}, os.Stderr)
+	return l
+}
+
+// Lines are written together, no later than accessDelay, and sooner when they are many.
+func TestAccessDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s sink
+		var writes atomic.Int32
+		s.takes(func(p []byte) (int, error) { writes.Add(1); return len(p), nil })
+		l := s.log()
+		began := time.Now()
+		for range 3 {
+			l.add([]byte("line\n"))
+		}
+		time.Sleep(accessDelay - 1)
+		synctest.Wait()
+		if len(s.text()) > 0 {
+			t.Error("it was written at once")
+		}
+		time.Sleep(1 * time.Nanosecond)
+		synctest.Wait()
+		if got := s.text(); got != "line\nline\nline\n" || writes.Load() != 1 || time.Since(began) != accessDelay {
+			t.Errorf("%d writes of %q", writes.Load(), got)
+		}
+		for range accessFull/5 + 1 {
+			l.add([]byte("line\n"))
+		}
+		synctest.Wait()
+		if len(s.text()) != 15+(accessFull/5+1)*5 || time.Since(began) != accessDelay {
+			t.Errorf("%d bytes after %v", len(s.text()), time.Since(began))
+		}
+	})
+}
+
+// Who adds a line waits for nothing. Of lines that are not taken some wait; what there is
+// no room for is dropped, counted and told of.
+func TestAccessTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s sink
+		s.takes(func(p []byte) (int, error) { return min(3, len(p)), os.ErrDeadlineExceeded })
+		l := s.log()
+		began := time.Now()
+		l.add([]byte("first\n"))
+		time.Sleep(time.Second)
+		s.takes(func([]byte) (int, error) { return 0, os.ErrDeadlineExceeded })
+		line := []byte(strings.Repeat("x", 1023) + "\n")
+		time.Sleep(3 * time.Second)
+		before := time.Now()
+		for range accessRoom/len(line) + 10 {
+			l.add(line)
+		}
+		if time.Since(before) > 0 {
+			t.Errorf("adding took %v", time.Since(before))
+		}
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if len(s.said) != 1 || !strings.HasPrefix(s.said[0], "a log takes nothing") {
+			t.Errorf("said %q", s.said)
+		}
+		l.flush() // which gives up
+		s.takes(nil)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		l.flush()
+		got := s.text()
+		if whole := "first\n" + strings.Repeat(string(line), (len(got)-6)/len(line)); got != whole || len(got) < accessRoom-2*len(line) {
+			t.Errorf("%d bytes after %v, which are not what was added: %.20q", len(got), time.Since(began), got)
+		}
+		lost := accessRoom/len(line) + 10 - (len(got)-6)/len(line)
+		if len(s.said) != 2 || s.said[1] != fmt.Sprint("a log has dropped records", "records", lost) {
+			t.Errorf("said %q, lost were %d", s.said, lost)
+		}
+	})
+}
+
+// What has failed is not written again, and told of once.
+func TestAccessCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sink{write: func([]byte) (int, error) { return 0, errors.New("no space") }}
+		l := s.log()
+		for range 3 {
+			l.add([]byte("a\nb\n"))
+			l.flush()
+		}
+		s.takes(nil)
+		l.add([]byte("c\n"))
+		l.flush()
+		if s.text() != "c\n" || len(s.said) != 2 || s.said[1] != "a log has dropped recordsrecords6" {
+			t.Errorf("wrote %q, said %q", s.text(), s.said)
+		}
+	})
+}
+
+// Another file gets whole lines only.
+func TestAccessGoesElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sink{write: func(p []byte) (int, error) { return 2, os.ErrDeadlineExceeded }}
+		l := s.log()
+		l.add([]byte("line\n"))
+		time.Sleep(accessDelay + 1)
+		synctest.Wait() // it is being written
+		l.set(&AccessOptions{Output: "y"}, os.Stdout)
+		s.takes(nil)
+		time.Sleep(2 * logPatience)
+		synctest.Wait()
+		if got := s.text(); got != "liline\n" {
+			t.Errorf("wrote %q", got)
+		}
+	})
+}
+
+// To a pipe that others write to as well go whole lines at once.
+func TestAccessLinesAreNotMixed(t *testing.T) {
+	name, reader := newFIFO(t)
+	f, err := open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines := strings.Repeat(strings.Repeat("x", 1500)+"\n", 3)
+	n, err := writeLines(f, []byte(lines), 10*time.Millisecond)
+	if n != 2*1501 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("wrote %d, %v", n, err)
+	}
+	got := make([]byte, pipeSize)
+	if k, _ := reader.Read(got); string(got[:k]) != lines[:n] {
+		t.Errorf("read %d bytes", k)
+	}
+}
+
+func BenchmarkAccess(b *testing.B) {
+	l, err := New(Options{Level: "info", Format: "json", Access: AccessOptions{Output: filepath.Join(b.TempDir(), "access")}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	line := &access.Line{Pool: "p", ID: []byte("0123456789abcdef"), Status: 200, Params: accessParams{
+		"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/a", "REQUEST_URI": "/a?b=c", "REMOTE_ADDR": "192.0.2.1",
+	}}
+	b.ReportAllocs()
+	for b.Loop() {
+		l.Access(line)
+	}
+	l.Flush()
+	l.access.set(new(AccessOptions), nil)
 }

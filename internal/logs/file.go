@@ -143,12 +143,6 @@ func isGone(err error) bool {
 // Sync does nothing: each line is written at once.
 func (l *file) Sync() error { return nil }
 
-func (l *file) isOn() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.file != nil
-}
-
 // writeWithin writes p, or returns os.ErrDeadlineExceeded when f does not take it
 // within patience; n bytes of it were written then.
 func writeWithin(f *os.File, p []byte, patience time.Duration) (n int, err error) {

@@ -5,6 +5,7 @@
 package logs
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -21,7 +22,7 @@ type Options struct {
 	Level  string // debug, info, warn or error
 	Format string // console, json or auto: console on a terminal, and the journal's own protocol for the journal
 	Output string
-	Access string            // "" is off
+	Access AccessOptions
 	Slow   map[string]string // by pool; those of a pool that has none go to Output
 }
 
@@ -30,30 +31,26 @@ type Options struct {
 type Logs struct {
 	*slog.Logger // the daemon's log
 
-	level      zap.AtomicLevel
-	format     atomic.Int32 // a format
-	output     file
-	access     file
-	accessLine *zap.Logger
-	slow       slowFiles
+	level  zap.AtomicLevel
+	format atomic.Int32 // a format
+	output file
+	access *accessLog
+	slow   slowFiles
 }
 
 // New returns Logs as o says.
 func New(o Options) (*Logs, error) {
 	l := &Logs{level: zap.NewAtomicLevel()}
-	for _, f := range []*file{&l.output, &l.access} {
-		f.stuck, f.recovered = l.stuck, l.recovered
-	}
+	l.output.stuck, l.output.recovered = l.stuck, l.recovered
+	l.access = newAccessLog(func(level slog.Level, message string, fields ...any) {
+		l.Log(context.Background(), level, message, fields...)
+	})
 	commit, _, err := l.Prepare(o)
 	if err != nil {
 		return nil, err
 	}
 	commit()
-	complaints := zap.ErrorOutput(&file{output: "stderr", file: os.Stderr})
 	l.Logger = newLogger(newCore(&l.output, l.level, &l.format))
-	l.accessLine = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{
-		TimeKey: "ts", EncodeTime: zapcore.RFC3339NanoTimeEncoder, EncodeDuration: zapcore.SecondsDurationEncoder,
-	}), &l.access, zapcore.InfoLevel), complaints)
 	return l, nil
 }
 
@@ -93,7 +90,7 @@ func (l *Logs) Prepare(o Options) (commit, undo func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	access, err := open(o.Access)
+	access, err := open(o.Access.Output)
 	if err != nil {
 		closeFile(output)
 		return nil, nil, err
@@ -109,7 +106,7 @@ func (l *Logs) Prepare(o Options) (commit, undo func(), err error) {
 		l.setSlow(slow)
 		l.format.Store(int32(format))
 		l.output.set(name, output)
-		l.access.set(o.Access, access)
+		l.access.set(&o.Access, access)
 		l.level.SetLevel(level)
 	}
 	undo = func() {

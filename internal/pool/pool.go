@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/config"
-	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/metrics"
 	"github.com/fcgid/fcgid/internal/server"
 )
@@ -50,24 +49,16 @@ func (s *Set) newPool(name string) *pool {
 			Slow:          func(r server.RequestInfo) { m.Slow(p.slow.report(r)) },
 			Done: func(r *server.Result) {
 				m.Done(string(r.Outcome), r.HTTPStatus, r.Queue+r.Run)
+			},
+			Accounts: s.opt.Logs.HasAccess,
+			Account: func(r *server.Result) {
 				if s.opt.Logs.HasAccess() {
-					s.opt.Logs.Access(accessLine(name, r))
+					logAccess(s.opt.Logs, name, r)
 				}
 			},
 		},
 	})
 	return p
-}
-
-// accessLine is what the access log has of a request.
-func accessLine(pool string, r *server.Result) *logs.Request {
-	return &logs.Request{
-		Pool: pool, ID: r.Serial, Remote: r.Remote, PID: r.PID,
-		Client: r.Params.Get("REMOTE_ADDR"), Method: r.Params.Get("REQUEST_METHOD"),
-		URI: r.Params.Get("REQUEST_URI"), Script: r.Params.Get("SCRIPT_FILENAME"),
-		Outcome: string(r.Outcome), Status: r.HTTPStatus, AppStatus: r.End.AppStatus,
-		Queue: r.Queue, Run: r.Run, Received: r.Received, Sent: r.Sent, Reason: r.Reason,
-	}
 }
 
 // configurePool brings all of a pool but its endpoints to a configuration. If it has no

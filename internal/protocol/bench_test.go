@@ -30,7 +30,7 @@ func nginxParams() *protocol.Params {
 
 func nginxRequest() []byte {
 	wire := protocol.AppendBegin(nil, 1, protocol.Begin{Role: protocol.RoleResponder, Keep: true})
-	wire = protocol.AppendParams(wire, 1, nginxParams())
+	wire = protocol.AppendParams(wire, 1, nginxParams(), nil)
 	return protocol.AppendRecord(wire, protocol.TypeStdin, 1, nil)
 }
 
@@ -85,7 +85,7 @@ func BenchmarkAppendParams(b *testing.B) {
 	var dst []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		dst = protocol.AppendParams(dst[:0], 1, &p)
+		dst = protocol.AppendParams(dst[:0], 1, &p, nil)
 	}
 }
 

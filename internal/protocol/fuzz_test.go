@@ -81,7 +81,7 @@ func FuzzParams(f *testing.F) {
 		}
 		checkParams(t, kept, pairsOf(&p))
 		checkParams(t, newParams(pairsOf(&p)...).Append(nil), pairsOf(&p))
-		checkParamsRecords(t, protocol.AppendParams(nil, 1, &p), &p)
+		checkParamsRecords(t, protocol.AppendParams(nil, 1, &p, nil), &p)
 		checkSet(t, p, name, value)
 	})
 }

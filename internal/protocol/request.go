@@ -17,6 +17,9 @@ import (
 type Request struct {
 	// Serial tells the requests of a daemon apart, in logs and lists.
 	Serial uint64
+	// ID names the request for its program, and everywhere. It is not among Params, unless
+	// it has come there.
+	ID     RequestID
 	Role   Role
 	Params Params
 	// Stdin ends with io.EOF, or with the reason why it cannot be whole. Nil is
@@ -52,11 +55,21 @@ type Request struct {
 	// returns later on is for logs; its context still ends when it runs for too long,
 	// but no more when its client leaves.
 	Answered func(appStatus uint32)
+	// Usage, if not nil, is where a runner leaves, before it returns, what its program has
+	// used for the request.
+	Usage *Usage
 	// Canceler, if not nil, ends the context that the request runs with.
 	Canceler Canceler
 	// Ends, if not nil, is set by what runs the request when it is sure to return soon
 	// after the context has ended, since it can kill its process, say.
 	Ends *atomic.Bool
+}
+
+// Usage is what a program has used. What is 0 is not known.
+type Usage struct {
+	CPU          time.Duration // user and system together
+	User, System time.Duration // apart; both are 0 if only their sum is known
+	MaxRSS       int64         // bytes
 }
 
 // A Canceler ends the context of a request.
@@ -171,7 +184,7 @@ func (r *Refusal) Unwrap() error { return r.Reason }
 // Authorizer gets an empty STDIN (section 6.3).
 func WriteRequest(w io.Writer, id uint16, req *Request, keep bool) error {
 	head := AppendBegin(nil, id, Begin{req.Role, keep})
-	head = AppendParams(head, id, &req.Params)
+	head = AppendParams(head, id, &req.Params, nil)
 	if !req.HasInput() {
 		head = AppendRecord(head, TypeStdin, id, nil)
 	}
@@ -223,14 +236,23 @@ func writeStream(w io.Writer, t Type, id uint16, src io.Reader) error {
 	return nil
 }
 
-// AppendParams appends a PARAMS stream with its end. Records are cut between
-// two pairs, since php-fpm and others read each record on its own; only a pair
-// that is longer than a record is divided, and then shares none with another.
-func AppendParams(dst []byte, id uint16, p *Params) []byte {
-	if n := len(p.raw); n > 0 && n <= MaxContent {
+// AppendParams appends a PARAMS stream with its end, and in it the id as IDParam, if that
+// is not nil. Records are cut between two pairs, since php-fpm and others read each record
+// on its own; only a pair that is longer than a record is divided, and then shares none
+// with another.
+func AppendParams(dst []byte, id uint16, p *Params, name *RequestID) []byte {
+	more := 0
+	if name != nil {
+		more = name.pairLen()
+	}
+	if n := len(p.raw) + more; len(p.raw) > 0 && n <= MaxContent {
 		pad := PaddingFor(TypeParams, n)
 		dst = AppendHeader(dst, TypeParams, id, n, pad)
-		dst = append(append(dst, p.raw...), zeros[:pad]...)
+		dst = append(dst, p.raw...)
+		if name != nil {
+			dst = name.appendPair(dst)
+		}
+		dst = append(dst, zeros[:pad]...)
 		return AppendRecord(dst, TypeParams, id, nil)
 	}
 	raw := p.Append(nil)
@@ -240,6 +262,9 @@ func AppendParams(dst []byte, id uint16, p *Params) []byte {
 			dst = AppendRecord(dst, TypeParams, id, part)
 		}
 		raw, rest = raw[n:], rest[n:]
+	}
+	if name != nil {
+		dst = AppendRecord(dst, TypeParams, id, name.appendPair(nil))
 	}
 	return AppendRecord(dst, TypeParams, id, nil)
 }

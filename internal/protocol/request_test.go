@@ -33,7 +33,7 @@ func TestAppendParams(t *testing.T) {
 			for _, v := range row.values {
 				p.Add("n", v)
 			}
-			wire := protocol.AppendParams([]byte("x"), 258, p)[1:]
+			wire := protocol.AppendParams([]byte("x"), 258, p, nil)[1:]
 			wantDefensive(t, wire)
 			var got []int
 			for _, rec := range mustRead(t, wire) {
@@ -78,7 +78,7 @@ func TestAppendParamsRandom(t *testing.T) {
 			// Zero and high bytes in a value look like lengths to who starts inside it.
 			p.Add("n", strings.Repeat(string([]byte{byte(rnd.IntN(256))}), rnd.IntN(size)))
 		}
-		wire := protocol.AppendParams(nil, 1, p)
+		wire := protocol.AppendParams(nil, 1, p, nil)
 		wantDefensive(t, wire)
 		checkParamsRecords(t, wire, p)
 	}
@@ -92,7 +92,7 @@ func TestAppendParamsKeepsRaw(t *testing.T) {
 	}
 	p, err := protocol.ParseParams(string(raw))
 	wantEqual(t, "error", err, nil)
-	checkParamsRecords(t, protocol.AppendParams(nil, 1, &p), &p)
+	checkParamsRecords(t, protocol.AppendParams(nil, 1, &p, nil), &p)
 }
 
 func TestWriteRequest(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/nbio"
@@ -48,6 +49,8 @@ type answer struct {
 	length    int64      // of the body, as the header announces it, once begun; or -1
 	dropped   []string   // lines of the header that are no fields, once begun
 	sent      int64      // bytes of STDOUT
+	block     []byte     // the header as it is sent, once begun; not changed
+	blockAt   time.Time  // when it was complete
 }
 
 // Write takes a part of a CGI response.
@@ -189,6 +192,7 @@ func (w *answer) addHeadLocked(p []byte) (rest []byte, err error) {
 	w.req.memory.hold(int64(len(h.Block)))
 	w.begun, w.status, w.length, w.dropped = true, h.Status, h.Length, h.Dropped
 	w.head, w.held, w.headLen = nil, h.Block, len(h.Block)
+	w.block, w.blockAt = h.Block[:len(h.Block):len(h.Block)], time.Now()
 	return all[end:], nil
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type Result struct {
 	End        protocol.End
 	Reason     error // why the answer is not its program's, or nil
 	Serial     uint64
+	ID         *protocol.RequestID
 	Remote     string
 	Params     *protocol.Params // valid during the call
 	PID        int              // of the program; 0 without one
@@ -44,8 +46,14 @@ type Result struct {
 	Run        time.Duration    // from then on; 0 when it never ran
 	Received   int64            // bytes of STDIN
 	Sent       int64            // bytes of STDOUT
+	Body       int64            // of these without the header
 	Dropped    []string         // lines of the response's header that are no fields
 	OnAbort    OnAbort          // what was to become of it when its client left
+
+	Header    []byte        // of the response as its program gave it, in lines that end with CRLF
+	FirstByte time.Duration // of Run: until that was complete; 0 without one
+	Ended     time.Time     // END_REQUEST
+	Usage     protocol.Usage
 }
 
 const (
@@ -72,9 +80,11 @@ func (r *request) finish(appStatus uint32, err error) {
 	if gone := r.conn.table.whyGone(r); gone != nil {
 		v = r.verdict(0, gone, begun, left)
 	}
-	params := r.known.Load()
+	params, name := r.known.Load(), &r.req.ID
 	if params == nil {
-		params = &protocol.Params{}
+		params = new(protocol.Params)
+		made := protocol.Identify(params)
+		name = &made
 	}
 	isOwn := v.isOwn(left)
 	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
@@ -82,8 +92,39 @@ func (r *request) finish(appStatus uint32, err error) {
 	out := r.appendEnd(r.end[:0], &v, params, isOwn)
 	out = protocol.AppendEnd(out, r.id, end)
 	isEarly := isOwn && !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer
-	now := r.conn.table.sendEnd(r, out, isEarly)
-	r.report(now, v, end, params)
+	now, hasRunner := r.conn.table.sendEnd(r, out, isEarly)
+	r.result.Params, r.result.ID = params, name
+	r.report(now, v, end)
+	r.account(hasRunner)
+}
+
+// account hands the result over to Hooks.Account. If the Runner still has the request, and
+// is sure to end it soon, that is for whoever comes last.
+func (r *request) account(hasRunner bool) {
+	switch {
+	case !hasRunner:
+		r.result.Usage = r.usage
+	case r.ctx.Err() == nil || r.settings.Abandon > 0:
+	case r.accounts.Add(1) < 2:
+		return
+	default:
+		r.result.Usage = r.usage
+	}
+	r.server.account(&r.result)
+}
+
+// accountLate is called when the Runner has returned after END_REQUEST.
+func (r *request) accountLate() {
+	if r.accounts.Add(1) == 2 {
+		r.result.Usage = r.usage
+		r.server.account(&r.result)
+	}
+}
+
+func (s *Server) account(res *Result) {
+	if s.opt.Hooks.Account != nil {
+		s.opt.Hooks.Account(res)
+	}
 }
 
 // isOwn reports whether v is an answer of our own. Once some of the program's has left
@@ -132,6 +173,7 @@ func (r *request) appendEnd(dst []byte, v *refusal, params *protocol.Params, isO
 	case isOwn:
 		answer := ownAnswer(v.httpStatus, params.Get("REQUEST_METHOD") == "HEAD")
 		w.sent, w.status = int64(len(answer)), v.httpStatus
+		w.headLen, w.block, w.blockAt = len(answer)-ownBody(answer), nil, time.Time{}
 		dst = protocol.AppendRecord(dst, protocol.TypeStdout, r.id, answer)
 		dst = w.appendStderrLocked(dst)
 	default:
@@ -226,18 +268,27 @@ func ownAnswer(status int, isHead bool) []byte {
 	return []byte(answer)
 }
 
-func (r *request) report(now time.Time, v refusal, end protocol.End, params *protocol.Params) {
+// ownBody is how long the body of an ownAnswer is.
+func ownBody(answer []byte) int {
+	return len(answer) - bytes.Index(answer, []byte("\r\n\r\n")) - len("\r\n\r\n")
+}
+
+func (r *request) report(now time.Time, v refusal, end protocol.End) {
 	s := r.server
 	res := &r.result
 	*res = Result{
 		Outcome: v.outcome, HTTPStatus: r.answer.status, End: end, Reason: v.reason,
-		Serial: r.req.Serial, Remote: r.conn.remote, Params: params, PID: int(r.pid.Load()),
+		Serial: r.req.Serial, ID: res.ID, Remote: r.conn.remote, Params: res.Params, PID: int(r.pid.Load()),
 		Begun: r.begun, Queue: now.Sub(r.begun),
 		Received: r.received.Load(), Sent: r.answer.sent, Dropped: r.answer.dropped, OnAbort: r.settings.OnAbort,
+		Body: max(0, r.answer.sent-int64(r.answer.headLen)), Header: r.answer.block, Ended: now,
 	}
 	if nanos := r.startedAt.Load(); nanos != 0 {
 		started := time.Unix(0, nanos)
 		res.Queue, res.Run = started.Sub(r.begun), now.Sub(started)
+		if !r.answer.blockAt.IsZero() {
+			res.FirstByte = r.answer.blockAt.Sub(started)
+		}
 	}
 	s.done(res)
 }
@@ -283,7 +334,7 @@ func (s *Server) log(res *Result) {
 		return
 	}
 	fields := []slog.Attr{
-		slog.String("outcome", string(res.Outcome)), slog.Uint64("request", res.Serial), slog.String("remote", res.Remote),
+		slog.String("outcome", string(res.Outcome)), slog.Uint64("request", res.Serial), slog.String("id", res.ID.String()), slog.String("remote", res.Remote),
 		slog.String("script", res.Params.Get("SCRIPT_FILENAME")), slog.String("uri", res.Params.Get("REQUEST_URI")),
 		slog.Int("status", res.HTTPStatus), slog.Uint64("app_status", uint64(res.End.AppStatus)),
 		slog.Duration("queue", res.Queue), slog.Duration("run", res.Run),

@@ -327,6 +327,7 @@ func (o *outlet) flush() {
 		o.conn.hold(-int64(len(out)))
 		for _, res := range refused {
 			o.conn.server().done(res)
+			o.conn.server().account(res)
 		}
 	}
 }

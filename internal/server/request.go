@@ -64,6 +64,9 @@ type request struct {
 	// Of finish. They are here to save allocations.
 	end    [192]byte // the last records, if they are small
 	result Result
+	usage  protocol.Usage // of the Runner, until it has returned
+
+	accounts atomic.Int32 // of finish and the Runner's return: who comes second calls account
 
 	state     atomic.Uint32                   // a state; written by stepLocked alone
 	known     atomic.Pointer[protocol.Params] // came, once they have
@@ -165,6 +168,7 @@ func (r *request) endParams() {
 	r.holdParams(r.params.Cap())
 	r.params.Reset()
 	r.came = r.req.Params
+	r.req.ID = protocol.Identify(&r.came)
 	r.known.Store(&r.came)
 	r.isHead = r.req.Params.Get("REQUEST_METHOD") == "HEAD"
 	var length uint64
@@ -295,6 +299,12 @@ func (r *request) prepare() {
 	}
 	if r.stdin != nil {
 		r.req.Stdin = r.stdin
+	}
+	if wants := r.server.opt.Hooks.Accounts; wants != nil && wants() {
+		r.req.Usage = &r.usage
+	}
+	if _, unfit := r.req.Params.Lookup(protocol.IDParam); unfit && !r.req.ID.IsParam() {
+		r.req.Params.Set(protocol.IDParam, r.req.ID.String())
 	}
 	r.req.Stdout = &r.answer
 	r.req.Stderr = stderr{&r.answer}

@@ -122,8 +122,14 @@ type Hooks struct {
 	// Slow is called once for a request that runs for longer than
 	// Settings.SlowAfter, at that moment.
 	Slow func(RequestInfo)
-	// Done is called once for each request, after its END_REQUEST was written.
+	// Done is called once for each request, after its END_REQUEST was written. What its
+	// program has used is not known then.
 	Done func(*Result)
+	// Accounts reports whether somebody wants to know what programs use.
+	Accounts func() bool
+	// Account is called once for each request, after Done: with what its program has used,
+	// if there was one and it has ended. For one that is being ended it is called then.
+	Account func(*Result)
 }
 
 // Options are what a Server has for life.

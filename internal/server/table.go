@@ -182,9 +182,11 @@ func (t *table) refuseBegin(id uint16, b protocol.Begin, reason error) error {
 		t.phase = max(t.phase, phaseClosing)
 	}
 	t.mu.Unlock()
+	now, name := time.Now(), protocol.Identify(new(protocol.Params))
 	return t.conn.out.post(out, &Result{
 		Outcome: v.outcome, HTTPStatus: v.httpStatus, End: end, Reason: v.reason, Remote: t.conn.remote,
-		Serial: t.conn.server().opt.Serials.Add(1), Params: &protocol.Params{}, Begun: time.Now(), Sent: int64(len(answer)),
+		Serial: t.conn.server().opt.Serials.Add(1), ID: &name, Params: &protocol.Params{}, Begun: now, Ended: now,
+		Sent: int64(len(answer)), Body: int64(ownBody(answer)),
 	})
 }
 
@@ -420,6 +422,7 @@ func (t *table) returned(r *request, appStatus uint32, err error) {
 	switch {
 	case !ok: // it was ended while it waited
 	case to == stateOver:
+		r.accountLate()
 		r.dispose()
 	case from != stateParting:
 		r.finish(appStatus, err)
@@ -428,8 +431,8 @@ func (t *table) returned(r *request, appStatus uint32, err error) {
 
 // sendEnd is the event that r is answered. It frees r's id and then writes the records
 // that end it, since the peer may use the id again as soon as it has seen them. It
-// returns when that was.
-func (t *table) sendEnd(r *request, records []byte, early bool) time.Time {
+// returns when that was, and whether r's Runner still has it.
+func (t *table) sendEnd(r *request, records []byte, early bool) (sent time.Time, hasRunner bool) {
 	t.mu.Lock()
 	delete(t.byID, r.id)
 	t.sending++
@@ -454,7 +457,7 @@ func (t *table) sendEnd(r *request, records []byte, early bool) time.Time {
 	if to == stateOver {
 		r.dispose()
 	}
-	return now
+	return now, to == stateLeft
 }
 
 // letGoLocked takes r off the live requests when it is over.

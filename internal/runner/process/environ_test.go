@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner/process"
 )
 
@@ -43,4 +44,16 @@ func TestTooManyStrings(t *testing.T) {
 	}
 	p := shell(t, "")
 	p.call(pairs...).run(t, p).wantRefusal(t, 431, 431, "the environment is larger than the kernel takes")
+}
+
+// The program is told the id of its request; what the pool sets wins.
+func TestRequestIDOfProgram(t *testing.T) {
+	p := shell(t, "printf %s $REQUEST_ID")
+	c := p.call()
+	c.ID = protocol.Identify(&c.Params)
+	c.run(t, p).want(t, 0, c.ID.String())
+	p = shell(t, "printf %s $REQUEST_ID", func(o *options) { o.Env = []string{"REQUEST_ID=mine"} })
+	c = p.call()
+	c.ID = protocol.Identify(&c.Params)
+	c.run(t, p).want(t, 0, "mine")
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner/process"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -165,5 +166,16 @@ func TestKillWithOutsider(t *testing.T) {
 	programs.Kill()
 	if c.wait(t); c.err != nil || c.status != 137 {
 		t.Errorf("Run returned %d, %v", c.status, c.err)
+	}
+}
+
+// What a program and its children have used is told to who asked for it.
+func TestUsageOfRequest(t *testing.T) {
+	p := shell(t, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; (i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done)")
+	c := p.call()
+	c.Usage = new(protocol.Usage)
+	c.run(t, p).want(t, 0, "")
+	if u := c.Usage; u.CPU <= 0 || u.CPU != u.User+u.System || u.MaxRSS < 100<<10 || u.MaxRSS > 1<<30 {
+		t.Errorf("used %+v", u)
 	}
 }

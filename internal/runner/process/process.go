@@ -96,7 +96,7 @@ func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error)
 	var env []string
 	err := p.opt.Identity.Look(func() (err error) {
 		if s, err = p.rules.Find(&req.Params); err == nil {
-			env, err = p.told.Of(&req.Params, &s)
+			env, err = p.told.Of(&req.Params, &req.ID, &s)
 		}
 		return err
 	})

@@ -66,10 +66,19 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 	r.pumps.Wait()
 	e, waitErr := r.Wait()
 	r.input.Forget() // it may have left in it what nobody read
+	if r.req.Usage != nil {
+		*r.req.Usage = usageOf(&e.Usage)
+	}
 	if r.runner.opt.Hooks.Exited != nil {
 		r.runner.opt.Hooks.Exited(exitReason(e), &e.Usage)
 	}
 	return e.Code(), errors.Join(outErr, r.inputErr, waitErr)
+}
+
+// usageOf is what a program and the children that it has waited for have used.
+func usageOf(u *syscall.Rusage) protocol.Usage {
+	user, system := time.Duration(u.Utime.Nano()), time.Duration(u.Stime.Nano())
+	return protocol.Usage{CPU: user + system, User: user, System: system, MaxRSS: u.Maxrss << 10}
 }
 
 // end ends the program, if it has not exited, and the waiting for output.

@@ -22,5 +22,5 @@ func (l *lines) Write(p []byte) (int, error) {
 
 func (l *lines) log(line string) {
 	l.run.runner.opt.Log.Info("script stderr", "line", line,
-		"request", l.run.req.Serial, "script", l.run.script, "pid", l.run.PID)
+		"request", l.run.req.Serial, "id", l.run.req.ID.String(), "script", l.run.script, "pid", l.run.PID)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/logtest"
+	"github.com/fcgid/fcgid/internal/protocol"
 )
 
 // logged is an option that keeps the log.
@@ -57,14 +58,14 @@ func TestStderrEntries(t *testing.T) {
 func TestStderrFields(t *testing.T) {
 	change, logs := logged("")
 	p := shell(t, "echo oops >&2", change)
-	c := p.call("SCRIPT_FILENAME", p.path+"/x")
-	c.Serial = 42
+	c := p.call("SCRIPT_FILENAME", p.path+"/x", "HTTP_X_REQUEST_ID", "a-1")
+	c.Serial, c.ID = 42, protocol.Identify(&c.Params)
 	var pid int
 	c.Started = func(n int, _ string) { pid = n }
 	c.run(t, p).want(t, 0, "")
 	entry := logs.All()[0]
 	got := fmt.Sprint(entry.Level, " ", entry.Message, " ", entry.Fields)
-	want := fmt.Sprintf("INFO script stderr map[line:oops pid:%d request:42 script:%s]", pid, p.path)
+	want := fmt.Sprintf("INFO script stderr map[id:%s line:oops pid:%d request:42 script:%s]", c.ID.String(), pid, p.path)
 	if got != want {
 		t.Errorf("logged %s, want %s", got, want)
 	}

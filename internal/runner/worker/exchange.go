@@ -12,6 +12,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // abortGrace is how long a worker has to end a request that nobody wants.
@@ -35,11 +36,12 @@ type exchange struct {
 	pool    *Pool
 	seat    *seat
 	req     *protocol.Request
-	came    time.Time // when the request began to wait
-	until   time.Time // when it has waited for too long; the zero time is never
-	running bool      // it has been told that it runs
-	careful bool      // see that the worker takes notice before params are sent
-	id      uint16    // of the request on its connection, which has one at a time
+	name    *protocol.RequestID // that is sent besides the params; nil is none
+	came    time.Time           // when the request began to wait
+	until   time.Time           // when it has waited for too long; the zero time is never
+	running bool                // it has been told that it runs
+	careful bool                // see that the worker takes notice before params are sent
+	id      uint16              // of the request on its connection, which has one at a time
 
 	fate      fate
 	began     time.Time // when the params were sent
@@ -73,8 +75,12 @@ func (x *exchange) run(ctx context.Context) {
 	}
 	x.id = x.seat.nextID()
 	conn := x.seat.conn
+	before := x.clock()
 	stop := x.req.AfterCancel(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	x.talk(ctx)
+	if after := x.clock(); before > 0 && after > before {
+		x.req.Usage.CPU += after - before
+	}
 	if x.stderr != nil {
 		x.stderr.flush()
 	}
@@ -82,6 +88,15 @@ func (x *exchange) run(ctx context.Context) {
 		x.keep = false // its deadlines are not ours to set any more
 	}
 	x.seat.reader.Trim()
+}
+
+// clock is the CPU time of the worker, or 0 if nobody wants to know, or it may have other
+// requests meanwhile.
+func (x *exchange) clock() time.Duration {
+	if x.req.Usage == nil || x.seat.shared {
+		return 0
+	}
+	return spawn.Clock(x.seat.worker.process.pid())
 }
 
 // open sees to it that there is a connection that can be used.
@@ -152,7 +167,7 @@ func (x *exchange) send(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	x.runs()
-	head = protocol.AppendParams(head, x.id, &x.req.Params)
+	head = protocol.AppendParams(head, x.id, &x.req.Params, x.name)
 	whole, inline := inlineInput(x.req)
 	if inline {
 		head = appendInput(head, x.id, whole)
@@ -452,7 +467,7 @@ func (r *requestStderr) write(b []byte) {
 }
 
 func (r *requestStderr) emit(line string) {
-	r.log.Info("request stderr", "line", line, "request", r.x.req.Serial,
+	r.log.Info("request stderr", "line", line, "request", r.x.req.Serial, "id", r.x.req.ID.String(),
 		"script", r.x.req.Params.Get("SCRIPT_FILENAME"), "pid", r.x.seat.worker.process.pid())
 }
 

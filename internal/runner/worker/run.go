@@ -40,7 +40,7 @@ const maxAttempts = 10
 // other cause the worker is sent ABORT_REQUEST and has a second to end the
 // request; if it does not, it is replaced.
 func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
-	req, err := p.tell(req)
+	req, name, err := p.tell(req)
 	if err != nil {
 		return 0, err
 	}
@@ -51,7 +51,7 @@ func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
 		if err != nil {
 			return 0, err
 		}
-		x := exchange{pool: p, seat: s, req: req, came: came, until: deadline, running: running, careful: attempt > 1 || s.untried || !isSafe(req)}
+		x := exchange{pool: p, seat: s, req: req, name: name, came: came, until: deadline, running: running, careful: attempt > 1 || s.untried || !isSafe(req)}
 		x.run(ctx)
 		p.release(s, &x)
 		if ctx.Err() != nil || attempt == maxAttempts || !x.mayRepeat() || x.begun && repeated {
@@ -68,23 +68,23 @@ func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
 }
 
 // tell returns the request as a worker is sent it: with the params that the pool
-// wants it to have.
-func (p *Pool) tell(req *protocol.Request) (*protocol.Request, error) {
+// wants it to have, and with its id, where they do not say it.
+func (p *Pool) tell(req *protocol.Request) (*protocol.Request, *protocol.RequestID, error) {
 	p.mu.Lock()
 	told, rules, long, user := p.told, p.rules, p.opt.LongParams, p.opt.Identity
 	p.mu.Unlock()
 	params, err := lookAs(user, told, rules, &req.Params)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	case !long && !params.FitRecords():
-		return nil, errParamTooLong
+		return nil, nil, errParamTooLong
 	case params == &req.Params:
-		return req, nil
+		return req, told.IDForWorker(&req.ID), nil
 	}
 	changed := *req
 	changed.Params = *params
-	return &changed, nil
+	return &changed, told.IDForWorker(&req.ID), nil
 }
 
 // lookAs is ForWorker with the rights of who the workers run as. Without rules the script
