@@ -159,7 +159,7 @@ func (t *Tree) enableAll(at *place) {
 	var moved error
 	for _, c := range Controllers {
 		if !slices.Contains(there, c) {
-			t.refused[c] = fmt.Errorf("cgroup %s does not have the controller %s (in a unit: Delegate=yes)", at.name, c)
+			t.refused[c] = fmt.Errorf("cgroup %s does not have the controller %s (%s)", at.name, c, at.remedy())
 		} else if !slices.Contains(has, c) && !at.isRoot && moved == nil {
 			moved = t.moveDaemon()
 			has = there // once
@@ -193,6 +193,18 @@ func (t *Tree) enableLocked(controller string) error {
 
 // Path is where the tree is in the file system.
 func (t *Tree) Path() string { return t.path }
+
+// Has are the controllers that can be used.
+func (t *Tree) Has() (controllers []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range Controllers {
+		if t.refused[c] == nil {
+			controllers = append(controllers, c)
+		}
+	}
+	return controllers
+}
 
 // Refused returns why a controller cannot be used, or nil.
 func (t *Tree) Refused(controller string) error {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -68,6 +67,14 @@ func find(from places) (*place, error) {
 
 func (p *place) up() { p.name, p.base = filepath.Dir(p.name), filepath.Dir(p.base) }
 
+// remedy is what may bring a controller that is not there.
+func (p *place) remedy() string {
+	if p.isRoot {
+		return "cgroup v1 may have it, or the kernel's command line cgroup_disable"
+	}
+	return "in a unit: Delegate=yes"
+}
+
 func isThere(name string) bool {
 	_, err := os.Stat(name)
 	return err == nil
@@ -122,13 +129,11 @@ func hasDelegateMark(folder string) bool {
 }
 
 // moveDaemon moves this process out of what is delegated into a group of its own, with
-// those that are this program too (the first process of a container, a daemon that is
-// replaced) and those that have started it. Nobody else's are touched: while there are
-// any, no controller can be had.
+// those that are this program too: the first process of a container, a daemon that is
+// replaced. Nobody else's are touched: while there are any, no controller can be had.
 func (t *Tree) moveDaemon() error {
-	ours := ancestors(os.Getpid())
 	for _, pid := range pids(t.files, t.base) {
-		if !slices.Contains(ours, pid) && !isSameProgram(pid) {
+		if !isSameProgram(pid) {
 			return fmt.Errorf("cgroup %s has other processes in it, such as %d (%s)", t.base, pid, nameOf(pid))
 		}
 	}
@@ -148,23 +153,6 @@ func (t *Tree) moveDaemon() error {
 		}
 	}
 	return nil // if somebody is left, the kernel says so to who enables a controller
-}
-
-// ancestors are a process and those that it descends from.
-func ancestors(pid int) (all []int) {
-	for pid > 0 && len(all) < 100 {
-		all = append(all, pid)
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return all
-		}
-		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-		if len(fields) < 2 {
-			return all
-		}
-		pid, _ = strconv.Atoi(fields[1])
-	}
-	return all
 }
 
 func isSameProgram(pid int) bool {

@@ -209,6 +209,9 @@ func (p *Pool) Join(own bool) (*Group, error) {
 	return g, nil
 }
 
+// Path is where the group is in the file system.
+func (p *Pool) Path() string { return p.path }
+
 // IsRequired reports whether a program must not run without its group.
 func (p *Pool) IsRequired() bool {
 	p.mu.Lock()
