@@ -36,8 +36,8 @@ var forTests = []string{"e2e/harness", "internal/doctest", "internal/polltest", 
 // narrow are packages that may import less of ours than what is below them.
 var narrow = map[string][]string{
 	"internal/server":          {"internal/protocol", "internal/cgi", "internal/nbio"},
-	"internal/runner/process":  {"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn"},
-	"internal/runner/worker":   {"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn"},
+	"internal/runner/process":  {"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn", "internal/cgroup"},
+	"internal/runner/worker":   {"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn", "internal/cgroup"},
 	"internal/runner/function": {"internal/protocol"},
 	"internal/spawn":           {"internal/nbio", "internal/cgroup"},
 	"internal/cgroup":          nil,

@@ -76,6 +76,7 @@ type Pool struct {
 	User          string        `mapstructure:"user"`        // that programs run as, a name or a number; "" is the daemon's
 	Group         string        `mapstructure:"group"`       // "" is the user's
 	Groups        []string      `mapstructure:"groups"`      // supplementary ones; empty: the user's own
+	Sandbox       Sandbox       `mapstructure:"sandbox"`
 	Process       *Process      `mapstructure:"process"`
 	Worker        *Worker       `mapstructure:"worker"`
 	Function      *Function     `mapstructure:"function"`

@@ -82,6 +82,7 @@ func defaultPool() Pool {
 		OnClientAbort: "",
 		Env:           []string{},
 		PassEnv:       []string{"PATH", "LANG", "TZ"},
+		Sandbox:       Sandbox{Cgroup: "auto"},
 		PassParams:    []string{},
 		Groups:        []string{},
 		Process: &Process{
@@ -139,6 +140,7 @@ pools:
   env: [A=, b_1=x=y]
   pass_env: []
   pass_params: [HOME, PHPRC]
+  sandbox: {cgroup: required, memory: 1GiB, memory_request: 64MiB, pids: 20, cpu: 1.5}
   slow: {after: 90s, log: slow.log, command: [/usr/bin/py-spy, dump, "{pid}"]}
   process:
     scripts: [/srv/*.cgi, /srv/x]
@@ -171,6 +173,7 @@ pools:
 			},
 			Timeout: 5 * time.Minute, OnClientAbort: "ignore",
 			Env: []string{"A=", "b_1=x=y"}, PassEnv: []string{}, PassParams: []string{"HOME", "PHPRC"}, Groups: []string{},
+			Sandbox: Sandbox{Cgroup: "required", Memory: 1 << 30, MemoryRequest: 64 << 20, Pids: 20, CPU: 1.5},
 			Process: &Process{
 				Root: []string{}, Scripts: []string{"/srv/*.cgi", "/srv/x"}, Extensions: []string{".cgi", ".tar.gz"},
 				Interpreters: []Interpreter{{".php", "/usr/bin/php-cgi"}, {".pl", "/a=b"}},

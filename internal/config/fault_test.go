@@ -246,6 +246,19 @@ var faultTests = []struct {
 	{"slow after the end", pool("slow: {after: 90s}\n  timeout: 1m"), []string{
 		"f:5:17: pools[0].slow.after: 1m30s is never reached: timeout, which is 1m at f:6:12, ends the request",
 	}},
+	{"sandbox", pool("sandbox: {cgroup: of, memory: 1KiB, memory_request: x, pids: -1, cpu: 0.001}") + "" +
+		"- {name: b, listen: unix:/b, process: {root: [/]}, sandbox: {cgroup: off, pids: 1, memory: 2MiB, memory_request: 3MiB, cpu: a}}\n" +
+		"- {name: c, listen: unix:/c, function: {}, sandbox: {cpu: 1}}\n", []string{
+		`f:5:21: pools[0].sandbox.cgroup: "of" is not one of auto, off, required (did you mean off?)`,
+		"f:5:33: pools[0].sandbox.memory: must be at least 1MiB, or 0 for no limit",
+		`f:5:55: pools[0].sandbox.memory_request: "x" is not a size, for example 65536, 64KiB or 1MiB`,
+		`f:5:64: pools[0].sandbox.pids: must be an integer from 0 to 2147483647, not "-1"`,
+		"f:5:73: pools[0].sandbox.cpu: must be from 0.01 to 8192 processors, or 0 for no limit",
+		"f:6:70: pools[1].sandbox.cgroup: memory, memory_request, pids and cpu are limits of a cgroup: write auto or required",
+		"f:6:114: pools[1].sandbox.memory_request: 3MiB is never reached: memory, which is 2MiB at f:6:92, is less",
+		`f:6:125: pools[1].sandbox.cpu: must be a number from 0, for example 0.5, not "a"`,
+		"f:7:53: pools[2].sandbox: is for programs, and a pool of functions starts none",
+	}},
 	{"silence", pool("silence: 90s\n  timeout: 90s") + "- {name: b, listen: unix:/b, function: {}, silence: 1ms}\n- {name: c, listen: unix:/c, function: {}, silence: -1s}\n", []string{
 		"f:5:12: pools[0].silence: 1m30s is never reached: timeout, which is 1m30s at f:6:12, ends the request",
 		"f:7:53: pools[1].silence: must be at least 100ms, or 0 for none, not 1ms",

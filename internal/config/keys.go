@@ -159,6 +159,8 @@ func wanted(t reflect.Type) string {
 		return "true or false"
 	case reflect.Int, reflect.Uint32:
 		return "an integer"
+	case reflect.Float64:
+		return "a number"
 	}
 	if isMapping(t) {
 		return "a mapping"

@@ -70,6 +70,9 @@ func (r *report) noPrograms(key string, p *Pool) {
 			r.add(key+name, "is for programs, and a pool of functions starts none")
 		}
 	}
+	if p.Sandbox.isGiven() {
+		r.add(key+".sandbox", "is for programs, and a pool of functions starts none")
+	}
 }
 
 func (r *report) oneRunner(key string, p *Pool) {

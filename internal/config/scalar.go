@@ -42,6 +42,8 @@ func scalar(from, to reflect.Value) (any, error) {
 	case reflect.TypeFor[uint32]():
 		n, err := parseInteger(text, math.MaxUint32)
 		return uint32(n), err
+	case reflect.TypeFor[float64]():
+		return parseNumber(text)
 	case reflect.TypeFor[bool]():
 		return parseBool(text)
 	case reflect.TypeFor[fs.FileMode]():

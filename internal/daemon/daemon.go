@@ -13,6 +13,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/access"
 	"github.com/fcgid/fcgid/internal/admin"
+	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/metrics"
@@ -61,7 +62,7 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 		orders: make(chan func()), upgrades: make(chan upgradeOrder), ending: make(chan struct{})}
 	d.programs.Log = l.Logger
 	d.pools = pool.NewSet(pool.Options{
-		Functions: o.Functions, Logs: l, Metrics: d.metrics, Spawner: &d.programs, Broken: d.broken,
+		Functions: o.Functions, Logs: l, Metrics: d.metrics, Spawner: &d.programs, Broken: d.broken, Cgroups: d.openCgroups,
 	})
 	d.metrics.Collect(d.pools.Numbers, d.pools.Memory)
 	if d.file, err = filepath.Abs(o.File); err != nil {
@@ -70,6 +71,17 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 	d.control = newControl(d, cfg)
 	d.admin = admin.New(admin.Options{Daemon: d, Metrics: d.metrics.Handler(), Log: l.Logger, Broken: d.broken})
 	return d, nil
+}
+
+// openCgroups opens what is delegated to the daemon, and says what that is.
+func (d *daemon) openCgroups() (*cgroup.Tree, error) {
+	tree, err := cgroup.Open(cgroup.Options{Try: spawn.TryCgroup, Log: d.logs.Logger})
+	if err != nil {
+		d.logs.Info("programs have no cgroups: nothing bounds them by sandbox.memory, pids and cpu", "reason", err)
+		return nil, err
+	}
+	d.logs.Info("programs have cgroups", "cgroup", tree.Path(), "controllers", tree.Has())
+	return tree, nil
 }
 
 // logOptions are what a configuration says of logs.

@@ -141,6 +141,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 	}
 	defer d.control.close()
 	if err := d.configure(context.Background(), cfg); err != nil {
+		d.pools.Stop() // of which there are none, but what was made for them
 		return err
 	}
 	if before != nil {

@@ -67,7 +67,7 @@ func (s *Set) Recycle(name string) (workers int, err error) {
 		return 0, fmt.Errorf("pool %s has no workers: %s", name, recycleless[p.cfg.Runner()])
 	}
 	p.workers.recycled++
-	s.updateWorkers(p.workers, &p.cfg)
+	s.updateWorkers(p, &p.cfg)
 	return p.workers.replaces, nil
 }
 

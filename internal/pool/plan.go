@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
 )
@@ -21,6 +22,7 @@ type Plan struct {
 	given  []*endpoint                            // that their pools give up and nobody has taken
 	moved  map[string]map[string]*endpoint        // by the pool and address that they go to
 	ready  map[string]*workerPool                 // by pool: workers that can be started
+	groups map[string]*cgroup.Pool                // by pool
 	undos  []func()
 
 	came, gone []*endpoint // of Commit
@@ -32,8 +34,12 @@ func (s *Set) Plan(ctx context.Context, cfg *config.Config) (*Plan, error) {
 	p := &Plan{
 		set: s, cfg: cfg, opened: make(map[string]map[string]*listen.Listener),
 		moved: make(map[string]map[string]*endpoint), ready: make(map[string]*workerPool),
+		groups: make(map[string]*cgroup.Pool),
 	}
-	err := p.prepareWorkers()
+	err := p.prepareCgroups()
+	if err == nil {
+		err = p.prepareWorkers()
+	}
 	if err == nil {
 		err = p.open(ctx)
 	}
@@ -63,7 +69,7 @@ func (p *Plan) prepareWorkers() error {
 			continue
 		}
 		p.set.removeDead.Do(p.set.removeDeadFolders)
-		w, err := p.set.prepareWorkers(cfg)
+		w, err := p.set.prepareWorkers(cfg, p.groups[cfg.Name])
 		if err != nil {
 			return err
 		}
@@ -251,7 +257,7 @@ func (s *Set) keepPool(p *pool, global *config.Config) {
 		p.update(p.cfg, settings)
 	}
 	if isRecycled(&p.cfg) {
-		s.updateWorkers(p.workers, &p.cfg)
+		s.updateWorkers(p, &p.cfg)
 	}
 }
 
@@ -268,8 +274,10 @@ func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 	switch {
 	case running == nil:
 		running = s.newPool(cfg.Name)
+		s.commitCgroup(running, &cfg, p.groups[cfg.Name])
 		s.configurePool(running, cfg, p.cfg, p.ready[cfg.Name])
 	case !reflect.DeepEqual(running.cfg, cfg):
+		s.commitCgroup(running, &cfg, p.groups[cfg.Name])
 		s.configurePool(running, cfg, p.cfg, p.ready[cfg.Name])
 	default:
 		s.keepPool(running, p.cfg)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/metrics"
 	"github.com/fcgid/fcgid/internal/server"
@@ -26,6 +27,7 @@ type pool struct {
 	mu        sync.Mutex // guards the fields below
 	cfg       config.Pool
 	settings  server.Settings
+	cgroup    *cgroup.Pool         // nil if there is none
 	workers   *workerPool          // nil but in a pool of workers
 	replaced  []*workerPool        // that requests of an old configuration still need
 	endpoints map[string]*endpoint // by address

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/runner/process"
 	"github.com/fcgid/fcgid/internal/server"
@@ -15,18 +16,18 @@ func (s *Set) runnerFor(p *pool, cfg *config.Pool, ready *workerPool) server.Run
 	case "function":
 		return s.newFunction(cfg)
 	case "process":
-		return s.newProcess(cfg)
+		return s.newProcess(cfg, p.groupOf(cfg))
 	}
 	if p.workers == nil {
 		p.setWorkers(ready)
 		ready.start(s.opt.Logs.With("pool", cfg.Name))
 	} else {
-		s.updateWorkers(p.workers, cfg)
+		s.updateWorkers(p, cfg)
 	}
 	return p.workers
 }
 
-func (s *Set) newProcess(cfg *config.Pool) *process.Runner {
+func (s *Set) newProcess(cfg *config.Pool, group *cgroup.Pool) *process.Runner {
 	m := s.opt.Metrics.Pool(cfg.Name)
 	interpreters := make(map[string]string)
 	for _, i := range cfg.Process.Interpreters {
@@ -43,6 +44,7 @@ func (s *Set) newProcess(cfg *config.Pool) *process.Runner {
 		Hooks:    process.Hooks{Started: m.Started, Exited: m.Exited},
 		Spawner:  s.opt.Spawner,
 		Identity: identityOf(cfg),
+		Cgroup:   group,
 	})
 }
 

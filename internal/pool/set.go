@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/logs"
@@ -26,6 +27,9 @@ type Options struct {
 	Metrics   *metrics.Metrics // made with Kinds
 	Spawner   spawn.Spawner    // of all programs
 	Broken    func(error)      // called when a listener has failed for good
+	// Cgroups opens what the daemon has of the cgroup hierarchy. It is called once, when a
+	// pool may have a use for it; nil is that there is none.
+	Cgroups func() (*cgroup.Tree, error)
 }
 
 // A Set is all pools of the daemon: those of the configuration in force, and those
@@ -39,6 +43,7 @@ type Set struct {
 	spoolDir string         // that was looked at last; owned by who plans
 
 	removeDead sync.Once
+	cgroups    cgroups // owned by who plans
 
 	mu       sync.Mutex // guards the fields below
 	cfg      *config.Config
@@ -48,7 +53,7 @@ type Set struct {
 
 // NewSet returns a Set without pools: a Plan brings them.
 func NewSet(o Options) *Set {
-	return &Set{opt: o, memory: server.NewMemory(0), cfg: new(config.Config), pools: make(map[string]*pool)}
+	return &Set{opt: o, cgroups: cgroups{open: o.Cgroups}, memory: server.NewMemory(0), cfg: new(config.Config), pools: make(map[string]*pool)}
 }
 
 // Kinds are the values of labels that pools count with.
@@ -69,6 +74,7 @@ func (s *Set) Stop() {
 		s.retire(p)
 	}
 	s.retiring.Wait()
+	s.cgroups.close()
 }
 
 // StopTime is how long Stop may take, by the keys of the pools that it ends and of
@@ -113,6 +119,9 @@ func (s *Set) retire(p *pool) {
 			w.stop()
 		}
 		p.slow.close()
+		if g := p.cgroupNow(); g != nil {
+			g.Close()
+		}
 		s.retired(p)
 		s.opt.Logs.Info("pool stopped", "pool", p.name)
 	})

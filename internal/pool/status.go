@@ -68,6 +68,7 @@ func (p *pool) status(full bool) status.Pool {
 	if p.cfg.RunsAs != nil {
 		state.User = p.cfg.RunsAs.Name
 	}
+	group := p.cgroup
 	workers, replaced := p.workers, slices.Clone(p.replaced)
 	for _, l := range p.cfg.Listen {
 		ls := status.Listener{Address: l.Address}
@@ -80,6 +81,7 @@ func (p *pool) status(full bool) status.Pool {
 	if workers != nil {
 		state.Workers = workers.status(full)
 	}
+	state.Cgroup = describeCgroup(group)
 	state.Outdated = outdated(workers, replaced)
 	if !full {
 		return state

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/runner/worker"
 	"github.com/fcgid/fcgid/internal/version"
@@ -23,8 +24,8 @@ type workerPool struct {
 
 // prepareWorkers makes the workers of a pool ready to be started: start or Discard
 // is called next.
-func (s *Set) prepareWorkers(cfg *config.Pool) (*workerPool, error) {
-	w := &workerPool{Pool: worker.New(s.workerOptions(cfg, 0)), generation: newGeneration()}
+func (s *Set) prepareWorkers(cfg *config.Pool, group *cgroup.Pool) (*workerPool, error) {
+	w := &workerPool{Pool: worker.New(s.workerOptions(cfg, group, 0)), generation: newGeneration()}
 	if err := w.Prepare(); err != nil {
 		return nil, fmt.Errorf("pool %s: %w ($RUNTIME_DIRECTORY or $TMPDIR says where)", cfg.Name, err)
 	}
@@ -51,13 +52,13 @@ func (w *workerPool) stop() {
 	w.supervised.Wait()
 }
 
-// updateWorkers brings workers to a pool's configuration, and replaces all of them if
+// updateWorkers brings a pool's workers to a pool's configuration, and replaces all of them if
 // recycled has grown.
-func (s *Set) updateWorkers(w *workerPool, cfg *config.Pool) {
-	w.replaces = w.Update(s.workerOptions(cfg, w.recycled))
+func (s *Set) updateWorkers(p *pool, cfg *config.Pool) {
+	p.workers.replaces = p.workers.Update(s.workerOptions(cfg, p.groupOf(cfg), p.workers.recycled))
 }
 
-func (s *Set) workerOptions(cfg *config.Pool, release uint64) worker.Options {
+func (s *Set) workerOptions(cfg *config.Pool, group *cgroup.Pool, release uint64) worker.Options {
 	c, m := cfg.Worker, s.opt.Metrics.Workers(cfg.Name)
 	return worker.Options{
 		Command: c.Command, Dir: c.Dir, WarmUp: c.WarmUp, Release: release, Roots: c.Root, Extensions: c.Extensions,
@@ -74,6 +75,7 @@ func (s *Set) workerOptions(cfg *config.Pool, release uint64) worker.Options {
 		Log:     s.opt.Logs.With("pool", cfg.Name),
 		Hooks:   worker.Hooks{Started: m.Started, Exited: m.Exited, Waited: m.Waited, Repeated: m.Repeated},
 		Spawner: s.opt.Spawner, Identity: identityOf(cfg),
+		Cgroup: group,
 	}
 }
 

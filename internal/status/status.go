@@ -56,6 +56,7 @@ type Pool struct {
 	Ended     map[string]int64 `json:"requests_total,omitempty"`
 	Latencies Latencies        `json:"request_seconds,omitempty"`
 
+	Cgroup   *Cgroup   `json:"cgroup,omitempty"`   // nil: there is none
 	Outdated *Outdated `json:"outdated,omitempty"` // nil: there are none
 	Requests []Request `json:"requests,omitzero"`
 
@@ -74,6 +75,15 @@ const (
 type Listener struct {
 	Address     string  `json:"address"`
 	AcceptQueue *uint32 `json:"accept_queue,omitempty"` // nil: the kernel does not say
+}
+
+// A Cgroup is what the kernel counts of a pool's programs together. What it does not
+// count is not there.
+type Cgroup struct {
+	Path        string `json:"path"` // in the file system
+	Memory      *int64 `json:"memory_bytes,omitempty"`
+	MemoryLimit *int64 `json:"memory_limit_bytes,omitempty"`
+	Pids        *int64 `json:"pids,omitempty"` // processes and threads
 }
 
 // Limits are those in force; 0 is none.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -36,6 +37,7 @@ type Options struct {
 	Software     string        // SERVER_SOFTWARE when the web server sent none
 	Log          *slog.Logger  // nil logs nothing
 	Spawner      spawn.Spawner // what starts them; nil: a spawn.Local of its own
+	Cgroup       *cgroup.Pool  // where; nil: in the daemon's
 	// Identity is who the programs run as; nil is who we are. Scripts are looked for with
 	// that user's rights.
 	Identity *spawn.Identity
@@ -124,6 +126,7 @@ func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error)
 	began := time.Now()
 	proc, err := p.opt.Spawner.Start(ctx, &spawn.Command{
 		Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input, File: file, Identity: p.opt.Identity,
+		Cgroup: p.opt.Cgroup,
 	})
 	if ctx.Err() != nil && proc == nil {
 		return 0, context.Cause(ctx)

@@ -72,7 +72,22 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 	if r.runner.opt.Hooks.Exited != nil {
 		r.runner.opt.Hooks.Exited(exitReason(e), &e.Usage)
 	}
-	return e.Code(), errors.Join(outErr, r.inputErr, waitErr)
+	return e.Code(), errors.Join(r.tellLimits(e), outErr, r.inputErr, waitErr)
+}
+
+// tellLimits tells which limit of its cgroup the program has met: by an error if that
+// was its end.
+func (r *run) tellLimits(e *spawn.Exit) error {
+	if e.OutOfMemory != "" && e.Status.Signaled() && !e.Terminated {
+		return fmt.Errorf("killed by the kernel: out of memory (%s)", e.OutOfMemory)
+	}
+	for key, met := range map[string]bool{e.OutOfMemory: e.OutOfMemory != "", "sandbox.pids": e.Full} {
+		if met {
+			r.runner.opt.Log.Info("script was refused memory or processes by a limit", "key", key,
+				"request", r.req.Serial, "script", r.script, "pid", r.PID)
+		}
+	}
+	return nil
 }
 
 // usageOf is what a program and the children that it has waited for have used.
@@ -230,13 +245,14 @@ func (w *pipeWriter) Write(p []byte) (int, error) {
 func (w *pipeWriter) Pipe() (syscall.RawConn, error) { return w.file.SyscallConn() }
 
 // ExitReasons are all that Hooks.Exited is called with.
-var ExitReasons = []string{exitSuccess, exitFailure, exitSignal, exitTerminated}
+var ExitReasons = []string{exitSuccess, exitFailure, exitSignal, exitTerminated, exitOOM}
 
 const (
 	exitSuccess    = "success"    // exit status 0
 	exitFailure    = "failure"    // another one
 	exitSignal     = "signal"     // killed by one that was not ours
 	exitTerminated = "terminated" // asked to end, since its request has
+	exitOOM        = "oom"        // killed by the kernel, for want of memory
 )
 
 // exitReason names why a program exited, for a metric.
@@ -244,6 +260,8 @@ func exitReason(e *spawn.Exit) string {
 	switch {
 	case e.Terminated:
 		return exitTerminated
+	case e.Status.Signaled() && e.OutOfMemory != "":
+		return exitOOM
 	case e.Status.Signaled():
 		return exitSignal
 	case e.Status.ExitStatus() != 0:

@@ -145,7 +145,7 @@ func (p *Pool) exited(w *worker, e *exit) {
 		if p.phase == phaseRunning {
 			p.health.fail(p, w, w.describe(e), now)
 		}
-	case reason == exitCrash:
+	case reason == exitCrash, reason == exitOOM:
 		p.logLocked(slog.LevelWarn, "worker has crashed", "pid", w.process.pid(), "exit", e.describe(),
 			"requests", w.taken)
 	}
@@ -163,6 +163,8 @@ func (w *worker) exitReason(e *exit, early bool) string {
 		return w.reason
 	case early && !w.answered && !w.asked:
 		return exitStart
+	case e.isOutOfMemory():
+		return exitOOM
 	case e.Status.Signaled() && (w.reason == "" || e.Status.Signal() != w.stopWith),
 		e.Status.Exited() && e.Status.ExitStatus() != 0:
 		return exitCrash
@@ -195,12 +197,19 @@ func (e *exit) usage() *syscall.Rusage {
 	return &e.Usage
 }
 
+// isOutOfMemory reports whether it was killed by the kernel for want of memory.
+func (e *exit) isOutOfMemory() bool {
+	return e.err == nil && e.OutOfMemory != "" && e.Status.Signaled()
+}
+
 // describe says how it ended, with the last that it said.
 func (e *exit) describe() string {
 	var text string
 	switch {
 	case e.err != nil:
 		return e.err.Error()
+	case e.isOutOfMemory():
+		text = fmt.Sprintf("killed by the kernel: out of memory (%s)", e.OutOfMemory)
 	case e.Status.Signaled():
 		text = fmt.Sprintf("signal %d (%v)", e.Status.Signal(), e.Status.Signal())
 	default:

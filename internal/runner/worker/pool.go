@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -90,6 +91,7 @@ type Options struct {
 	// Identity is who the programs run as; nil is who we are. Scripts are looked for with
 	// that user's rights.
 	Identity *spawn.Identity
+	Cgroup   *cgroup.Pool // where, each in a group of its own; nil: in the daemon's
 }
 
 // Hooks report what happens. Each may be nil; all are called from many
@@ -112,7 +114,7 @@ type Hooks struct {
 // ExitReasons are all that Hooks.Exited is called with.
 var ExitReasons = []string{
 	exitMaxRequests, exitLifetime, exitIdle, exitMemory, exitScale, exitReload, exitStop,
-	exitCrash, exitSelf, exitStart, exitTimeout, exitAbort, exitProtocol,
+	exitCrash, exitOOM, exitSelf, exitStart, exitTimeout, exitAbort, exitProtocol,
 }
 
 const (
@@ -124,6 +126,7 @@ const (
 	exitReload      = "reload"   // Update with another program
 	exitStop        = "stop"     // the end of Supervise
 	exitCrash       = "crash"    // a signal that was not ours, or an exit status that is not 0
+	exitOOM         = "oom"      // killed by the kernel, for want of memory
 	exitSelf        = "exit"     // by itself, with exit status 0; or it hung up on a request
 	exitStart       = "start"    // not executed, not ready in time, or dead before it read a request
 	exitTimeout     = "timeout"  // a request ran longer than its timeout

@@ -38,7 +38,7 @@ type spawned struct {
 // launchProgram starts the program and returns when it has been executed.
 func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	p.mu.Lock()
-	grace, log := p.opt.StopGrace, p.opt.Log
+	grace, log, group := p.opt.StopGrace, p.opt.Log, p.opt.Cgroup
 	p.mu.Unlock()
 	if len(program.argv) == 0 {
 		return nil, fmt.Errorf("start a worker: no command")
@@ -59,6 +59,7 @@ func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	w := &spawned{path: path, grace: grace}
 	w.Process, err = p.spawner.Start(context.Background(), &spawn.Command{
 		Argv: argv, Env: program.env, Dir: program.dir, Socket: socket, Identity: program.user,
+		Cgroup: group, OwnCgroup: true,
 	})
 	if err != nil {
 		os.Remove(w.path)

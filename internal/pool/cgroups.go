@@ -1,0 +1,159 @@
+package pool
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/fcgid/fcgid/internal/cgroup"
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/status"
+)
+
+// cgroups are those of the pools. They are for the goroutine that plans.
+type cgroups struct {
+	open   func() (*cgroup.Tree, error) // nil: there are none
+	opened bool
+	tree   *cgroup.Tree // nil while there is none
+	why    error        // there is none
+}
+
+// find opens the tree when a pool has a use for it first.
+func (c *cgroups) find() (*cgroup.Tree, error) {
+	if !c.opened {
+		c.opened = true
+		if c.why = errors.New("the daemon starts no programs itself"); c.open != nil {
+			c.tree, c.why = c.open()
+		}
+	}
+	return c.tree, c.why
+}
+
+func (c *cgroups) close() {
+	if c.tree != nil {
+		c.tree.Close()
+	}
+}
+
+// cgroupLimits are what a configuration says of a pool's cgroup.
+func cgroupLimits(s *config.Sandbox) cgroup.Limits {
+	return cgroup.Limits{
+		Memory: s.Memory, MemoryRequest: s.MemoryRequest, Pids: s.Pids, CPU: s.CPU, Required: s.Cgroup == "required",
+	}
+}
+
+// usesCgroup reports whether a pool is to have one.
+func usesCgroup(cfg *config.Pool) bool { return cfg.Function == nil && cfg.Sandbox.Cgroup != "off" }
+
+// prepareCgroups makes those that pools are to have and do not, and finds out what of
+// their limits cannot be had: an error if it is required.
+func (p *Plan) prepareCgroups() error {
+	running := p.set.running()
+	for i := range p.cfg.Pools {
+		cfg := &p.cfg.Pools[i]
+		if !usesCgroup(cfg) {
+			continue
+		}
+		group, unmet, err := p.prepareCgroup(cfg, running[cfg.Name])
+		if err == nil {
+			err = unmet
+		}
+		if err != nil && cfg.Sandbox.Cgroup == "required" {
+			return fmt.Errorf("pool %s: sandbox.cgroup is required: %w", cfg.Name, err)
+		}
+		p.groups[cfg.Name] = group
+		if err != nil && cfg.Sandbox.IsLimited() {
+			p.set.opt.Logs.Warn("limits of a pool do not hold", "pool", cfg.Name, "error", err)
+		}
+	}
+	return nil
+}
+
+// prepareCgroup returns a pool's cgroup, and why not all of its limits can be had.
+func (p *Plan) prepareCgroup(cfg *config.Pool, now *pool) (group *cgroup.Pool, unmet, err error) {
+	tree, err := p.set.cgroups.find()
+	if err != nil {
+		return nil, nil, err
+	}
+	limits := cgroupLimits(&cfg.Sandbox)
+	unmet = unmetError(tree.Unmet(&limits))
+	if now != nil && now.cgroup != nil {
+		return now.cgroup, unmet, nil
+	}
+	if group, err = tree.Pool(cfg.Name, limits); err != nil {
+		return nil, nil, err
+	}
+	p.undos = append(p.undos, group.Close)
+	return group, unmet, nil
+}
+
+// unmetError tells of limits in one line, those with the same reason together.
+func unmetError(unmet []cgroup.Unmet) error {
+	var all []error
+	keys := make(map[string][]string)
+	for _, u := range unmet {
+		why := u.Why.Error()
+		if keys[why] == nil {
+			all = append(all, u.Why)
+		}
+		keys[why] = append(keys[why], "sandbox."+u.Key)
+	}
+	var texts []string
+	for _, why := range all {
+		texts = append(texts, strings.Join(keys[why.Error()], ", ")+": "+why.Error())
+	}
+	if len(texts) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(texts, "; "))
+}
+
+// commitCgroup gives a pool its cgroup, and that its limits. One that it has already it
+// keeps, without limits if it is to have none: programs are in it.
+func (s *Set) commitCgroup(p *pool, cfg *config.Pool, group *cgroup.Pool) {
+	limits := cgroupLimits(&cfg.Sandbox)
+	p.mu.Lock()
+	before := p.cgroup
+	if group != nil {
+		p.cgroup = group
+	}
+	p.mu.Unlock()
+	if before == nil {
+		return // it has been made with them
+	}
+	if group == nil {
+		limits = cgroup.Limits{}
+	}
+	if err := before.Set(limits); err != nil {
+		s.opt.Logs.Warn("limits of a pool do not hold", "pool", p.name, "error", err)
+	}
+}
+
+// groupOf is where the programs of a pool are started.
+func (p *pool) groupOf(cfg *config.Pool) *cgroup.Pool {
+	if !usesCgroup(cfg) {
+		return nil
+	}
+	return p.cgroupNow()
+}
+
+// describeCgroup is what is told of a pool's.
+func describeCgroup(g *cgroup.Pool) *status.Cgroup {
+	if g == nil {
+		return nil
+	}
+	known := func(n int64) *int64 {
+		if n < 0 {
+			return nil
+		}
+		return &n
+	}
+	u := g.Usage()
+	return &status.Cgroup{Path: g.Path(), Memory: known(u.Memory), MemoryLimit: known(u.MemoryMax), Pids: known(u.Pids)}
+}
+
+func (p *pool) cgroupNow() *cgroup.Pool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cgroup
+}
