@@ -202,7 +202,7 @@ func TestIdleMemory(t *testing.T) {
 	t.Parallel()
 	s := &site{t: t, dir: folder(t), network: "unix"}
 	s.address = s.dir + "/s"
-	s.daemon = launch(t, s.dir, s.pool("cgi", simple), stock(t))
+	s.daemon = launch(t, s.dir, s.pool("cgi", "process: {root: [DIR]}"), stock(t))
 	var kib int
 	await(t, "12 MiB at most", func() bool {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Process.Pid))
