@@ -1,4 +1,4 @@
-# make          builds ./fcgid
+# make          builds ./fcgid, and in build/ its manual pages and completion
 # make run      builds and serves the samples at http://127.0.0.1:8080/
 # make test     installs what the tests need (Debian packages), runs them all
 # make test-lossless  20 upgrades and 100 reloads under 200 clients through nginx: no request may fail (a minute)
@@ -9,10 +9,11 @@
 # make fuzz     runs each fuzz test for FUZZTIME
 # make bench    compares fcgid with its peers (Debian packages) and prints ratios: docs/performance.md
 # make bench-go runs the benchmarks of single functions
-# make install  binary, systemd units, logrotate's file, and a configuration if there is none yet
-# make uninstall  all of them but the configuration
+# make install  binary, units, manual pages, completion, sysusers.d, tmpfiles.d; configuration unless it was edited
+# make uninstall  removes what install has installed, but no configuration that was edited
+# make help     prints this
 #
-# install and uninstall take DESTDIR, PREFIX, SYSCONFDIR and UNITDIR; the units name the paths.
+# install and uninstall take DESTDIR, PREFIX, SYSCONFDIR, UNITDIR, SYSUSERSDIR, TMPFILESDIR and MANDIR; the units name the paths.
 
 GO       ?= go
 FUZZTIME ?= 30s
@@ -21,17 +22,27 @@ LDFLAGS  ?= -s -w
 
 PREFIX     ?= /usr/local
 SYSCONFDIR ?= /etc
-# systemd looks for units in /usr/local/lib and /usr/lib; for another PREFIX name a folder that it knows.
+# systemd looks in /usr/local/lib and /usr/lib; for another PREFIX name folders that it knows.
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+MANDIR     ?= $(PREFIX)/share/man
 
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: all build run test test-unit test-e2e test-apps test-lossless test-systemd test-vm test-packages check fuzz bench bench-go install uninstall clean
+.PHONY: all build pages help run test test-unit test-e2e test-apps test-lossless test-systemd test-vm test-packages check fuzz bench bench-go install uninstall clean
 
-all: build
+all: build pages
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o fcgid ./cmd/fcgid
+
+# For this machine, whatever the binary is for.
+pages:
+	GOOS= GOARCH= $(GO) run ./internal/cli/pages build
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 run: build
 	./fcgid dev
@@ -104,29 +115,25 @@ bench: build
 bench-go:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-# What install takes; make builds the one here.
+# What install takes; make builds those here.
 BINARY ?= fcgid
+PAGES  ?= build
 
-UNITS = fcgid.service fcgid@.service fcgid.socket
+install uninstall: export BINARY := $(BINARY)
+install uninstall: export PAGES := $(PAGES)
+install uninstall: export DESTDIR := $(DESTDIR)
+install uninstall: export PREFIX := $(PREFIX)
+install uninstall: export SYSCONFDIR := $(SYSCONFDIR)
+install uninstall: export UNITDIR := $(UNITDIR)
+install uninstall: export SYSUSERSDIR := $(SYSUSERSDIR)
+install uninstall: export TMPFILESDIR := $(TMPFILESDIR)
+install uninstall: export MANDIR := $(MANDIR)
 
-# Modes do not depend on the umask: install sets them, also of the folders that it makes.
 install:
-	@test -x $(BINARY) || { echo "run make first"; exit 1; }
-	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/fcgid
-	install -D -m 0644 deploy/systemd/hardened.conf $(DESTDIR)$(PREFIX)/share/fcgid/hardened.conf
-	install -D -m 0644 deploy/logrotate/fcgid $(DESTDIR)$(SYSCONFDIR)/logrotate.d/fcgid
-	@for unit in $(UNITS); do \
-		echo "install $(DESTDIR)$(UNITDIR)/$$unit"; \
-		sed -e 's|/usr/local/bin/|$(PREFIX)/bin/|' -e 's|/etc/fcgid/|$(SYSCONFDIR)/fcgid/|' deploy/systemd/$$unit | \
-			install -D -m 0644 /dev/stdin $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
-	done
-	test -e $(DESTDIR)$(SYSCONFDIR)/fcgid/fcgid.yaml || \
-		install -D -m 0644 configs/fcgid.yaml $(DESTDIR)$(SYSCONFDIR)/fcgid/fcgid.yaml
+	@scripts/install
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/fcgid $(DESTDIR)$(SYSCONFDIR)/logrotate.d/fcgid
-	rm -f $(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
-	rm -rf $(DESTDIR)$(PREFIX)/share/fcgid
+	@scripts/install --uninstall
 
 clean:
-	rm -f fcgid bench/bench
+	rm -rf fcgid bench/bench build

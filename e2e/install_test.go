@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -17,11 +18,19 @@ import (
 // binary is the tests' own: install wants one to be there.
 func makeInstall(t *testing.T, target string, variables ...string) {
 	t.Helper()
+	if out, err := makePages(); err != nil {
+		t.Fatalf("make pages: %v\n%s", err, out)
+	}
 	cmd := exec.Command("sh", append([]string{"-c", `umask 077; exec make -s -C .. "$@"`, "sh", target, "BINARY=" + binary}, variables...)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("make %s: %v\n%s", target, err, out)
 	}
 }
+
+// makePages makes what install wants to be there besides the binary.
+var makePages = sync.OnceValues(func() ([]byte, error) {
+	return exec.Command("make", "-s", "-C", "..", "pages").CombinedOutput()
+})
 
 // files are those below a folder, with their modes.
 func files(t *testing.T, dir string) map[string]fs.FileMode {
@@ -74,15 +83,30 @@ func TestMakeInstall(t *testing.T) {
 			makeInstall(t, "install", variables...)
 			config := test.sysconf + "/fcgid/fcgid.yaml"
 			want := map[string]fs.FileMode{
-				test.prefix + "/bin/fcgid":                 0o755,
-				test.prefix + "/share/fcgid/hardened.conf": 0o644,
-				test.sysconf + "/logrotate.d/fcgid":        0o644,
-				config:                                     0o644,
-				test.unitdir + "/fcgid.service":            0o644,
-				test.unitdir + "/fcgid@.service":           0o644,
-				test.unitdir + "/fcgid.socket":             0o644,
+				test.prefix + "/bin/fcgid":                                  0o755,
+				test.prefix + "/share/fcgid/hardened.conf":                  0o644,
+				test.prefix + "/share/fcgid/installed":                      0o644,
+				test.prefix + "/lib/sysusers.d/fcgid.conf":                  0o644,
+				test.prefix + "/lib/tmpfiles.d/fcgid.conf":                  0o644,
+				test.prefix + "/share/bash-completion/completions/fcgid":    0o644,
+				test.prefix + "/share/zsh/site-functions/_fcgid":            0o644,
+				test.prefix + "/share/fish/vendor_completions.d/fcgid.fish": 0o644,
+				test.prefix + "/share/man/man5/fcgid.yaml.5":                0o644,
+				test.sysconf + "/logrotate.d/fcgid":                         0o644,
+				config:                                                      0o644,
+				test.unitdir + "/fcgid.service":                             0o644,
+				test.unitdir + "/fcgid@.service":                            0o644,
+				test.unitdir + "/fcgid.socket":                              0o644,
 			}
-			if got := files(t, dest); !maps.Equal(got, want) {
+			for _, page := range []string{"fcgid.1", "fcgid-serve.1", "fcgid-reload.1", "fcgid-status.1"} {
+				want[test.prefix+"/share/man/man1/"+page] = 0o644
+			}
+			got := files(t, dest)
+			maps.DeleteFunc(got, func(path string, mode fs.FileMode) bool { // of other commands
+				_, listed := want[path]
+				return !listed && mode == 0o644 && strings.HasPrefix(path, test.prefix+"/share/man/man1/fcgid-")
+			})
+			if !maps.Equal(got, want) {
 				t.Errorf("installed:\n%v\nwant:\n%v", got, want)
 			}
 			for unit, file := range map[string]string{"fcgid.service": config, "fcgid@.service": test.sysconf + "/fcgid/%i.yaml"} {
@@ -92,14 +116,83 @@ func TestMakeInstall(t *testing.T) {
 					t.Errorf("%s does not have %s%s:\n%s", unit, start, reload, text)
 				}
 			}
-
-			write(t, dest+config, "mine")
-			makeInstall(t, "install", variables...)
-			makeInstall(t, "uninstall", variables...)
-			if got := files(t, dest); len(got) != 1 || read(t, dest+config) != "mine" {
-				t.Errorf("left by an uninstall: %v", got)
-			}
 		})
+	}
+}
+
+// What was installed is removed, whatever version has installed it, and nothing else. A
+// configuration that was edited stays through both.
+func TestMakeUninstall(t *testing.T) {
+	dest := folder(t) + "/dest"
+	const config, rotate, page = "/etc/fcgid/fcgid.yaml", "/etc/logrotate.d/fcgid", "/usr/local/share/man/man1/fcgid-old.1"
+	makeInstall(t, "install", "DESTDIR="+dest)
+	makeInstall(t, "uninstall", "DESTDIR="+dest)
+	if got := files(t, dest); len(got) > 0 {
+		t.Errorf("left of what nobody has edited: %v", got)
+	}
+	if _, err := os.Stat(dest + "/etc/fcgid"); err == nil {
+		t.Error("the folder of the configuration is left")
+	}
+
+	makeInstall(t, "install", "DESTDIR="+dest)
+	list := dest + "/usr/local/share/fcgid/installed"
+	write(t, list, read(t, list)+"file "+page+"\n") // an older version had it
+	write(t, dest+page, "old")
+	write(t, dest+"/usr/local/share/man/man1/fcgid-foreign.1", "somebody else's")
+	write(t, dest+config, "mine")
+	makeInstall(t, "install", "DESTDIR="+dest)
+	if got := read(t, dest+config); got != "mine" {
+		t.Errorf("a configuration that was edited is %q", got)
+	}
+	if _, err := os.Stat(dest + page); err == nil {
+		t.Error("an older version's page is left")
+	}
+	write(t, dest+rotate, "mine too")
+	makeInstall(t, "uninstall", "DESTDIR="+dest)
+	got := slices.Sorted(maps.Keys(files(t, dest)))
+	if want := []string{config, rotate, "/usr/local/share/man/man1/fcgid-foreign.1"}; !slices.Equal(got, want) {
+		t.Errorf("left: %q, want %q", got, want)
+	}
+}
+
+// man reads the pages without a complaint, and shells the completion.
+func TestPagesAndCompletion(t *testing.T) {
+	dest := folder(t) + "/dest"
+	makeInstall(t, "install", "DESTDIR="+dest, "PREFIX=")
+	pages, err := filepath.Glob(dest + "/share/man/man[15]/*")
+	if err != nil || len(pages) < 10 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+	for _, page := range pages {
+		cmd := exec.Command(need(t, "man"), "--warnings", "--local-file", page)
+		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "MANPAGER=cat")
+		var complaints strings.Builder
+		cmd.Stderr = &complaints
+		text, err := cmd.Output()
+		if name := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(page), ".1"), ".5"); err != nil || complaints.Len() > 0 || !strings.Contains(string(text), name) {
+			t.Errorf("man %s: %v: %s", page, err, complaints.String())
+		}
+	}
+	complete := exec.Command("bash", "-ec", `. "$0"; PATH=$1:$PATH; COMP_WORDS=(fcgid rel); COMP_CWORD=1 COMP_LINE="fcgid rel" COMP_POINT=9
+compopt() { :; }
+_get_comp_words_by_ref() { cur=rel prev=fcgid words=(fcgid rel) cword=1; }
+__start_fcgid fcgid rel fcgid; echo "${COMPREPLY[@]}"`, dest+"/share/bash-completion/completions/fcgid", dest+"/bin")
+	if out, err := complete.CombinedOutput(); err != nil || !strings.Contains(string(out), "reload") {
+		t.Errorf("bash completes fcgid rel to %q, %v", out, err)
+	}
+	for _, file := range []string{"/share/zsh/site-functions/_fcgid", "/share/fish/vendor_completions.d/fcgid.fish"} {
+		if !strings.Contains(read(t, dest+file), "__complete") {
+			t.Errorf("%s does not complete", file)
+		}
+	}
+}
+
+func TestMakeHelp(t *testing.T) {
+	out, err := exec.Command("make", "-s", "-C", "..", "help").CombinedOutput()
+	for _, target := range []string{"make install ", "make test ", "make test-systemd ", "make uninstall ", "DESTDIR"} {
+		if err != nil || !strings.Contains(string(out), target) {
+			t.Errorf("make help does not have %q: %v\n%s", target, err, out)
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ const module = "github.com/fcgid/fcgid"
 // layers are the packages that the program is made of, from the top down. A
 // package imports only what stands in a line below its own.
 var layers = [][]string{
-	{"cmd/fcgid", "examples/functions"},
+	{"cmd/fcgid", "examples/functions", "internal/cli/pages"},
 	{""}, // fcgid.Main
 	{"internal/cli"},
 	{"internal/daemon", "internal/top"},
@@ -58,7 +58,7 @@ var narrow = map[string][]string{
 // users of a library are the packages that may import it.
 var users = map[string][]string{
 	"github.com/spf13/viper":              {"internal/config"},
-	"github.com/spf13/cobra":              {"internal/cli"},
+	"github.com/spf13/cobra":              {"internal/cli", "internal/cli/pages"},
 	"github.com/prometheus/client_golang": {"internal/metrics"},
 	"github.com/prometheus/client_model":  {"internal/metrics"},
 	"go.uber.org/zap":                     {"internal/logs"},

@@ -23,8 +23,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "run make test-systemd: it makes the Debian that the tests boot")
 		os.Exit(1)
 	}
-	if out, err := exec.Command("make", "-C", "../..", "build").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "make build: %v\n%s", err, out)
+	if out, err := exec.Command("make", "-C", "../..").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "make: %v\n%s", err, out)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())

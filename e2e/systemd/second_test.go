@@ -45,6 +45,12 @@ func TestSecondDaemon(t *testing.T) {
 // What logrotate does, forced, with logs of the daemon and its access log in /var/log/fcgid.
 const rotate = "logrotate --force /etc/logrotate.d/fcgid"
 
+// logged waits until there is something in a log.
+func (m *machine) logged(file string) {
+	m.t.Helper()
+	harness.Await(m.t, "something in "+file, func() bool { _, err := m.try("test -s " + file); return err == nil })
+}
+
 func TestLogrotate(t *testing.T) {
 	m := installed(t)
 	m.sh(`sed -i 's|output: stderr|output: /var/log/fcgid/fcgid.log|; s|output: ""|output: /var/log/fcgid/access.log|' ` + configuration)
@@ -52,12 +58,13 @@ func TestLogrotate(t *testing.T) {
 	const access = "/var/log/fcgid/access.log"
 	for range 2 {
 		m.serves(cgiSocket)
+		m.logged(access) // maybe after the answer
 		m.sh(rotate)
 		harness.Await(t, "a new log", func() bool { _, err := m.try("test -e " + access); return err == nil })
 		m.sh("test ! -s " + access)
 	}
 	m.serves(cgiSocket)
-	m.sh("test -s " + access)
+	m.logged(access)
 	if got := m.sh("stat -c %U:%a /var/log/fcgid/access.log /var/log/fcgid/access.log.1"); got != "www-data:640\nwww-data:640" {
 		t.Errorf("the logs are %q", got)
 	}
@@ -78,6 +85,7 @@ func TestLogrotateOfSecondDaemon(t *testing.T) {
 	m.sh(`sed 's|/fcgid/|/fcgid-shop/|; s/fcgid;/fcgid@shop;/; s/fcgid$/fcgid@shop/; s/su .*/su shop shop/' /etc/logrotate.d/fcgid >/etc/logrotate.d/fcgid-shop`)
 	for range 2 {
 		m.sh("setpriv --reuid www-data --regid www-data --clear-groups fcgid request unix:/run/fcgid-shop/php.sock --script /srv/shop/who.php")
+		m.logged("/var/log/fcgid-shop/access.log")
 		m.sh("logrotate --force /etc/logrotate.d/fcgid-shop")
 		harness.Await(t, "a new log", func() bool { _, err := m.try("test -e /var/log/fcgid-shop/access.log"); return err == nil })
 		m.sh("test ! -s /var/log/fcgid-shop/access.log")

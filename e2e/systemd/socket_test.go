@@ -58,7 +58,7 @@ func hello(path string) (string, error) {
 func TestSocketActivation(t *testing.T) {
 	for path, dropIn := range map[string]string{
 		"/run/fcgid.sock":     "[Socket]\nSocketGroup=mail\n",
-		"/run/fcgid/cgi.sock": "[Socket]\nListenStream=\nListenStream=/run/fcgid/cgi.sock\n",
+		"/run/fcgid/cgi.sock": "[Socket]\nListenStream=\nListenStream=/run/fcgid/cgi.sock\nSocketGroup=mail\n",
 	} {
 		t.Run(path, func(t *testing.T) {
 			m := installed(t)

@@ -47,6 +47,13 @@ func run(functions *fcgi.Registry) (status int) {
 	return 0
 }
 
+// Commands is the command line of a program of that name, to be described.
+func Commands(name string) *cobra.Command {
+	root := newRootCommand(pool.NewFunctions(nil))
+	root.Use = name
+	return root
+}
+
 func newRootCommand(functions pool.Functions) *cobra.Command {
 	root := &cobra.Command{
 		Use:           filepath.Base(os.Args[0]),
