@@ -403,7 +403,7 @@ func (w *answer) checkWhole() error {
 // complete, and whether some of the answer has left.
 func (w *answer) close() (begun, left bool) {
 	o := &w.req.conn.out
-	o.turn <- struct{}{}
+	o.turn.enter()
 	defer o.done()
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -51,12 +51,14 @@ func TestHandOver(t *testing.T) {
 		held := make(chan struct{})
 		release := sync.OnceFunc(func() { close(held) })
 		defer release()
-		one := serve(t, testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+		settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {
 			if req.Params.Get("SCRIPT_FILENAME") == "slow" {
 				<-held
 			}
 			return hello(ctx, req)
-		}))
+		})
+		settings.InPlace = false // of a pipe it is not known then whether something is on its way
+		one := serve(t, settings)
 		two, done := pooled(testSettings(writes(0, helloFromTwo)))
 		to := NewAddress(two)
 		given := handing(t, one, to)

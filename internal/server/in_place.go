@@ -54,14 +54,12 @@ func (c *conn) runInPlace() (reads bool) {
 		c.place.timer = time.AfterFunc(time.Hour, c.readOn)
 	}
 	timer, returned := c.place.timer, false
-	c.wg.Add(1) // who reads on waits for this one
 	timer.Reset(readAgainAfter)
 	defer func() {
 		reads = timer.Stop()
 		if reads && !returned { // by Goexit
 			go c.readOn()
 		}
-		c.wg.Done()
 	}()
 	r.run(nil)
 	returned = true

@@ -27,7 +27,7 @@ type outlet struct {
 	lost atomic.Bool            // nothing can be written any more
 	from atomic.Pointer[writer] // who waits for the client
 
-	turn   chan struct{} // full while somebody writes; guards the fields below
+	turn   door // for who writes; guards the fields below
 	tail   []byte
 	socket nbio.Writer
 
@@ -37,7 +37,10 @@ type outlet struct {
 	flushing bool       // somebody writes control
 }
 
-func (o *outlet) init(c *conn) { o.conn, o.turn = c, make(chan struct{}, 1) }
+func (o *outlet) init(c *conn) {
+	o.conn = c
+	o.turn.init()
+}
 
 // errSlow is what a writer gets that has waited for long enough. Its records are
 // written, or stand in the tail.
@@ -64,7 +67,7 @@ func (p *patience) spend(waited time.Duration) {
 // client as long as that takes something now and then. An error is ErrClientGone, and
 // the connection is closed.
 func (o *outlet) write(r *request, b []byte) error {
-	o.turn <- struct{}{}
+	o.turn.enter()
 	defer o.done()
 	return o.send(writer{outlet: o, req: r}, b)
 }
@@ -89,10 +92,8 @@ var errTurn = errors.New("another request's client is slower than its program")
 
 // take waits for r's turn to write.
 func (o *outlet) take(r *request, p *patience) bool {
-	select {
-	case o.turn <- struct{}{}:
+	if o.turn.tryEnter() {
 		return true
-	default:
 	}
 	var over <-chan time.Time
 	if p.isShort {
@@ -104,17 +105,10 @@ func (o *outlet) take(r *request, p *patience) bool {
 		}()
 		over = timer.C
 	}
-	select {
-	case o.turn <- struct{}{}:
-		return true
-	case <-over:
-		return false
-	case <-r.ctx.Done():
-		return false
-	}
+	return o.turn.enterBefore(over, r.ctx.Done())
 }
 
-func (o *outlet) done() { <-o.turn }
+func (o *outlet) done() { o.turn.leave() }
 
 // A writer is one who has the turn.
 type writer struct {
@@ -335,7 +329,7 @@ func (o *outlet) flush() {
 // sendFile sends n bytes of a file, which are whole records of r. The error is that of
 // write.
 func (o *outlet) sendFile(r *request, file *os.File, from, n int64) error {
-	o.turn <- struct{}{}
+	o.turn.enter()
 	defer o.done()
 	w := writer{outlet: o, req: r}
 	rc := o.conn.in.socket.rc

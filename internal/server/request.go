@@ -309,7 +309,7 @@ func (r *request) prepare() {
 	r.req.Stdout = &r.answer
 	r.req.Stderr = stderr{&r.answer}
 	r.req.Started = func(pid int, _ string) { r.pid.Store(int64(pid)) }
-	r.queued = time.Now()
+	r.queued = r.conn.in.heard
 	if d := r.settings.Limits.QueueTimeout; d > 0 {
 		r.req.QueueDeadline = r.queued.Add(d)
 	}
