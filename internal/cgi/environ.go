@@ -29,6 +29,9 @@ type Options struct {
 	Command []string
 	// User is the number of the user that the programs run as; nil is ours.
 	User *uint32
+	// Chroot is the root of the programs; "" is ours. Params that name files of it say
+	// what these are called there.
+	Chroot string
 	// Dropped is called for a param that is kept from a program, once for each
 	// name, and why. It may be called by several goroutines at once. It may be nil.
 	Dropped func(name, why string)
@@ -70,7 +73,7 @@ func NewEnvironment(opt Options) *Environment {
 		e.mayPass[name] = true
 	}
 	e.dropped.report = opt.Dropped
-	e.alone = commandLooksItself(opt.Command, e.path(new(variables)))
+	e.alone = opt.Chroot != "" || commandLooksItself(opt.Command, e.path(new(variables)))
 	return e
 }
 
@@ -99,6 +102,7 @@ func (e *Environment) Of(params *protocol.Params, id *protocol.RequestID, s *Scr
 	told := *s
 	told.alone = s.alone || s.mayLook && looksItself(s.Path, e.path(v))
 	told.agree(v, e.mayPass)
+	v.enterChroot(e.opt.Chroot)
 	if told.alone {
 		v.setMissing("REDIRECT_STATUS", "200") // php-cgi's cgi.force_redirect
 	}

@@ -35,6 +35,9 @@ type Rules struct {
 	Scripts      []string          // filepath.Match patterns of the files that may run; empty: any
 	Extensions   []string          // that scripts must have; empty: any
 	Interpreters map[string]string // programs that run scripts with an extension, such as ".php"
+	// Chroot is the root of the programs; "" is ours. Scripts lie in it, Interpreters and
+	// Argv are paths there.
+	Chroot string
 }
 
 // Find names the script of a request that is to be executed. The error is a
@@ -44,14 +47,16 @@ func (s *Rules) Find(params *protocol.Params) (Script, error) {
 	if err != nil {
 		return Script{}, err
 	}
-	found.Argv = []string{found.Path}
+	inside, _ := Inside(s.Chroot, found.Path)
+	found.Argv = []string{inside}
 	mode := uint32(unix.X_OK)
 	if interpreter := s.interpreter(&file{name: found.Path}); interpreter != "" {
-		found.Argv = []string{interpreter, found.Path}
+		found.Argv = []string{interpreter, inside}
 		found.alone = true
 		mode = unix.R_OK
 	} else if found.request.namesMore {
-		found.mayLook = true
+		// What the file is run by there is not looked at from here.
+		found.mayLook, found.alone = true, s.Chroot != ""
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, found.Path, mode, unix.AT_EACCESS); err != nil {
 		return Script{}, forbidden("%s is not executable: %w", found.Path, err)
@@ -82,7 +87,11 @@ func (s *Rules) look(params *protocol.Params) (Script, error) {
 	if err != nil {
 		return Script{}, err
 	}
-	return Script{Path: f.name, request: r}, s.allowed(&f)
+	found := Script{Path: f.name, request: r}
+	if err := s.allowed(&f); err != nil {
+		return found, err
+	}
+	return found, found.enterChroot(s.Chroot, &f)
 }
 
 // interpreter is the program that runs a file, by the longest of its extensions

@@ -18,7 +18,7 @@ func (e *Environment) ForWorker(params *protocol.Params, rules *Rules) (*protoco
 	if err != nil {
 		return nil, err
 	}
-	if s.Path == "" && e.arriveAsTheyCame(params) {
+	if s.Path == "" && e.opt.Chroot == "" && e.arriveAsTheyCame(params) {
 		return params, nil
 	}
 	return e.rewrite(params, &s)
@@ -56,6 +56,7 @@ func (e *Environment) rewrite(params *protocol.Params, s *Script) (*protocol.Par
 	case e.alone && v.get("SCRIPT_FILENAME") != "":
 		v.takeOut("PATH_TRANSLATED")
 	}
+	v.enterChroot(e.opt.Chroot)
 	e.complete(v)
 	if !v.changed {
 		return params, nil
