@@ -17,7 +17,7 @@ const defaultConfig = "/etc/fcgid/fcgid.yaml"
 
 func newCheckCommand(functions pool.Functions) *cobra.Command {
 	var file, as string
-	var dump, diff bool
+	var dump, diff, machine bool
 	var t target
 	cmd := &cobra.Command{
 		Use:   "check [FILE]",
@@ -29,8 +29,8 @@ file may be -, the standard input. What is no fault and hardly can be meant is a
 warning.
 
 Root may read and run what the daemon's user may not: --user looks with that
-user's eyes. --diff asks the daemon that runs with the file what fcgid reload
-would change.`,
+user's eyes. --machine tells what of a pool's sandbox can be done here. --diff
+asks the daemon that runs with the file what fcgid reload would change.`,
 		Example: "  fcgid check --diff\n  fcgid check -c /etc/fcgid/fcgid.yaml --user www-data\n  fcgid check -c fcgid.yaml --dump",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,6 +48,9 @@ would change.`,
 					return err
 				}
 			}
+			if machine {
+				return printMachine(cmd.OutOrStdout())
+			}
 			cfg, err := config.LoadAndCheck(file, cmd.Flags(), functions.Names())
 			if err != nil {
 				return err
@@ -57,9 +60,7 @@ would change.`,
 				return printDiff(cmd, &t)
 			}
 			if !dump {
-				warn(cmd.ErrOrStderr(), cfg)
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (pools: %d)\n", file, len(cfg.Pools))
-				return err
+				return approve(cmd, file, cfg)
 			}
 			text, err := cfg.YAML()
 			if err != nil {
@@ -72,9 +73,26 @@ would change.`,
 	addConfigFlags(cmd.Flags(), &file)
 	cmd.Flags().StringVar(&as, "user", "", "look with the rights of this `user`, who will run the daemon; only root can")
 	cmd.Flags().BoolVar(&dump, "dump", false, "print the effective configuration, with defaults")
+	cmd.Flags().BoolVar(&machine, "machine", false, "print what of a sandbox can be done here, whatever the file says")
 	cmd.Flags().BoolVar(&diff, "diff", false, "print what a reload would change in the running daemon")
 	cmd.Flags().StringVar(&t.control, "control", "", "`path` of that daemon's control socket, if it is not where the configuration says")
 	return cmd
+}
+
+// approve says that a file without faults is one, and what may yet be wrong.
+func approve(cmd *cobra.Command, file string, cfg *config.Config) error {
+	warn(cmd.ErrOrStderr(), cfg)
+	if err := checkSandboxes(cmd.ErrOrStderr(), cfg); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (pools: %d)\n", file, len(cfg.Pools)); err != nil {
+		return err
+	}
+	if !hasSandbox(cfg) {
+		return nil
+	}
+	fmt.Fprintln(cmd.OutOrStdout())
+	return printMachine(cmd.OutOrStdout())
 }
 
 // warn tells what is no fault and may yet be none of what was meant.

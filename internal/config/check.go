@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,12 +27,13 @@ func (r *report) checkMachine(c *Config, functions []string) {
 		for j, l := range p.Listen {
 			r.checkOwner(fmt.Sprintf("%s.listen[%d]", key, j), l)
 		}
+		r.checkSandbox(key+".sandbox", &p.Sandbox)
 		if p.Process != nil {
-			r.checkProcess(key+".process", p.Process)
+			r.checkProcess(key+".process", p.Process, p.Sandbox.Chroot)
 		}
 		if p.Worker != nil {
-			r.checkCommand(key+".worker.command", p.Worker.Command)
-			r.checkDir(key+".worker.dir", p.Worker.Dir)
+			r.checkCommand(key+".worker.command", p.Worker.Command, p.Sandbox.Chroot)
+			r.checkDir(key+".worker.dir", p.Worker.Dir, p.Sandbox.Chroot)
 			for j, root := range p.Worker.Root {
 				r.checkFolder(fmt.Sprintf("%s.worker.root[%d]", key, j), root)
 			}
@@ -39,7 +41,7 @@ func (r *report) checkMachine(c *Config, functions []string) {
 		if p.Function != nil {
 			r.checkFunction(key+".function", p.Function, functions)
 		}
-		r.checkCommand(key+".slow.command", p.Slow.Command)
+		r.checkCommand(key+".slow.command", p.Slow.Command, "")
 	}
 }
 
@@ -61,7 +63,7 @@ func isID(s string) bool {
 	return err == nil
 }
 
-func (r *report) checkProcess(key string, p *Process) {
+func (r *report) checkProcess(key string, p *Process, chroot string) {
 	for i, root := range p.Root {
 		r.checkFolder(fmt.Sprintf("%s.root[%d]", key, i), root)
 	}
@@ -71,27 +73,49 @@ func (r *report) checkProcess(key string, p *Process) {
 		}
 	}
 	for i, in := range p.Interpreters {
-		r.checkProgram(fmt.Sprintf("%s.interpreters[%d]", key, i), in.Path)
+		r.checkProgram(fmt.Sprintf("%s.interpreters[%d]", key, i), in.Path, chroot)
 	}
-	r.checkDir(key+".dir", p.Dir)
+	r.checkDir(key+".dir", p.Dir, chroot)
+}
+
+func (r *report) checkSandbox(key string, s *Sandbox) {
+	r.checkDir(key+".chroot", s.Chroot, "")
+	for name, paths := range map[string][]string{".read": s.Read, ".write": s.Write} {
+		for i, path := range paths {
+			if strings.HasPrefix(path, "-") {
+				continue
+			}
+			if _, err := os.Stat(inside(s.Chroot, path)); err != nil {
+				r.add(fmt.Sprintf("%s%s[%d]", key, name, i), "%q: %v (a path after - need not exist)", path, cause(err))
+			}
+		}
+	}
+}
+
+// inside is a path below another root, if there is one.
+func inside(chroot, path string) string {
+	if chroot == "" {
+		return path
+	}
+	return filepath.Join(chroot, path)
 }
 
 // checkCommand looks for the program of an argv, if there is one.
-func (r *report) checkCommand(key string, argv []string) {
+func (r *report) checkCommand(key string, argv []string, chroot string) {
 	if len(argv) > 0 {
-		r.checkProgram(key+"[0]", argv[0])
+		r.checkProgram(key+"[0]", argv[0], chroot)
 	}
 }
 
-func (r *report) checkProgram(key, path string) {
-	if _, err := exec.LookPath(path); err != nil {
+func (r *report) checkProgram(key, path, chroot string) {
+	if _, err := exec.LookPath(inside(chroot, path)); err != nil {
 		r.add(key, "%q cannot be run: %v", path, cause(err))
 	}
 }
 
-func (r *report) checkDir(key, path string) {
+func (r *report) checkDir(key, path, chroot string) {
 	if path != "" {
-		r.checkFolder(key, path)
+		r.checkFolder(key, inside(chroot, path))
 	}
 }
 

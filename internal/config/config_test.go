@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 // one is a pool that lacks nothing; tests append keys of the pool to it.
@@ -69,6 +70,12 @@ func wantFaults(t *testing.T, err error, want ...string) {
 var ignorePlaces = cmp.Options{cmpopts.IgnoreUnexported(Config{}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
 
 // defaultPool is what one gives.
+func defaultSandbox() Sandbox {
+	return Sandbox{
+		Umask: 0o022, Capabilities: []Capability{}, Rlimits: []Rlimit{}, Read: []string{}, Write: []string{}, Network: true, Cgroup: "auto",
+	}
+}
+
 func defaultPool() Pool {
 	return Pool{
 		Name:   "a",
@@ -82,7 +89,7 @@ func defaultPool() Pool {
 		OnClientAbort: "",
 		Env:           []string{},
 		PassEnv:       []string{"PATH", "LANG", "TZ"},
-		Sandbox:       Sandbox{Cgroup: "auto"},
+		Sandbox:       defaultSandbox(),
 		PassParams:    []string{},
 		Groups:        []string{},
 		Process: &Process{
@@ -140,7 +147,10 @@ pools:
   env: [A=, b_1=x=y]
   pass_env: []
   pass_params: [HOME, PHPRC]
-  sandbox: {cgroup: required, memory: 1GiB, memory_request: 64MiB, pids: 20, cpu: 1.5}
+  sandbox:
+    {cgroup: required, memory: 1GiB, memory_request: 64MiB, pids: 20, cpu: 1.5,
+     required: true, umask: 0o027, nice: -5, oom_score_adj: 500, no_new_privs: true, capabilities: [cap_chown, NET_ADMIN],
+     rlimits: [nofile=1024, cpu=90s, as=512MiB], read: [/srv, -/opt], write: [/var/lib/x], network: false, private_tmp: true}
   slow: {after: 90s, log: slow.log, command: [/usr/bin/py-spy, dump, "{pid}"]}
   process:
     scripts: [/srv/*.cgi, /srv/x]
@@ -173,7 +183,13 @@ pools:
 			},
 			Timeout: 5 * time.Minute, OnClientAbort: "ignore",
 			Env: []string{"A=", "b_1=x=y"}, PassEnv: []string{}, PassParams: []string{"HOME", "PHPRC"}, Groups: []string{},
-			Sandbox: Sandbox{Cgroup: "required", Memory: 1 << 30, MemoryRequest: 64 << 20, Pids: 20, CPU: 1.5},
+			Sandbox: Sandbox{
+				Cgroup: "required", Memory: 1 << 30, MemoryRequest: 64 << 20, Pids: 20, CPU: 1.5,
+				Required: true, Umask: 0o027, Nice: -5, OOMScoreAdj: 500, NoNewPrivs: true,
+				Capabilities: []Capability{{"CAP_CHOWN", 0}, {"CAP_NET_ADMIN", 12}},
+				Rlimits:      []Rlimit{{"nofile", unix.RLIMIT_NOFILE, 1024}, {"cpu", unix.RLIMIT_CPU, 90}, {"as", unix.RLIMIT_AS, 512 << 20}},
+				Read:         []string{"/srv", "-/opt"}, Write: []string{"/var/lib/x"}, PrivateTmp: true,
+			},
 			Process: &Process{
 				Root: []string{}, Scripts: []string{"/srv/*.cgi", "/srv/x"}, Extensions: []string{".cgi", ".tar.gz"},
 				Interpreters: []Interpreter{{".php", "/usr/bin/php-cgi"}, {".pl", "/a=b"}},

@@ -63,6 +63,10 @@ func plain(value any) any {
 		return x.String()
 	case Interpreter:
 		return x.String()
+	case Capability:
+		return x.Name
+	case Rlimit:
+		return x.String()
 	case syscall.Signal:
 		return unix.SignalName(x)
 	}

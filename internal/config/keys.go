@@ -23,6 +23,8 @@ var (
 	poolType    = reflect.TypeFor[Pool]()
 	listenType  = reflect.TypeFor[Listen]()
 	listensType = reflect.TypeFor[[]Listen]()
+
+	capabilitiesType = reflect.TypeFor[[]Capability]()
 )
 
 // runners are the keys of a pool that say what it runs.
@@ -157,7 +159,7 @@ func wanted(t reflect.Type) string {
 		return "a list"
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Int, reflect.Uint32:
+	case reflect.Int, reflect.Int32, reflect.Uint32:
 		return "an integer"
 	case reflect.Float64:
 		return "a number"

@@ -17,11 +17,15 @@ const (
 )
 
 // bend fits the numbers of workers that the file does not give to those that it
-// gives: one key alone is never at odds with the default of another.
+// gives: one key alone is never at odds with the default of another. What a preset stands
+// for it fills in.
 func (r *report) bend(c *Config) {
 	for i := range c.Pools {
 		if w := c.Pools[i].Worker; w != nil && w.Scale == "dynamic" {
 			r.bendWorker(fmt.Sprintf("pools[%d].worker.", i), w)
+		}
+		if c.Pools[i].Sandbox.Preset == "strict" {
+			r.strict(fmt.Sprintf("pools[%d].sandbox.", i), &c.Pools[i])
 		}
 	}
 }

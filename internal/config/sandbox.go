@@ -2,12 +2,30 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"math"
 	"strconv"
 )
 
 // Sandbox is what a pool's programs may have and do. A pool of functions has none.
+//
+// Paths of Read and Write are those of the programs: they lie in Chroot. One after "-" need
+// not exist.
 type Sandbox struct {
+	Preset       string       `mapstructure:"preset"`                        // strict, whose keys are filled in; "" is none
+	Required     bool         `mapstructure:"required"      default:"false"` // what the machine lacks is a refusal, not a warning
+	Umask        fs.FileMode  `mapstructure:"umask"         default:"0022"`
+	Nice         int32        `mapstructure:"nice"          default:"0"`     // -20 to 19, added to the daemon's
+	OOMScoreAdj  int32        `mapstructure:"oom_score_adj" default:"0"`     // -1000 to 1000; 0 is the daemon's
+	NoNewPrivs   bool         `mapstructure:"no_new_privs"  default:"false"` // set-user-ID programs get nothing by that
+	Capabilities []Capability `mapstructure:"capabilities"`                  // that are kept, or none alone; empty: as they are
+	Rlimits      []Rlimit     `mapstructure:"rlimits"`                       // a name appears once
+	Chroot       string       `mapstructure:"chroot"`                        // absolute; "" is no other root
+	Read         []string     `mapstructure:"read"`                          // what may be read and executed; empty: all
+	Write        []string     `mapstructure:"write"`                         // what may be written; empty: all, without Read nothing
+	Network      bool         `mapstructure:"network"       default:"true"`  // false: no sockets but Unix sockets with a file
+	PrivateTmp   bool         `mapstructure:"private_tmp"   default:"false"` // a /tmp and a /var/tmp of the pool's own
+
 	Cgroup        string  `mapstructure:"cgroup"         default:"auto"` // auto, off or required
 	Memory        int64   `mapstructure:"memory"         default:"0"`    // of the pool, from 1 MiB; 0 is no limit, as in the next three
 	MemoryRequest int64   `mapstructure:"memory_request" default:"0"`    // of a program with what it starts, from 1 MiB
@@ -21,7 +39,7 @@ func (s *Sandbox) IsLimited() bool {
 }
 
 // isGiven reports whether anything is not as by default.
-func (s *Sandbox) isGiven() bool { return s.IsLimited() || s.Cgroup != "auto" }
+func (s *Sandbox) isGiven() bool { return s.IsLimited() || s.Cgroup != "auto" || s.IsConfined() }
 
 const (
 	maxPids = 1 << 22 // of the kernel: PID_MAX_LIMIT
@@ -30,6 +48,7 @@ const (
 )
 
 func (r *report) sandbox(key string, s *Sandbox) {
+	r.confinement(key, s)
 	r.oneOf(key+".cgroup", s.Cgroup, "auto", "off", "required")
 	for name, n := range map[string]int64{".memory": s.Memory, ".memory_request": s.MemoryRequest} {
 		if n != 0 && n < minMemory {

@@ -42,6 +42,8 @@ func scalar(from, to reflect.Value) (any, error) {
 	case reflect.TypeFor[uint32]():
 		n, err := parseInteger(text, math.MaxUint32)
 		return uint32(n), err
+	case reflect.TypeFor[int32]():
+		return parseSigned(text)
 	case reflect.TypeFor[float64]():
 		return parseNumber(text)
 	case reflect.TypeFor[bool]():
@@ -52,6 +54,10 @@ func scalar(from, to reflect.Value) (any, error) {
 		return parseNetwork(text)
 	case reflect.TypeFor[Interpreter]():
 		return parseInterpreter(text)
+	case reflect.TypeFor[Capability]():
+		return parseCapability(text)
+	case reflect.TypeFor[Rlimit]():
+		return parseRlimit(text)
 	case reflect.TypeFor[syscall.Signal]():
 		return parseSignal(text)
 	}

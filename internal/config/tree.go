@@ -154,6 +154,8 @@ func (t *tree) value(n *yaml.Node, typ reflect.Type, at spot) (plain any, ok boo
 	case typ == listensType && n.Kind != yaml.SequenceNode:
 		v, ok := t.value(n, listenType, spot{at.key + "[0]", at.shown})
 		return []any{v}, ok
+	case typ == capabilitiesType && n.Kind == yaml.ScalarNode && n.Value == "":
+		return []any{}, true // as they are
 	case typ.Kind() == reflect.Slice && n.Kind != yaml.SequenceNode && !isMapping(typ.Elem()):
 		return t.listOf(n, typ.Elem(), at)
 	case typ == listenType && n.Kind == yaml.ScalarNode:

@@ -25,6 +25,8 @@ type Plan struct {
 	groups map[string]*cgroup.Pool                // by pool
 	undos  []func()
 
+	sandboxes map[string]*sandbox // by pool
+
 	came, gone []*endpoint // of Commit
 }
 
@@ -34,9 +36,12 @@ func (s *Set) Plan(ctx context.Context, cfg *config.Config) (*Plan, error) {
 	p := &Plan{
 		set: s, cfg: cfg, opened: make(map[string]map[string]*listen.Listener),
 		moved: make(map[string]map[string]*endpoint), ready: make(map[string]*workerPool),
-		groups: make(map[string]*cgroup.Pool),
+		groups: make(map[string]*cgroup.Pool), sandboxes: make(map[string]*sandbox),
 	}
 	err := p.prepareCgroups()
+	if err == nil {
+		err = p.prepareSandboxes()
+	}
 	if err == nil {
 		err = p.prepareWorkers()
 	}
@@ -69,7 +74,7 @@ func (p *Plan) prepareWorkers() error {
 			continue
 		}
 		p.set.removeDead.Do(p.set.removeDeadFolders)
-		w, err := p.set.prepareWorkers(cfg, p.groups[cfg.Name])
+		w, err := p.set.prepareWorkers(cfg, p.groups[cfg.Name], p.sandboxes[cfg.Name].Sandbox)
 		if err != nil {
 			return err
 		}
@@ -206,6 +211,7 @@ func (p *Plan) Commit() {
 	s.limitRuntime(limit)
 	s.setConfig(p.cfg) // before the metrics of its pools are looked up
 	old := s.running()
+	s.commitSandboxes(p.sandboxes)
 	p.detachMoved()
 	next := make(map[string]*pool, len(p.cfg.Pools))
 	for _, pc := range p.cfg.Pools {
@@ -276,9 +282,11 @@ func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 		running = s.newPool(cfg.Name)
 		s.commitCgroup(running, &cfg, p.groups[cfg.Name])
 		s.configurePool(running, cfg, p.cfg, p.ready[cfg.Name])
+		s.warnOfSandbox(cfg.Name)
 	case !reflect.DeepEqual(running.cfg, cfg):
 		s.commitCgroup(running, &cfg, p.groups[cfg.Name])
 		s.configurePool(running, cfg, p.cfg, p.ready[cfg.Name])
+		s.warnOfSandbox(cfg.Name)
 	default:
 		s.keepPool(running, p.cfg)
 	}

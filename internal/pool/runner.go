@@ -45,6 +45,7 @@ func (s *Set) newProcess(cfg *config.Pool, group *cgroup.Pool) *process.Runner {
 		Spawner:  s.opt.Spawner,
 		Identity: identityOf(cfg),
 		Cgroup:   group,
+		Sandbox:  s.sandboxNow(cfg.Name),
 	})
 }
 

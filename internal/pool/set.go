@@ -43,7 +43,9 @@ type Set struct {
 	spoolDir string         // that was looked at last; owned by who plans
 
 	removeDead sync.Once
-	cgroups    cgroups // owned by who plans
+	cgroups    cgroups             // owned by who plans
+	sandboxes  map[string]*sandbox // by pool; owned by who plans
+	umask      uint32              // of the daemon
 
 	mu       sync.Mutex // guards the fields below
 	cfg      *config.Config
@@ -53,7 +55,7 @@ type Set struct {
 
 // NewSet returns a Set without pools: a Plan brings them.
 func NewSet(o Options) *Set {
-	return &Set{opt: o, cgroups: cgroups{open: o.Cgroups}, memory: server.NewMemory(0), cfg: new(config.Config), pools: make(map[string]*pool)}
+	return &Set{opt: o, cgroups: cgroups{open: o.Cgroups}, umask: spawn.Umask(), memory: server.NewMemory(0), cfg: new(config.Config), pools: make(map[string]*pool)}
 }
 
 // Kinds are the values of labels that pools count with.
@@ -74,6 +76,7 @@ func (s *Set) Stop() {
 		s.retire(p)
 	}
 	s.retiring.Wait()
+	s.commitSandboxes(nil)
 	s.cgroups.close()
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/runner/worker"
+	"github.com/fcgid/fcgid/internal/spawn"
 	"github.com/fcgid/fcgid/internal/version"
 )
 
@@ -24,8 +25,10 @@ type workerPool struct {
 
 // prepareWorkers makes the workers of a pool ready to be started: start or Discard
 // is called next.
-func (s *Set) prepareWorkers(cfg *config.Pool, group *cgroup.Pool) (*workerPool, error) {
-	w := &workerPool{Pool: worker.New(s.workerOptions(cfg, group, 0)), generation: newGeneration()}
+func (s *Set) prepareWorkers(cfg *config.Pool, group *cgroup.Pool, box *spawn.Sandbox) (*workerPool, error) {
+	opt := s.workerOptions(cfg, group, 0)
+	opt.Sandbox = box // which is not in force yet
+	w := &workerPool{Pool: worker.New(opt), generation: newGeneration()}
 	if err := w.Prepare(); err != nil {
 		return nil, fmt.Errorf("pool %s: %w ($RUNTIME_DIRECTORY or $TMPDIR says where)", cfg.Name, err)
 	}
@@ -75,7 +78,7 @@ func (s *Set) workerOptions(cfg *config.Pool, group *cgroup.Pool, release uint64
 		Log:     s.opt.Logs.With("pool", cfg.Name),
 		Hooks:   worker.Hooks{Started: m.Started, Exited: m.Exited, Waited: m.Waited, Repeated: m.Repeated},
 		Spawner: s.opt.Spawner, Identity: identityOf(cfg),
-		Cgroup: group,
+		Cgroup: group, Sandbox: s.sandboxNow(cfg.Name),
 	}
 }
 

@@ -20,6 +20,8 @@ type Spawner interface {
 	// being ourselves, and keeps it so until release is called. The error says what of it
 	// cannot be done, and names the key.
 	Hold(s *Sandbox, id *Identity) (release func(), err error)
+	// Fit is what of a sandbox can be done where the programs are started, and what cannot.
+	Fit(s Sandbox, id *Identity) (fits Sandbox, lacks []Lack)
 }
 
 // Local starts programs as children of this process, and knows of those that it

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -66,6 +67,28 @@ func tryTrace() error {
 		result <- err
 	})
 	return <-result
+}
+
+var machine = sync.OnceValue(LookAtMachine)
+
+// Fit is Machine.Fit of this one, which is looked at once.
+func (l *Local) Fit(s Sandbox, id *Identity) (fits Sandbox, lacks []Lack) {
+	return machine().Fit(s, id)
+}
+
+// Umask is that of this process.
+func Umask() uint32 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0o022
+	}
+	for line := range strings.Lines(string(status)) {
+		if text, ok := strings.CutPrefix(line, "Umask:"); ok {
+			mask, _ := strconv.ParseUint(strings.TrimSpace(text), 8, 32)
+			return uint32(mask)
+		}
+	}
+	return 0o022
 }
 
 // Fit is what of a sandbox can be done, for programs that run as somebody, nil for

@@ -35,9 +35,12 @@ type Options struct {
 	Linger       time.Duration // silence after a program's exit, while something still has its STDOUT open
 	Stderr       string        // cgi.StderrLog (also when empty), cgi.StderrClient or cgi.StderrBoth
 	Software     string        // SERVER_SOFTWARE when the web server sent none
-	Log          *slog.Logger  // nil logs nothing
-	Spawner      spawn.Spawner // what starts them; nil: a spawn.Local of its own
-	Cgroup       *cgroup.Pool  // where; nil: in the daemon's
+	// Sandbox is that of the programs; nil is none. With a chroot Interpreters and Dir
+	// are paths there, and the others are not.
+	Sandbox *spawn.Sandbox
+	Log     *slog.Logger  // nil logs nothing
+	Spawner spawn.Spawner // what starts them; nil: a spawn.Local of its own
+	Cgroup  *cgroup.Pool  // where; nil: in the daemon's
 	// Identity is who the programs run as; nil is who we are. Scripts are looked for with
 	// that user's rights.
 	Identity *spawn.Identity
@@ -71,13 +74,17 @@ func New(opt Options) *Runner {
 	if opt.Stderr == "" {
 		opt.Stderr = cgi.StderrLog
 	}
+	chroot := ""
+	if opt.Sandbox != nil {
+		chroot = opt.Sandbox.Chroot
+	}
 	return &Runner{
 		opt:   opt,
-		rules: cgi.Rules{Roots: opt.Roots, Scripts: opt.Scripts, Extensions: opt.Extensions, Interpreters: opt.Interpreters},
+		rules: cgi.Rules{Roots: opt.Roots, Scripts: opt.Scripts, Extensions: opt.Extensions, Interpreters: opt.Interpreters, Chroot: chroot},
 		told: cgi.NewEnvironment(cgi.Options{
 			Software: opt.Software, Env: opt.Env, PassEnv: opt.PassEnv,
 			PassParams: opt.PassParams, SingleFields: opt.SingleFields, Dropped: opt.Dropped,
-			User: opt.Identity.User(),
+			User: opt.Identity.User(), Chroot: chroot,
 		}),
 	}
 }
@@ -107,7 +114,7 @@ func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error)
 	}
 	dir := p.opt.Dir
 	if dir == "" {
-		dir = path.Dir(s.Path)
+		dir, _ = cgi.Inside(p.rules.Chroot, path.Dir(s.Path))
 	}
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
@@ -126,7 +133,7 @@ func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error)
 	began := time.Now()
 	proc, err := p.opt.Spawner.Start(ctx, &spawn.Command{
 		Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input, File: file, Identity: p.opt.Identity,
-		Cgroup: p.opt.Cgroup,
+		Cgroup: p.opt.Cgroup, Sandbox: p.opt.Sandbox,
 	})
 	if ctx.Err() != nil && proc == nil {
 		return 0, context.Cause(ctx)

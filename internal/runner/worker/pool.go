@@ -84,10 +84,13 @@ type Options struct {
 	// LongParams has params passed on that are longer than a FastCGI record, for
 	// programs that put records together. Without it they are refused with 431.
 	LongParams bool
-	RunDir     string       // where a folder for the workers' sockets is made; "" is os.TempDir
-	Log        *slog.Logger // nil logs nothing
-	Hooks      Hooks
-	Spawner    spawn.Spawner // what starts them; nil: a spawn.Local of its own
+	// Sandbox is that of the programs; nil is none. With a chroot Command and Dir are
+	// paths there, and Roots are not.
+	Sandbox *spawn.Sandbox
+	RunDir  string       // where a folder for the workers' sockets is made; "" is os.TempDir
+	Log     *slog.Logger // nil logs nothing
+	Hooks   Hooks
+	Spawner spawn.Spawner // what starts them; nil: a spawn.Local of its own
 	// Identity is who the programs run as; nil is who we are. Scripts are looked for with
 	// that user's rights.
 	Identity *spawn.Identity
@@ -190,6 +193,15 @@ type program struct {
 	env     []string
 	warmUp  []string
 	user    *spawn.Identity
+	sandbox *spawn.Sandbox
+}
+
+// chroot is the root of the program; "" is ours.
+func (p *program) chroot() string {
+	if p.sandbox == nil {
+		return ""
+	}
+	return p.sandbox.Chroot
 }
 
 // New returns a Pool that has not started any: Supervise does.
@@ -207,13 +219,14 @@ func New(o Options) *Pool {
 func (p *Pool) newProgramLocked() *program {
 	// php-cgi would end after 500 requests: here MaxRequests says when.
 	env := p.told.OfWorker("PHP_FCGI_MAX_REQUESTS=0")
-	return &program{release: p.opt.Release, argv: p.opt.Command, dir: p.opt.Dir, env: env, warmUp: p.opt.WarmUp, user: p.opt.Identity}
+	return &program{release: p.opt.Release, argv: p.opt.Command, dir: p.opt.Dir, env: env, warmUp: p.opt.WarmUp, user: p.opt.Identity, sandbox: p.opt.Sandbox}
 }
 
 // isSame reports whether two programs do the same.
 func (p *program) isSame(other *program) bool {
 	return p.release == other.release && p.dir == other.dir && slices.Equal(p.argv, other.argv) &&
-		slices.Equal(p.env, other.env) && slices.Equal(p.warmUp, other.warmUp) && reflect.DeepEqual(p.user, other.user)
+		slices.Equal(p.env, other.env) && slices.Equal(p.warmUp, other.warmUp) && reflect.DeepEqual(p.user, other.user) &&
+		reflect.DeepEqual(p.sandbox, other.sandbox)
 }
 
 // laterLocked has f called once mu is free: f tells what has happened, or does what
@@ -273,7 +286,7 @@ func (p *Pool) setOptions(o Options, told *cgi.Environment) {
 	}
 	p.opt, p.rules = o, nil
 	if len(o.Roots) > 0 || len(o.Extensions) > 0 {
-		p.rules = &cgi.Rules{Roots: o.Roots, Extensions: o.Extensions}
+		p.rules = &cgi.Rules{Roots: o.Roots, Extensions: o.Extensions, Chroot: o.chroot()}
 	}
 	p.told = told
 }
@@ -283,8 +296,15 @@ func (o *Options) environment() *cgi.Environment {
 	return cgi.NewEnvironment(cgi.Options{
 		Software: o.Software, Env: o.Env, PassEnv: o.PassEnv,
 		PassParams: o.PassParams, SingleFields: o.SingleFields, Dropped: o.Dropped,
-		Command: o.Command, User: o.Identity.User(),
+		Command: o.Command, User: o.Identity.User(), Chroot: o.chroot(),
 	})
+}
+
+func (o *Options) chroot() string {
+	if o.Sandbox == nil {
+		return ""
+	}
+	return o.Sandbox.Chroot
 }
 
 // Prepare does what may fail before workers can be started: it makes a folder for their
@@ -390,7 +410,7 @@ func (p *Pool) leaveGraceLocked() time.Duration {
 }
 
 // Update changes the options, also for the workers that there are; RunDir, Hooks and
-// Spawner stay. If Command, Dir, Env, PassEnv, WarmUp, Identity or Release differ, the workers are
+// Spawner stay. If Command, Dir, Env, PassEnv, WarmUp, Identity, Sandbox or Release differ, the workers are
 // replaced. Each one stays until a new one has taken its place, and for good if the new
 // program cannot be started. It is asked to end by its own signal, not by the new
 // program's. Update returns how many workers are to be replaced; Progress tells how many

@@ -44,7 +44,10 @@ func (p *Pool) launchProgram(program *program, id int) (process, error) {
 		return nil, fmt.Errorf("start a worker: no command")
 	}
 	argv := append([]string(nil), program.argv...)
-	path, err := exec.LookPath(argv[0])
+	path, err := argv[0], error(nil)
+	if program.chroot() == "" { // there it is not looked for from here
+		path, err = exec.LookPath(argv[0])
+	}
 	if err != nil && filepath.Base(argv[0]) == argv[0] {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
@@ -59,7 +62,7 @@ func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	w := &spawned{path: path, grace: grace}
 	w.Process, err = p.spawner.Start(context.Background(), &spawn.Command{
 		Argv: argv, Env: program.env, Dir: program.dir, Socket: socket, Identity: program.user,
-		Cgroup: group, OwnCgroup: true,
+		Cgroup: group, OwnCgroup: true, Sandbox: program.sandbox,
 	})
 	if err != nil {
 		os.Remove(w.path)

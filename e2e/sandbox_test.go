@@ -1,0 +1,177 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/fcgid/fcgid/e2e/harness"
+	"github.com/fcgid/fcgid/fcgi"
+)
+
+// outsideTmp is a folder that a private /tmp does not hide.
+func outsideTmp(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/srv", "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// say is the body of a script's answer.
+func say(t *testing.T, socket, script string, more ...string) string {
+	t.Helper()
+	_, text := ask(t, "unix", socket, &fcgi.Request{Params: params(script, more...)})
+	_, body, _ := strings.Cut(text, "\r\n\r\n")
+	return strings.TrimSpace(body)
+}
+
+// The sandbox of the documents keeps honest programs running, and hostile ones from what
+// is not theirs.
+func TestDocumentedSandbox(t *testing.T) {
+	t.Parallel()
+	dir := outsideTmp(t)
+	for _, name := range []string{"/data", "/run"} {
+		if err := os.Mkdir(dir+name, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const head = "Content-Type: text/plain\\n\\n"
+	honest := map[string]string{
+		"sh.cgi":     "#!/bin/sh\nprintf '" + head + "'; cat /dev/stdin; echo $(echo hello | sed s/h/H/) >/tmp/a && cat /tmp/a\n",
+		"perl.cgi":   "#!/usr/bin/perl\nuse POSIX; use Socket; print \"" + head + "\", ucfirst 'hello'\n",
+		"python.cgi": "#!/usr/bin/python3\nimport json, ssl, random, tempfile\nprint('" + head + "', end='')\nf = tempfile.TemporaryFile()\nprint('Hello')\n",
+		"git.cgi":    "#!/bin/sh\nexport HOME=/nonexistent; printf '" + head + "'; cd " + dir + "/data && git init -q r && git -C r -c user.name=a -c user.email=a@b commit -q --allow-empty -m Hello && git -C r log --format=%s\n",
+	}
+	for name, text := range honest {
+		script(t, dir+"/www/"+name, text)
+	}
+	secret := write(t, dir+"/other/secret", "secret")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	hostile := []string{
+		"cat /etc/shadow", "cat " + secret, "ls /root", "cat /proc/$PPID/environ", "kill -0 $PPID", "ls " + dir, "echo >" + dir + "/www/x", "echo >/etc/x", "ls " + os.TempDir() + " | grep fcgid-e2e",
+		"rm " + secret, "cp /bin/true " + dir + "/data/x && " + dir + "/data/x", "mount -t tmpfs none /mnt", "chown 1 " + dir + "/data", "bash -c 'echo >/dev/tcp/127.0.0.1/" + port + "'",
+		"perl -MSocket -e 'socket(S, AF_INET, SOCK_DGRAM, 0) or exit 1'", "ulimit -Hn 100000", "unshare -r true && unshare -rn true && ip link set lo up",
+	}
+	for i, command := range hostile {
+		script(t, fmt.Sprintf("%s/www/hostile%d.cgi", dir, i), "#!/bin/sh\nprintf '"+head+"'; ("+command+") >/dev/null 2>&1 && echo done || echo refused\n")
+	}
+	text := strings.NewReplacer("/run/fcgid/", dir+"/run/", "/srv/", dir+"/").Replace(harness.Documented(t, "docs/sandbox.md", "sandbox-strict"))
+	d := serve(t, folder(t), strings.TrimPrefix(text, "pools:\n"))
+	socket := dir + "/run/www.sock"
+	for name := range honest {
+		if got := say(t, socket, dir+"/www/"+name); got != "Hello" {
+			t.Errorf("%s says %q\n%s", name, got, d.out)
+		}
+	}
+	for i, command := range hostile {
+		if got := say(t, socket, fmt.Sprintf("%s/www/hostile%d.cgi", dir, i)); got != "refused" {
+			t.Errorf("%s: %s", command, got)
+		}
+	}
+}
+
+// PHP's workers run under strict too.
+func TestSandboxOfPHP(t *testing.T) {
+	t.Parallel()
+	dir := outsideTmp(t)
+	php := need(t, "php-cgi")
+	file := write(t, dir+"/www/a.php", `<?php session_save_path("/tmp"); session_start(); $_SESSION["n"] = ($_SESSION["n"] ?? 0) + 1;
+		echo $_SESSION["n"], " ", @file_get_contents("/etc/shadow") === false ? "refused" : "read", " ", @fsockopen("127.0.0.1", 80) ? "open" : "closed", " ",
+		basename(tempnam("/tmp", "x"), "") != "" ? "tmp" : "none", " ", @file_put_contents(__DIR__ . "/x", "x") === false ? "refused" : "written";`)
+	serve(t, folder(t), fmt.Sprintf("- {name: php, listen: 'unix:%s/s', worker: {command: [%s], root: [%s/www], scale: static, max: 2}, sandbox: {preset: strict}}\n", dir, php, dir))
+	for n := range 4 {
+		if got, want := say(t, dir+"/s", file, "HTTP_COOKIE", "PHPSESSID=abcdefabcdef"), fmt.Sprintf("%d refused closed tmp refused", n+1); got != want {
+			t.Fatalf("PHP says %q, want %q", got, want)
+		}
+	}
+}
+
+// A program in a chroot is told what its files are called in there.
+func TestSandboxChroot(t *testing.T) {
+	t.Parallel()
+	dir := folder(t)
+	source := write(t, dir+"/a.c", `#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(void) {
+	char cwd[100];
+	printf("Content-Type: text/plain\r\n\r\n%s %s %s %s %d\n", getenv("SCRIPT_FILENAME"), getenv("DOCUMENT_ROOT"), getenv("PATH_INFO"), getcwd(cwd, sizeof cwd), access("/etc", F_OK));
+	return 0;
+}`)
+	if err := os.MkdirAll(dir+"/jail/www", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run(t, exec.Command(need(t, "gcc"), "-static", "-o", dir+"/jail/www/a.cgi", source))
+	serve(t, dir, fmt.Sprintf("- {name: a, listen: 'unix:%s/s', process: {root: [%s/jail/www]}, sandbox: {chroot: %s/jail, capabilities: none, read: [/www], no_new_privs: true}}\n", dir, dir, dir))
+	got := say(t, dir+"/s", dir+"/jail/www/a.cgi/info", "DOCUMENT_ROOT", dir+"/jail/www")
+	if got != "/www/a.cgi /www /info /www -1" {
+		t.Errorf("the program says %q", got)
+	}
+}
+
+// check tells what the machine can do, and refuses what the daemon would.
+func TestCheckOfSandbox(t *testing.T) {
+	t.Parallel()
+	dir := folder(t)
+	code, table, _ := fcgid(t, dir, nil, "check", "--machine")
+	for _, key := range []string{"umask, no_new_privs", "nice", "oom_score_adj", "capabilities", "rlimits", "chroot", "read, write", "network", "private_tmp"} {
+		if code != 0 || !strings.Contains(table, "\n"+key+" ") {
+			t.Errorf("check --machine: exit status %d, and nothing of %s:\n%s", code, key, table)
+		}
+	}
+	config := func(sandbox string) string {
+		return write(t, filepath.Join(dir, "f.yaml"), "admin: {listen: ''}\npools:\n- {name: a, listen: 'unix:"+dir+"/s', process: {root: [/usr]}, sandbox: "+sandbox+"}\n")
+	}
+	for _, test := range []struct {
+		sandbox string
+		code    int
+		says    string
+	}{
+		{"{nice: -1}", 0, "warning: pool a: sandbox.nice: -1: only root may raise the priority"},
+		{"{nice: -1, required: true}", 78, "pool a: sandbox.nice: -1: only root may raise the priority (sandbox.required)"},
+		{"{read: [/usr]}", 78, "pool a: sandbox.read: an ordinary user needs no_new_privs: true beside it"},
+		{"{chroot: /usr}", 78, "pool a: sandbox.chroot: needs root, or CAP_SYS_CHROOT"},
+		{"{network: false, no_new_privs: true}", 0, ""},
+		{"{private_tmp: true}", 0, "warning: pool a: sandbox.private_tmp: "},
+	} {
+		code, stdout, stderr := fcgid(t, dir, nil, "check", "-c", config(test.sandbox), "--user", "nobody")
+		if code != test.code || !strings.Contains(stderr, test.says) || code == 0 && !strings.Contains(stdout, "\nread, write ") {
+			t.Errorf("%s: exit status %d, want %d; %s\n%s", test.sandbox, code, test.code, stderr, stdout)
+		}
+	}
+}
+
+// The daemon says when it starts what its machine lacks, and goes on without.
+func TestSandboxIsLacking(t *testing.T) {
+	t.Parallel()
+	dir := folder(t)
+	hello := script(t, dir+"/cgi/hello.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\n")
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	d := launch(t, dir, fmt.Sprintf("- {name: a, listen: {address: 'unix:%s/s', mode: '0666'}, process: {root: [%s/cgi]}, sandbox: {nice: -1, network: false, no_new_privs: true}}\n", dir, dir), asNobody)
+	if got := say(t, dir+"/s", hello); got != "hello" {
+		t.Errorf("the script says %q", got)
+	}
+	log := d.out.String()
+	if strings.Count(log, "sandbox.nice") != 1 || !strings.Contains(log, "the programs of a pool run without a part of their sandbox") {
+		t.Errorf("the log does not say once what is lacking: %s", log)
+	}
+}

@@ -1,0 +1,157 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestSandboxFaults(t *testing.T) {
+	for name, test := range map[string]struct {
+		sandbox string
+		want    []string
+	}{
+		"words": {"{preset: strickt, network: no, umask: '0900', nice: 20, oom_score_adj: -1001}", []string{
+			`f:5:21: pools[0].sandbox.preset: "strickt" is not one of strict (did you mean strict?)`,
+			`f:5:39: pools[0].sandbox.network: must be true or false, not "no"`,
+			`f:5:50: pools[0].sandbox.umask: "0900" is not an octal mode from 0000 to 0777, for example "0660"`,
+			"f:5:64: pools[0].sandbox.nice: must be from -20 to 19, not 20",
+			"f:5:83: pools[0].sandbox.oom_score_adj: must be from -1000 to 1000, not -1001",
+		}},
+		"capabilities": {"{capabilities: [CAP_CHWON, none, NET_RAW]}", []string{
+			`f:5:28: pools[0].sandbox.capabilities[0]: "CAP_CHWON" is no capability, for example CAP_NET_BIND_SERVICE, and not none (did you mean CAP_CHOWN?)`,
+			"f:5:39: pools[0].sandbox.capabilities[1]: none stands alone",
+		}},
+		"one capability": {"{capabilities: nothing}", []string{
+			`f:5:27: pools[0].sandbox.capabilities: "nothing" is no capability, for example CAP_NET_BIND_SERVICE, and not none`,
+		}},
+		"rlimits": {"{rlimits: [nofile=1024, nofiles=1, cpu=10, cpu=1500ms, as=512M, core=, nofile=1, nproc=-1]}", []string{
+			`f:5:36: pools[0].sandbox.rlimits[1]: "nofiles" is not one of as, core, cpu, data, fsize, memlock, msgqueue, nofile, nproc, sigpending, stack (did you mean nofile?)`,
+			`f:5:47: pools[0].sandbox.rlimits[2]: cpu: "10" needs a unit, for example 30s`,
+			`f:5:55: pools[0].sandbox.rlimits[3]: cpu: "1500ms" is not a whole number of seconds, at least 1s`,
+			`f:5:67: pools[0].sandbox.rlimits[4]: as: "512M" could be either of two sizes: write 512MiB or 512MB`,
+			`f:5:76: pools[0].sandbox.rlimits[5]: "core=" is not name=value, for example nofile=1024, cpu=30s or as=512MiB`,
+			`f:5:83: pools[0].sandbox.rlimits[6]: already used at f:5:23 (pools[0].sandbox.rlimits[0])`,
+			`f:5:93: pools[0].sandbox.rlimits[7]: nproc: must be an integer from 0 to 2147483647, not "-1"`,
+		}},
+		"paths": {"{read: [srv, -/opt, -x], write: [''], chroot: jail}", []string{
+			`f:4:20: pools[0].process.root[0]: "/srv" is outside sandbox.chroot, which is jail at f:5:58`,
+			`f:5:20: pools[0].sandbox.read[0]: "srv" is not an absolute path`,
+			`f:5:32: pools[0].sandbox.read[2]: "x" is not an absolute path`,
+			`f:5:45: pools[0].sandbox.write[0]: "" is not an absolute path`,
+			`f:5:58: pools[0].sandbox.chroot: "jail" is not an absolute path`,
+		}},
+		"the root": {"{chroot: /}", []string{`f:5:21: pools[0].sandbox.chroot: "/" is the root already`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := load(t, pool("sandbox: "+test.sandbox))
+			wantFaults(t, err, test.want...)
+		})
+	}
+}
+
+// What the sandbox hides, and what it is not for.
+func TestSandboxOfPoolFaults(t *testing.T) {
+	_, err := load(t, `pools:
+- {name: a, listen: unix:/a, process: {root: [/tmp/site, /tmpx]}, sandbox: {private_tmp: true}}
+- {name: b, listen: unix:/b, worker: {command: [/usr/bin/php-cgi]}, sandbox: {preset: strict}}
+- {name: c, listen: unix:/c, worker: {command: [/usr/bin/php-cgi]}, sandbox: {preset: strict, read: [/srv]}}
+- {name: d, listen: unix:/d, function: {}, sandbox: {network: false}}
+`)
+	wantFaults(t, err,
+		`f:2:47: pools[0].process.root[0]: "/tmp/site": with sandbox.private_tmp another folder is there`,
+		`f:3:87: pools[1].sandbox.preset: strict lets workers read their worker.root, and this pool has none: give that, or sandbox.read`,
+		"f:5:53: pools[3].sandbox: is for programs, and a pool of functions starts none",
+	)
+}
+
+// The preset fills in what the file does not say, and what it says counts.
+func TestStrict(t *testing.T) {
+	c := mustLoad(t, `pools:
+- name: a
+  listen: unix:/a
+  process: {root: [/srv/a], scripts: [/opt/x/*.cgi], interpreters: [.py=/opt/python]}
+  sandbox: {preset: strict}
+- name: b
+  listen: unix:/b
+  worker: {command: [/opt/php-cgi, -x], root: [/jail/srv]}
+  sandbox: {preset: strict, network: true, no_new_privs: false, private_tmp: false, capabilities: "", rlimits: [nofile=9, cpu=1s], read: [/usr, /data], chroot: /jail}
+`)
+	a, b := c.Pools[0].Sandbox, c.Pools[1].Sandbox
+	if kept, limited := a.KeepsCapabilities(); !a.NoNewPrivs || !a.PrivateTmp || a.Network || !limited || len(kept) > 0 {
+		t.Errorf("strict is %+v", a)
+	}
+	for _, path := range []string{"/srv/a", "/opt/x", "/opt/python", "-/usr", "-/etc/passwd"} {
+		if !slices.Contains(a.Read, path) {
+			t.Errorf("strict reads %q, not %s", a.Read, path)
+		}
+	}
+	for _, secret := range []string{"/", "/etc", "/etc/shadow", "/proc", "/var", "/home", "/root", "/tmp", "/dev"} {
+		if slices.Contains(a.Read, secret) || slices.Contains(a.Read, "-"+secret) {
+			t.Errorf("strict reads %s", secret)
+		}
+	}
+	if len(a.Write) > 0 || !slices.Contains(a.Rlimits, Rlimit{"core", unix.RLIMIT_CORE, 0}) {
+		t.Errorf("strict writes %q, and has the limits %v", a.Write, a.Rlimits)
+	}
+	if _, limited := b.KeepsCapabilities(); b.NoNewPrivs || b.PrivateTmp || !b.Network || limited {
+		t.Errorf("what the file gives does not count: %+v", b)
+	}
+	if !slices.Contains(b.Rlimits, Rlimit{"nofile", unix.RLIMIT_NOFILE, 9}) || slices.Contains(b.Rlimits, Rlimit{"nofile", unix.RLIMIT_NOFILE, 1024}) {
+		t.Errorf("the limits are %v", b.Rlimits)
+	}
+	for _, path := range []string{"/usr", "/data", "/srv", "/opt/php-cgi", "-/lib"} {
+		if !slices.Contains(b.Read, path) || slices.Contains(b.Read, "-"+path) {
+			t.Errorf("reads %q, want %s once", b.Read, path)
+		}
+	}
+}
+
+// The dump shows what the preset stands for, and is the same configuration.
+func TestYAMLOfSandbox(t *testing.T) {
+	c := mustLoad(t, one+"  timeout: 60s\n  sandbox: {preset: strict, capabilities: [chown], rlimits: [cpu=90s, as=1GiB], read: [/data], nice: -3}\n")
+	text, err := c.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"preset: strict", "- CAP_CHOWN", "- cpu=1m30s", "- as=1GiB", "- core=0", "- -/usr", "no_new_privs: true", `umask: "0022"`, "nice: -3"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the dump has no %s:\n%s", want, text)
+		}
+	}
+	if again := mustLoad(t, string(text)); !reflect.DeepEqual(again, c) {
+		t.Errorf("the dump is read as %+v, want %+v", again, c)
+	}
+}
+
+func TestCheckOfSandbox(t *testing.T) {
+	write(t, map[string]string{"jail/bin/worker": "#!/bin/sh\n", "jail/srv/x": ""})
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod("jail/bin/worker", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := expand(`pools:
+- {name: a, listen: unix:/a, worker: {command: [/bin/worker], dir: /srv}, sandbox: {chroot: DIR/jail, read: [/srv, -/none], write: [/srv/x]}}
+- {name: b, listen: unix:/b, worker: {command: [/bin/sh]}, sandbox: {chroot: DIR/jail}}
+- {name: c, listen: unix:/c, process: {root: [/usr]}, sandbox: {read: [/none/x]}}
+- {name: d, listen: unix:/d, worker: {command: [/bin/worker]}, sandbox: {chroot: DIR/none}}
+`, dir)
+	if err := os.WriteFile("f", []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = LoadAndCheck("f", nil, nil)
+	wantFaults(t, err,
+		`f:3:49: pools[1].worker.command[0]: "/bin/sh" cannot be run: no such file or directory`,
+		`f:4:72: pools[2].sandbox.read[0]: "/none/x": no such file or directory (a path after - need not exist)`,
+		`f:5:49: pools[3].worker.command[0]: "/bin/worker" cannot be run: no such file or directory`,
+		`f:5:82: pools[3].sandbox.chroot: "`+filepath.Join(dir, "none")+`": no such file or directory`,
+	)
+}

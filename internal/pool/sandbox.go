@@ -1,0 +1,108 @@
+package pool
+
+import (
+	"fmt"
+
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// A sandbox is that of a pool's programs, held ready from Plan until another one is in
+// force.
+type sandbox struct {
+	*spawn.Sandbox // nil: none
+	lacks          []spawn.Lack
+	release        func()
+}
+
+// sandboxOf is what a configuration says of how a pool's programs are confined, whatever
+// the machine can do; nil is nothing that a daemon with that umask has to do.
+func sandboxOf(cfg *config.Pool, umask uint32) *spawn.Sandbox {
+	c := &cfg.Sandbox
+	if cfg.Function != nil || !c.IsConfined() && uint32(c.Umask) == umask {
+		return nil
+	}
+	own := uint32(c.Umask)
+	s := &spawn.Sandbox{Umask: &own}
+	if !c.IsConfined() {
+		return s // which all such pools share
+	}
+	s.Name, s.Nice, s.OOMScoreAdj, s.NoNewPrivs = cfg.Name, int(c.Nice), int(c.OOMScoreAdj), c.NoNewPrivs
+	s.Capabilities, s.LimitCapabilities = c.KeepsCapabilities()
+	s.Chroot, s.Read, s.Write, s.NoNetwork, s.PrivateTmp = c.Chroot, c.Read, c.Write, !c.Network, c.PrivateTmp
+	for _, l := range c.Rlimits {
+		s.Rlimits = append(s.Rlimits, spawn.Rlimit{Name: l.Name, Resource: l.Resource, Value: l.Value})
+	}
+	return s
+}
+
+// FitSandbox is what of a pool's sandbox can be done where its programs are started, nil
+// if there is nothing to do, and what cannot. The error is that they must not run so.
+func FitSandbox(by spawn.Spawner, cfg *config.Pool, umask uint32) (*spawn.Sandbox, []spawn.Lack, error) {
+	wanted := sandboxOf(cfg, umask)
+	if wanted == nil {
+		return nil, nil, nil
+	}
+	fits, lacks := by.Fit(*wanted, identityOf(cfg))
+	for _, l := range lacks {
+		switch {
+		case l.Fatal:
+			return nil, nil, fmt.Errorf("pool %s: %s", cfg.Name, l)
+		case cfg.Sandbox.Required:
+			return nil, nil, fmt.Errorf("pool %s: %s (sandbox.required)", cfg.Name, l)
+		}
+	}
+	return &fits, lacks, nil
+}
+
+// prepareSandboxes holds those of all pools.
+func (p *Plan) prepareSandboxes() error {
+	for i := range p.cfg.Pools {
+		cfg := &p.cfg.Pools[i]
+		s, err := p.set.prepareSandbox(cfg)
+		if err != nil {
+			return err
+		}
+		p.sandboxes[cfg.Name] = s
+		p.undos = append(p.undos, s.release)
+	}
+	return nil
+}
+
+func (s *Set) prepareSandbox(cfg *config.Pool) (*sandbox, error) {
+	fits, lacks, err := FitSandbox(s.opt.Spawner, cfg, s.umask)
+	if err != nil {
+		return nil, err
+	}
+	release, err := s.opt.Spawner.Hold(fits, identityOf(cfg))
+	if err != nil {
+		return nil, fmt.Errorf("pool %s: %w", cfg.Name, err)
+	}
+	return &sandbox{fits, lacks, release}, nil
+}
+
+// commitSandboxes puts those of a plan in force. What started under the old ones goes on.
+func (s *Set) commitSandboxes(next map[string]*sandbox) {
+	old := s.sandboxes
+	s.sandboxes = next
+	for _, o := range old {
+		o.release()
+	}
+}
+
+// sandboxNow is the one in force of a pool; nil is none.
+func (s *Set) sandboxNow(pool string) *spawn.Sandbox {
+	if now := s.sandboxes[pool]; now != nil {
+		return now.Sandbox
+	}
+	return nil
+}
+
+// warnOfSandbox tells what the machine lacks for the sandbox of a pool that was configured.
+func (s *Set) warnOfSandbox(pool string) {
+	if now := s.sandboxes[pool]; now != nil {
+		for _, l := range now.lacks {
+			s.opt.Logs.Warn("the programs of a pool run without a part of their sandbox", "pool", pool, "key", l.Key, "reason", l.Reason)
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package pool
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/fcgid/fcgid/internal/polltest"
+)
+
+// sandboxThreads is how many threads of this process are of sandboxes.
+func sandboxThreads() (n int) {
+	names, _ := filepath.Glob("/proc/self/task/*/comm")
+	for _, name := range names {
+		if comm, err := os.ReadFile(name); err == nil && strings.HasPrefix(string(comm), "sandbox") {
+			n++
+		}
+	}
+	return n
+}
+
+func cgiIn(sandbox string) string {
+	return "{name: cgi, listen: unix:%D/cgi, process: {root: [%D]}, sandbox: " + sandbox + "}"
+}
+
+// A pool's programs are under its sandbox, from one reload to the next.
+func TestSandboxOfProcessPool(t *testing.T) {
+	s := newTestSet(t)
+	s.script("look", `printf 'Content-Type: text/plain\r\n\r\n%s %s' "$(umask)" "$(grep -c 'NoNewPrivs:.1' /proc/self/status)"`)
+	for sandbox, want := range map[string]string{
+		"{}": "0022 0", "{umask: '0077'}": "0077 0", "{umask: '0002', no_new_privs: true}": "0002 1",
+	} {
+		s.configure(cgiIn(sandbox))
+		if got := s.ask("cgi", "%D/look"); got != want {
+			t.Errorf("%s: the program says %s, want %s", sandbox, got, want)
+		}
+	}
+	s.configure(poolA)
+	polltest.Until(t, "the end of the sandbox's threads", func() bool { return sandboxThreads() == 0 })
+}
+
+// Workers get a changed sandbox as they get a changed command: they are replaced.
+func TestSandboxOfWorkerPool(t *testing.T) {
+	s := newTestSet(t)
+	pool := func(sandbox string) string {
+		return strings.TrimSuffix(workerText("w", "w", "old"), "}") + ", sandbox: " + sandbox + "}"
+	}
+	s.configure(pool("{no_new_privs: true}"))
+	s.answers("w", "x", "old")
+	before := s.running()["w"].workers.Snapshot().Workers[0].PID
+	s.configure(pool("{no_new_privs: true}"), poolA)
+	s.answers("w", "x", "old")
+	if now := s.running()["w"].workers.Snapshot().Workers[0].PID; now != before {
+		t.Error("the same sandbox has replaced the worker")
+	}
+	s.configure(pool("{no_new_privs: true, umask: '0027'}"))
+	polltest.Until(t, "another worker", func() bool {
+		workers := s.running()["w"].workers.Snapshot().Workers
+		return len(workers) == 1 && workers[0].PID != before
+	})
+	s.answers("w", "x", "old")
+}
+
+// What cannot be done is refused before anything changes, and the key is named.
+func TestSandboxIsRefused(t *testing.T) {
+	s := newTestSet(t)
+	s.script("hello", `printf 'Content-Type: text/plain\r\n\r\nhello'`)
+	s.configure(cgiIn("{}"))
+	gone := filepath.Join(s.dir, "gone")
+	if err := os.Mkdir(gone, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := cgiIn("{no_new_privs: true, read: [/, " + gone + "]}")
+	s.configure(text)
+	s.answers("cgi", "%D/hello", "hello")
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.ask("cgi", "%D/hello"); !strings.HasPrefix(got, "502") {
+		t.Errorf("without a folder of sandbox.read the answer is %q", got)
+	}
+	polltest.Until(t, "a log that says what is missing", func() bool {
+		return strings.Contains(fmt.Sprint(s.logs.All()), "sandbox.read: "+gone+": no such file")
+	})
+}
+
+// A thousand reloads that change a sandbox leave no thread, and lose no program.
+func TestReloadsOfSandbox(t *testing.T) {
+	s := newTestSet(t)
+	s.script("umask", `printf 'Content-Type: text/plain\r\n\r\n%s' "$(umask)"`)
+	for i := range 1000 {
+		mask := fmt.Sprintf("%04o", i%0o100)
+		s.configure(cgiIn(fmt.Sprintf("{umask: '%s', nice: %d}", mask, i%2)))
+		if i%100 == 0 {
+			if got := s.ask("cgi", "%D/umask"); got != mask {
+				t.Fatalf("after reload %d the umask is %s, want %s", i, got, mask)
+			}
+		}
+	}
+	polltest.Until(t, "one sandbox's threads", func() bool { return sandboxThreads() <= 4 })
+}
