@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,7 +25,7 @@ type upgradable struct {
 
 // upgradable starts a daemon that logs to a file: its output is closed when the first
 // process has ended. DIR in its pools is its folder.
-func newUpgradable(t testing.TB, pools string) *upgradable {
+func newUpgradable(t testing.TB, pools string, change ...func(*exec.Cmd)) *upgradable {
 	t.Helper()
 	dir := folder(t)
 	u := &upgradable{t: t}
@@ -33,10 +34,14 @@ func newUpgradable(t testing.TB, pools string) *upgradable {
 		t.Fatal(err)
 	}
 	script(t, dir+"/cgi/hello.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\n")
-	u.daemon = launch(t, dir, strings.ReplaceAll(pools, "DIR", dir), func(cmd *exec.Cmd) {
+	change = append(change, func(cmd *exec.Cmd) {
 		cmd.Path, cmd.Args[0] = dir+"/bin", dir+"/bin"
-		cmd.Env = append(os.Environ(), "FCGID_LOG_OUTPUT="+dir+"/log", "FCGID_ACCESS_LOG_OUTPUT="+dir+"/access", "FCGID_ADMIN_CONTROL=unix:"+dir+"/control")
+		if cmd.Env == nil {
+			cmd.Env = os.Environ()
+		}
+		cmd.Env = append(cmd.Env, "FCGID_LOG_OUTPUT="+dir+"/log", "FCGID_ACCESS_LOG_OUTPUT="+dir+"/access", "FCGID_ADMIN_CONTROL=unix:"+dir+"/control")
 	})
+	u.daemon = launch(t, dir, strings.ReplaceAll(pools, "DIR", dir), change...)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log:\n%s", tail(u.log(), 8000))
@@ -232,11 +237,9 @@ func TestUpgradeFails(t *testing.T) {
 			t.Errorf("%s: sockets %s are now %s", test.name, before, after)
 		}
 		u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
-		for _, pid := range children(u.Process.Pid) {
-			if !isGone(pid) {
-				t.Errorf("%s: process %d is left", test.name, pid)
-			}
-		}
+		await(t, test.name+": its processes to end", func() bool {
+			return !slices.ContainsFunc(children(u.Process.Pid), func(pid int) bool { return !isGone(pid) })
+		})
 	}
 	if n := strings.Count(u.log(), "upgrade failed: this daemon goes on"); n != 8 {
 		t.Errorf("%d upgrades are told of as failed", n)
@@ -462,5 +465,39 @@ func TestUpgradeKeepsConnections(t *testing.T) {
 	}
 	if n := u.metric(t, `fcgid_requests_total{outcome="ok",pool="cgi"}`); n != "6" {
 		t.Errorf("%s requests are counted, want 6", n)
+	}
+}
+
+// systemd is told of the new daemon by the old one, and then of everything by the new one.
+// It keeps the sockets: a stop leaves their files to the next daemon.
+func TestUpgradeTellsSystemd(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n", m.start("FDSTORE=9"))
+	stored := map[string]bool{}
+	for range 2 {
+		stored[m.next("FDSTORE=1\n")] = true
+	}
+	if len(stored) != 2 {
+		t.Errorf("stored: %v", stored)
+	}
+	u.upgrade().is(t, "upgrade", 0)
+	if got, want := m.next("MAINPID=", "READY=", "STOPPING=", "STATUS=stop"), fmt.Sprintf("MAINPID=%d", u.running()); got != want {
+		t.Errorf("it is told %q, want %q", got, want)
+	}
+	if got := m.next("READY=", "STOPPING=", "FDSTOREREMOVE="); got != "READY=1" {
+		t.Errorf("after it: %q", got)
+	}
+	if code := u.exitCode(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	last := u.running()
+	syscall.Kill(last, syscall.SIGTERM)
+	if got := m.next("FDSTORE=1", "FDSTOREREMOVE=", "STOPPING="); !strings.HasPrefix(got, "STOPPING=1") {
+		t.Errorf("at the end: %q", got)
+	}
+	await(t, "the daemon to end", func() bool { return isGone(last) })
+	if !exists(u.dir+"/s") || exists(u.dir+"/control") {
+		t.Error("only the file of a socket that systemd keeps is to be left")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/fcgid/fcgid/internal/admin"
 	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/metrics"
 	"github.com/fcgid/fcgid/internal/pool"
@@ -44,6 +45,7 @@ type daemon struct {
 	upgrades chan upgradeOrder
 	program  string               // the path that an upgrade starts; "" is not known
 	before   *upgrade.Predecessor // whose place this daemon takes or has taken, or nil
+	store    *listen.Store        // what systemd keeps for the next process; nil: nothing
 	adopting sync.WaitGroup       // what takes the connections that before gives away
 	attempt  *attempt             // an upgrade that has begun, or nil; of untilStopped
 	ending   chan struct{}        // closed when the stop has begun
@@ -160,6 +162,7 @@ func (d *daemon) reload(ctx context.Context) (*status.Changes, error) {
 	}
 	d.addRolls(changes, cfg)
 	d.control.restore(ctx)
+	d.keepSockets()
 	d.warnOf(cfg)
 	d.logs.Info("reloaded", "file", d.opt.File, "pools", len(cfg.Pools))
 	return changes, nil
@@ -179,6 +182,7 @@ func (d *daemon) noteReload(err error) {
 // stop ends all pools gracefully and returns when nothing of them is left.
 func (d *daemon) stop() {
 	d.setStopping()
+	d.leaveSockets()
 	if d.before != nil {
 		d.before.Hurry()
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/pool"
 	"github.com/fcgid/fcgid/internal/upgrade"
 	"github.com/fcgid/fcgid/internal/version"
@@ -134,6 +135,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 		return err
 	}
 	d.program = program
+	d.store = newStore(stored(before))
 	defer d.logs.Flush()
 	defer d.reapOrphans()()
 	if err := d.control.open(context.Background()); err != nil {
@@ -147,9 +149,12 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 	if before != nil {
 		if err := d.takeOver(before, signals); err != nil {
 			refuse(before, err)
+			d.store = nil
 			d.stop()
 			return err
 		}
+	} else if err := listen.DropRest(); err != nil {
+		d.logs.Warn("cannot remove a socket that nobody wants any more", "error", err)
 	}
 	d.logs.Info("serving", "version", version.Version, "file", o.File, "pools", len(cfg.Pools))
 	d.warnOfRoot(cfg)
@@ -158,6 +163,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 		d.logs.Warn("little room for threads, without which the daemon dies: see ulimit -u and TasksMax", "threads", n)
 	}
 	notifyReady()
+	d.keepSockets()
 	defer d.startStatusLine()()
 	defer d.startWatchdog()()
 	defer d.startBeside()()

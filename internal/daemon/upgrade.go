@@ -156,6 +156,9 @@ func (d *daemon) listeners() []*listen.Listener {
 
 func (d *daemon) hello(h handed) upgrade.Hello {
 	hello := upgrade.Hello{Version: version.Version, PID: os.Getpid(), Sockets: h.sockets}
+	if d.store != nil {
+		hello.Stored = d.store.Names
+	}
 	for _, p := range d.pools.Names() {
 		if d.pools.Progress(p).Failing != "" {
 			hello.Failing = append(hello.Failing, p)
@@ -201,6 +204,7 @@ func (d *daemon) leave(o outcome, signals *signals) error {
 	}
 	// systemd takes it from the process that it knows, and after it what the new one says.
 	systemd.SdNotify(false, fmt.Sprintf("MAINPID=%d", o.next.PID))
+	os.Unsetenv("NOTIFY_SOCKET") // with NotifyAccess=all it would take what this one says for the new one's
 	if err := spawn.TellInit(o.next.PID); err != nil {
 		d.logs.Error("cannot tell the first process of the new daemon", "error", err)
 	}
@@ -220,6 +224,7 @@ func (d *daemon) leave(o outcome, signals *signals) error {
 	for l, place := range o.taken {
 		give[l] = func(c net.Conn) bool { return o.next.Give(place, c) }
 	}
+	d.store = nil
 	d.pools.Replace(give)
 	err := d.drain(signals, hurry, o.next)
 	o.next.End(d.metrics.Export())

@@ -27,6 +27,9 @@ func (l *Listener) Drain() error {
 	if l.passed || l.disowned.Load() || l.isBorrowed() {
 		return l.Close()
 	}
+	if l.left.Load() {
+		return l.drainLeft()
+	}
 	l.draining.Lock()
 	defer l.draining.Unlock()
 	if !l.drainUntil.IsZero() {
@@ -85,6 +88,9 @@ func (l *Listener) isDraining(err error) bool {
 func (l *Listener) acceptRest() (net.Conn, error) {
 	l.draining.Lock()
 	defer l.draining.Unlock()
+	if l.left.Load() {
+		return l.acceptLeft()
+	}
 	if time.Now().Before(l.drainUntil) {
 		defer l.ln.SetDeadline(passed)
 		if err := l.ln.SetDeadline(l.drainUntil); err != nil {

@@ -36,6 +36,7 @@ var inheritance struct {
 	taken  map[int]bool          // those that somebody has, by their place among what was handed
 	passed map[string][]*os.File // systemd's, if the process before had some
 	places map[string]int        // those of systemd\'s
+	stored []string              // names of what systemd has kept for this process
 	gate   chan struct{}         // closed when this process may accept; nil: it may
 }
 
@@ -84,10 +85,11 @@ func (h *Handed) find(local net.Addr) (*socketFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || uint64(stat.Dev) != h.Dev || stat.Ino != h.Ino {
+	file := &socketFile{path: a.Name, info: info}
+	if stat := file.stat(); stat == nil || uint64(stat.Dev) != h.Dev || stat.Ino != h.Ino {
 		return nil, fmt.Errorf("%s is another file: %w", a.Name, fs.ErrNotExist)
 	}
-	return &socketFile{path: a.Name, info: info}, nil
+	return file, nil
 }
 
 // Place is that of the socket among what was handed to this process; false if it was not.
@@ -117,8 +119,9 @@ func Taken() (places []int) {
 	return places
 }
 
-// DropRest closes the sockets that were handed and that nobody has opened. Whoever has
-// handed them has them still.
+// DropRest closes the sockets that were handed, or come from systemd's store, and that
+// nobody has opened. Whoever has handed them has them still; the files of stored ones are
+// removed.
 func DropRest() error {
 	in := &inheritance
 	in.mu.Lock()
@@ -127,6 +130,9 @@ func DropRest() error {
 	in.mu.Unlock()
 	var err error
 	for _, l := range left {
+		if l.recovered {
+			err = errors.Join(err, l.removeFile())
+		}
 		err = errors.Join(err, l.ln.Close())
 	}
 	return err
@@ -143,7 +149,9 @@ func takeInherited(a address.Address, text string) *Listener {
 	}
 	l := in.left[i]
 	in.left = slices.Delete(in.left, i, i+1)
-	in.taken[l.handed-1] = true
+	if l.handed > 0 {
+		in.taken[l.handed-1] = true
+	}
 	return l
 }
 
@@ -226,11 +234,7 @@ func inheritedPassed() map[string][]*os.File {
 // systemd's: HandPassed has those.
 func (l *Listener) Hand() (h Handed, fd int, err error) {
 	h.Address = l.Options().Address
-	if l.file != nil {
-		stat, ok := l.file.info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return h, -1, fmt.Errorf("hand over %s: its file cannot be told", h.Address)
-		}
+	if stat := l.file.stat(); stat != nil {
 		h.Dev, h.Ino = uint64(stat.Dev), stat.Ino
 	}
 	fd, err = duplicate(l.ln)

@@ -74,15 +74,19 @@ type Listener struct {
 	gate   <-chan struct{} // closed when clients may be taken; nil: they may
 	woken  chan struct{}   // closed by Close and Drain; nil without a gate
 
+	recovered bool // it comes from systemd's store
+
 	wake     sync.Once  // closes woken
 	applying sync.Mutex // serialises Apply
 	options  atomic.Pointer[Options]
 	unlink   sync.Once
 	disowned atomic.Bool
+	left     atomic.Bool // see Leave
 
 	draining   sync.Mutex // guards the fields below, and is held while one of the waiting is accepted
 	drainUntil time.Time  // when Drain gives up on handshakes; zero: Drain was not called
 	deaf       bool       // nothing new can come any more
+	rest       int        // of one that was left: how many are still to be accepted
 	accepted   *os.File   // a connection for which there was no second descriptor
 }
 
@@ -111,7 +115,7 @@ func Open(ctx context.Context, o Options, yielding ...*Listener) (*Listener, err
 	if l.gate = theGate(); l.gate != nil {
 		l.woken = make(chan struct{})
 	}
-	if err = l.change(nil, o); err == nil && l.handed > 0 && !l.passed {
+	if err = l.change(nil, o); err == nil && (l.handed > 0 && !l.passed || l.recovered) {
 		err = setBacklog(l.ln, o.Backlog)
 	}
 	if err != nil {
@@ -119,6 +123,9 @@ func Open(ctx context.Context, o Options, yielding ...*Listener) (*Listener, err
 			l.Disown()
 		}
 		_ = l.Close()
+		if l.recovered {
+			return Open(ctx, o, yielding...) // it may be another user's: then there is a new one
+		}
 		return nil, fmt.Errorf("listen %s: %w", o.Address, err)
 	}
 	return l, nil

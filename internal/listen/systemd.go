@@ -26,6 +26,7 @@ var passedSockets = sync.OnceValue(func() map[string][]*os.File {
 	for _, f := range activation.Files(false) {
 		byName[f.Name()] = append(byName[f.Name()], f)
 	}
+	recoverStored(splitStored(byName))
 	return byName
 })
 

@@ -103,6 +103,15 @@ type socketFile struct {
 	info fs.FileInfo
 }
 
+// stat is what the kernel tells of the file, nil of none.
+func (f *socketFile) stat() *syscall.Stat_t {
+	if f == nil {
+		return nil
+	}
+	stat, _ := f.info.Sys().(*syscall.Stat_t)
+	return stat
+}
+
 // remove unlinks the file, unless its path now leads to another or to none.
 func (f *socketFile) remove() error {
 	now, err := os.Lstat(f.path)

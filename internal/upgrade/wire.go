@@ -58,6 +58,7 @@ type Hello struct {
 	Version string          `json:"version"`
 	PID     int             `json:"pid"`
 	Sockets []listen.Handed `json:"sockets"`
+	Stored  []string        `json:"stored,omitempty"` // names of what systemd keeps
 	// Failing are the pools whose workers cannot be started as it is. Of them the new
 	// daemon need not show that it can.
 	Failing []string `json:"failing,omitempty"`

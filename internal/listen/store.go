@@ -1,0 +1,182 @@
+package listen
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A socket that systemd keeps for the next process (FDSTORE=1 in sd_notify(3)) comes back with
+// those of socket units, by the name that it was stored with. Ours say which file is its own,
+// since the socket does not: another one may have the path by then.
+const (
+	storePrefix = "fcgid-socket-"
+	storeFile   = storePrefix + "%x-%x"
+)
+
+// StoreName is the name of the socket in systemd's store. Of one that is systemd's own it is
+// "", and of one that nobody reaches.
+func (l *Listener) StoreName() string {
+	switch stat := l.file.stat(); {
+	case l.passed || l.IsLost():
+		return ""
+	case stat != nil:
+		return fmt.Sprintf(storeFile, uint64(stat.Dev), stat.Ino)
+	}
+	sum := sha256.Sum256([]byte(l.Addr().Network() + ":" + l.Addr().String()))
+	return fmt.Sprintf("%s%x", storePrefix, sum[:8])
+}
+
+// WithFD calls f with the descriptor of the socket, which is valid until f returns.
+func (l *Listener) WithFD(f func(fd int) error) error { return withFD(l.ln, f) }
+
+// Leave has Drain and Close leave the socket and its file to the next process, which gets
+// them from systemd: Drain has Accept return what waits at that moment, and what comes later waits on.
+func (l *Listener) Leave() {
+	l.left.Store(true)
+	l.unlink.Do(func() {})
+}
+
+// recoverStored takes what the process before has stored.
+func recoverStored(stored map[string][]*os.File) {
+	in := &inheritance
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for name, files := range stored {
+		in.stored = append(in.stored, name)
+		for _, file := range files {
+			if l := recoverOne(name, file); l != nil {
+				in.left = append(in.left, l)
+			}
+			file.Close()
+		}
+	}
+}
+
+// recoverOne is nil for what nobody reaches any more.
+func recoverOne(name string, file *os.File) *Listener {
+	ln, err := fileListener(file)
+	if err != nil {
+		return nil
+	}
+	l := &Listener{ln: ln, recovered: true}
+	h := Handed{Address: name}
+	fmt.Sscanf(name, storeFile, &h.Dev, &h.Ino)
+	if l.file, err = h.find(ln.Addr()); err != nil {
+		ln.Close()
+		return nil
+	}
+	l.options.Store(&Options{Address: name})
+	return l
+}
+
+// splitStored takes our own out of what systemd has passed.
+func splitStored(passed map[string][]*os.File) (stored map[string][]*os.File) {
+	stored = make(map[string][]*os.File)
+	for name, files := range passed {
+		if strings.HasPrefix(name, storePrefix) {
+			stored[name] = files
+			delete(passed, name)
+		}
+	}
+	return stored
+}
+
+// Stored are the names of what was in systemd's store when this process began.
+func Stored() []string {
+	passedSockets()
+	in := &inheritance
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.stored
+}
+
+// drainLeft is Drain of a socket that is left to the next process.
+func (l *Listener) drainLeft() error {
+	l.draining.Lock()
+	defer l.draining.Unlock()
+	if l.drainUntil.IsZero() {
+		l.drainUntil = passed
+		l.deaf = true
+		n, err := l.AcceptQueue()
+		if err != nil {
+			n = unknownQueue
+		}
+		l.rest = int(n)
+		l.unblock()
+	}
+	return l.ln.SetDeadline(passed)
+}
+
+// unknownQueue is how many connections are taken at most from a queue whose length the
+// kernel does not tell.
+const unknownQueue = 64
+
+// acceptLeft is acceptRest of such a socket.
+func (l *Listener) acceptLeft() (net.Conn, error) {
+	if l.rest == 0 {
+		return nil, net.ErrClosed
+	}
+	l.rest--
+	return l.acceptNow()
+}
+
+// Store has systemd keep sockets that it does not have, and drop those that nobody has. It
+// knows what systemd has by their names.
+type Store struct {
+	// Send sends a message of sd_notify(3), with a descriptor if fd is not negative.
+	Send  func(message string, fd int) error
+	Names []string // in systemd's store
+}
+
+// Keep brings the store to what listeners there are.
+func (s *Store) Keep(listeners []*Listener) error {
+	now := make(map[string]*Listener)
+	for _, l := range listeners {
+		if l != nil {
+			now[l.StoreName()] = l
+		}
+	}
+	delete(now, "")
+	var names []string
+	for _, name := range s.Names {
+		if now[name] != nil {
+			names = append(names, name)
+			delete(now, name)
+		} else if err := s.Send("FDSTOREREMOVE=1\nFDNAME="+name, -1); err != nil {
+			return err
+		}
+	}
+	s.Names = names
+	for name, l := range now {
+		err := l.WithFD(func(fd int) error { return s.Send("FDSTORE=1\nFDPOLL=0\nFDNAME="+name, fd) })
+		if err != nil {
+			return fmt.Errorf("store %s: %w", l.Options().Address, err)
+		}
+		s.Names = append(s.Names, name)
+	}
+	return nil
+}
+
+// SendTo returns what sends messages to systemd's socket (NOTIFY_SOCKET).
+func SendTo(socket string) func(message string, fd int) error {
+	return func(message string, fd int) error {
+		own, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("tell systemd: %w", err)
+		}
+		defer unix.Close(own)
+		var rights []byte
+		if fd >= 0 {
+			rights = unix.UnixRights(fd)
+		}
+		if err := unix.Sendmsg(own, []byte(message), rights, &unix.SockaddrUnix{Name: socket}, unix.MSG_NOSIGNAL); err != nil {
+			return fmt.Errorf("tell systemd: %w", err)
+		}
+		return nil
+	}
+}
