@@ -99,7 +99,7 @@ func TestDevFolder(t *testing.T) {
 	url := strings.TrimSuffix(regexp.MustCompile(`http://\S+`).FindString(curl), "/")
 	do(t, "POST", url+"/sub/mine.sh/info?q", strings.NewReader(strings.Repeat("x", 300_000))).is(t, "a script of mine", 200, "mine 300000 q /info")
 	do(t, "POST", url+"/sub/mine.sh", struct{ *strings.Reader }{strings.NewReader("xyz")}).is(t, "chunked", 200, "mine 3  ")
-	for path, want := range map[string]int{"/secret.txt": 403, "/none": 404, "/../../etc/passwd": 404, "/%2e%2e/%2e%2e/etc/passwd": 404, "/sub/": 200} {
+	for path, want := range map[string]int{"/secret.txt": 200, "/sub": 301, "/none": 404, "/../../etc/passwd": 404, "/%2e%2e/%2e%2e/etc/passwd": 404, "/sub/": 200} {
 		if got := do(t, "GET", url+path, nil); got.status != want {
 			t.Errorf("%s: got %d %q, want %d", path, got.status, got.body, want)
 		}

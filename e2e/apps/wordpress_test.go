@@ -152,6 +152,17 @@ func TestWordPress(t *testing.T) {
 			})
 		}
 	}
+	t.Run("dev", func(t *testing.T) {
+		w := &wordpress{world: w.at(t), root: w.root}
+		other := servers[0].urls["fpm"]
+		url := w.dev("--worker", "php-cgi", "--router", "index.php", w.root)
+		visitor := newBrowser(t, url)
+		visitor.same(other, wordpressDiffers, "/", "/hello-world/", "/sample-page", "/?p=1", "/feed/", "/no/such/page.html", "/wp-admin/",
+			"/wp-json/", "/index.php", "/wp-includes/css/dashicons.min.css", "/readme.html")
+		b := w.login(url)
+		b.same(other, wordpressDiffers, some(adminPages, "process", 1)...)
+		w.upload(b, other, "dev")
+	})
 	for _, name := range jobs {
 		harness.Await(t, "the job "+name+" to end", func() bool { return w.job(name, "done") })
 	}

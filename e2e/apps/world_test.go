@@ -141,6 +141,19 @@ func (w *world) serve(pools string) {
 	})
 }
 
+// dev starts fcgid dev and returns its address.
+func (w *world) dev(args ...string) (url string) {
+	w.t.Helper()
+	cmd := exec.Command(binary, append([]string{"dev", "--http", "127.0.0.1:0"}, args...)...)
+	w.as(cmd)
+	p := harness.Start(w.t, cmd)
+	harness.Await(w.t, "fcgid dev", func() bool {
+		url = regexp.MustCompile(`http://[^/]+`).FindString(p.Out.String())
+		return url != ""
+	})
+	return url
+}
+
 // phpPools are the pools that README shows for PHP, "worker" and "process", for files
 // below root. A program that is asked to end has one second, so that a test soon sees
 // whether one lives on that must not be ended.

@@ -65,7 +65,7 @@ func newRootCommand(functions pool.Functions) *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageErrorf("%v", err) })
-	root.AddCommand(newServeCommand(functions), newCheckCommand(functions), newRequestCommand(), newDevCommand(), newStatusCommand(), newTopCommand(), newRequestsCommand(), newReloadCommand(), newUpgradeCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(functions), newCheckCommand(functions), newRequestCommand(), newDevCommand(functions), newStatusCommand(), newTopCommand(), newRequestsCommand(), newReloadCommand(), newUpgradeCommand(), newVersionCommand())
 	root.AddCommand(newOrderCommands()...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

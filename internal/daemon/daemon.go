@@ -64,7 +64,7 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 		orders: make(chan func()), upgrades: make(chan upgradeOrder), ending: make(chan struct{})}
 	d.programs.Log = l.Logger
 	d.pools = pool.NewSet(pool.Options{
-		Functions: o.Functions, Logs: l, Metrics: d.metrics, Spawner: &d.programs, Broken: d.broken, Cgroups: d.openCgroups,
+		Functions: o.Functions, Logs: l, Metrics: d.metrics, Spawner: &d.programs, Broken: d.broken, Ended: o.Ended, Cgroups: d.openCgroups,
 	})
 	d.metrics.Collect(d.pools.Numbers, d.pools.Memory)
 	if d.file, err = filepath.Abs(o.File); err != nil {

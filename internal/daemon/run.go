@@ -18,6 +18,7 @@ import (
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/pool"
+	"github.com/fcgid/fcgid/internal/server"
 	"github.com/fcgid/fcgid/internal/upgrade"
 	"github.com/fcgid/fcgid/internal/version"
 )
@@ -27,6 +28,8 @@ type Options struct {
 	File      string // that Load reads, for people
 	Load      func() (*config.Config, error)
 	Functions pool.Functions
+	// Ended, if not nil, is told of each request that has ended.
+	Ended func(*server.Result)
 	// Beside, if not nil, runs while the pools do, until ctx ends, and is waited
 	// for. The daemon ends when it returns.
 	Beside func(ctx context.Context, log *slog.Logger) error

@@ -1,6 +1,7 @@
-// Package devserver tries CGI programs without a web server: an HTTP server that
-// does what nginx would do before a FastCGI application, and the samples that it
-// serves when there is nothing else. What runs the programs is somebody else.
+// Package devserver tries programs without a web server: an HTTP server that does what
+// nginx would do before a FastCGI application, with static files, and explains what went
+// wrong. It has samples that it serves when there is nothing else. What runs the programs
+// is somebody else.
 package devserver
 
 import (
@@ -9,36 +10,54 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/server"
 )
+
+// Options are what is tried, and how.
+type Options struct {
+	Dir          string // the folder that is served; "" is samples
+	HTTP         string // the address, host:port
+	Interpreters []string
+	Worker       string // the command of a FastCGI program; "" is none
+	Router       string // the script that answers for what is no file
+	Timeout      time.Duration
+	Functions    []string  // those of this program
+	Out          io.Writer // for a person
+}
 
 // A Server is the folder that is served, a private folder with what that takes,
 // and the HTTP server.
 type Server struct {
-	address string // of HTTP
-	dir     string // whose programs are served
+	opt     Options
+	site    *site
+	front   *front
 	sample  string // the path of a program that is sure to be there; "" if none is
 	private string
 }
 
-// New returns a Server of the programs below dir, or of samples if that is "". It
-// serves nothing yet. The caller closes it.
-func New(dir, address string) (*Server, error) {
+// New returns a Server. It serves nothing yet. The caller closes it.
+func New(o Options) (*Server, error) {
 	private, err := os.MkdirTemp("", "fcgid-dev-")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{address: address, private: private}
-	if err := s.choose(dir); err != nil {
+	s := &Server{opt: o, private: private}
+	if err := s.choose(); err != nil {
 		s.Close()
 		return nil, err
 	}
+	s.front = newFront(s.site, s.dial, newTerminal(o.Out))
 	return s, nil
 }
 
@@ -46,51 +65,103 @@ func New(dir, address string) (*Server, error) {
 func (s *Server) Close() error { return os.RemoveAll(s.private) }
 
 // choose finds out what is served.
-func (s *Server) choose(dir string) error {
-	if dir == "" {
-		s.dir, s.sample = filepath.Join(s.private, "samples"), "hello.sh"
-		return writeSamples(s.dir)
-	}
-	folder, err := filepath.Abs(dir)
+func (s *Server) choose() error {
+	dir, err := s.folder()
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(folder)
-	if err != nil {
+	if s.site, err = newSite(dir, s.opt.Interpreters); err != nil {
 		return err
 	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is not a folder", dir)
+	s.site.functions = s.opt.Functions
+	if err := s.site.setWorker(s.opt.Worker); err != nil {
+		return err
 	}
-	s.dir = folder
-	return nil
+	return s.site.setRouter(s.opt.Router)
 }
 
-func (s *Server) socket() string { return filepath.Join(s.private, "fcgid.sock") }
+func (s *Server) folder() (string, error) {
+	if s.opt.Dir == "" {
+		s.sample = "hello.sh"
+		dir := filepath.Join(s.private, "samples")
+		return dir, writeSamples(dir)
+	}
+	dir, err := filepath.Abs(s.opt.Dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return "", err
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return "", fmt.Errorf("%s is not a folder", s.opt.Dir)
+	}
+	return dir, nil
+}
 
-// Config is the configuration of the pool behind the server, read from a file: so
+func (s *Server) socket(pool string) string { return filepath.Join(s.private, pool+".sock") }
+
+func (s *Server) dial(ctx context.Context, pool string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "unix", s.socket(pool))
+}
+
+// Config is the configuration of the pools behind the server, read from a file: so
 // the defaults are those of any other pool.
 func (s *Server) Config() (*config.Config, error) {
+	var text strings.Builder
+	text.WriteString("log: {level: error, format: console}\nadmin: {listen: \"\", control: \"\"}\nshutdown_timeout: 1s\npools:\n")
+	pool := func(name, runner string) {
+		fmt.Fprintf(&text, "- {name: %s, listen: %q, timeout: %v, pass_env: [PATH, LANG, TZ, HOME, USER], %s}\n", name, "unix:"+s.socket(name), s.opt.Timeout, runner)
+	}
+	pool(programPool, fmt.Sprintf("process: {root: [%q], stderr: client}", s.site.dir))
+	if len(s.site.interpreters) > 0 {
+		pool(scriptPool, fmt.Sprintf("process: {root: [%q], stderr: client, interpreters: [%s]}", s.site.dir, quotedPairs(s.site.interpreters)))
+	}
+	if len(s.site.worker) > 0 {
+		rules := ""
+		if s.site.hasPHP() {
+			rules = fmt.Sprintf(", root: [%q], extensions: [.php]", s.site.dir)
+		}
+		pool(workerPool, fmt.Sprintf("worker: {command: [%s], stderr: both, max: 4%s}", quoted(s.site.worker), rules))
+	}
+	if len(s.site.functions) > 0 {
+		pool(functionPool, fmt.Sprintf("function: {names: [%s]}", quoted(s.site.functions)))
+	}
 	file := filepath.Join(s.private, "fcgid.yaml")
-	text := fmt.Sprintf("log: {level: debug}\nadmin: {listen: \"\", control: \"\"}\nshutdown_timeout: 1s\npools: [{name: dev, listen: %q, process: {root: [%q]}}]\n", "unix:"+s.socket(), s.dir)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		return nil, err
 	}
-	return config.LoadAndCheck(file, nil, nil)
+	return config.LoadAndCheck(file, nil, s.site.functions)
 }
 
-// Serve answers until ctx ends, with the pool of Config behind it. It tells a
-// person on out where, once it does.
-func (s *Server) Serve(ctx context.Context, log *slog.Logger, out io.Writer) error {
-	l, err := net.Listen("tcp", s.address)
-	if err != nil {
-		return fmt.Errorf("--http %s: %w", s.address, err)
+func quoted(words []string) string {
+	all := make([]string, len(words))
+	for i, w := range words {
+		all[i] = strconv.Quote(w)
 	}
-	dial := func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", s.socket())
+	return strings.Join(all, ", ")
+}
+
+func quotedPairs(m map[string]string) string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		words = append(words, name+"="+m[name])
+	}
+	return quoted(words)
+}
+
+// Ended tells the server how a request of its pools has ended.
+func (s *Server) Ended(r *server.Result) { s.front.endings.ended(r) }
+
+// Serve answers until ctx ends, with the pools of Config behind it. It tells a person
+// where, once it does, and calls opened then, if that is not nil.
+func (s *Server) Serve(ctx context.Context, log *slog.Logger, opened func(url string)) error {
+	l, err := net.Listen("tcp", s.opt.HTTP)
+	if err != nil {
+		return fmt.Errorf("--http %s: %w", s.opt.HTTP, err)
 	}
 	srv := &http.Server{
-		Handler: newFront(dial, s.dir, log), ReadHeaderTimeout: 10 * time.Second,
+		Handler: s.front, ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelInfo),
 	}
 	closed := make(chan struct{})
@@ -99,7 +170,10 @@ func (s *Server) Serve(ctx context.Context, log *slog.Logger, out io.Writer) err
 		srv.Close()
 	})
 	address := l.Addr()
-	fmt.Fprintf(out, "Serving %s at http://%s/ (Ctrl-C stops it). Try:\n\n  curl -i http://%s/%s\n\n", s.dir, address, address, s.sample)
+	fmt.Fprintf(s.opt.Out, "Serving %s at http://%s/ (Ctrl-C stops it). Try:\n\n  curl -i http://%s/%s\n\n", s.site.dir, address, address, s.sample)
+	if opened != nil {
+		opened(fmt.Sprintf("http://%s/%s", address, s.sample))
+	}
 	err = srv.Serve(l)
 	if !stop() {
 		<-closed

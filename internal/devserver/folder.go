@@ -21,7 +21,7 @@ var folderPage = template.Must(template.New("folder").Parse(`<!DOCTYPE html>
 {{- range .Entries}}
 <li><a href="{{.URL}}">{{.Name}}</a></li>
 {{- else}}
-<li>no programs here</li>
+<li>nothing here</li>
 {{- end}}
 </ul>
 </body>
@@ -30,29 +30,60 @@ var folderPage = template.Must(template.New("folder").Parse(`<!DOCTYPE html>
 
 type folderEntry struct{ URL, Name string }
 
-// serveFolder answers with the programs and folders in a folder below the
-// document root. It reports false when the path is none.
-func (x *exchange) serveFolder() bool {
-	root, err := os.OpenRoot(x.front.root)
+// serveFile sends a file as it is.
+func (x *exchange) serveFile() {
+	x.closeAfter()
+	root, err := os.OpenRoot(x.front.site.dir)
 	if err != nil {
-		return false
+		http.Error(x.w, "404 Not Found: "+err.Error(), http.StatusNotFound)
+		return
 	}
 	defer root.Close()
-	shown := cgi.CleanPath(x.r.URL.Path)
-	name := path.Clean("." + shown)
-	if info, err := root.Stat(name); err != nil || !info.IsDir() {
-		return false
-	}
-	x.closeAfter()
-	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
-		x.w.Header().Set("Allow", "GET, HEAD")
-		http.Error(x.w, "405 Method Not Allowed: a folder can only be read", http.StatusMethodNotAllowed)
-		return true
-	}
-	entries, err := listFolder(root, name)
+	f, err := root.Open(local(x.target.file))
 	if err != nil {
 		http.Error(x.w, "403 Forbidden: "+err.Error(), http.StatusForbidden)
+		return
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		http.Error(x.w, "403 Forbidden: it is no regular file", http.StatusForbidden)
+		return
+	}
+	if !x.isRead() {
+		return
+	}
+	x.w.Header().Set("Cache-Control", "no-cache") // what is worked on is asked for anew
+	http.ServeContent(x.w, x.r, info.Name(), info.ModTime(), f)
+}
+
+// isRead reports whether a file or a folder is only to be read, and answers if not.
+func (x *exchange) isRead() bool {
+	if x.r.Method == http.MethodGet || x.r.Method == http.MethodHead {
 		return true
+	}
+	x.w.Header().Set("Allow", "GET, HEAD")
+	http.Error(x.w, "405 Method Not Allowed: it can only be read", http.StatusMethodNotAllowed)
+	return false
+}
+
+// serveFolder answers with the files and folders in a folder.
+func (x *exchange) serveFolder() {
+	x.closeAfter()
+	if !x.isRead() {
+		return
+	}
+	shown := cgi.CleanPath(x.r.URL.Path)
+	root, err := os.OpenRoot(x.front.site.dir)
+	if err != nil {
+		http.Error(x.w, "404 Not Found: "+err.Error(), http.StatusNotFound)
+		return
+	}
+	defer root.Close()
+	entries, err := listFolder(root, path.Clean("."+shown))
+	if err != nil {
+		http.Error(x.w, "403 Forbidden: "+err.Error(), http.StatusForbidden)
+		return
 	}
 	x.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	// An error is the client's, who has gone.
@@ -60,7 +91,6 @@ func (x *exchange) serveFolder() bool {
 		Path    string
 		Entries []folderEntry
 	}{shown, entries})
-	return true
 }
 
 func listFolder(root *os.Root, name string) ([]folderEntry, error) {
@@ -80,7 +110,7 @@ func listFolder(root *os.Root, name string) ([]folderEntry, error) {
 		case err != nil || strings.HasPrefix(file.Name(), "."):
 		case info.IsDir():
 			entries = append(entries, entryFor(full+"/", file.Name()+"/"))
-		case info.Mode().IsRegular() && info.Mode()&0o111 != 0:
+		case info.Mode().IsRegular():
 			entries = append(entries, entryFor(full, file.Name()))
 		}
 	}

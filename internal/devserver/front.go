@@ -1,85 +1,140 @@
 package devserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"path"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/fcgid/fcgid/fcgi"
+	"github.com/fcgid/fcgid/internal/cgi"
 )
 
 // A front is what stands before fcgid where there is no web server.
 type front struct {
-	transport *fcgi.Transport
-	root      string
-	log       *slog.Logger
+	site    *site
+	clients map[string]*fcgi.Client // by pool
+	endings endings
+	term    *terminal
 }
 
-// newFront returns an HTTP handler that asks a FastCGI application as nginx
-// would, on a new connection for each request: a path is a script below
-// docRoot. A folder is shown as the list of its programs. The log may be nil.
-func newFront(dial func(context.Context) (net.Conn, error), docRoot string, log *slog.Logger) http.Handler {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+// newFront returns an HTTP handler that sends files of a site as they are, and asks the
+// pools behind dial for the others, as nginx would, on a new connection for each
+// request. Each request is a line on term.
+func newFront(site *site, dial func(ctx context.Context, pool string) (net.Conn, error), term *terminal) *front {
+	f := &front{site: site, term: term, clients: make(map[string]*fcgi.Client)}
+	for _, pool := range []string{programPool, scriptPool, workerPool, functionPool} {
+		f.clients[pool] = &fcgi.Client{Dial: func(ctx context.Context) (net.Conn, error) { return dial(ctx, pool) }}
 	}
-	root := path.Clean(docRoot)
-	return &front{root: root, log: log, transport: &fcgi.Transport{
-		Client: &fcgi.Client{Dial: dial}, Root: root, Log: log,
-		Params: func(_ *http.Request, p *fcgi.Params) { p.Set("SERVER_SOFTWARE", "fcgid dev") },
-	}}
+	return f
 }
 
 // ServeHTTP answers one request. It breaks the client's connection when the
 // application fails inside its answer.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	counted := &countingWriter{ResponseWriter: w}
+	x := &exchange{front: f, w: counted, control: http.NewResponseController(w), r: r, begun: time.Now()}
+	defer x.report()
 	if strings.ContainsRune(r.URL.Path, 0) {
-		http.Error(w, "400 Bad Request: NUL in the path", http.StatusBadRequest)
+		http.Error(counted, "400 Bad Request: NUL in the path", http.StatusBadRequest)
 		return
 	}
-	x := &exchange{front: f, w: w, control: http.NewResponseController(w), r: r}
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body = &watchedBody{r: r.Body}
 	}
-	if x.serveFolder() {
-		return
-	}
-	defer x.release()
-	if err := x.ask(); err != nil {
-		x.fail(err)
+	x.target = f.site.find(cgi.CleanPath(r.URL.Path))
+	switch t := &x.target; {
+	case t.pool != "":
+		defer x.release()
+		if err := x.ask(); err != nil {
+			x.fail(err)
+		}
+	case t.to != "":
+		x.closeAfter()
+		to := url.URL{Path: t.to, RawQuery: r.URL.RawQuery}
+		http.Redirect(counted, r, to.String(), http.StatusMovedPermanently)
+	case t.file != "":
+		x.serveFile()
+	case t.folder != "" || t.status == 0:
+		x.serveFolder()
+	default:
+		x.closeAfter()
+		f.newProblem(t.status, r, t, ending{}, nil).write(counted, r)
 	}
 }
 
 // An exchange is one HTTP request and its answer.
 type exchange struct {
 	front   *front
-	w       http.ResponseWriter
+	w       *countingWriter
 	control *http.ResponseController
 	r       *http.Request
+	begun   time.Time
+	target  target
 	body    *watchedBody // nil without one
 	started bool         // the header has left
+	stderr  heard
+	end     ending
+}
+
+// transport asks for the target of the request, of whom the daemon tells by id.
+func (x *exchange) transport(id string) *fcgi.Transport {
+	t := &x.target
+	return &fcgi.Transport{
+		Client: x.front.clients[t.pool], Root: x.front.site.dir, Log: slog.New(&x.stderr),
+		Params: func(_ *http.Request, p *fcgi.Params) {
+			p.Set("SERVER_SOFTWARE", "fcgid dev")
+			p.Set("SCRIPT_FILENAME", t.name)
+			p.Set("SCRIPT_NAME", t.script)
+			*p = slices.DeleteFunc(*p, func(v fcgi.Param) bool { return v.Name == "PATH_INFO" })
+			if t.info != "" {
+				p.Set("PATH_INFO", t.info)
+			}
+			p.Set("DOCUMENT_URI", t.script+t.info)
+			p.Set(idParam, id)
+		},
+	}
 }
 
 // ask sends the request to the application and its answer to the client, as it comes.
 func (x *exchange) ask() error {
+	id, end := x.front.endings.begin()
+	defer x.front.endings.forget(id)
 	out := x.r.Clone(x.r.Context())
 	if x.body != nil {
 		out.Body = x.body
 		// Else the first byte of the answer would make net/http take the rest of the body.
 		_ = x.control.EnableFullDuplex()
 	}
-	resp, err := x.front.transport.RoundTrip(out)
+	resp, err := x.transport(id).RoundTrip(out)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+	body := io.Reader(resp.Body)
+	if resp.StatusCode >= 400 {
+		start, err := io.ReadAll(io.LimitReader(resp.Body, maxOwnAnswer))
+		if err == nil && len(start) < maxOwnAnswer && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+			x.end = awaitEnd(end)
+		}
+		isMute := len(start) == 0 && x.r.Method != http.MethodHead && len(x.stderr.text()) > 0 // PHP without display_errors
+		if x.end.Reason != "" || err == nil && isMute {
+			x.closeAfter()
+			x.started = true
+			x.front.newProblem(resp.StatusCode, x.r, &x.target, x.end, x.stderr.text()).write(x.w, x.r)
+			return nil
+		}
+		body = io.MultiReader(bytes.NewReader(start), resp.Body)
+	}
 	for _, name := range hopByHop {
 		resp.Header.Del(name)
 	}
@@ -92,7 +147,9 @@ func (x *exchange) ask() error {
 	if err := x.flush(); err != nil {
 		return err
 	}
-	_, err = io.Copy(flushingWriter{x}, resp.Body)
+	if _, err = io.Copy(flushingWriter{x}, body); err != nil && x.r.Context().Err() == nil {
+		x.end = awaitEnd(end)
+	}
 	return err
 }
 
@@ -134,15 +191,16 @@ func (x *exchange) release() {
 
 // fail tells the client of err if it can still be told.
 func (x *exchange) fail(err error) {
-	if x.r.Context().Err() == nil {
-		x.front.log.Warn("request not answered", "uri", x.r.RequestURI, "error", err)
+	if x.end.Reason == "" {
+		x.end.Reason = err.Error()
 	}
 	if x.started {
+		x.report()
 		panic(http.ErrAbortHandler)
 	}
 	clear(x.w.Header())
 	x.closeAfter()
-	http.Error(x.w, "502 Bad Gateway: "+err.Error(), http.StatusBadGateway)
+	x.front.newProblem(http.StatusBadGateway, x.r, &x.target, x.end, x.stderr.text()).write(x.w, x.r)
 }
 
 // closeAfter gives up the connection after this answer if there is more of the

@@ -7,18 +7,19 @@ import (
 	"fmt"
 	"io"
 	stdlog "log"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/fcgid/fcgid/internal/logtest"
+	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/wiretest"
 )
@@ -32,13 +33,18 @@ type frontTest struct {
 
 func newTest(t *testing.T, docRoot string, handle func(*wiretest.AppRequest)) *frontTest {
 	t.Helper()
-	return newTestLog(t, docRoot, nil, handle)
+	return newTestLog(t, docRoot, io.Discard, handle)
 }
 
-func newTestLog(t *testing.T, docRoot string, log *slog.Logger, handle func(*wiretest.AppRequest)) *frontTest {
+func newTestLog(t *testing.T, docRoot string, out io.Writer, handle func(*wiretest.AppRequest)) *frontTest {
+	t.Helper()
+	return newSiteTest(t, &site{dir: docRoot, worker: []string{"application"}}, out, handle) // it answers for all that is no file
+}
+
+func newSiteTest(t *testing.T, site *site, out io.Writer, handle func(*wiretest.AppRequest)) *frontTest {
 	t.Helper()
 	socket := wiretest.StartApplication(t, handle)
-	server := httptest.NewUnstartedServer(newFront(dialUnix(socket), docRoot, log))
+	server := httptest.NewUnstartedServer(newFront(site, dialUnix(socket), newTerminal(out)))
 	server.Config.ErrorLog = stdlog.New(failingLog{t}, "", 0)
 	server.Start()
 	transport := &http.Transport{}
@@ -60,8 +66,8 @@ func (l failingLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func dialUnix(socket string) func(context.Context) (net.Conn, error) {
-	return func(ctx context.Context) (net.Conn, error) {
+func dialUnix(socket string) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}
 }
@@ -121,9 +127,9 @@ func TestDevParams(t *testing.T) {
 			"Accept-Encoding": {"identity"},
 		}
 	})
-	want := `SCRIPT_FILENAME=/srv/www/b c.cgi/
-DOCUMENT_ROOT=/srv/www
-SCRIPT_NAME=/b c.cgi/
+	want := `SCRIPT_FILENAME=/srv/www/
+DOCUMENT_ROOT=/srv/www/
+SCRIPT_NAME=
 QUERY_STRING=q=1&r=%20
 REQUEST_METHOD=POST
 CONTENT_TYPE=text/x
@@ -139,6 +145,8 @@ HTTP_ACCEPT_ENCODING=identity
 HTTP_COOKIE=a=1; b=2
 HTTP_USER_AGENT=test
 HTTP_X_TWO=1, 2
+PATH_INFO=/b c.cgi/
+FCGID_DEV_REQUEST=1
 body`
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -172,9 +180,9 @@ func TestDevResponse(t *testing.T) {
 		"Location: //other/\n\nx":            {302, "//other/", "x"},
 		"Status: 303\nLocation: /here\n\nx":  {303, "/here", "x"},
 		"Connection: close\nUpgrade: y\n\nx": {200, "", "x"},
-		"no header\n\n":                      {502, "", "502 Bad Gateway: answer of the application: response header has a line that is none: \"no header\"\n"},
-		"A: b\n":                             {502, "", "502 Bad Gateway: answer of the application: response ended inside its header: \"A: b\\n\"\n"},
-		"":                                   {502, "", "502 Bad Gateway: answer of the application: response has no header\n"},
+		"no header\n\n":                      {502, "", "502 Bad Gateway: /x\nanswer of the application: response header has a line that is none: \"no header\"\nAn answer begins with a header and an empty line, for example: Content-Type: text/html\n"},
+		"A: b\n":                             {502, "", "502 Bad Gateway: /x\nanswer of the application: response ended inside its header: \"A: b\\n\"\nAn answer begins with a header and an empty line, for example: Content-Type: text/html\n"},
+		"":                                   {502, "", "502 Bad Gateway: /x\nanswer of the application: response has no header\nAn answer begins with a header and an empty line, for example: Content-Type: text/html\n"},
 		"Location: /here?x\n\nx":             {302, "/here?x", "x"},
 		"<!--: x\nA: b\n\nx":                 {200, "", "x"},
 	} {
@@ -311,7 +319,7 @@ func TestDevClientLeaves(t *testing.T) {
 
 func TestDevBrokenApplication(t *testing.T) {
 	d := newTest(t, t.TempDir(), func(f *wiretest.AppRequest) {
-		switch f.Params.Get("SCRIPT_NAME") {
+		switch f.Params.Get("PATH_INFO") {
 		case "/refuse":
 			f.Stdin()
 			f.End(0, protocol.StatusOverloaded)
@@ -344,30 +352,50 @@ func TestDevBrokenApplication(t *testing.T) {
 }
 
 func TestDevNoApplication(t *testing.T) {
-	dial := func(context.Context) (net.Conn, error) { return nil, errors.New("nobody listens") }
+	dial := func(context.Context, string) (net.Conn, error) { return nil, errors.New("nobody listens") }
 	recorder := httptest.NewRecorder()
-	newFront(dial, t.TempDir(), nil).ServeHTTP(recorder, httptest.NewRequest("POST", "/x", strings.NewReader("body")))
-	if recorder.Code != 502 || recorder.Body.String() != "502 Bad Gateway: nobody listens\n" {
+	front := newFront(&site{dir: t.TempDir(), worker: []string{"application"}}, dial, nil)
+	front.ServeHTTP(recorder, httptest.NewRequest("POST", "/x", strings.NewReader("body")))
+	if recorder.Code != 502 || recorder.Body.String() != "502 Bad Gateway: /x\nnobody listens\n" {
 		t.Errorf("got %d, %q", recorder.Code, recorder.Body)
 	}
 }
 
-func TestDevStderr(t *testing.T) {
-	log, entries := logtest.New()
-	d := newTestLog(t, t.TempDir(), log, func(f *wiretest.AppRequest) {
-		f.Stderr("one\r\ntw")
+// A request is a line for a person, with what its program has written below it, and
+// nothing of it reaches the terminal as it came.
+func TestDevTerminal(t *testing.T) {
+	var out lockedBuffer
+	d := newTestLog(t, t.TempDir(), &out, func(f *wiretest.AppRequest) {
+		f.Stderr("one\r\ntw\x1b[31m")
 		f.Stderr("o\n")
 		f.Stderr("rest")
-		f.Answer("A: b\n\n")
+		f.Answer("A: b\n\nbody")
 	})
-	d.do("GET /x", nil)
-	var got []string
-	for _, e := range entries.Of("application stderr") {
-		got = append(got, fmt.Sprint(e.Fields["uri"], " ", e.Fields["line"]))
+	d.do("GET /x?%1b[31m", nil)
+	d.client.CloseIdleConnections()
+	polltest.Until(t, "the lines", func() bool { return strings.Contains(out.String(), "stderr: rest\n") })
+	duration := regexp.MustCompile(`  [0-9.]+[mµ]?s  `)
+	want := "200 GET  /x?%1b[31m  TIME  4 B\n     stderr: one\n     stderr: \"tw\\x1b[31mo\"\n     stderr: rest\n"
+	if got := duration.ReplaceAllString(out.String(), "  TIME  "); got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
-	if diff := cmp.Diff([]string{"/x one\ntwo", "/x rest"}, got); diff != "" {
-		t.Error(diff)
-	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex // guards the field below
+	b  strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
 
 func TestDevFolder(t *testing.T) {
@@ -385,15 +413,23 @@ func TestDevFolder(t *testing.T) {
 	if err := os.Symlink(outside, filepath.Join(root, "out")); err != nil {
 		t.Fatal(err)
 	}
-	d := newTest(t, root, func(f *wiretest.AppRequest) { f.Answer("Status: 404\n\nasked") })
-	for path, want := range map[string][]string{
-		"/":        {`<li><a href="/%3Cb%3E.sh">&lt;b&gt;.sh</a></li>`, `<li><a href="/a%20b/">a b/</a></li>`, `<li><a href="/run.sh">run.sh</a></li>`},
-		"/a%20b":   {`<li><a href="/">../</a></li>`, `<li><a href="/a%20b/x%3F.cgi">x?.cgi</a></li>`},
-		"/a%20b/":  {`<li><a href="/">../</a></li>`, `<li><a href="/a%20b/x%3F.cgi">x?.cgi</a></li>`},
-		"/out/":    nil,
-		"/none":    nil,
-		"/run.sh":  nil,
-		"/run.sh/": nil,
+	d := newSiteTest(t, &site{dir: root}, io.Discard, func(f *wiretest.AppRequest) { f.Answer("Status: 404\n\nasked") })
+	inside := []string{`<li><a href="/">../</a></li>`, `<li><a href="/a%20b/x%3F.cgi">x?.cgi</a></li>`}
+	for path, want := range map[string]struct {
+		code  int
+		items []string
+	}{
+		"/": {200, []string{
+			`<li><a href="/%3Cb%3E.sh">&lt;b&gt;.sh</a></li>`, `<li><a href="/a%20b/">a b/</a></li>`,
+			`<li><a href="/run.sh">run.sh</a></li>`, `<li><a href="/text.txt">text.txt</a></li>`,
+		}},
+		"/a%20b":      {301, nil},
+		"/a%20b/":     {200, inside},
+		"/out/":       {404, nil},
+		"/none":       {404, nil},
+		"/.hidden":    {404, nil},
+		"/text.txt":   {200, nil},
+		"/text.txt/x": {404, nil},
 	} {
 		resp, body := d.do("GET "+path, nil)
 		var got []string
@@ -402,8 +438,13 @@ func TestDevFolder(t *testing.T) {
 				got = append(got, strings.TrimSpace(line))
 			}
 		}
-		if diff := cmp.Diff(want, got); diff != "" || (want == nil) != (body == "asked") {
+		if diff := cmp.Diff(want.items, got); diff != "" || resp.StatusCode != want.code {
 			t.Errorf("%s: %d %s\n%s", path, resp.StatusCode, diff, body)
+		}
+	}
+	for _, path := range []string{"/run.sh", "/run.sh/more"} {
+		if _, body := d.do("GET "+path, nil); body != "asked" {
+			t.Errorf("%s: %q", path, body)
 		}
 	}
 	if resp, _ := d.do("POST /", strings.NewReader("x")); resp.StatusCode != 405 {

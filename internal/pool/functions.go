@@ -54,13 +54,18 @@ func (f Functions) Names() []string {
 	return names
 }
 
+// Added are the names of the program's own functions, in order.
+func (f Functions) Added() []string {
+	if f.added == nil {
+		return nil
+	}
+	return slices.Sorted(slices.Values(f.added.Names()))
+}
+
 // unnamed are those of a pool that names none: the program's, and the one of our
 // own that tells nothing of the daemon, the web server and others' requests.
 func (f Functions) unnamed() []string {
-	names := []string{reserved + "ping"}
-	if f.added != nil {
-		names = append(names, f.added.Names()...)
-	}
+	names := append(f.Added(), reserved+"ping")
 	slices.Sort(names)
 	return names
 }

@@ -50,6 +50,9 @@ func (s *Set) newPool(name string) *pool {
 			Queued:        m.Queued,
 			Slow:          func(r server.RequestInfo) { m.Slow(p.slow.report(r)) },
 			Done: func(r *server.Result) {
+				if s.opt.Ended != nil {
+					s.opt.Ended(r)
+				}
 				m.Done(string(r.Outcome), r.HTTPStatus, r.Queue+r.Run)
 			},
 			Accounts: s.opt.Logs.HasAccess,

@@ -24,9 +24,10 @@ import (
 type Options struct {
 	Functions Functions
 	Logs      *logs.Logs
-	Metrics   *metrics.Metrics // made with Kinds
-	Spawner   spawn.Spawner    // of all programs
-	Broken    func(error)      // called when a listener has failed for good
+	Metrics   *metrics.Metrics     // made with Kinds
+	Spawner   spawn.Spawner        // of all programs
+	Ended     func(*server.Result) // told of each request, if not nil
+	Broken    func(error)          // called when a listener has failed for good
 	// Cgroups opens what the daemon has of the cgroup hierarchy. It is called once, when a
 	// pool may have a use for it; nil is that there is none.
 	Cgroups func() (*cgroup.Tree, error)

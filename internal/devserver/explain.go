@@ -1,0 +1,224 @@
+package devserver
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"html/template"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/server"
+	"github.com/fcgid/fcgid/internal/status"
+)
+
+// maxOwnAnswer is more than an answer of fcgid's own is long.
+const maxOwnAnswer = 1 << 10
+
+// An ending is what the daemon knows of how a request ended.
+type ending struct {
+	Outcome server.Outcome
+	Reason  string
+}
+
+// endings are the requests that have been sent and not ended, by their number.
+type endings struct {
+	mu   sync.Mutex // guards the fields below
+	last int
+	open map[string]chan ending
+}
+
+// idParam is how the daemon is told which request of the front's it answers.
+const idParam = "FCGID_DEV_REQUEST"
+
+func (e *endings) begin() (id string, end <-chan ending) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.open == nil {
+		e.open = make(map[string]chan ending)
+	}
+	e.last++
+	id = fmt.Sprint(e.last)
+	c := make(chan ending, 1)
+	e.open[id] = c
+	return id, c
+}
+
+func (e *endings) forget(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.open, id)
+}
+
+// ended is told by the daemon.
+func (e *endings) ended(r *server.Result) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	end := ending{Outcome: r.Outcome}
+	if r.Reason != nil {
+		end.Reason = r.Reason.Error()
+	}
+	if c := e.open[r.Params.Get(idParam)]; c != nil {
+		c <- end
+		delete(e.open, r.Params.Get(idParam))
+	}
+}
+
+// A heard is what a program has written to STDERR, up to a bound.
+type heard struct {
+	mu    sync.Mutex // guards the field below
+	lines []string
+}
+
+const maxHeard = 200 // lines
+
+// Enabled takes all.
+func (h *heard) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle takes what [fcgi.Transport] logs.
+func (h *heard) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "line" {
+			h.add(a.Value.String())
+		}
+		return true
+	})
+	return nil
+}
+
+// WithAttrs and WithGroup change nothing.
+func (h *heard) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+// WithGroup changes nothing.
+func (h *heard) WithGroup(string) slog.Handler { return h }
+
+func (h *heard) add(text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
+		if len(h.lines) < maxHeard {
+			h.lines = append(h.lines, status.Printable(line))
+		}
+	}
+}
+
+func (h *heard) text() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lines
+}
+
+// A problem is what the page of an answer of ours says.
+type problem struct {
+	Status int
+	Title  string // of the status
+	Path   string
+	Script string // the file, or ""
+	Reason string
+	Hint   string
+	Stderr []string
+}
+
+var problemPage = template.Must(template.New("problem").Parse(`<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{{.Status}} {{.Title}}</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 3rem auto; padding: 0 1rem; color-scheme: light dark }
+h1 { font-size: 1.4rem } pre { padding: 1rem; overflow: auto; border: 1px solid #8884; border-radius: .3rem }
+dt { font-weight: bold; margin-top: 1rem } dd { margin: 0 }
+</style></head>
+<body>
+<h1>{{.Status}} {{.Title}}</h1>
+<dl>
+<dt>Path</dt><dd><code>{{.Path}}</code></dd>
+{{- with .Script}}<dt>Script</dt><dd><code>{{.}}</code></dd>{{end}}
+{{- with .Reason}}<dt>Why</dt><dd id="why">{{.}}</dd>{{end}}
+{{- with .Hint}}<dt>What to do</dt><dd id="hint">{{.}}</dd>{{end}}
+{{- with .Stderr}}<dt>What the program wrote to STDERR</dt><dd><pre id="stderr">{{range .}}{{.}}
+{{end}}</pre></dd>{{end}}
+</dl>
+<p>This page is of <code>fcgid dev</code>: a web server shows none of it.</p>
+</body>
+</html>
+`))
+
+// write answers with the page, or with text for who does not ask for HTML.
+func (p *problem) write(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		w.WriteHeader(p.Status)
+		problemPage.Execute(w, p) // an error is the client's, who has gone
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(p.Status)
+	io.WriteString(w, p.text())
+}
+
+func (p *problem) text() string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%d %s: %s\n", p.Status, p.Title, status.Printable(p.Path))
+	for _, part := range []string{p.Reason, p.Hint} {
+		if part != "" {
+			fmt.Fprintf(&b, "%s\n", status.Printable(part))
+		}
+	}
+	for _, line := range p.Stderr {
+		fmt.Fprintf(&b, "stderr: %s\n", line)
+	}
+	return b.String()
+}
+
+// newProblem explains an answer of ours.
+func (f *front) newProblem(code int, r *http.Request, t *target, end ending, stderr []string) *problem {
+	p := &problem{Status: code, Title: http.StatusText(code), Path: r.URL.Path, Reason: end.Reason, Stderr: stderr}
+	if t.pool != "" && t.pool != functionPool {
+		p.Script = t.name
+	}
+	p.Hint = f.hint(code, t, end)
+	return p
+}
+
+// hint is what to do.
+func (f *front) hint(code int, t *target, end ending) string {
+	extension := filepath.Ext(t.script)
+	info, err := os.Stat(t.name)
+	switch {
+	case code == http.StatusNotFound && f.site.router == "":
+		return "There is nothing of that name below " + f.site.dir + ". Where a front controller answers for all paths, start with --router index.php."
+	case code == http.StatusNotFound:
+		return "There is nothing of that name below " + f.site.dir + "."
+	case code == http.StatusForbidden && t.pool == programPool && err == nil && info.Mode()&0o111 == 0:
+		hint := "chmod +x " + t.name
+		if extension != "" && f.site.interpreters[extension] == "" {
+			hint += ", or name its interpreter: --interpreter " + extension + "=/usr/bin/…"
+		}
+		return hint
+	case strings.Contains(end.Reason, "carriage return"), strings.Contains(end.Reason, `\r`) && strings.Contains(end.Reason, "interpreter"):
+		return "The lines of the file end as on Windows: sed -i 's/\\r$//' " + t.name
+	case code == http.StatusBadGateway && (strings.Contains(end.Reason, "header") || strings.Contains(end.Reason, "exit status") || strings.Contains(end.Reason, "without an answer")):
+		return "An answer begins with a header and an empty line, for example: Content-Type: text/html"
+	case code == http.StatusRequestTimeout:
+		return "The program took longer than it may: --timeout gives it more."
+	}
+	return ""
+}
+
+// awaitEnd is what the daemon knows of a request that has been answered.
+func awaitEnd(end <-chan ending) ending {
+	select {
+	case e := <-end:
+		return e
+	case <-time.After(time.Second):
+		return ending{}
+	}
+}

@@ -1,0 +1,118 @@
+package devserver
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// newTestSite has a file of each kind.
+func newTestSite(t *testing.T) *site {
+	t.Helper()
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{
+		"index.html": 0o644, "app/index.php": 0o644, "run.cgi": 0o755, "plain.cgi": 0o644, "a.py": 0o644, "exec.py": 0o755,
+		"exec.php": 0o755, "style.css": 0o644, "disk.css": 0o755, "tool": 0o755, "data": 0o755, "a.unknown": 0o644,
+		".env": 0o644, ".git/config": 0o644, ".well-known/x.txt": 0o644, "empty/.keep": 0o644, "router.php": 0o644,
+	} {
+		text := "text"
+		if mode == 0o755 && name != "data" && name != "disk.css" {
+			text = "#!/bin/sh\n"
+		}
+		name = filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "out.txt")); err != nil {
+		t.Fatal(err)
+	}
+	return &site{dir: dir, interpreters: map[string]string{".php": "/php-cgi", ".py": "/python3"}, functions: []string{"app.hello"}}
+}
+
+func TestFind(t *testing.T) {
+	s := newTestSite(t)
+	for name, want := range map[string]target{
+		"/":                  {file: "/index.html"},
+		"/app":               {to: "/app/"},
+		"/app/":              {pool: scriptPool, script: "/app/index.php"},
+		"/app/index.php/x/y": {pool: scriptPool, script: "/app/index.php", info: "/x/y"},
+		"/run.cgi":           {pool: programPool, script: "/run.cgi"},
+		"/run.cgi/":          {pool: programPool, script: "/run.cgi", info: "/"},
+		"/plain.cgi":         {pool: programPool, script: "/plain.cgi"}, // which says why not
+		"/a.py":              {pool: scriptPool, script: "/a.py"},
+		"/exec.py":           {pool: programPool, script: "/exec.py"},
+		"/exec.php":          {pool: scriptPool, script: "/exec.php"}, // its first line, if any, is of PHP's command line
+		"/style.css":         {file: "/style.css"},
+		"/disk.css":          {file: "/disk.css"},
+		"/tool":              {pool: programPool, script: "/tool"},
+		"/data":              {file: "/data"},
+		"/style.css/x":       {status: 404},
+		"/none":              {status: 404},
+		"/none/":             {status: 404},
+		"/app/none":          {status: 404},
+		"/out.txt":           {status: 404},
+		"/.env":              {status: 404},
+		"/.git/config":       {status: 404},
+		"/.well-known/x.txt": {file: "/.well-known/x.txt"},
+		"/app.hello/a":       {pool: functionPool, script: "/app.hello", info: "/a", name: "app.hello"},
+	} {
+		if want.pool != "" && want.pool != functionPool {
+			want.name = s.dir + want.script
+		}
+		if got := s.find(name); got != want {
+			t.Errorf("%s: got %+v, want %+v", name, got, want)
+		}
+	}
+}
+
+// A worker of PHP's runs its scripts, another one answers for all that is no file; a router
+// does that as well.
+func TestFindOthers(t *testing.T) {
+	s := newTestSite(t)
+	s.worker = []string{"/usr/bin/php-cgi8.2"}
+	if got := s.find("/app/"); got.pool != workerPool || got.script != "/app/index.php" {
+		t.Errorf("PHP's worker: %+v", got)
+	}
+	if err := s.setRouter("router.php"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"/none", "/none/x.php", "/app/none", "/empty/"} {
+		if got := s.find(name); got.pool != workerPool || got.script != "/router.php" || got.info != "" {
+			t.Errorf("router: %s: %+v", name, got)
+		}
+	}
+	if got := s.find("/style.css"); got.file == "" {
+		t.Errorf("a file beside the router: %+v", got)
+	}
+	if got := s.find("/.env"); got.status != 404 {
+		t.Errorf("a hidden file beside the router: %+v", got)
+	}
+	s.router, s.worker = "", []string{"/srv/app.fcgi"}
+	if got := s.find("/none/x"); got.pool != workerPool || got.script != "" || got.info != "/none/x" {
+		t.Errorf("worker: %+v", got)
+	}
+}
+
+func TestOptionsFaults(t *testing.T) {
+	dir := newTestSite(t).dir
+	for want, o := range map[string]Options{
+		`--interpreter "php" is not .extension=program`: {Interpreters: []string{"php"}},
+		`--interpreter .x=/none: `:                      {Interpreters: []string{".x=/none"}},
+		"--worker none-such: ":                          {Worker: "none-such -b"},
+		"--router ../x: is not below ":                  {Router: "../x"},
+		"--router none.php: there is no such file in ":  {Router: "none.php"},
+	} {
+		o.Dir = dir
+		if s, err := New(o); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+			if err == nil {
+				s.Close()
+			}
+		}
+	}
+}
