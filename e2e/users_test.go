@@ -138,6 +138,34 @@ func TestDocumentedUser(t *testing.T) {
 	}
 }
 
+// So is the other example.
+func TestDocumentedOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start programs as somebody else")
+	}
+	t.Parallel()
+	dir := folder(t)
+	who := script(t, dir+"/home/nobody/who.cgi", whoAmI)
+	for _, path := range []string{who, dir + "/home/nobody"} {
+		if err := os.Chown(path, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rooted := script(t, dir+"/home/root.cgi", whoAmI)
+	d := serve(t, dir, strings.TrimPrefix(harness.Documented(t, "docs/users.md", "owner-of-a-script",
+		"/run/fcgid/homes.sock", dir+"/s", "[/home]", "["+dir+"/home]"), "pools:\n"))
+	if _, out := ask(t, "unix", dir+"/s", &fcgi.Request{Close: true, Params: params(who)}); !strings.HasSuffix(out, "65534 65534 65534 /nonexistent") {
+		t.Errorf("the script runs as %q", out)
+	}
+	if _, out := ask(t, "unix", dir+"/s", &fcgi.Request{Close: true, Params: params(rooted)}); !strings.HasPrefix(out, "Status: 403") {
+		t.Errorf("root's script: %q", out)
+	}
+	await(t, "a word in the log", func() bool { return strings.Contains(d.out.String(), "user 0 is below sandbox.min_uid, which is 1000") })
+	if out := run(t, exec.Command(binary, "status", "--admin", "tcp:"+d.admin)); !strings.Contains(out, "process as the script's owner") {
+		t.Errorf("fcgid status:\n%s", out)
+	}
+}
+
 // Who is not root is told what to do about a user.
 func TestUserWithoutRoot(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -19,13 +19,30 @@ type Script struct {
 	Path string   // of the file, as named, without what follows it
 	Argv []string // what is to be executed: the file itself, or its interpreter and the file
 
-	request // what else the request says of it
+	real    string // the file's name without symbolic links
+	request        // what else the request says of it
 	// alone tells that the program looks for its script among the params itself:
 	// then none of them may name another file.
 	alone bool
 	// mayLook tells that there are such params, and that the file runs itself: whether it
 	// is such a program can be seen when the PATH is known in which env(1) looks.
 	mayLook bool
+}
+
+// Resolved is the script by the name of its file that has no symbolic links: the name that
+// is executed, and that the program is told.
+func (s Script) Resolved() Script {
+	if s.real == "" || s.real == s.Path {
+		return s
+	}
+	s.Argv = slices.Clone(s.Argv)
+	for i, arg := range s.Argv {
+		if arg == s.Path {
+			s.Argv[i] = s.real
+		}
+	}
+	s.Path = s.real
+	return s
 }
 
 // Rules say which files may run. Symbolic links in Roots and Scripts are
@@ -87,7 +104,7 @@ func (s *Rules) look(params *protocol.Params) (Script, error) {
 	if err != nil {
 		return Script{}, err
 	}
-	found := Script{Path: f.name, request: r}
+	found := Script{Path: f.name, real: f.real, request: r}
 	if err := s.allowed(&f); err != nil {
 		return found, err
 	}

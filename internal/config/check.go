@@ -24,6 +24,7 @@ func (r *report) checkMachine(c *Config, functions []string) {
 		p := &c.Pools[i]
 		key := fmt.Sprintf("pools[%d]", i)
 		r.checkIdentity(key, p)
+		r.checkScriptOwner(key, p)
 		for j, l := range p.Listen {
 			r.checkOwner(fmt.Sprintf("%s.listen[%d]", key, j), l)
 		}

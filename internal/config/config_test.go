@@ -72,7 +72,7 @@ var ignorePlaces = cmp.Options{cmpopts.IgnoreUnexported(Config{}), cmp.Comparer(
 // defaultPool is what one gives.
 func defaultSandbox() Sandbox {
 	return Sandbox{
-		Umask: 0o022, Capabilities: []Capability{}, Rlimits: []Rlimit{}, Read: []string{}, Write: []string{}, Network: true, Cgroup: "auto",
+		MinUID: 1000, Umask: 0o022, Capabilities: []Capability{}, Rlimits: []Rlimit{}, Read: []string{}, Write: []string{}, Network: true, Cgroup: "auto",
 	}
 }
 
@@ -184,6 +184,7 @@ pools:
 			Timeout: 5 * time.Minute, OnClientAbort: "ignore",
 			Env: []string{"A=", "b_1=x=y"}, PassEnv: []string{}, PassParams: []string{"HOME", "PHPRC"}, Groups: []string{},
 			Sandbox: Sandbox{
+				MinUID: 1000,
 				Cgroup: "required", Memory: 1 << 30, MemoryRequest: 64 << 20, Pids: 20, CPU: 1.5,
 				Required: true, Umask: 0o027, Nice: -5, OOMScoreAdj: 500, NoNewPrivs: true,
 				Capabilities: []Capability{{"CAP_CHOWN", 0}, {"CAP_NET_ADMIN", 12}},

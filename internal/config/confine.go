@@ -17,7 +17,7 @@ import (
 
 // IsConfined reports whether programs are started otherwise than without a sandbox.
 func (s *Sandbox) IsConfined() bool {
-	own, none := *s, Sandbox{Umask: 0o022, Network: true}
+	own, none := *s, Sandbox{Owner: s.Owner, MinUID: s.MinUID, Umask: 0o022, Network: true}
 	none.Cgroup, none.Memory, none.MemoryRequest, none.Pids, none.CPU = s.Cgroup, s.Memory, s.MemoryRequest, s.Pids, s.CPU
 	if len(own.Capabilities)+len(own.Rlimits)+len(own.Read)+len(own.Write) > 0 {
 		return true

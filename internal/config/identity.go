@@ -141,6 +141,28 @@ func nameOfUser(uid int) string {
 	return id
 }
 
+// checkScriptOwner reports that this process cannot become who owns a script.
+func (r *report) checkScriptOwner(key string, p *Pool) {
+	if p.Sandbox.Owner && os.Geteuid() != 0 {
+		r.add(key+".sandbox.owner", "only root can start programs as somebody else, and this is user %s: start fcgid as root", nameOfUser(os.Geteuid()))
+	}
+}
+
+// owner looks at what needs no look at the machine.
+func (r *report) owner(key string, p *Pool) {
+	if p.Sandbox.Owner && p.Process == nil {
+		r.add(key+".sandbox.owner", "only a pool with process has a script for each program")
+	}
+	if p.Sandbox.Owner && p.Sandbox.Chroot != "" {
+		r.add(key+".sandbox.owner", "cannot be told of files in another root: take chroot out")
+	}
+	if p.Sandbox.Owner && (p.Sandbox.MinUID < 1 || p.Sandbox.MinUID > maxID) {
+		r.add(key+".sandbox.min_uid", "must be from 1 to %d: root's scripts run as root in no pool like this", maxID)
+	}
+}
+
+const maxID = 1<<31 - 1
+
 // identity looks at what needs no look at the machine.
 func (r *report) identity(key string, p *Pool) {
 	if p.Function != nil && p.hasIdentity() {

@@ -54,13 +54,17 @@ func TestIdentityFaults(t *testing.T) {
 	)
 	write(t, map[string]string{"f": `pools:
 - {name: a, listen: unix:/a, user: daemon, function: {}}
+- {name: c, listen: unix:/c, sandbox: {owner: true}, worker: {command: [/bin/true]}}
+- {name: d, listen: unix:/d, sandbox: {owner: true, min_uid: 0}, process: {root: [/]}}
 - {name: b, listen: unix:/b, user: "4294967295", group: "99999999999", groups: [""], process: {root: [/]}}
 `})
 	_, err = Load("f", nil)
 	wantFaults(t, err,
 		"f:2:36: pools[0].user: functions run in the daemon, as its user: only programs can run as another",
-		"f:3:36: pools[1].user: 4294967295 is no number of a user or group",
-		"f:3:57: pools[1].group: 99999999999 is no number of a user or group",
-		"f:3:81: pools[1].groups[0]: is empty: write the name of a group",
+		"f:3:47: pools[1].sandbox.owner: only a pool with process has a script for each program",
+		"f:4:62: pools[2].sandbox.min_uid: must be from 1 to 2147483647: root's scripts run as root in no pool like this",
+		"f:5:36: pools[3].user: 4294967295 is no number of a user or group",
+		"f:5:57: pools[3].group: 99999999999 is no number of a user or group",
+		"f:5:81: pools[3].groups[0]: is empty: write the name of a group",
 	)
 }

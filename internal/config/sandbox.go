@@ -12,6 +12,9 @@ import (
 // Paths of Read and Write are those of the programs: they lie in Chroot. One after "-" need
 // not exist.
 type Sandbox struct {
+	Owner  bool `mapstructure:"owner"   default:"false"` // process: run as the script's owner
+	MinUID int  `mapstructure:"min_uid" default:"1000"`  // of Owner's users and groups, from 1
+
 	Preset       string       `mapstructure:"preset"`                        // strict, whose keys are filled in; "" is none
 	Required     bool         `mapstructure:"required"      default:"false"` // what the machine lacks is a refusal, not a warning
 	Umask        fs.FileMode  `mapstructure:"umask"         default:"0022"`

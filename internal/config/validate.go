@@ -165,6 +165,7 @@ func (r *report) pool(key string, p *Pool) {
 	}
 	r.runners(key, p)
 	r.identity(key, p)
+	r.owner(key, p)
 	r.sandbox(key+".sandbox", &p.Sandbox)
 	r.sandboxOfPool(key, p)
 	r.silence(key, p)

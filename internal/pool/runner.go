@@ -44,6 +44,7 @@ func (s *Set) newProcess(cfg *config.Pool, group *cgroup.Pool) *process.Runner {
 		Hooks:    process.Hooks{Started: m.Started, Exited: m.Exited},
 		Spawner:  s.opt.Spawner,
 		Identity: identityOf(cfg),
+		Owner:    ownerOf(cfg),
 		Cgroup:   group,
 		Sandbox:  s.sandboxNow(cfg.Name),
 	})
@@ -55,6 +56,14 @@ func identityOf(cfg *config.Pool) *spawn.Identity {
 		return nil
 	}
 	return &spawn.Identity{UID: cfg.RunsAs.UID, GID: cfg.RunsAs.GID, Groups: cfg.RunsAs.Groups}
+}
+
+// ownerOf says that the scripts of a pool run as who owns them; nil: they do not.
+func ownerOf(cfg *config.Pool) *process.Owner {
+	if !cfg.Sandbox.Owner {
+		return nil
+	}
+	return &process.Owner{MinID: uint32(cfg.Sandbox.MinUID)}
 }
 
 // tellDropped is what says that a param does not reach a pool's programs.

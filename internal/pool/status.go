@@ -65,7 +65,10 @@ func (p *pool) status(full bool) status.Pool {
 	waiting := p.acceptQueues()
 	p.mu.Lock()
 	state.Runner = p.cfg.Runner()
-	if p.cfg.RunsAs != nil {
+	switch {
+	case p.cfg.Sandbox.Owner:
+		state.User = "the script's owner"
+	case p.cfg.RunsAs != nil:
 		state.User = p.cfg.RunsAs.Name
 	}
 	group := p.cgroup

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"path"
+	"sync"
 	"syscall"
 	"time"
 
@@ -44,7 +45,9 @@ type Options struct {
 	// Identity is who the programs run as; nil is who we are. Scripts are looked for with
 	// that user's rights.
 	Identity *spawn.Identity
-	Hooks    Hooks
+	// Owner, if not nil, has each script run as who owns it. Identity looks for it then.
+	Owner *Owner
+	Hooks Hooks
 }
 
 // Hooks report what happens. Each may be nil; all are called from many goroutines.
@@ -58,9 +61,12 @@ type Hooks struct {
 // A Runner runs a CGI program for each request (RFC 3875). It satisfies
 // server.Runner and is used by many goroutines at once.
 type Runner struct {
-	opt   Options
-	rules cgi.Rules
-	told  *cgi.Environment
+	opt    Options
+	rules  cgi.Rules
+	pool   who // Options.Identity
+	owners owners
+
+	dropped sync.Map // names that were told of; few, see cgi.Options.Dropped
 }
 
 // New returns a Runner. It starts nothing.
@@ -74,18 +80,34 @@ func New(opt Options) *Runner {
 	if opt.Stderr == "" {
 		opt.Stderr = cgi.StderrLog
 	}
-	chroot := ""
-	if opt.Sandbox != nil {
-		chroot = opt.Sandbox.Chroot
-	}
-	return &Runner{
+	p := &Runner{
 		opt:   opt,
-		rules: cgi.Rules{Roots: opt.Roots, Scripts: opt.Scripts, Extensions: opt.Extensions, Interpreters: opt.Interpreters, Chroot: chroot},
-		told: cgi.NewEnvironment(cgi.Options{
-			Software: opt.Software, Env: opt.Env, PassEnv: opt.PassEnv,
-			PassParams: opt.PassParams, SingleFields: opt.SingleFields, Dropped: opt.Dropped,
-			User: opt.Identity.User(), Chroot: chroot,
-		}),
+		rules: cgi.Rules{Roots: opt.Roots, Scripts: opt.Scripts, Extensions: opt.Extensions, Interpreters: opt.Interpreters, Chroot: opt.chroot()},
+	}
+	p.pool = who{opt.Identity, p.newTold(opt.Identity)}
+	return p
+}
+
+func (o *Options) chroot() string {
+	if o.Sandbox == nil {
+		return ""
+	}
+	return o.Sandbox.Chroot
+}
+
+// newTold is what programs that run as somebody are told.
+func (p *Runner) newTold(as *spawn.Identity) *cgi.Environment {
+	return cgi.NewEnvironment(cgi.Options{
+		Software: p.opt.Software, Env: p.opt.Env, PassEnv: p.opt.PassEnv,
+		PassParams: p.opt.PassParams, SingleFields: p.opt.SingleFields, Dropped: p.tellDropped,
+		User: as.User(), Chroot: p.opt.chroot(),
+	})
+}
+
+// tellDropped tells of a name once, whoever it was kept from.
+func (p *Runner) tellDropped(name, why string) {
+	if _, told := p.dropped.LoadOrStore(name, true); !told && p.opt.Dropped != nil {
+		p.opt.Dropped(name, why)
 	}
 }
 
@@ -101,14 +123,7 @@ func New(opt Options) *Runner {
 // or until all of a Content-Length has: see protocol.WholeWriter. The time in which
 // Stdout takes nothing is not counted.
 func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
-	var s cgi.Script
-	var env []string
-	err := p.opt.Identity.Look(func() (err error) {
-		if s, err = p.rules.Find(&req.Params); err == nil {
-			env, err = p.told.Of(&req.Params, &req.ID, &s)
-		}
-		return err
-	})
+	s, env, as, err := p.find(req)
 	if err != nil {
 		return 0, err
 	}
@@ -132,7 +147,7 @@ func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error)
 	}
 	began := time.Now()
 	proc, err := p.opt.Spawner.Start(ctx, &spawn.Command{
-		Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input, File: file, Identity: p.opt.Identity,
+		Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input, File: file, Identity: as,
 		Cgroup: p.opt.Cgroup, Sandbox: p.opt.Sandbox,
 	})
 	if ctx.Err() != nil && proc == nil {

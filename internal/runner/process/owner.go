@@ -1,0 +1,188 @@
+package process
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// A who is somebody whose programs run, with what these are told.
+type who struct {
+	identity *spawn.Identity // nil: who we are
+	told     *cgi.Environment
+}
+
+// find is the script that a request names and its environment, found with the rights of
+// who it is to run as.
+func (p *Runner) find(req *protocol.Request) (s cgi.Script, env []string, as *spawn.Identity, err error) {
+	w, checked := &p.pool, ""
+	if p.opt.Owner != nil {
+		if w, checked, err = p.owner(&req.Params); err != nil {
+			return s, nil, nil, err
+		}
+	}
+	err = w.identity.Look(func() (err error) {
+		if s, err = p.rules.Find(&req.Params); err != nil {
+			return err
+		}
+		if p.opt.Owner != nil {
+			if s = s.Resolved(); s.Path != checked {
+				return refused("script %s was replaced while it was looked at", checked)
+			}
+		}
+		env, err = w.told.Of(&req.Params, &req.ID, &s)
+		return err
+	})
+	return s, env, w.identity, err
+}
+
+// An Owner says that scripts run as who owns them, by the rules of Apache's suexec.
+type Owner struct {
+	MinID uint32 // of users and groups that scripts may run as; at least 1
+}
+
+// owner is who owns the script that a request names, and the script's name without
+// symbolic links. Nobody else can put another file there: neither the file nor a folder
+// on the way to it is another user's, or can be written by one.
+func (p *Runner) owner(params *protocol.Params) (w *who, script string, err error) {
+	err = p.opt.Identity.Look(func() error {
+		s, err := p.rules.Find(params)
+		script = s.Resolved().Path
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	info, err := os.Lstat(script)
+	if err != nil {
+		return nil, "", refused("script %s: %w", script, err)
+	}
+	uid := info.Sys().(*syscall.Stat_t).Uid
+	if err := checkFile(script, info); err != nil {
+		return nil, "", err
+	}
+	for folder := path.Dir(script); ; folder = path.Dir(folder) {
+		if err := checkFolder(folder, uid); err != nil {
+			return nil, "", err
+		}
+		if folder == "/" {
+			break
+		}
+	}
+	w, err = p.owners.get(uid, p)
+	if err != nil {
+		return nil, "", refused("script %s: its owner: %w", script, err)
+	}
+	return w, script, nil
+}
+
+func refused(format string, args ...any) error {
+	return &protocol.Refusal{HTTPStatus: 403, AppStatus: 403, Reason: fmt.Errorf(format+" (sandbox.owner)", args...)}
+}
+
+const byOthers = 0o022 // writable
+
+func checkFile(name string, info fs.FileInfo) error {
+	switch mode := info.Mode(); {
+	case mode.Perm()&byOthers != 0:
+		return refused("script %s can be written by others than its owner", name)
+	case mode&(fs.ModeSetuid|fs.ModeSetgid) != 0:
+		return refused("script %s has the set-user-ID or set-group-ID bit", name)
+	case !mode.IsRegular():
+		return refused("script %s is no file any more", name)
+	}
+	return nil
+}
+
+func checkFolder(name string, uid uint32) error {
+	info, err := os.Lstat(name)
+	if err != nil {
+		return refused("folder %s: %w", name, err)
+	}
+	owner := info.Sys().(*syscall.Stat_t).Uid
+	switch mode := info.Mode(); {
+	case !mode.IsDir():
+		return refused("folder %s is none any more", name)
+	case owner != 0 && owner != uid:
+		return refused("folder %s is neither root's nor that of the script's owner", name)
+	case mode.Perm()&byOthers != 0 && (mode&fs.ModeSticky == 0 || owner != 0):
+		return refused("folder %s can be written by others than its owner", name)
+	}
+	return nil
+}
+
+// ownerTime is how long an account counts as it was when it was looked up.
+const ownerTime = 10 * time.Second
+
+// maxOwners bounds how many are known.
+const maxOwners = 1024
+
+// owners are those that scripts were seen to have.
+type owners struct {
+	mu    sync.Mutex // guards the field below; nothing is looked up under it
+	known map[uint32]*knownOwner
+}
+
+type knownOwner struct {
+	who
+	until time.Time
+}
+
+func (o *owners) get(uid uint32, p *Runner) (*who, error) {
+	now := time.Now()
+	o.mu.Lock()
+	known := o.known[uid]
+	o.mu.Unlock()
+	if known != nil && now.Before(known.until) {
+		return &known.who, nil
+	}
+	id, err := account(uid, p.opt.Owner.MinID)
+	if err != nil {
+		return nil, err
+	}
+	known = &knownOwner{who{id, p.newTold(id)}, now.Add(ownerTime)}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.known == nil || len(o.known) >= maxOwners {
+		o.known = make(map[uint32]*knownOwner)
+	}
+	o.known[uid] = known
+	return &known.who, nil
+}
+
+// account is the identity of a user that scripts may run as.
+func account(uid, least uint32) (*spawn.Identity, error) {
+	if uid < least {
+		return nil, fmt.Errorf("user %d is below sandbox.min_uid, which is %d", uid, least)
+	}
+	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if err != nil {
+		return nil, err
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return nil, fmt.Errorf("the groups of %s: %w", u.Username, err)
+	}
+	groups := make([]uint32, 0, len(ids)+1)
+	for _, id := range append([]string{u.Gid}, ids...) {
+		gid, err := strconv.ParseUint(id, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("the groups of %s: %w", u.Username, err)
+		}
+		groups = append(groups, uint32(gid))
+	}
+	if groups[0] < least {
+		return nil, fmt.Errorf("group %d of %s is below sandbox.min_uid, which is %d", groups[0], u.Username, least)
+	}
+	return &spawn.Identity{UID: uid, GID: groups[0], Groups: groups[1:]}, nil
+}
