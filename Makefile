@@ -5,6 +5,7 @@
 # make test-systemd  installs fcgid on a Debian of its own, which it makes and boots (root; half a minute)
 # make test-vm  runs the tests of cgroups in a machine that qemu emulates (Debian packages; half a minute)
 # make test-apps  runs WordPress, DokuWiki, public-inbox (compared with php-fpm and Plack) and hgweb, from Debian packages
+# make screenshots  makes the pictures of docs/ anew (two minutes)
 # make check    what else guards the tree: format, vet, staticcheck, go.mod
 # make fuzz     runs each fuzz test for FUZZTIME
 # make bench    compares fcgid with its peers (Debian packages) and prints ratios: docs/performance.md
@@ -30,7 +31,7 @@ MANDIR     ?= $(PREFIX)/share/man
 
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: all build pages help run test test-unit test-e2e test-apps test-lossless test-systemd test-vm test-packages check fuzz bench bench-go install uninstall clean
+.PHONY: all build pages help run test test-unit test-e2e test-apps test-lossless test-systemd test-vm test-packages screenshots check fuzz bench bench-go install uninstall clean
 
 all: build pages
 
@@ -73,6 +74,9 @@ test-lossless:
 	scripts/test-packages gcc libc6-dev libfcgi-dev nginx-light
 	FCGID_TEST_LOSSLESS=1 $(GO) test -tags e2e -timeout 15m -v -run '^TestLossless$$' ./e2e
 
+screenshots: test-packages
+	$(GO) test -count=1 -tags 'e2e screenshots' -run '^TestScreenshots$$' ./e2e
+
 # ARGS: -v, -run REGEXP
 test-systemd:
 	scripts/test-systemd $(ARGS)
@@ -84,7 +88,7 @@ test-vm:
 check:
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./e2e
+	$(GO) vet -tags 'e2e screenshots' ./e2e
 	$(GO) vet -tags apps ./e2e/apps
 	$(GO) vet -tags systemd ./e2e/systemd
 	$(GO) vet -tags vm ./e2e/vm
@@ -92,7 +96,7 @@ check:
 	$(GO) vet -C bench ./...
 	$(GO) mod tidy -diff
 	$(STATICCHECK) ./...
-	$(STATICCHECK) -tags e2e ./e2e
+	$(STATICCHECK) -tags 'e2e screenshots' ./e2e
 	$(STATICCHECK) -tags apps ./e2e/apps
 	$(STATICCHECK) -tags systemd ./e2e/systemd
 	$(STATICCHECK) -tags vm ./e2e/vm

@@ -115,8 +115,8 @@ func (b *Browser) ask(method string, params map[string]any, result any) {
 	}
 }
 
-// Open goes to an address, on such a screen.
-func (b *Browser) Open(url string, s Screen) {
+// Show has the page on such a screen.
+func (b *Browser) Show(s Screen) {
 	b.t.Helper()
 	scheme := "light"
 	if s.Dark {
@@ -124,6 +124,12 @@ func (b *Browser) Open(url string, s Screen) {
 	}
 	b.ask("Emulation.setDeviceMetricsOverride", map[string]any{"width": s.Width, "height": s.Height, "deviceScaleFactor": 1, "mobile": s.Phone}, nil)
 	b.ask("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+}
+
+// Open goes to an address, on such a screen.
+func (b *Browser) Open(url string, s Screen) {
+	b.t.Helper()
+	b.Show(s)
 	var went struct{ ErrorText string }
 	b.ask("Page.navigate", map[string]any{"url": url}, &went)
 	if went.ErrorText != "" {
