@@ -74,9 +74,21 @@ func TestUpgrade(t *testing.T) {
 		return now != pid && now != "0" && m.property("fcgid", "ActiveState") == "active"
 	})
 	m.serves(cgiSocket)
+
+	// A stop waits for what the old one still has.
+	m.program("/usr/lib/cgi-bin/slow.cgi", "sleep 3; echo done")
+	slow := make(chan string, 1)
+	go func() {
+		out, _ := m.try("fcgid request " + cgiSocket + " --script /usr/lib/cgi-bin/slow.cgi")
+		slow <- out
+	}()
+	harness.Await(t, "the request to run", func() bool { return strings.Contains(m.sh("fcgid requests"), "slow.cgi") })
 	m.sh("fcgid upgrade && systemctl stop fcgid")
+	if out := <-slow; out != "done" {
+		t.Errorf("the request that was running: %q\n%s", out, m.journal())
+	}
 	if state := m.property("fcgid", "ActiveState"); state != "inactive" {
-		t.Errorf("after the stop it is %s", state)
+		t.Errorf("after the stop it is %s (%s)\n%s", state, m.property("fcgid", "Result"), m.journal())
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// successorVariable tells a process that it is to take the place of its parent: the
+// successorVariable tells a process that it is to take the place of another one: its
 // parent's pid, and how many descriptors from 3 on are meant for it.
 const successorVariable = "FCGID_UPGRADE"
 
@@ -19,16 +19,27 @@ const successorVariable = "FCGID_UPGRADE"
 // started (sd_listen_fds(3), sd_watchdog_enabled(3)).
 var ofOneProcess = []string{successorVariable, initVariable, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "WATCHDOG_PID", "SYSTEMD_EXEC_PID"}
 
-// A Successor is a process that is to take the place of this one. It is a child, but
-// outlives this process, and is nothing that a request has started.
+// A Successor is a process that is to take the place of this one. It outlives this
+// process, and is nothing that a request has started.
 type Successor struct {
-	PID    int
-	exited chan struct{}
+	PID       int
+	isSibling bool
+	exited    chan struct{}
 }
 
 // StartSuccessor starts the program at a path with this process's arguments, and with
 // those descriptors, which are its own from 3 on.
+//
+// It is a child of this process. Where systemd waits for this one (NOTIFY_SOCKET), it is a
+// child of systemd's, which for a main process that is somebody else's child waits in
+// no stop, but kills it.
 func (l *Local) StartSuccessor(path string, files []int) (*Successor, error) {
+	s := &Successor{isSibling: os.Getenv("NOTIFY_SOCKET") != "", exited: make(chan struct{})}
+	pidfd, parent := -1, os.Getpid()
+	sys := &syscall.SysProcAttr{PidFD: &pidfd}
+	if s.isSibling {
+		sys.Cloneflags, parent = unix.CLONE_PARENT, os.Getppid()
+	}
 	all := []uintptr{0, 1, 2}
 	for _, fd := range files {
 		all = append(all, uintptr(fd))
@@ -37,13 +48,14 @@ func (l *Local) StartSuccessor(path string, files []int) (*Successor, error) {
 		name, _, _ := strings.Cut(variable, "=")
 		return slices.Contains(ofOneProcess, name)
 	})
-	env = append(env, fmt.Sprintf("%s=%d %d", successorVariable, os.Getpid(), len(files)))
+	env = append(env, fmt.Sprintf("%s=%d %d", successorVariable, parent, len(files)))
 	if initFD() >= 0 {
 		env = append(env, fmt.Sprintf("%s=%d", initVariable, len(all)))
 		all = append(all, uintptr(initFD()))
 	}
 	// It stays in this process's group: who has a terminal interrupts both.
-	pid, err := syscall.ForkExec(path, slices.Clone(os.Args), &syscall.ProcAttr{Env: env, Files: all})
+	var err error
+	s.PID, err = syscall.ForkExec(path, slices.Clone(os.Args), &syscall.ProcAttr{Env: env, Files: all, Sys: sys})
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
@@ -52,22 +64,30 @@ func (l *Local) StartSuccessor(path string, files []int) (*Successor, error) {
 	if l.spared == nil {
 		l.spared = make(map[int]bool)
 	}
-	l.spared[pid] = true
-	s := &Successor{PID: pid, exited: make(chan struct{})}
-	go func() {
-		defer close(s.exited)
-		for {
-			err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-			if err != unix.EINTR {
-				return
-			}
-		}
-	}()
+	l.spared[s.PID] = true
+	go s.watch(pidfd)
 	return s, nil
 }
 
-// Exited is closed when the process has exited. It is not waited for then: should this
-// process end, somebody else is told of the exit.
+// watch notes when the process has exited.
+func (s *Successor) watch(pidfd int) {
+	defer close(s.exited)
+	if pidfd >= 0 {
+		defer unix.Close(pidfd)
+	}
+	for err := unix.EINTR; err == unix.EINTR; {
+		if pidfd >= 0 {
+			_, pollErr := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
+			err, _ = pollErr.(unix.Errno)
+		} else {
+			waitErr := unix.Waitid(unix.P_PID, s.PID, nil, unix.WEXITED|unix.WNOWAIT, nil)
+			err, _ = waitErr.(unix.Errno)
+		}
+	}
+}
+
+// Exited is closed when the process has exited. It is not waited for then, so that whoever
+// waits for this process can be told of the exit when this one has ended.
 func (s *Successor) Exited() <-chan struct{} { return s.exited }
 
 // Signal sends it a signal.
@@ -82,16 +102,20 @@ func (s *Successor) Signal(sig unix.Signal) error {
 // one that is not to take anybody's place any more.
 func (l *Local) Discard(s *Successor) string {
 	<-s.exited
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.spared, s.PID)
+	}()
+	if s.isSibling {
+		return "see the journal"
+	}
 	var status unix.WaitStatus
 	for {
 		_, err := unix.Wait4(s.PID, &status, 0, nil)
-		if err == unix.EINTR {
-			continue
-		}
-		l.mu.Lock()
-		delete(l.spared, s.PID)
-		l.mu.Unlock()
 		switch {
+		case err == unix.EINTR:
+			continue
 		case err != nil:
 			return err.Error()
 		case status.Signaled():
