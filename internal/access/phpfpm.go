@@ -33,7 +33,7 @@ var tokens = map[byte]token{
 	'o': {takes: true, needs: "the name of a header", make: headerToken},
 	'p': fixed(func(dst []byte, l *Line) []byte { return appendKnown(dst, int64(l.PID)) }),
 	'P': fixed(func(dst []byte, _ *Line) []byte { return strconv.AppendInt(dst, int64(os.Getpid()), 10) }),
-	'q': fixed(func(dst []byte, l *Line) []byte { return appendEscaped(dst, l.Params.Get("QUERY_STRING"), false) }),
+	'q': fixed(func(dst []byte, l *Line) []byte { return AppendEscaped(dst, l.Params.Get("QUERY_STRING"), false) }),
 	'Q': fixed(func(dst []byte, l *Line) []byte {
 		if l.Params.Get("QUERY_STRING") != "" {
 			dst = append(dst, '?')
@@ -53,7 +53,7 @@ var combined = mustParts(`%{REMOTE_ADDR}e - %u [%T] "%m `, requestURI, ` %{SERVE
 	` "%{HTTP_REFERER}e" "%{HTTP_USER_AGENT}e"`)
 
 func requestURI(dst []byte, l *Line) []byte {
-	return appendEscaped(dst, orDash(l.Params.Get("REQUEST_URI")), false)
+	return AppendEscaped(dst, orDash(l.Params.Get("REQUEST_URI")), false)
 }
 
 func bodySent(dst []byte, l *Line) []byte { return strconv.AppendInt(dst, l.Body, 10) }
@@ -122,19 +122,19 @@ func fixed(f part) token {
 
 // client is for what a client may have written, and has no spaces.
 func client(value func(*Line) string) token {
-	return fixed(func(dst []byte, l *Line) []byte { return appendEscaped(dst, orDash(value(l)), false) })
+	return fixed(func(dst []byte, l *Line) []byte { return AppendEscaped(dst, orDash(value(l)), false) })
 }
 
 func variableToken(name string, quoted bool) (part, error) {
 	if name == "REQUEST_ID" { // which the web server need not have sent
 		return func(dst []byte, l *Line) []byte { return append(dst, l.ID...) }, nil
 	}
-	return func(dst []byte, l *Line) []byte { return appendEscaped(dst, orDash(l.Params.Get(name)), quoted) }, nil
+	return func(dst []byte, l *Line) []byte { return AppendEscaped(dst, orDash(l.Params.Get(name)), quoted) }, nil
 }
 
 func headerToken(name string, quoted bool) (part, error) {
 	field := []byte(name)
-	return func(dst []byte, l *Line) []byte { return appendEscaped(dst, orDash(l.header(field)), quoted) }, nil
+	return func(dst []byte, l *Line) []byte { return AppendEscaped(dst, orDash(l.header(field)), quoted) }, nil
 }
 
 // header is the first field of that name in the answer.
@@ -221,9 +221,9 @@ func appendKnown(dst []byte, n int64) []byte {
 	return strconv.AppendInt(dst, n, 10)
 }
 
-// appendEscaped writes as \xHH, as nginx does, what is no visible ASCII or would end a
+// AppendEscaped writes as \xHH, as nginx does, what is no visible ASCII or would end a
 // text in quotation marks; outside of such a text also the space that ends a field.
-func appendEscaped(dst []byte, s string, quoted bool) []byte {
+func AppendEscaped(dst []byte, s string, quoted bool) []byte {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		if c > ' ' && c < 0x7f && c != '"' && c != '\\' || c == ' ' && quoted {

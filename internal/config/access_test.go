@@ -17,3 +17,19 @@ func TestAccessFormat(t *testing.T) {
 		mustLoad(t, "access_log: {format: "+format+", suppress: [/ping]}\n"+one)
 	}
 }
+
+func TestOwnPages(t *testing.T) {
+	for keys, want := range map[string]string{
+		"status_path: status":               `f:2:17: pools[0].status_path: "status" is not the path of a URL, for example /status`,
+		"ping_path: /":                      `f:2:15: pools[0].ping_path: "/" is not the path of a URL, for example /status`,
+		"ping_path: '/a?b'":                 `f:2:15: pools[0].ping_path: "/a?b" is not the path of a URL, for example /status`,
+		"{status_path: /a, ping_path: /a":   `f:2:32: pools[0].ping_path: "/a" is status_path too`,
+		"{ping_path: /a, ping_response: ''": `f:2:34: pools[0].ping_response: is empty: who asks could not tell it from no answer`,
+	} {
+		if keys[0] != '{' {
+			keys = "{" + keys
+		}
+		_, err := load(t, "pools:\n- "+keys+", name: p, listen: unix:/p, timeout: 1s, function: {}}\n")
+		wantFaults(t, err, want)
+	}
+}

@@ -73,9 +73,12 @@ type Pool struct {
 	Env           []string      `mapstructure:"env"`                         // NAME=value
 	PassEnv       []string      `mapstructure:"pass_env"        default:"PATH,LANG,TZ"`
 	PassParams    []string      `mapstructure:"pass_params"` // names
-	User          string        `mapstructure:"user"`        // that programs run as, a name or a number; "" is the daemon's
-	Group         string        `mapstructure:"group"`       // "" is the user's
-	Groups        []string      `mapstructure:"groups"`      // supplementary ones; empty: the user's own
+	StatusPath    string        `mapstructure:"status_path"` // of a URL: php-fpm's status page; "" is none
+	PingPath      string        `mapstructure:"ping_path"`   // likewise; "" is none
+	PingResponse  string        `mapstructure:"ping_response"   default:"pong"`
+	User          string        `mapstructure:"user"`   // that programs run as, a name or a number; "" is the daemon's
+	Group         string        `mapstructure:"group"`  // "" is the user's
+	Groups        []string      `mapstructure:"groups"` // supplementary ones; empty: the user's own
 	Sandbox       Sandbox       `mapstructure:"sandbox"`
 	Process       *Process      `mapstructure:"process"`
 	Worker        *Worker       `mapstructure:"worker"`

@@ -91,6 +91,7 @@ func defaultPool() Pool {
 		PassEnv:       []string{"PATH", "LANG", "TZ"},
 		Sandbox:       defaultSandbox(),
 		PassParams:    []string{},
+		PingResponse:  "pong",
 		Groups:        []string{},
 		Process: &Process{
 			Root: []string{"/srv"}, Scripts: []string{}, Extensions: []string{}, Interpreters: []Interpreter{},
@@ -151,6 +152,9 @@ pools:
     {cgroup: required, memory: 1GiB, memory_request: 64MiB, pids: 20, cpu: 1.5,
      required: true, umask: 0o027, nice: -5, oom_score_adj: 500, no_new_privs: true, capabilities: [cap_chown, NET_ADMIN],
      rlimits: [nofile=1024, cpu=90s, as=512MiB], read: [/srv, -/opt], write: [/var/lib/x], network: false, private_tmp: true}
+  status_path: /status
+  ping_path: /ping
+  ping_response: ok
   slow: {after: 90s, log: slow.log, command: [/usr/bin/py-spy, dump, "{pid}"]}
   process:
     scripts: [/srv/*.cgi, /srv/x]
@@ -191,6 +195,7 @@ pools:
 				Rlimits:      []Rlimit{{"nofile", unix.RLIMIT_NOFILE, 1024}, {"cpu", unix.RLIMIT_CPU, 90}, {"as", unix.RLIMIT_AS, 512 << 20}},
 				Read:         []string{"/srv", "-/opt"}, Write: []string{"/var/lib/x"}, PrivateTmp: true,
 			},
+			StatusPath: "/status", PingPath: "/ping", PingResponse: "ok",
 			Process: &Process{
 				Root: []string{}, Scripts: []string{"/srv/*.cgi", "/srv/x"}, Extensions: []string{".cgi", ".tar.gz"},
 				Interpreters: []Interpreter{{".php", "/usr/bin/php-cgi"}, {".pl", "/a=b"}},

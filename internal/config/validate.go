@@ -25,6 +25,7 @@ const (
 
 var (
 	poolName     = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+	urlPath      = regexp.MustCompile(`^/[A-Za-z0-9/._~-]+$`)
 	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
@@ -163,6 +164,7 @@ func (r *report) pool(key string, p *Pool) {
 			r.add(fmt.Sprintf("%s.limits.single_fields[%d]", key, i), "%q is not a pattern of names, for example *_USER", pattern)
 		}
 	}
+	r.ownPages(key, p)
 	r.runners(key, p)
 	r.identity(key, p)
 	r.owner(key, p)
@@ -170,6 +172,21 @@ func (r *report) pool(key string, p *Pool) {
 	r.sandboxOfPool(key, p)
 	r.silence(key, p)
 	r.slow(key, p)
+}
+
+// ownPages reports paths of pages that no URL can have.
+func (r *report) ownPages(key string, p *Pool) {
+	for name, path := range map[string]string{".status_path": p.StatusPath, ".ping_path": p.PingPath} {
+		if path != "" && !urlPath.MatchString(path) {
+			r.add(key+name, "%q is not the path of a URL, for example /status", path)
+		}
+	}
+	switch {
+	case p.PingPath != "" && p.PingPath == p.StatusPath:
+		r.add(key+".ping_path", "%q is status_path too", p.PingPath)
+	case p.PingPath != "" && p.PingResponse == "":
+		r.add(key+".ping_response", "is empty: who asks could not tell it from no answer")
+	}
 }
 
 // limits reports bounds that bound nothing, or that nothing stays within.

@@ -38,6 +38,7 @@ type Metrics struct {
 	reloadTime    prometheus.Gauge
 	reloads       *prometheus.CounterVec
 	requests      *prometheus.CounterVec
+	own           *prometheus.CounterVec
 	responses     *prometheus.CounterVec
 	duration      *prometheus.HistogramVec
 	queueWait     *prometheus.HistogramVec
@@ -65,6 +66,7 @@ func New(kinds Kinds) *Metrics {
 		}),
 		reloads:       counter("fcgid_config_reloads_total", "Reloads of the configuration.", "result"),
 		requests:      counter("fcgid_requests_total", "Requests that have ended.", "pool", "outcome"),
+		own:           counter("fcgid_own_requests_total", "Requests for status_path and ping_path, which count nowhere else.", "pool"),
 		responses:     counter("fcgid_responses_total", "Responses by class of HTTP status.", "pool", "code"),
 		duration:      histogram("fcgid_request_duration_seconds", "From BEGIN_REQUEST to END_REQUEST."),
 		queueWait:     histogram("fcgid_queue_wait_seconds", "Time that admitted requests have waited for their turn."),
@@ -79,7 +81,7 @@ func New(kinds Kinds) *Metrics {
 		worker:        newWorkerVectors(),
 	}
 	m.registry.MustRegister(
-		buildInfo(), m.reloadOK, m.reloadTime, m.reloads, m.requests, m.responses, m.duration, m.queueWait, m.starts,
+		buildInfo(), m.reloadOK, m.reloadTime, m.reloads, m.requests, m.own, m.responses, m.duration, m.queueWait, m.starts,
 		m.startDuration, m.exits, m.cpu, m.protocol, m.refused, m.slow, m.slowDropped,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -143,6 +145,7 @@ type Pool struct {
 	exits     *prometheus.CounterVec
 	protocol  *prometheus.CounterVec
 	refused   prometheus.Counter
+	own       prometheus.Counter
 
 	slow, slowDropped prometheus.Counter
 }
@@ -160,6 +163,7 @@ func (m *Metrics) Pool(name string) *Pool {
 		exits:     m.exits.MustCurryWith(by),
 		protocol:  m.protocol.MustCurryWith(by),
 		refused:   m.refused.With(by),
+		own:       m.own.With(by),
 
 		slow: m.slow.With(by), slowDropped: m.slowDropped.With(by),
 	}
@@ -187,6 +191,9 @@ func (p *Pool) Done(outcome string, httpStatus int, took time.Duration) {
 	}
 	p.duration.Observe(took.Seconds())
 }
+
+// Own counts a request that the daemon itself has answered.
+func (p *Pool) Own() { p.own.Inc() }
 
 // Queued counts a request that has waited for its turn.
 func (p *Pool) Queued(wait time.Duration) { p.queueWait.Observe(wait.Seconds()) }
@@ -226,7 +233,7 @@ func cpuTime(usage *syscall.Rusage) time.Duration {
 func (m *Metrics) Forget(pool string) {
 	by := prometheus.Labels{"pool": pool}
 	for _, v := range append(m.worker.all(),
-		m.requests, m.responses, m.duration, m.queueWait, m.starts, m.startDuration, m.exits, m.cpu, m.protocol, m.refused,
+		m.requests, m.own, m.responses, m.duration, m.queueWait, m.starts, m.startDuration, m.exits, m.cpu, m.protocol, m.refused,
 		m.slow, m.slowDropped,
 	) {
 		v.DeletePartialMatch(by)

@@ -25,5 +25,5 @@ func (s *functionStderr) Write(p []byte) (int, error) {
 func (s *functionStderr) flush() { s.lines.Flush(s.say) }
 
 func (s *functionStderr) say(line string) {
-	s.log.Info(line, "request", s.req.Serial, "id", s.req.ID.String(), "script", s.req.Params.Get("SCRIPT_FILENAME"), "stream", "stderr")
+	s.log.Info(line, "request", s.req.Serial, "script", s.req.Params.Get("SCRIPT_FILENAME"), "stream", "stderr", "id", s.req.ID.String())
 }

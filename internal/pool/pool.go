@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/cgroup"
@@ -22,6 +23,8 @@ type pool struct {
 	started time.Time
 	server  *server.Server
 	slow    *slowReporter
+	slowed  atomic.Int64 // requests that have run for longer than slow.after
+	queued  atomic.Int64 // that have waited at once, as far as a status page has seen
 	metrics *metrics.Pool
 
 	mu        sync.Mutex // guards the fields below
@@ -48,10 +51,17 @@ func (s *Set) newPool(name string) *pool {
 		Hooks: server.Hooks{
 			ProtocolError: m.ProtocolError,
 			Queued:        m.Queued,
-			Slow:          func(r server.RequestInfo) { m.Slow(p.slow.report(r)) },
+			Slow: func(r server.RequestInfo) {
+				p.slowed.Add(1)
+				m.Slow(p.slow.report(r))
+			},
 			Done: func(r *server.Result) {
 				if s.opt.Ended != nil {
 					s.opt.Ended(r)
+				}
+				if r.IsOwn {
+					m.Own()
+					return
 				}
 				m.Done(string(r.Outcome), r.HTTPStatus, r.Queue+r.Run)
 			},
@@ -74,6 +84,7 @@ func (s *Set) configurePool(p *pool, cfg config.Pool, global *config.Config, rea
 	if cfg.Worker != nil {
 		settings.Hold = p.workers.hold
 	}
+	settings.Own = p.ownPages(&cfg)
 	p.update(cfg, settings)
 	if old := p.workers; old != nil && cfg.Worker == nil {
 		p.replaceWorkers(old)

@@ -41,8 +41,17 @@ type admission struct {
 	timer   *time.Timer
 	crowded time.Time // since when there was always one that waits; the zero time: none does
 	told    time.Time // when tell was last called
+	tally   Tally
+	full    bool // as many run as may
 
 	tell func(crowd) // immutable; nil: nobody is told
+}
+
+// A Tally is what has been so since the start.
+type Tally struct {
+	Admitted                int64 // requests whose turn has come
+	MostRunning, MostQueued int   // requests at once
+	AtMax                   int64 // times that as many ran as may
 }
 
 // A turn is what a request waits for.
@@ -117,12 +126,13 @@ func (a *admission) enter(t *turn) (came bool, err error) {
 	case a.gate == GateRefuse:
 		return true, errDrained
 	case a.hasPlaceLocked():
-		a.running++
+		a.runLocked()
 		return true, nil
 	case a.waiting.Len() >= a.limit:
 		return true, a.fullLocked()
 	}
 	t.place = a.waiting.PushBack(t)
+	a.tally.MostQueued = max(a.tally.MostQueued, a.waiting.Len())
 	a.watchLocked(t.deadline)
 	return false, nil
 }
@@ -235,6 +245,18 @@ func (a *admission) overdue(is bool) {
 func (a *admission) releaseLocked() {
 	a.running--
 	a.admitLocked()
+	a.full = a.full && a.running >= a.max
+}
+
+// runLocked takes a place for a request whose turn has come.
+func (a *admission) runLocked() {
+	a.running++
+	a.tally.Admitted++
+	a.tally.MostRunning = max(a.tally.MostRunning, a.running)
+	if a.running == a.max && !a.full {
+		a.full = true
+		a.tally.AtMax++
+	}
 }
 
 // hasPlaceLocked reports whether one more may run.
@@ -244,7 +266,7 @@ func (a *admission) hasPlaceLocked() bool {
 
 func (a *admission) admitLocked() {
 	for a.waiting.Len() > 0 && a.hasPlaceLocked() {
-		a.running++
+		a.runLocked()
 		a.comeLocked(a.waiting.Front().Value.(*turn), nil)
 	}
 }
@@ -273,4 +295,11 @@ func (a *admission) numbers() (running, late, waiting int, gate Gate) {
 	a.mu.Lock()
 	defer a.unlock()
 	return a.running, a.late, a.waiting.Len(), a.gate
+}
+
+// tallied is what has been so since the start.
+func (a *admission) tallied() Tally {
+	a.mu.Lock()
+	defer a.unlock()
+	return a.tally
 }

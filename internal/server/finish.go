@@ -38,6 +38,7 @@ type Result struct {
 	Reason     error // why the answer is not its program's, or nil
 	Serial     uint64
 	ID         *protocol.RequestID
+	IsOwn      bool // Settings.Own had a Runner for it
 	Remote     string
 	Params     *protocol.Params // valid during the call
 	PID        int              // of the program; 0 without one
@@ -278,7 +279,7 @@ func (r *request) report(now time.Time, v refusal, end protocol.End) {
 	res := &r.result
 	*res = Result{
 		Outcome: v.outcome, HTTPStatus: r.answer.status, End: end, Reason: v.reason,
-		Serial: r.req.Serial, ID: res.ID, Remote: r.conn.remote, Params: res.Params, PID: int(r.pid.Load()),
+		Serial: r.req.Serial, ID: res.ID, IsOwn: r.isOwn.Load(), Remote: r.conn.remote, Params: res.Params, PID: int(r.pid.Load()),
 		Begun: r.begun, Queue: now.Sub(r.begun),
 		Received: r.received.Load(), Sent: r.answer.sent, Dropped: r.answer.dropped, OnAbort: r.settings.OnAbort,
 		Body: max(0, r.answer.sent-int64(r.answer.headLen)), Header: r.answer.block, Ended: now,

@@ -47,6 +47,7 @@ type request struct {
 	came    protocol.Params // as they came; not changed once they are known
 	isHead  bool
 	queued  time.Time // when it was ready
+	runner  Runner    // that does it: the settings', or of Settings.Own
 	turn    turn
 	req     protocol.Request
 	timeout *time.Timer // while it runs; nil without one
@@ -73,6 +74,7 @@ type request struct {
 	stdinOver once                            // STDIN has ended, or its end is not waited for
 	consumed  atomic.Bool                     // the client will send no more for it: STDIN's end has come, or ABORT_REQUEST
 	hasPlace  atomic.Bool                     // it counts as running
+	isOwn     atomic.Bool                     // Settings.Own has a Runner for it
 	ends      atomic.Bool                     // what protocol.Request.Ends is
 	held      atomic.Int64                    // bytes that the parsed PARAMS take
 	pid       atomic.Int64
@@ -309,6 +311,13 @@ func (r *request) prepare() {
 	r.req.Stdout = &r.answer
 	r.req.Stderr = stderr{&r.answer}
 	r.req.Started = func(pid int, _ string) { r.pid.Store(int64(pid)) }
+	r.runner = r.settings.Runner
+	if own := r.settings.Own; own != nil && r.req.Role == protocol.RoleResponder {
+		if runner := own(&r.req.Params); runner != nil {
+			r.runner = runner
+			r.isOwn.Store(true)
+		}
+	}
 	r.queued = r.conn.in.heard
 	if d := r.settings.Limits.QueueTimeout; d > 0 {
 		r.req.QueueDeadline = r.queued.Add(d)
@@ -385,7 +394,7 @@ func (r *request) leavePlace() {
 // work runs the Runner. The place to run is free again when the program has exited or the
 // Runner has returned, however slow the client is.
 func (r *request) work() (appStatus uint32, err error) {
-	r.hasPlace.Store(true)
+	r.hasPlace.Store(!r.isOwn.Load())
 	defer r.leavePlace()
 	if !r.conn.table.step(r, eventAdmitted) {
 		return 0, context.Cause(r.ctx)
@@ -394,19 +403,19 @@ func (r *request) work() (appStatus uint32, err error) {
 	r.req.Answered = r.answered
 	r.req.Overdue = r.server.overdue
 	defer r.stopTimers()
-	if q, ok := r.settings.Runner.(Queuer); ok && q.Queues() {
+	if q, ok := r.runner.(Queuer); ok && q.Queues() {
 		r.req.Running = r.runs
 	} else {
 		r.runs()
 	}
-	return r.settings.Runner.Run(r.ctx, &r.req)
+	return r.runner.Run(r.ctx, &r.req)
 }
 
 // runs is called once, when the request has waited for the last time: the times that
 // it may run, and may run unnoticed, begin.
 func (r *request) runs() {
 	hooks, now := &r.server.opt.Hooks, time.Now()
-	if hooks.Queued != nil {
+	if hooks.Queued != nil && !r.isOwn.Load() {
 		hooks.Queued(now.Sub(r.queued))
 	}
 	r.startedAt.Store(now.UnixNano())

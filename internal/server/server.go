@@ -91,7 +91,11 @@ func (o OnAbort) String() string { return [...]string{"kill", "close", "ignore"}
 // Settings say how a request is served. They are not changed once handed over:
 // a request keeps those it began with.
 type Settings struct {
-	Runner    Runner
+	Runner Runner
+	// Own, if not nil, is asked for each request that is ready to run. The Runner that it
+	// returns does that request, at once: it waits for no turn, takes no place and does not
+	// count. Nil: Runner does.
+	Own       func(*protocol.Params) Runner
 	InPlace   bool // Runner is quick as a rule: it runs where the request was read, and is waited for a moment
 	Limits    Limits
 	Timeout   time.Duration // wall clock of a running request; 0 is no bound

@@ -19,6 +19,7 @@ type Snapshot struct {
 	Queued           int   // requests waiting for their turn
 	Served           int64 // requests that have ended since the start
 	Received, Sent   int64 // bytes on the wire
+	Tally            Tally
 	Spooled          int64 // bytes in files of bodies and answers
 }
 
@@ -31,6 +32,7 @@ type RequestInfo struct {
 	Queue  time.Duration    // of it until it ran, or till now
 	Run    time.Duration    // of it since then; 0 when it does not run yet
 	PID    int              // of its program; 0 without one
+	IsOwn  bool             // Settings.Own has a Runner for it
 	Params *protocol.Params // nil while they come; not to be changed
 }
 
@@ -42,7 +44,7 @@ func (s *Server) Snapshot() Snapshot {
 	s.mu.Unlock()
 	return Snapshot{
 		Limits: s.settings.Load().Limits, Gate: gate, Connections: conns, ConnectionsTotal: s.connsTotal.Load(),
-		InFlight: running, Overdue: late, Queued: waiting, Served: s.served.Load(),
+		InFlight: running, Overdue: late, Queued: waiting, Served: s.served.Load(), Tally: s.admission.tallied(),
 		Received: s.received.Load(), Sent: s.sent.Load(), Spooled: s.spooled.used.Load(),
 	}
 }
@@ -62,7 +64,7 @@ func (s *Server) Requests() []RequestInfo {
 func (r *request) info(now time.Time) RequestInfo {
 	i := RequestInfo{
 		Serial: r.req.Serial, Remote: r.conn.remote, Stage: listedAs[r.now()],
-		PID: int(r.pid.Load()), Params: r.known.Load(), Age: now.Sub(r.begun),
+		PID: int(r.pid.Load()), IsOwn: r.isOwn.Load(), Params: r.known.Load(), Age: now.Sub(r.begun),
 	}
 	if i.Stage == listedAs[stateRun] && r.startedAt.Load() == 0 {
 		i.Stage = listedAs[stateWait] // in a queue of its Runner

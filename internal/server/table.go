@@ -267,6 +267,10 @@ func (t *table) launch(r *request) {
 	}
 	r.launched = true
 	t.conn.wg.Add(1)
+	if r.isOwn.Load() {
+		r.turnCame(nil)
+		return
+	}
 	switch came, err := r.server.admission.enter(&r.turn); {
 	case !came:
 	case err == nil && t.conn.mayRunInPlace(r):

@@ -13,6 +13,7 @@ type ranks struct {
 	fresh    int       // starting, idle or busy, not to be replaced
 	tired    int       // idle or busy, to be replaced by others of the same program
 	outdated int       // idle or busy, to be replaced by others of another program
+	mostBusy int       // since the start
 }
 
 // serving is how many count against Max.
@@ -43,6 +44,7 @@ func (r *ranks) remove(w *worker) {
 
 func (r *ranks) tally(w *worker, n int) {
 	r.count[w.state] += n
+	r.mostBusy = max(r.mostBusy, r.count[stateBusy])
 	switch {
 	case !w.serves():
 	case w.outdated:

@@ -166,6 +166,9 @@ type Pool struct {
 	expiry     time.Time // when the first worker is to be replaced; the zero time is never
 	wake       time.Time // what timer is set to
 	waiting    list.List // of *waiter
+
+	mostWaiting int // since the start
+
 	lastID     int
 	lastUse    uint64
 	starts     uint64

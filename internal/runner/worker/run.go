@@ -183,7 +183,9 @@ func (p *Pool) queue(req *protocol.Request) (s *seat, place *list.Element) {
 	if w := p.freeLocked(); w != nil && p.waiting.Len() == 0 {
 		return p.takeLocked(w, req), nil
 	}
-	return nil, p.waiting.PushBack(&waiter{req, make(chan *seat, 1)})
+	place = p.waiting.PushBack(&waiter{req, make(chan *seat, 1)})
+	p.mostWaiting = max(p.mostWaiting, p.waiting.Len())
+	return nil, place
 }
 
 func seatOrEnd(s *seat) (*seat, error) {

@@ -23,6 +23,8 @@ type Numbers struct {
 	Retry                          time.Time         // then: when the next one is tried, if that is not now
 	AtMax                          uint64            // times that all of Max workers have become busy
 	AtMaxTime                      time.Duration     // how long they were
+	MostBusy                       int               // workers at once, since the start
+	MostWaiting                    int               // requests at once, likewise
 }
 
 // A Snapshot is how a Pool and its workers are at one moment.
@@ -48,6 +50,8 @@ type Info struct {
 type CurrentRequest struct {
 	Serial              uint64
 	Method, URI, Script string
+	User, Authorization string    // REMOTE_USER; the header's field
+	Length              string    // CONTENT_LENGTH
 	Since               time.Time // when the worker got it
 }
 
@@ -87,7 +91,7 @@ func (p *Pool) numbersLocked() Numbers {
 		Starting: n[stateStarting], Idle: n[stateIdle], Busy: n[stateBusy], Stopping: n[stateStopping],
 		Outdated: p.ranks.outdated, Waiting: p.waiting.Len(), Starts: p.starts, Exits: maps.Clone(p.exits),
 		Degraded: p.health.isDegraded(), Why: p.health.why, Retry: p.health.retry,
-		AtMax: p.saturation.times, AtMaxTime: p.saturation.total,
+		AtMax: p.saturation.times, AtMaxTime: p.saturation.total, MostBusy: p.ranks.mostBusy, MostWaiting: p.mostWaiting,
 	}
 	numbers.Leaving, numbers.WhyOutdated = p.outdatedLocked()
 	if p.saturation.is {
@@ -130,7 +134,8 @@ func (w *worker) snapshot() Info {
 		if r := seat.req; r != nil {
 			s.Current = append(s.Current, CurrentRequest{
 				Serial: r.Serial, Since: seat.since, Method: r.Params.Get("REQUEST_METHOD"),
-				URI: r.Params.Get("REQUEST_URI"), Script: r.Params.Get("SCRIPT_FILENAME"),
+				URI: r.Params.Get("REQUEST_URI"), Script: r.Params.Get("SCRIPT_FILENAME"), User: r.Params.Get("REMOTE_USER"),
+				Authorization: r.Params.Get("HTTP_AUTHORIZATION"), Length: r.Params.Get("CONTENT_LENGTH"),
 			})
 		}
 	}
