@@ -40,7 +40,7 @@ var Controllers = []string{"memory", "pids", "cpu"}
 // Options are what a Tree has for life.
 type Options struct {
 	// Try has a process made in the group of a descriptor, as spawn makes them. The
-	// error is why that is not possible.
+	// error is why that is not possible; ENOSYS is that processes have to be moved there.
 	Try func(fd int) error
 	// Log tells of what was found and what cannot be removed; nil logs nothing.
 	Log *slog.Logger
@@ -53,6 +53,7 @@ type Tree struct {
 	base  string   // what was delegated, as a path in the file system
 	path  string   // of the tree
 	lock  *os.File // the tree's folder
+	late  bool     // processes are moved into groups when they have been made
 
 	sweeper *sweeper
 
@@ -82,7 +83,9 @@ func open(f files, at *place, o Options) (*Tree, error) {
 		return nil, explain(at, err)
 	}
 	if o.Try != nil {
-		if err := o.Try(int(t.lock.Fd())); err != nil {
+		err := o.Try(int(t.lock.Fd()))
+		t.late = errors.Is(err, unix.ENOSYS)
+		if err != nil && !t.late {
 			t.files.rmdir(t.path)
 			t.lock.Close()
 			return nil, fmt.Errorf("start programs in cgroup %s: %w", at.name, err)

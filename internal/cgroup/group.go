@@ -3,10 +3,10 @@ package cgroup
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
-	"time"
-
 	"os"
+	"path/filepath"
+	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +29,20 @@ func (g *Group) close() { g.dir.Close() }
 
 // FD is a descriptor of the group (CLONE_INTO_CGROUP), until Started.
 func (g *Group) FD() int { return int(g.dir.Fd()) }
+
+// IsLate reports whether the program is to Enter when it has been started: the system
+// call by which it would be born in the group is not there. A filter may have taken it:
+// systemd's RestrictNamespaces= does.
+func (g *Group) IsLate() bool { return g.pool.tree.late }
+
+// Enter moves a process into the group. What it has started already stays where it is.
+func (g *Group) Enter(pid int) error {
+	err := g.pool.tree.files.write(g.path+"/cgroup.procs", strconv.Itoa(pid))
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("move process %d to cgroup %s: %w", pid, g.path, err)
+	}
+	return nil
+}
 
 // IsOwn reports whether the group is of one program.
 func (g *Group) IsOwn() bool { return g.number != 0 }

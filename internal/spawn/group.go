@@ -27,6 +27,8 @@ func TryCgroup(fd int) error {
 		return nil
 	case errors.Is(err, unix.ENOTDIR):
 		return nil
+	case errors.Is(err, unix.ENOSYS) && canTrace() != nil:
+		return errors.New("neither clone3(2) nor ptrace(2) is permitted") // so none could be moved in time
 	}
 	return err
 }
@@ -46,7 +48,10 @@ func (c *Command) joinGroup() (*cgroup.Group, error) {
 
 // notIntoGroup are the errors of a clone into a cgroup that takes nobody. Those that
 // execve has too are not among them.
-var notIntoGroup = []error{unix.ENODEV, unix.EBUSY, unix.EBADF, unix.EOPNOTSUPP}
+var notIntoGroup = []error{unix.ENODEV, unix.EBUSY, unix.EBADF, unix.EOPNOTSUPP, errNotMoved}
+
+// errNotMoved is of a program that was to be moved to its group.
+var errNotMoved = errors.New("cannot be moved to its cgroup")
 
 // isRefused reports whether it is for its group that a program was not started.
 func isRefused(g *cgroup.Group, err error) bool {

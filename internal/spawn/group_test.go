@@ -18,7 +18,12 @@ import (
 // newTree opens what is delegated to the tests.
 func newTree(t testing.TB) *cgroup.Tree {
 	t.Helper()
-	tree, err := cgroup.Open(cgroup.Options{Try: TryCgroup})
+	return openTree(t, TryCgroup)
+}
+
+func openTree(t testing.TB, try func(fd int) error) *cgroup.Tree {
+	t.Helper()
+	tree, err := cgroup.Open(cgroup.Options{Try: try})
 	if err != nil {
 		t.Skipf("no cgroups here: %v", err)
 	}
@@ -172,6 +177,39 @@ func TestGroupGone(t *testing.T) {
 		if e, err := p.end(); err != nil || e.Code() != 0 {
 			t.Errorf("%+v, %v", e, err)
 		}
+	}
+}
+
+// Without the system call for that, a program is moved to its group.
+func TestLateGroup(t *testing.T) {
+	tree := openTree(t, func(int) error { return unix.ENOSYS })
+	pool, err := tree.Pool("late", cgroup.Limits{Required: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var l Local
+	p := start(t, &l, &Command{
+		Argv: []string{"/bin/sh", "-c", "read x; " + runaway + "; read x"}, Env: os.Environ(), Stdin: true, Cgroup: pool, OwnCgroup: true,
+	})
+	p.Watch()
+	p.Stdin.Write([]byte("\n"))
+	pid := readPID(t, p)
+	defer unix.Kill(pid, unix.SIGKILL)
+	p.Terminate(0)
+	if _, err := p.end(); err != nil {
+		t.Fatal(err)
+	}
+	polltest.Until(t, "the end of what has run away", func() bool { return !isAlive(pid) })
+
+	filepath.WalkDir(tree.Path(), func(path string, e os.DirEntry, _ error) error {
+		if e != nil && e.IsDir() && e.Name() == "programs" {
+			os.Remove(path)
+		}
+		return nil
+	})
+	if p, err := l.Start(t.Context(), &Command{Argv: []string{"/bin/true"}, Dir: "/", Cgroup: pool}); err == nil {
+		p.Kill()
+		t.Error("a program runs without the limits that it must have")
 	}
 }
 

@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"fmt"
 	"sync"
 	"syscall"
 
@@ -17,6 +18,7 @@ type launch struct {
 	attr   syscall.ProcAttr
 	sys    syscall.SysProcAttr
 	cred   syscall.Credential
+	enter  *cgroup.Group // that a traced program is moved to; nil: none
 	done   chan struct{} // has room for one
 	settle chan error    // what a traced program waits for; an error is its end
 
@@ -30,25 +32,29 @@ var launches = sync.Pool{New: func() any { return &launch{done: make(chan struct
 // forkExec has a thread of the team execute the command with those descriptors, in that
 // group if it is not nil.
 //
-// A program with limits is stopped at its first instruction, by ptrace(2), until it has
-// them: what a thread has of its own are no limits. For an ordinary user that takes from a
-// set-user-ID program its rights, so it is done for limits only.
+// A program with limits, and one that cannot be born in its group, is stopped at its first
+// instruction, by ptrace(2), until it has them: what a thread has of its own are no limits. For an ordinary user that takes from a
+// set-user-ID program its rights, so it is done for nothing else.
 func (c *Command) forkExec(t *team, files []uintptr, g *cgroup.Group) (pid, pidfd int, err error) {
 	l := launches.Get().(*launch)
 	defer launches.Put(l)
 	l.path, l.argv, l.pidfd = c.Argv[0], c.Argv, -1
 	l.sys = syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &l.pidfd, AmbientCaps: c.ambient()}
-	if g != nil {
+	switch {
+	case g == nil:
+	case g.IsLate():
+		l.enter = g
+	default:
 		l.sys.UseCgroupFD, l.sys.CgroupFD = true, g.FD()
 	}
 	if c.Identity.isOther() {
 		l.cred = syscall.Credential{Uid: c.Identity.UID, Gid: c.Identity.GID, Groups: c.Identity.Groups}
 		l.sys.Credential = &l.cred
 	}
-	l.sys.Ptrace = t.limiter < 0 && c.Sandbox != nil && len(c.Sandbox.Rlimits) > 0
+	l.sys.Ptrace = t.limiter < 0 && (c.Sandbox != nil && len(c.Sandbox.Rlimits) > 0 || l.enter != nil)
 	l.attr = syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: files, Sys: &l.sys}
 	c.launch(l, t)
-	l.argv, l.attr, l.sys, l.cred = nil, syscall.ProcAttr{}, syscall.SysProcAttr{}, syscall.Credential{}
+	l.argv, l.enter, l.attr, l.sys, l.cred = nil, nil, syscall.ProcAttr{}, syscall.SysProcAttr{}, syscall.Credential{}
 	return l.pid, l.pidfd, l.err
 }
 
@@ -61,14 +67,23 @@ func (c *Command) launch(l *launch, t *team) {
 	}
 	t.queue <- l
 	<-l.done
-	if l.err == nil && c.Sandbox != nil && c.Sandbox.isSettled() {
+	if l.err == nil && (c.Sandbox != nil && c.Sandbox.isSettled() || l.enter != nil) {
 		c.settle(l)
 	}
 }
 
-// settle has the sandbox settle a program, and ends it if that cannot be.
+// settle has the sandbox settle a program, moves it to its cgroup, and ends it if that
+// cannot be.
 func (c *Command) settle(l *launch) {
-	err := c.Sandbox.settle(l.pid, l.sys.Ptrace)
+	var err error
+	if c.Sandbox != nil {
+		err = c.Sandbox.settle(l.pid, l.sys.Ptrace)
+	}
+	if err == nil && l.enter != nil {
+		if enterErr := l.enter.Enter(l.pid); enterErr != nil {
+			err = fmt.Errorf("%w: %v", errNotMoved, enterErr)
+		}
+	}
 	if l.sys.Ptrace {
 		l.settle <- err
 		<-l.done
