@@ -13,7 +13,7 @@ func (m *machine) mails() {
 	m.t.Helper()
 	m.program("/usr/lib/cgi-bin/sendmail.cgi", `printf 'Subject: one\n\nfrom sendmail\n' | /usr/sbin/sendmail root@localhost 2>&1 && echo sent`+"\n")
 	m.writeMode("/usr/lib/cgi-bin/mail.php", "#!/usr/bin/php-cgi\n<?php echo mail('root@localhost', 'two', 'from PHP') ? 'sent' : 'not sent';\n", 0o755)
-	m.sh("sed -i 's/^ *timeout: .*/    timeout: 5s/' " + configuration + " && systemctl restart fcgid")
+	m.sh("sed -i 's/^ *timeout: .*/    timeout: 5s/; s/^ *silence: .*/    silence: 0/' " + configuration + " && systemctl restart fcgid")
 }
 
 // mailed is how many of those mails root has.
