@@ -1,0 +1,179 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/fcgid/fcgid/internal/wiretest"
+)
+
+// costs are what a request takes of the daemon that needs no quiet machine to be counted.
+type costs struct{ allocations, calls, bytes float64 }
+
+// docs/performance.md has what a request takes at most, in the table that this reads.
+func documentedCosts(t *testing.T) map[string]costs {
+	t.Helper()
+	text, err := os.ReadFile("../docs/performance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile(`(?m)^\| (function|worker|CGI) hello \| (\d+) \| (\d+) \| ([\d,]+) \|$`)
+	all := make(map[string]costs)
+	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
+		var n [3]float64
+		for i := range n {
+			n[i], _ = strconv.ParseFloat(strings.ReplaceAll(m[2+i], ",", ""), 64)
+		}
+		all[m[1]] = costs{n[0], n[1], n[2]}
+	}
+	return all
+}
+
+func TestCostsOfARequest(t *testing.T) {
+	most := documentedCosts(t)
+	if len(most) != 3 {
+		t.Fatalf("docs/performance.md has %v", most)
+	}
+	dir := folder(t)
+	script(t, dir+"/hello.c", `
+		#include <unistd.h>
+		int main(void) { static const char s[] = "Content-Type: text/plain\r\n\r\nhello\n"; return write(1, s, sizeof s - 1) < 0; }`)
+	run(t, exec.Command("gcc", "-O2", "-static", "-o", dir+"/hello", dir+"/hello.c"))
+	script(t, dir+"/hello.php", "<?php header('Content-Type: text/plain'); echo \"hello\\n\";")
+	d := launch(t, dir, fmt.Sprintf(`
+- {name: function, listen: "unix:%[1]s/f", function: {}}
+- {name: worker, listen: "unix:%[1]s/w", worker: {command: [%[2]s], scale: static, max: 1}}
+- {name: cgi, listen: "unix:%[1]s/c", process: {root: [%[1]s]}}
+`, dir, need(t, "php-cgi")), stock(t))
+	for _, c := range []struct{ kind, socket, script string }{
+		{"function", "/f", "/fcgid.ping"}, {"worker", "/w", dir + "/hello.php"}, {"CGI", "/c", dir + "/hello"},
+	} {
+		client := wiretest.Dial(t, &net.UnixAddr{Net: "unix", Name: dir + c.socket})
+		wire := helloRequest(c.script)
+		ask := func(n int) {
+			for range n {
+				client.GetMany(t, wire, 1)
+			}
+		}
+		ask(100)
+		got := d.costsOf(t, ask)
+		t.Logf("%s hello: %.1f allocations, %.1f system calls, %.0f bytes copied", c.kind, got.allocations, got.calls, got.bytes)
+		if m := most[c.kind]; got.allocations > m.allocations || got.calls > m.calls || got.bytes > m.bytes {
+			t.Errorf("%s hello takes %+v, want %+v at most", c.kind, got, m)
+		}
+	}
+}
+
+// helloRequest is what nginx sends for a script, on a connection that it keeps.
+func helloRequest(script string) []byte {
+	all := append([]string(nil), wiretest.TypicalParams...)
+	for i := 0; i < len(all); i += 2 {
+		switch all[i] {
+		case "SCRIPT_FILENAME":
+			all[i+1] = script
+		case "SCRIPT_NAME", "DOCUMENT_URI", "REQUEST_URI":
+			all[i+1] = "/" + filepath.Base(script)
+		case "DOCUMENT_ROOT":
+			all[i+1] = filepath.Dir(script)
+		}
+	}
+	return wiretest.Get(1, true, all...)
+}
+
+// costsOf is what each request takes that ask sends.
+func (d *daemon) costsOf(t *testing.T, ask func(n int)) costs {
+	t.Helper()
+	const requests, traced = 1000, 200 // many, since to ask for the number allocates too
+	d.mallocs(t)
+	first := d.mallocs(t)
+	before := d.mallocs(t)
+	ask(requests)
+	allocations := d.mallocs(t) - before - (before - first)
+	calls, bytes := d.tally(t, d.traced(t, func() { ask(traced) }))
+	return costs{allocations / requests, calls / traced, bytes / traced}
+}
+
+func (d *daemon) mallocs(t *testing.T) float64 {
+	t.Helper()
+	_, text := get(t, "http://"+d.admin+"/metrics")
+	m := regexp.MustCompile(`(?m)^go_memstats_mallocs_total (\S+)$`).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatal("there is no go_memstats_mallocs_total")
+	}
+	n, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// traced is what strace has written of the daemon while do ran.
+func (d *daemon) traced(t *testing.T, do func()) string {
+	t.Helper()
+	file := filepath.Join(folder(t), "trace")
+	tracer := start(t, exec.Command(need(t, "strace"), "-f", "-q", "-o", file, "-p", strconv.Itoa(d.Process.Pid)))
+	await(t, "strace to have all threads", func() bool {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", d.Process.Pid))
+		for _, task := range tasks {
+			status, err := os.ReadFile(task)
+			if err == nil && strings.Contains(string(status), "TracerPid:\t0\n") {
+				return false
+			}
+		}
+		return len(tasks) > 0
+	})
+	do()
+	tracer.signal(syscall.SIGINT)
+	tracer.exitCode()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Calls of Go's scheduler, collector and poller are not counted: how many there are depends
+// on how busy the machine is.
+var notCounted = regexp.MustCompile(`^(futex|nanosleep|epoll_|sched_|madvise|mmap|munmap|mprotect|tgkill|rt_sig|getpid|restart_|clock_|timer_|set_robust|gettid|rseq|sigaltstack|prctl)`)
+
+// copies are the calls whose result is a number of bytes that were copied.
+var copies = regexp.MustCompile(`^(read|recv|pread|write|send|pwrite)[a-z0-9]*$`)
+
+// traceLine is a call of a thread, or the end of one, and its result.
+var traceLine = regexp.MustCompile(`^(\d+) +(?:<\.\.\. )?(\w+)(?:\(| resumed>).*\) += (-?\d+)`)
+
+// isWake reports whether a call is that by which threads of Go's poller wake each other, 8
+// bytes of an eventfd. The daemon itself writes with sendto and pwrite64.
+func isWake(name, result string) bool { return name == "write" || name == "read" && result == "8" }
+
+// tally counts the calls of the daemon's own threads, and the bytes that they have copied.
+func (d *daemon) tally(t *testing.T, trace string) (n, bytes float64) {
+	t.Helper()
+	names := make(map[string]int)
+	for line := range strings.Lines(trace) {
+		m := traceLine.FindStringSubmatch(line)
+		if m == nil || notCounted.MatchString(m[2]) || isWake(m[2], m[3]) {
+			continue
+		}
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d/task/%s", d.Process.Pid, m[1])); err != nil {
+			continue // a program's
+		}
+		names[m[2]]++
+		n++
+		if k, _ := strconv.ParseFloat(m[3], 64); k > 0 && copies.MatchString(m[2]) {
+			bytes += k
+		}
+	}
+	t.Log(names)
+	return n, bytes
+}
