@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -37,54 +38,99 @@ func say(t *testing.T, socket, script string, more ...string) string {
 	return strings.TrimSpace(body)
 }
 
-// The sandbox of the documents keeps honest programs running, and hostile ones from what
-// is not theirs.
-func TestDocumentedSandbox(t *testing.T) {
-	t.Parallel()
-	dir := outsideTmp(t)
+const textHead = "Content-Type: text/plain\\n\\n"
+
+// A playground is a folder with scripts, honest ones and hostile ones.
+type playground struct {
+	dir     string
+	hostile []string // commands, of which each has its script
+}
+
+var honest = map[string]string{
+	"sh.cgi":     "#!/bin/sh\nprintf 'HEAD'; cat /dev/stdin; echo $(echo hello | sed s/h/H/) >DIR/data/a$$ && cat DIR/data/a$$\n",
+	"perl.cgi":   "#!/usr/bin/perl\nuse POSIX; use Socket; print \"HEAD\", ucfirst 'hello'\n",
+	"python.cgi": "#!/usr/bin/python3\nimport json, ssl, random, os\nprint('HEAD', end='')\nopen('DIR/data/p' + str(os.getpid()), 'w')\nprint('Hello')\n",
+	"git.cgi":    "#!/bin/sh\nexport HOME=/nonexistent; printf 'HEAD'; cd DIR/data && git init -q r$$ && cd r$$ && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m Hello && git log --format=%s\n",
+}
+
+func newPlayground(t *testing.T) *playground {
+	t.Helper()
+	p := &playground{dir: outsideTmp(t)}
 	for _, name := range []string{"/data", "/run"} {
-		if err := os.Mkdir(dir+name, 0o777); err != nil {
+		if err := errors.Join(os.Mkdir(p.dir+name, 0o777), os.Chmod(p.dir+name, 0o777)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	const head = "Content-Type: text/plain\\n\\n"
-	honest := map[string]string{
-		"sh.cgi":     "#!/bin/sh\nprintf '" + head + "'; cat /dev/stdin; echo $(echo hello | sed s/h/H/) >/tmp/a && cat /tmp/a\n",
-		"perl.cgi":   "#!/usr/bin/perl\nuse POSIX; use Socket; print \"" + head + "\", ucfirst 'hello'\n",
-		"python.cgi": "#!/usr/bin/python3\nimport json, ssl, random, tempfile\nprint('" + head + "', end='')\nf = tempfile.TemporaryFile()\nprint('Hello')\n",
-		"git.cgi":    "#!/bin/sh\nexport HOME=/nonexistent; printf '" + head + "'; cd " + dir + "/data && git init -q r && git -C r -c user.name=a -c user.email=a@b commit -q --allow-empty -m Hello && git -C r log --format=%s\n",
-	}
 	for name, text := range honest {
-		script(t, dir+"/www/"+name, text)
+		script(t, p.dir+"/www/"+name, strings.NewReplacer("HEAD", textHead, "DIR", p.dir).Replace(text))
 	}
-	secret := write(t, dir+"/other/secret", "secret")
+	secret := write(t, p.dir+"/other/secret", "secret")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	t.Cleanup(func() { listener.Close() })
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	hostile := []string{
-		"cat /etc/shadow", "cat " + secret, "ls /root", "cat /proc/$PPID/environ", "kill -0 $PPID", "ls " + dir, "echo >" + dir + "/www/x", "echo >/etc/x", "ls " + os.TempDir() + " | grep fcgid-e2e",
-		"rm " + secret, "cp /bin/true " + dir + "/data/x && " + dir + "/data/x", "mount -t tmpfs none /mnt", "chown 1 " + dir + "/data", "bash -c 'echo >/dev/tcp/127.0.0.1/" + port + "'",
-		"perl -MSocket -e 'socket(S, AF_INET, SOCK_DGRAM, 0) or exit 1'", "ulimit -Hn 100000", "unshare -r true && unshare -rn true && ip link set lo up",
+	p.hostile = []string{
+		"cat /etc/shadow", "cat " + secret, "ls /root", "cat /proc/$PPID/environ", "kill -0 $PPID", "ls " + p.dir, "echo >" + p.dir + "/www/x", "echo >/etc/x",
+		"ls " + os.TempDir() + " | grep fcgid-e2e", "rm " + secret, "cp /bin/true " + p.dir + "/data/x && " + p.dir + "/data/x", "mount -t tmpfs none /mnt",
+		"bash -c 'echo >/dev/tcp/127.0.0.1/" + port + "'", "perl -MSocket -e 'socket(S, AF_INET, SOCK_DGRAM, 0) or exit 1'", "ulimit -Hn 100000",
+		"unshare -rn true && unshare -rn ip link set lo up",
 	}
-	for i, command := range hostile {
-		script(t, fmt.Sprintf("%s/www/hostile%d.cgi", dir, i), "#!/bin/sh\nprintf '"+head+"'; ("+command+") >/dev/null 2>&1 && echo done || echo refused\n")
+	for i, command := range p.hostile {
+		script(t, p.script(i), "#!/bin/sh\nprintf '"+textHead+"'; ("+command+") >/dev/null 2>&1 && echo done || echo refused\n")
 	}
-	text := strings.NewReplacer("/run/fcgid/", dir+"/run/", "/srv/", dir+"/").Replace(harness.Documented(t, "docs/sandbox.md", "sandbox-strict"))
-	d := serve(t, folder(t), strings.TrimPrefix(text, "pools:\n"))
-	socket := dir + "/run/www.sock"
+	return p
+}
+
+func (p *playground) script(i int) string { return fmt.Sprintf("%s/www/hostile%d.cgi", p.dir, i) }
+
+// play asks for all of them.
+func (p *playground) play(t *testing.T, d *daemon) {
+	t.Helper()
 	for name := range honest {
-		if got := say(t, socket, dir+"/www/"+name); got != "Hello" {
+		if got := say(t, p.dir+"/run/www.sock", p.dir+"/www/"+name); got != "Hello" {
 			t.Errorf("%s says %q\n%s", name, got, d.out)
 		}
 	}
-	for i, command := range hostile {
-		if got := say(t, socket, fmt.Sprintf("%s/www/hostile%d.cgi", dir, i)); got != "refused" {
+	for i, command := range p.hostile {
+		if got := say(t, p.dir+"/run/www.sock", p.script(i)); got != "refused" {
 			t.Errorf("%s: %s", command, got)
 		}
 	}
+}
+
+// pools is the configuration of the documents.
+func (p *playground) pools(t *testing.T) string {
+	t.Helper()
+	text := strings.NewReplacer("/run/fcgid/", p.dir+"/run/", "/srv/", p.dir+"/").Replace(harness.Documented(t, "docs/sandbox.md", "sandbox-strict"))
+	return strings.TrimPrefix(text, "pools:\n")
+}
+
+// The sandbox of the documents keeps honest programs running, and hostile ones from what
+// is not theirs: root's, a user's of whom nothing else is, and those of a daemon that is
+// no root itself.
+func TestDocumentedSandbox(t *testing.T) {
+	t.Parallel()
+	t.Run("root", func(t *testing.T) {
+		p := newPlayground(t)
+		p.play(t, serve(t, folder(t), p.pools(t)))
+	})
+	t.Run("a user", func(t *testing.T) {
+		p := newPlayground(t)
+		p.play(t, serve(t, folder(t), p.pools(t)+"    user: nobody\n"))
+	})
+	t.Run("an ordinary daemon", func(t *testing.T) {
+		p, dir := newPlayground(t), folder(t)
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		d := launch(t, dir, p.pools(t), asNobody)
+		if !strings.Contains(d.out.String(), `"key":"sandbox.private_tmp"`) {
+			t.Errorf("the daemon does not say that /tmp is not private: %s", d.out)
+		}
+		p.play(t, d)
+	})
 }
 
 // PHP's workers run under strict too.
