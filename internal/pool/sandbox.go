@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/spawn"
@@ -57,9 +58,13 @@ func FitSandbox(by spawn.Spawner, cfg *config.Pool, umask uint32) (*spawn.Sandbo
 
 // prepareSandboxes holds those of all pools.
 func (p *Plan) prepareSandboxes() error {
+	spool := spoolDir(p.cfg)
+	if spool == os.TempDir() {
+		spool = "" // where others' files are, too
+	}
 	for i := range p.cfg.Pools {
 		cfg := &p.cfg.Pools[i]
-		s, err := p.set.prepareSandbox(cfg)
+		s, err := p.set.prepareSandbox(cfg, spool)
 		if err != nil {
 			return err
 		}
@@ -69,10 +74,13 @@ func (p *Plan) prepareSandboxes() error {
 	return nil
 }
 
-func (s *Set) prepareSandbox(cfg *config.Pool) (*sandbox, error) {
+func (s *Set) prepareSandbox(cfg *config.Pool, spool string) (*sandbox, error) {
 	fits, lacks, err := FitSandbox(s.opt.Spawner, cfg, s.umask)
 	if err != nil {
 		return nil, err
+	}
+	if fits != nil && cfg.Process != nil && len(fits.Read) > 0 {
+		fits.Spool = spool // a body in a file is descriptor 0
 	}
 	release, err := s.opt.Spawner.Hold(fits, identityOf(cfg))
 	if err != nil {

@@ -237,6 +237,29 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// A body in an unlinked file can be opened by the name that shells have for it.
+func TestSpool(t *testing.T) {
+	spool := openFolder(t)
+	s := &spawn.Sandbox{NoNewPrivs: true, Read: system, Spool: spool}
+	needFit(t, s, nil)
+	file, err := os.CreateTemp(spool, "")
+	runnertest.Must(t, err)
+	defer file.Close()
+	runnertest.Must(t, os.WriteFile(file.Name(), []byte("body"), 0o600))
+	runnertest.Must(t, os.Remove(file.Name()))
+	var l spawn.Local
+	if got := says(t, &l, &spawn.Command{Sandbox: s, File: file}, "cat /dev/stdin"); got != "body" {
+		t.Errorf("read %q", got)
+	}
+	if text, err := output(t, &l, &spawn.Command{Sandbox: s}, "ls "+spool); err == nil {
+		t.Errorf("the folder can be listed: %s", text)
+	}
+	s.Spool = ""
+	if text, err := output(t, &l, &spawn.Command{Sandbox: s, File: file}, "cat /dev/stdin"); err == nil {
+		t.Errorf("without it, /dev/stdin is %q", text)
+	}
+}
+
 // A program of the sandbox cannot reach the daemon, also where both are of one user.
 func TestDaemonIsOutOfReach(t *testing.T) {
 	s := &spawn.Sandbox{NoNewPrivs: true, Read: []string{"/"}}

@@ -144,6 +144,9 @@ func (s *Sandbox) permit(ruleset int, handled uint64) (files []knownFile, err er
 	if s.PrivateTmp {
 		add(write, writes, "-/tmp", "-/var/tmp")
 	}
+	if s.Spool != "" && s.Chroot == "" {
+		add(read, unix.LANDLOCK_ACCESS_FS_READ_FILE, "-"+s.Spool)
+	}
 	// Nothing runs without these.
 	add(write, writes, "-/dev/null", "-/dev/zero", "-/dev/full")
 	add(read, reads, "-/dev/random", "-/dev/urandom")

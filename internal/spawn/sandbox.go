@@ -55,6 +55,10 @@ type Sandbox struct {
 	// executed; Write may be read and written. Nothing else may be written then, nor,
 	// where Read is not empty, read. A path after "-" need not exist. See landlock(7).
 	Read, Write []string
+	// Spool is the folder of the unlinked files that programs are given as descriptor 0:
+	// what is there may be read though Read does not have it, for /dev/stdin. "" is none.
+	// In a Chroot it means nothing.
+	Spool string
 
 	NoNetwork  bool // no sockets but Unix sockets that have a file
 	PrivateTmp bool // a /tmp and a /var/tmp of its Name's own
@@ -89,5 +93,5 @@ func (s *Sandbox) key() string {
 		umask = int(*s.Umask)
 	}
 	head := fmt.Sprint(umask, s.NoNewPrivs, s.LimitCapabilities, s.Capabilities, s.NoNetwork, s.PrivateTmp)
-	return strings.Join(slices.Concat([]string{s.Name, head, s.Chroot}, s.Read, []string{""}, s.Write), "\x00")
+	return strings.Join(slices.Concat([]string{s.Name, head, s.Chroot, s.Spool}, s.Read, []string{""}, s.Write), "\x00")
 }
