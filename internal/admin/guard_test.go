@@ -21,7 +21,11 @@ func TestHosts(t *testing.T) {
 		"localhost": 200, "LOCALHOST:80": 200, "fcgid.example": 200, "fcgid.example:9253": 200, "FCGID.example.": 200,
 		"attacker.example": 421, "attacker.example:9253": 421, "127.0.0.1.attacker.example": 421, "localhost.attacker.example": 421, "x": 421,
 	} {
-		for _, path := range []string{"/status", "/metrics", "/-/ready"} {
+		paths := []string{"/", "/status", "/metrics", "/-/ready"}
+		if want != http.StatusOK {
+			paths = append(paths, "/events")
+		}
+		for _, path := range paths {
 			req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+s.l.Addr().String()+path, nil)
 			if err != nil {
 				t.Fatal(err)
