@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -154,11 +155,55 @@ func TestDocumentedFcgiwrap(t *testing.T) {
 	fcgiwrap.Signal(syscall.SIGKILL)
 	<-fcgiwrap.Done
 	os.Remove(m.dir + "/run/cgi.sock")
-	m.serve("- {name: cgi, listen: 'unix:" + m.dir + "/run/cgi.sock', process: {root: [" + m.dir + "/srv/cgi-bin]}}\n")
-	for i, got := range answers() {
-		if got != want[i] {
-			t.Errorf("got %q, from fcgiwrap %q", got, want[i])
+	same := func(who string) {
+		t.Helper()
+		for i, got := range answers() {
+			if got != want[i] {
+				t.Errorf("%s: got %q, from fcgiwrap %q", who, got, want[i])
+			}
 		}
+	}
+	named := folder(t) + "/fcgiwrap"
+	if err := os.Symlink(binary, named); err != nil {
+		t.Fatal(err)
+	}
+	for who, cmd := range map[string]*exec.Cmd{
+		"fcgid fcgiwrap":        exec.Command(binary, "fcgiwrap", "-c", "4", "-s", "unix:"+m.dir+"/run/cgi.sock"),
+		"fcgiwrap as a link":    exec.Command(named, "-f", "-s", "unix:"+m.dir+"/run/cgi.sock"),
+		"under spawn-fcgi's -n": exec.Command(need(t, "spawn-fcgi"), "-n", "-s", m.dir+"/run/cgi.sock", "-M", "0666", "--", named, "-c", "4"),
+	} {
+		p := harness.Start(t, cmd)
+		p.Listening(t, "unix", m.dir+"/run/cgi.sock")
+		same(who)
+		p.Signal(syscall.SIGTERM)
+		<-p.Done
+		os.Remove(m.dir + "/run/cgi.sock")
+	}
+	m.serve("- {name: cgi, listen: 'unix:" + m.dir + "/run/cgi.sock', process: {root: [" + m.dir + "/srv/cgi-bin]}}\n")
+	same("a pool")
+}
+
+// What fcgid import writes for Debian's php-fpm is taken and serves.
+func TestImportPHP(t *testing.T) {
+	confs, err := filepath.Glob("/etc/php/*/fpm/pool.d/www.conf")
+	if err != nil || len(confs) == 0 {
+		t.Fatalf("php-fpm is not installed: %v", err)
+	}
+	dir := folder(t)
+	code, text, stderr := fcgid(t, dir, nil, "import", "php-fpm", "--root", dir, confs[0])
+	if code != 0 {
+		t.Fatalf("exit status %d, %s", code, stderr)
+	}
+	socket := regexp.MustCompile(`unix:[^"]+`).FindString(text)
+	write(t, dir+"/fcgid.yaml", "admin: {listen: \"\", control: \"\"}\n"+strings.ReplaceAll(text, socket, "unix:"+dir+"/php.sock"))
+	write(t, dir+"/index.php", "<?php echo 'imported ', PHP_SAPI;")
+	if code, out, stderr := fcgid(t, dir, nil, "check", "fcgid.yaml"); code != 0 {
+		t.Fatalf("exit status %d: %s%s", code, out, stderr)
+	}
+	p := start(t, exec.Command(binary, "serve", "-c", dir+"/fcgid.yaml"))
+	p.Listening(t, "unix", dir+"/php.sock")
+	if code, out, stderr := fcgid(t, dir, nil, "request", "unix:"+dir+"/php.sock", "--script", dir+"/index.php"); code != 0 || !strings.Contains(out, "imported cgi-fcgi") {
+		t.Errorf("exit status %d: %s%s", code, out, stderr)
 	}
 }
 

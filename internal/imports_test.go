@@ -18,7 +18,7 @@ var layers = [][]string{
 	{"internal/cli"},
 	{"internal/daemon", "internal/top"},
 	{"internal/admin", "internal/upgrade"},
-	{"internal/pool", "internal/devserver"},
+	{"internal/pool", "internal/devserver", "internal/migrate"},
 	{"fcgi"},
 	{"internal/server", "internal/runner/process", "internal/runner/worker", "internal/runner/function"},
 	{"internal/spawn"},

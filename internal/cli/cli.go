@@ -41,7 +41,11 @@ func run(functions *fcgi.Registry) (status int) {
 		fmt.Fprintf(os.Stderr, "fcgid: %v\n", err)
 		return exitFailure
 	}
-	if cmd, err := newRootCommand(pool.NewFunctions(functions)).ExecuteC(); err != nil {
+	root := newRootCommand(pool.NewFunctions(functions))
+	if filepath.Base(os.Args[0]) == wrapName {
+		root.SetArgs(append([]string{wrapName}, os.Args[1:]...))
+	}
+	if cmd, err := root.ExecuteC(); err != nil {
 		return report(cmd, err)
 	}
 	return 0
@@ -65,7 +69,7 @@ func newRootCommand(functions pool.Functions) *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageErrorf("%v", err) })
-	root.AddCommand(newServeCommand(functions), newCheckCommand(functions), newRequestCommand(), newDevCommand(functions), newStatusCommand(), newTopCommand(), newRequestsCommand(), newReloadCommand(), newUpgradeCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(functions), newCheckCommand(functions), newRequestCommand(), newDevCommand(functions), newStatusCommand(), newTopCommand(), newRequestsCommand(), newReloadCommand(), newUpgradeCommand(), newImportCommand(), newWrapCommand(), newVersionCommand())
 	root.AddCommand(newOrderCommands()...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

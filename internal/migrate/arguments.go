@@ -1,0 +1,188 @@
+package migrate
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// A Wrap is what fcgiwrap was told on its command line.
+type Wrap struct {
+	Socket   string // as fcgiwrap has it: unix:/path, tcp:host:port, tcp6:[host]:port; "" is descriptor 0
+	Children int
+	Forward  bool     // STDERR to the web server
+	Scripts  []string // that may run; empty: all
+}
+
+// AddFlags defines fcgiwrap's own flags.
+func (w *Wrap) AddFlags(flags *pflag.FlagSet) {
+	flags.StringVarP(&w.Socket, "socket", "s", "", "`address` to listen on: unix:/path, tcp:host:port, tcp6:[host]:port; without it descriptor 0, as from systemd or spawn-fcgi")
+	flags.IntVarP(&w.Children, "children", "c", 1, "how many programs run at once")
+	flags.BoolVarP(&w.Forward, "forward", "f", false, "send what programs write to STDERR to the web server")
+	flags.StringArrayVarP(&w.Scripts, "path", "p", nil, "`program` that may run, and no other (repeatable)")
+}
+
+// FCGIWrap writes the configuration of such a fcgiwrap.
+func FCGIWrap(w *Wrap) (string, error) {
+	address := w.Socket
+	if rest, ok := strings.CutPrefix(address, "tcp6:"); ok {
+		address = "tcp:" + rest
+	}
+	if w.Children < 1 {
+		return "", fmt.Errorf("-c %d: at least one", w.Children)
+	}
+	var p page
+	p.comment(0, "In place of fcgiwrap")
+	p.line(0, "pools:")
+	p.line(1, "- name: cgi")
+	if address == "" {
+		p.comment(2, "fcgiwrap took descriptor 0: the socket unit's FileDescriptorName=")
+		address = "systemd:fcgiwrap.socket"
+	}
+	p.listen(address)
+	p.comment(2, "fcgiwrap has no limit of time")
+	p.line(2, "silence: 60s")
+	p.line(2, "limits: {max_reqs: %d}", w.Children)
+	p.line(2, "process:")
+	if len(w.Scripts) > 0 {
+		p.line(3, "scripts: %s", list(w.Scripts))
+	} else {
+		p.comment(3, "fcgiwrap runs any file that the web server names: name the folders of the programs")
+		p.line(3, `root: ["/"]`)
+	}
+	if w.Forward {
+		p.line(3, "stderr: client")
+	}
+	return p.String(), nil
+}
+
+// listen writes an address, with the networks that it needs.
+func (p *page) listen(address string) {
+	if strings.HasPrefix(address, "tcp:") && !strings.HasPrefix(address, "tcp:127.") && !strings.HasPrefix(address, "tcp:localhost:") && !strings.HasPrefix(address, "tcp:[::1]:") {
+		p.comment(2, "who can connect can run any program: name the web servers")
+		p.line(2, `listen: {address: %s, allow: [127.0.0.1, "::1"]}`, quote(address))
+		return
+	}
+	p.line(2, "listen: %s", quote(address))
+}
+
+// SpawnFCGI writes the configuration for the arguments of a spawn-fcgi.
+func SpawnFCGI(args []string) (string, error) {
+	flags := pflag.NewFlagSet("spawn-fcgi", pflag.ContinueOnError)
+	flags.SetOutput(new(strings.Builder)) // its error says what is wrong
+	text := map[string]*string{}
+	for _, name := range strings.Fields("f d a p s M C F b P u g U G c") {
+		text[name] = flags.StringP("flag-"+name, name, "", "")
+	}
+	flags.BoolP("flag-n", "n", false, "")
+	flags.BoolP("flag-S", "S", false, "") // sockets are bound before a program starts, whatever its root
+	if err := flags.Parse(args); err != nil {
+		return "", fmt.Errorf("spawn-fcgi: %w", err)
+	}
+	argv := flags.Args()
+	if command := *text["f"]; command != "" {
+		argv = append(strings.Fields(command), argv...)
+	}
+	if len(argv) == 0 {
+		return "", fmt.Errorf("spawn-fcgi: no program: write its arguments after --, as it has them")
+	}
+	if !filepath.IsAbs(argv[0]) {
+		return "", fmt.Errorf("spawn-fcgi: %s is not the absolute path of a program", argv[0])
+	}
+	var p page
+	p.comment(0, "In place of spawn-fcgi %s", strings.Join(args, " "))
+	p.line(0, "pools:")
+	p.line(1, "- name: %s", quote(poolName(argv[0])))
+	address := "unix:" + *text["s"]
+	if *text["s"] == "" {
+		host := *text["a"]
+		if host == "" {
+			host = "0.0.0.0"
+		}
+		address = "tcp:" + host + ":" + *text["p"]
+	}
+	var keys []string
+	for _, k := range [][2]string{{"M", "mode"}, {"U", "owner"}, {"G", "group"}} {
+		if v := *text[k[0]]; v != "" && strings.HasPrefix(address, "unix:") {
+			keys = append(keys, fmt.Sprintf("%s: %q", k[1], v))
+		}
+	}
+	if v := *text["b"]; v != "" {
+		keys = append(keys, "backlog: "+v)
+	}
+	if len(keys) > 0 && strings.HasPrefix(address, "unix:") {
+		p.line(2, "listen: {address: %s, %s}", quote(address), strings.Join(keys, ", "))
+	} else {
+		p.listen(address)
+	}
+	for _, k := range [][2]string{{"u", "user"}, {"g", "group"}} {
+		if v := *text[k[0]]; v != "" {
+			p.line(2, "%s: %s", k[1], quote(v))
+		}
+	}
+	if v := *text["c"]; v != "" {
+		p.line(2, "sandbox: {chroot: %s}", quote(v))
+	}
+	p.comment(2, "spawn-fcgi has no limit of time")
+	p.line(2, "silence: 60s")
+	return p.workers(argv, text)
+}
+
+func (p *page) workers(argv []string, text map[string]*string) (string, error) {
+	children, err := count(*text["C"], 0)
+	if err != nil {
+		return "", fmt.Errorf("spawn-fcgi: -C %w", err)
+	}
+	forks, err := count(*text["F"], 1)
+	if err != nil {
+		return "", fmt.Errorf("spawn-fcgi: -F %w", err)
+	}
+	if children > 0 {
+		p.line(2, "env: %s", list([]string{fmt.Sprint("PHP_FCGI_CHILDREN=", children)}))
+	}
+	p.line(2, "worker:")
+	p.line(3, "command: %s", list(argv))
+	p.line(3, "scale: static")
+	p.line(3, "max: %d", forks)
+	if children > 0 {
+		p.line(3, "concurrency: %d", children)
+	}
+	if dir := *text["d"]; dir != "" {
+		p.line(3, "dir: %s", quote(dir))
+	}
+	if v := *text["P"]; v != "" {
+		p.comment(2, "-P %s: no file of a pid is written", v)
+	}
+	return p.String(), nil
+}
+
+func count(text string, otherwise int) (int, error) {
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("%q is not a number from 1", text)
+	}
+	return n, nil
+}
+
+func poolName(program string) string {
+	name := strings.Map(func(r rune) rune {
+		if strings.ContainsRune(plain, r) && r != '/' {
+			return r
+		}
+		return '-'
+	}, filepath.Base(program))
+	return strings.TrimLeft(name, ".-") + map[bool]string{true: "app"}[strings.Trim(name, ".-") == ""]
+}
+
+// IsSocket reports whether descriptor 0 is a socket, as fcgiwrap expects without -s.
+func IsSocket() bool {
+	info, err := os.Stdin.Stat()
+	return err == nil && info.Mode()&os.ModeSocket != 0
+}

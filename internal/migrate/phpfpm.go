@@ -1,0 +1,413 @@
+package migrate
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gopkg.in/ini.v1"
+)
+
+// PHPOptions say what php-fpm's files do not.
+type PHPOptions struct {
+	Program string   // php-cgi's path
+	Root    []string // the folders of the scripts; empty: workers look for any, as php-fpm does
+}
+
+// A directive is a line of php-fpm's.
+type directive struct{ name, value string }
+
+// An fpm is what php-fpm was told, with the files that it includes.
+type fpm struct {
+	global []directive
+	pools  []fpmPool
+	seen   map[string]bool
+}
+
+type fpmPool struct {
+	name       string
+	directives []directive
+}
+
+// PHPFPM writes the configuration for what these files say, each a php-fpm.conf or a file
+// of pools.
+func PHPFPM(o PHPOptions, files ...string) (string, error) {
+	f := fpm{seen: make(map[string]bool)}
+	for _, file := range files {
+		if err := f.read(file); err != nil {
+			return "", err
+		}
+	}
+	if len(f.pools) == 0 {
+		return "", fmt.Errorf("%s: there is no pool, which is a section [name]", strings.Join(files, ", "))
+	}
+	var p page
+	p.comment(0, "Made by fcgid import php-fpm %s", strings.Join(files, " "))
+	f.writeGlobal(&p)
+	p.line(0, "pools:")
+	for i := range f.pools {
+		if err := f.pools[i].write(&p, &o); err != nil {
+			return "", err
+		}
+	}
+	return p.String(), nil
+}
+
+// read takes a file and those that it includes.
+func (f *fpm) read(name string) error {
+	if f.seen[name] {
+		return nil
+	}
+	f.seen[name] = true
+	file, err := ini.LoadSources(ini.LoadOptions{
+		AllowShadows: true, AllowDuplicateShadowValues: true, AllowBooleanKeys: true,
+		IgnoreInlineComment: true, PreserveSurroundedQuote: true, IgnoreContinuation: true, KeyValueDelimiters: "=",
+	}, name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	for _, section := range file.Sections() {
+		for _, key := range section.Keys() {
+			for _, value := range key.ValueWithShadows() {
+				if err := f.add(name, section.Name(), directive{key.Name(), unquoted(value)}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// unquoted is a value as PHP's files have it: in quotes, or up to a semicolon.
+func unquoted(text string) string {
+	if rest, ok := strings.CutPrefix(text, `"`); ok {
+		value, _, _ := strings.Cut(rest, `"`)
+		return value
+	}
+	value, _, _ := strings.Cut(text, ";")
+	return strings.TrimSpace(value)
+}
+
+func (f *fpm) add(file, section string, d directive) error {
+	switch {
+	case d.name == "include":
+		return f.include(file, d.value)
+	case section == "global" || section == ini.DefaultSection:
+		f.global = append(f.global, d)
+		return nil
+	}
+	i := slices.IndexFunc(f.pools, func(p fpmPool) bool { return p.name == section })
+	if i < 0 {
+		i = len(f.pools)
+		f.pools = append(f.pools, fpmPool{name: section})
+	}
+	d.value = strings.ReplaceAll(d.value, "$pool", section)
+	f.pools[i].directives = append(f.pools[i].directives, d)
+	return nil
+}
+
+func (f *fpm) include(file, pattern string) error {
+	if !filepath.IsAbs(pattern) {
+		pattern = filepath.Join(filepath.Dir(file), pattern)
+	}
+	matches, err := filepath.Glob(pattern)
+	if err != nil {
+		return fmt.Errorf("%s: include %s: %w", file, pattern, err)
+	}
+	for _, m := range matches {
+		if err := f.read(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fpm) writeGlobal(p *page) {
+	var log []string
+	for _, d := range f.global {
+		switch d.name {
+		case "error_log":
+			switch {
+			case d.value == "/proc/self/fd/2" || d.value == "/dev/stderr":
+				// so it is
+			case filepath.IsAbs(d.value):
+				log = append(log, "output: "+quote(d.value))
+			default:
+				p.comment(0, "error_log = %s: %s", d.value, "the daemon's log goes to stderr, so to the journal; log.output may be the absolute path of a file")
+			}
+		case "log_level":
+			level := map[string]string{"alert": "error", "error": "error", "warning": "warn", "notice": "info", "debug": "debug"}[d.value]
+			if level != "" {
+				log = append(log, "level: "+level)
+			}
+		case "process_control_timeout":
+			if t, err := duration(d.value); err == nil && t > 0 {
+				p.line(0, "shutdown_timeout: %v", t)
+			}
+		default:
+			p.comment(0, "%s = %s: %s", d.name, d.value, why(d.name))
+		}
+	}
+	if len(log) > 0 {
+		p.line(0, "log: {%s}", strings.Join(log, ", "))
+	}
+}
+
+// noCounterpart says why a directive is a comment.
+var noCounterpart = map[string]string{
+	"pid":                         "fcgid writes none; its service manager knows it",
+	"daemonize":                   "fcgid stays in the foreground",
+	"syslog.facility":             "stderr goes to the journal, with priorities",
+	"syslog.ident":                "stderr goes to the journal, with priorities",
+	"log_limit":                   "a line of a program's is not cut at so many bytes",
+	"log_buffering":               "lines are whole in any case",
+	"emergency_restart_threshold": "workers that die are started again, more slowly each time, and their pool is degraded meanwhile",
+	"emergency_restart_interval":  "workers that die are started again, more slowly each time, and their pool is degraded meanwhile",
+	"process.max":                 "worker.max is of each pool",
+	"process.priority":            "sandbox.nice is of each pool",
+	"events.mechanism":            "it is epoll",
+	"systemd_interval":            "the unit's WatchdogSec= is looked at",
+	"listen.setfib":               "is for FreeBSD",
+	"listen.acl_users":            "listen.allow_uids names users that may connect, and listen.owner and group those whom the mode lets in",
+	"listen.acl_groups":           "listen.group names the group whom the mode lets in",
+	"apparmor_hat":                "the unit's AppArmorProfile=, or sandbox.read and write",
+	"process.dumpable":            "the kernel's default stays",
+	"pm.status_listen":            "status stays there when a pool is full, and /status of the admin server tells of all pools",
+	"decorate_workers_output":     "a line of a worker is a field of a log entry",
+	"access.format":               "access_log.format takes these tokens",
+	"clear_env":                   "nothing of the daemon's environment arrives but pass_env: name there what the program needs",
+	"request_terminate_timeout_track_finished": "timeout counts until the worker is free",
+	"request_slowlog_trace_depth":              "slow.command may be a program that makes a trace",
+}
+
+func why(name string) string {
+	if text, ok := noCounterpart[name]; ok {
+		return text
+	}
+	return "there is no counterpart"
+}
+
+// fpmKeys are keys of worker that have the directive's value as it is.
+var fpmKeys = map[string]string{
+	"pm": "scale", "pm.max_children": "max", "pm.start_servers": "min", "pm.min_spare_servers": "min_spare", "pm.max_spare_servers": "max_spare",
+	"pm.max_spawn_rate": "spawn_rate", "pm.max_requests": "max_requests",
+}
+
+// A poolPage is a pool that is being written: its keys, in the order of configs/fcgid.yaml.
+type poolPage struct {
+	o         *PHPOptions
+	name      string
+	listen    []string
+	allow     []string
+	pool      []string // keys of the pool
+	worker    []string
+	sandbox   []string
+	slow      []string
+	rlimits   []string
+	env       []string
+	passed    []string // of the daemon's environment
+	argv      []string
+	comments  []string
+	address   string
+	extension []string
+	hasLimit  bool // timeout
+	scale     string
+}
+
+func (p *fpmPool) write(out *page, o *PHPOptions) error {
+	w := poolPage{o: o, name: p.name, argv: []string{o.Program}, extension: []string{".php", ".phar"}}
+	for _, d := range p.directives {
+		if err := w.take(d); err != nil {
+			return fmt.Errorf("[%s] %s = %s: %w", p.name, d.name, d.value, err)
+		}
+	}
+	if w.address == "" {
+		return fmt.Errorf("[%s]: there is no listen", p.name)
+	}
+	w.write(out)
+	return nil
+}
+
+var indexed = regexp.MustCompile(`^(env|php_value|php_flag|php_admin_value|php_admin_flag)\[(.+)\]$`)
+
+// take takes a directive.
+func (w *poolPage) take(d directive) error {
+	if m := indexed.FindStringSubmatch(d.name); m != nil {
+		return w.takeIndexed(m[1], m[2], d.value)
+	}
+	if key := fpmKeys[d.name]; key != "" {
+		if key == "scale" {
+			w.scale = d.value
+		}
+		w.worker = append(w.worker, key+": "+d.value)
+		return nil
+	}
+	switch d.name {
+	case "listen":
+		w.address = address(d.value)
+	case "listen.backlog":
+		if n, err := strconv.Atoi(d.value); err == nil && n > 0 {
+			w.listen = append(w.listen, "backlog: "+d.value)
+		}
+	case "listen.owner", "listen.group", "listen.mode":
+		w.listen = append(w.listen, strings.TrimPrefix(d.name, "listen.")+": "+quote(d.value))
+	case "listen.allowed_clients":
+		w.allow = strings.FieldsFunc(d.value, func(r rune) bool { return r == ',' || r == ' ' })
+	case "user", "group":
+		w.pool = append(w.pool, d.name+": "+quote(d.value))
+	case "pm.process_idle_timeout":
+		return w.takeDuration(&w.worker, "idle_timeout", d.value)
+	case "request_terminate_timeout":
+		w.hasLimit = true
+		return w.takeDuration(&w.pool, "timeout", d.value)
+	case "request_slowlog_timeout":
+		return w.takeDuration(&w.slow, "after", d.value)
+	case "slowlog":
+		w.slow = append(w.slow, "log: "+quote(d.value))
+	case "chdir":
+		w.worker = append(w.worker, "dir: "+quote(d.value))
+	case "chroot":
+		w.sandbox = append(w.sandbox, "chroot: "+quote(d.value))
+	case "process.priority":
+		w.sandbox = append(w.sandbox, "nice: "+d.value)
+	case "rlimit_files":
+		w.rlimits = append(w.rlimits, "nofile="+d.value)
+	case "rlimit_core":
+		w.rlimits = append(w.rlimits, "core="+d.value)
+	case "security.limit_extensions":
+		w.extension = strings.Fields(strings.ReplaceAll(d.value, ",", " "))
+	case "catch_workers_output": // it is always so
+	case "access.log":
+		w.comments = append(w.comments, "access.log = "+d.value+": access_log.output is of the whole daemon, and each line names its pool")
+	case "pm.status_path":
+		w.pool = append(w.pool, "status_path: "+quote(d.value))
+	case "ping.path":
+		w.pool = append(w.pool, "ping_path: "+quote(d.value))
+	case "ping.response":
+		w.pool = append(w.pool, "ping_response: "+quote(d.value))
+	default:
+		w.comments = append(w.comments, d.name+" = "+d.value+": "+why(d.name))
+	}
+	return nil
+}
+
+// takeIndexed takes env[NAME] and PHP's settings.
+func (w *poolPage) takeIndexed(kind, name, value string) error {
+	switch kind {
+	case "env":
+		if variable, ok := strings.CutPrefix(value, "$"); ok {
+			if variable != name {
+				w.comments = append(w.comments, "env["+name+"] = "+value+": pass_env passes a variable on by its own name only")
+				return nil
+			}
+			w.passed = append(w.passed, name)
+			return nil
+		}
+		w.env = append(w.env, name+"="+value)
+		return nil
+	case "php_value", "php_flag":
+		w.comments = append(w.comments, kind+"["+name+"]: with -d a .user.ini cannot change it")
+	}
+	w.argv = append(w.argv, "-d", name+"="+value)
+	return nil
+}
+
+func (w *poolPage) takeDuration(keys *[]string, key, value string) error {
+	d, err := duration(value)
+	if err != nil {
+		return err
+	}
+	*keys = append(*keys, fmt.Sprintf("%s: %v", key, d))
+	return nil
+}
+
+// duration reads one of php-fpm's: seconds, or with s, m, h or d.
+func duration(value string) (time.Duration, error) {
+	units := map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour}
+	unit, number := time.Second, value
+	if value != "" && units[value[len(value)-1]] != 0 {
+		unit, number = units[value[len(value)-1]], value[:len(value)-1]
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 {
+		return 0, errors.New("is no time, such as 30 or 30s")
+	}
+	return time.Duration(n) * unit, nil
+}
+
+// address is a listen of php-fpm's: a path, a port, or host:port.
+func address(text string) string {
+	if strings.HasPrefix(text, "/") {
+		return "unix:" + text
+	}
+	if _, err := strconv.Atoi(text); err == nil {
+		return "tcp:[::]:" + text
+	}
+	if host, port, ok := strings.Cut(text, ":"); ok && host == "*" {
+		return "tcp:[::]:" + port
+	}
+	return "tcp:" + text
+}
+
+func (w *poolPage) write(p *page) {
+	p.line(1, "- name: %s", quote(w.name))
+	for _, text := range w.comments {
+		p.comment(2, "%s", text)
+	}
+	if strings.HasPrefix(w.address, "tcp:") {
+		host, _, _ := net.SplitHostPort(strings.TrimPrefix(w.address, "tcp:"))
+		switch ip := net.ParseIP(host); {
+		case len(w.allow) > 0:
+			w.listen = []string{"allow: " + list(w.allow)}
+		case ip != nil && ip.IsLoopback(), host == "localhost":
+			w.listen = nil
+		default:
+			p.comment(2, "php-fpm lets anybody connect here, and who can connect can run any PHP: name the web servers")
+			w.listen = []string{"allow: [127.0.0.1, \"::1\"]"}
+		}
+	}
+	p.line(2, "listen: {%s}", strings.Join(append([]string{"address: " + quote(w.address)}, w.listen...), ", "))
+	if !w.hasLimit {
+		p.comment(2, "php-fpm has no limit here, and PHP's max_execution_time counts no waiting")
+		p.line(2, "silence: 60s")
+	}
+	for _, key := range w.pool {
+		p.line(2, "%s", key)
+	}
+	if len(w.passed) > 0 {
+		p.line(2, "pass_env: %s", list(append([]string{"PATH", "LANG", "TZ"}, w.passed...)))
+	}
+	if len(w.env) > 0 {
+		p.line(2, "env: %s", list(w.env))
+	}
+	if len(w.rlimits) > 0 {
+		w.sandbox = append(w.sandbox, "rlimits: "+list(w.rlimits))
+	}
+	if len(w.sandbox) > 0 {
+		p.line(2, "sandbox: {%s}", strings.Join(w.sandbox, ", "))
+	}
+	if len(w.slow) > 0 && slices.ContainsFunc(w.slow, func(s string) bool { return strings.HasPrefix(s, "after") }) {
+		p.line(2, "slow: {%s}", strings.Join(w.slow, ", "))
+	}
+	p.line(2, "worker:")
+	p.line(3, "command: %s", list(w.argv))
+	if len(w.o.Root) > 0 {
+		p.line(3, "root: %s", list(w.o.Root))
+	}
+	if len(w.extension) > 0 {
+		p.line(3, "extensions: %s", list(w.extension))
+	}
+	for _, key := range w.worker {
+		if w.scale != "dynamic" && (strings.HasPrefix(key, "min") || strings.HasPrefix(key, "max_spare")) {
+			p.comment(3, "%s: is for scale: dynamic", key)
+			continue
+		}
+		p.line(3, "%s", key)
+	}
+}
