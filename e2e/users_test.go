@@ -166,6 +166,60 @@ func TestDocumentedOwner(t *testing.T) {
 	}
 }
 
+// What a program of one pool tries with those of another, and with the daemon, is refused
+// by the kernel.
+func TestUsersApart(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start programs as somebody else")
+	}
+	t.Parallel()
+	dir := folder(t)
+	closed := dir + "/closed"
+	write(t, closed+"/index.php", "<?php // password")
+	if err := os.Chown(closed, 64012, 64012); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(closed, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	worker := need(t, "php-cgi")
+	thief := script(t, dir+"/cgi/thief", `#!/bin/sh
+printf 'Content-Type: text/plain\n\n'
+try() { echo "$1: $(shift; "$@" 2>&1 && echo DONE)"; }
+for pid in $QUERY_STRING; do
+	try environment cat /proc/$pid/environ
+	try memory cat /proc/$pid/mem
+	try descriptors ls /proc/$pid/fd
+	try signal kill -9 $pid
+done
+try script cat `+closed+`/index.php
+try write sh -c 'echo x >`+closed+`/index.php'
+for socket in ${TMPDIR:-/tmp}/fcgid-workers-*/* /run/fcgid/fcgid-workers-*/*; do try socket ls "$socket"; done
+try control cat /proc/self/fd/3
+try root sh -c 'test "$(id -u)" = 0'
+try become su root -c true </dev/null
+`)
+	d := serve(t, dir, fmt.Sprintf("- {name: thief, listen: 'unix:%s/t.s', %s, process: {root: [%s/cgi]}}\n", dir, asUser(64011), dir)+
+		fmt.Sprintf("- {name: victim, listen: 'unix:%s/v.s', %s, env: [PASSWORD=secret], worker: {command: [%s], root: [%s]}}\n", dir, asUser(64012), worker, closed))
+	_, page := ask(t, "unix", dir+"/v.s", &fcgi.Request{Close: true, Params: params(closed + "/index.php")})
+	if strings.HasPrefix(page, "Status: ") {
+		t.Fatalf("the victim's own page: %q", page)
+	}
+	victim := strings.TrimSpace(run(t, exec.Command("pgrep", "-n", "-u", "64012")))
+	_, out := ask(t, "unix", dir+"/t.s", &fcgi.Request{Close: true, Params: params(thief, "QUERY_STRING", fmt.Sprintf("%d %s", d.Cmd.Process.Pid, victim))})
+	if strings.Contains(out, "DONE") || strings.Contains(out, "secret") || strings.Contains(out, "password") || strings.Count(out, "\n") < 12 {
+		t.Errorf("what the thief has done:\n%s", out)
+	}
+	if _, again := ask(t, "unix", dir+"/v.s", &fcgi.Request{Close: true, Params: params(closed + "/index.php")}); again != page {
+		t.Errorf("the victim's page is now %q", again)
+	}
+	// And fcgid check says so where a pool's user cannot go.
+	write(t, dir+"/check.yaml", fmt.Sprintf("admin: {listen: ''}\npools: [{name: lost, listen: 'unix:%s/x.s', %s, process: {root: [%s]}}]\n", dir, asUser(64011), closed))
+	if out := run(t, exec.Command(binary, "check", "-c", dir+"/check.yaml")); !strings.Contains(out, "warning: pool lost: its user 64011 cannot go to "+closed+": permission denied") {
+		t.Errorf("check says %s", out)
+	}
+}
+
 // Who is not root is told what to do about a user.
 func TestUserWithoutRoot(t *testing.T) {
 	if os.Geteuid() != 0 {

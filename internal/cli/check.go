@@ -100,6 +100,9 @@ func warn(w io.Writer, cfg *config.Config) {
 	for _, text := range cfg.Warnings() {
 		fmt.Fprintf(w, "warning: %s\n", text)
 	}
+	for _, text := range pool.Unreached(cfg) {
+		fmt.Fprintf(w, "warning: %s\n", text)
+	}
 	if os.Geteuid() == 0 {
 		fmt.Fprintln(w, "warning: checked as root, who may read and run everything: --user NAME looks with the eyes of another user")
 	}

@@ -102,6 +102,9 @@ func (d *daemon) warnOf(cfg *config.Config) {
 	for _, text := range cfg.Warnings() {
 		d.logs.Warn("the configuration may not be what was meant", "warning", text)
 	}
+	for _, text := range pool.Unreached(cfg) {
+		d.logs.Warn("a pool will answer 403", "reason", text)
+	}
 	if need, limit, err := Descriptors(cfg); err == nil && need > limit {
 		d.logs.Warn("the pools may hold more descriptors than the process may have: see limits.max_conns and ulimit -n", "pools", need, "limit", limit)
 	}

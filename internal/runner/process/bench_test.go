@@ -1,6 +1,7 @@
 package process_test
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -72,6 +73,37 @@ func BenchmarkHello(b *testing.B) {
 			}
 		})
 	})
+}
+
+// BenchmarkHelloAs is BenchmarkHello of programs that run as somebody else.
+func BenchmarkHelloAs(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("only root can start programs as somebody else")
+	}
+	script := hello(b)
+	for dir := filepath.Dir(script); dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		os.Chmod(dir, 0o755)
+	}
+	if err := os.Chown(script, daemonUser, daemonUser); err != nil {
+		b.Fatal(err)
+	}
+	ours := options{Roots: []string{filepath.Dir(script)}, PassEnv: []string{"PATH"}}
+	user, owner := ours, ours
+	user.Identity, owner.Owner = &spawn.Identity{UID: daemonUser, GID: daemonUser}, &process.Owner{MinID: 1}
+	for _, as := range []struct {
+		name string
+		opt  options
+	}{{"us", ours}, {"user", user}, {"owner", owner}} {
+		p := process.New(as.opt)
+		b.Run(as.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					runHello(b, p, script, "")
+				}
+			})
+		})
+	}
 }
 
 // BenchmarkBare does the least that there is to do for the same program, in a
