@@ -106,10 +106,11 @@ func (s *site) slowRound(t *testing.T, name string, big, hello fcgi.Params, size
 			}
 		}
 	})
-	// Each of the three has the place for a second at most, and then it is free.
+	// Each of the three has the place for a second at most, and then it is free. The upload is
+	// the only request that has still to come.
 	await(t, name+": the programs to have ended", func() bool {
 		pool := s.status(t).Pools[0]
-		return pool.Running == 0 && pool.Queued == 0 && pool.Connections == 4 && len(pool.Requests) > 0
+		return pool.Running == 0 && pool.Queued == 0 && pool.Connections == 4 && s.coming(t) == 1
 	})
 	for range 5 {
 		p := connect(t, s.address)
@@ -119,14 +120,8 @@ func (s *site) slowRound(t *testing.T, name string, big, hello fcgi.Params, size
 		}
 		p.Close()
 	}
-	uploads := 0
-	for _, r := range s.status(t).Pools[0].Requests {
-		if r.Stage == "body" {
-			uploads++
-		}
-	}
-	if uploads != 1 {
-		t.Errorf("%s: %d uploads are going on, want one", name, uploads)
+	if n := s.coming(t); n != 1 {
+		t.Errorf("%s: %d requests are still coming, want the upload alone", name, n)
 	}
 	close(stop)
 	readers.Wait()
@@ -135,6 +130,17 @@ func (s *site) slowRound(t *testing.T, name string, big, hello fcgi.Params, size
 		t.Errorf("%s: the slow upload gets %v", name, r)
 	}
 	up.Close()
+}
+
+// coming is how many requests have not been received in whole.
+func (s *site) coming(t *testing.T) (n int) {
+	t.Helper()
+	for _, r := range s.status(t).Pools[0].Requests {
+		if r.Stage == "params" || r.Stage == "body" {
+			n++
+		}
+	}
+	return n
 }
 
 // readAt takes so many bytes a second until stop is closed, and then all that is left. It
