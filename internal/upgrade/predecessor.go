@@ -182,13 +182,11 @@ func (p *Predecessor) Metrics() (counted []byte, isThere bool) {
 	default:
 	}
 	isThere = p.ch.send(message{Kind: kindMetrics}) == nil
-	if isThere {
-		select {
-		case <-p.answer:
-		case <-p.gone:
-			isThere = false
-		case <-time.After(metricsTime):
-		}
+	select {
+	case <-p.answer:
+	case <-p.gone: // its last words have been heard
+		isThere = false
+	case <-time.After(metricsTime):
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,0 +1,274 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/listen"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// partVariable has the test's program be the new daemon, and says how that behaves.
+const partVariable = "FCGID_TEST_UPGRADE"
+
+func TestMain(m *testing.M) {
+	if part := os.Getenv(partVariable); part != "" {
+		if err := newDaemon(part); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(3)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// newDaemon is the new daemon of the tests. What it has to say beside the protocol it answers to
+// connections.
+func newDaemon(part string) error {
+	p, err := Inherit()
+	if err != nil || p == nil {
+		return fmt.Errorf("inherit: %v, %w", p, err)
+	}
+	switch part {
+	case "exits":
+		return errors.New("it exits")
+	case "hangs":
+		<-p.Gone()
+		return ErrGone
+	case "refuses":
+		p.Fail(nil, []string{"f:1: wrong", "f:2: worse"})
+		<-p.Gone()
+		return ErrGone
+	case "fails":
+		p.Fail(errors.New("it cannot"), nil)
+		<-p.Gone()
+		return ErrGone
+	}
+	l, err := listen.Open(context.Background(), listen.Options{Address: p.Hello.Sockets[0].Address, Mode: 0o600})
+	if err != nil {
+		return err
+	}
+	defer l.Disown() // its file is the test's
+	if err := p.Prepared(); err != nil {
+		return err
+	}
+	if part == "dies" {
+		<-p.Begun()
+		return errors.New("it dies")
+	}
+	select {
+	case <-p.Begun():
+	case <-p.Gone():
+		return ErrGone
+	}
+	listen.Begin()
+	p.Serving()
+	<-p.Yours()
+	go p.Connections(func(place int, conn net.Conn) {
+		fmt.Fprintf(conn, "place %d", place)
+		conn.Close()
+	})
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		counted, isThere := p.Metrics()
+		fmt.Fprintf(c, "%s %v", counted, isThere)
+		c.Close()
+		if !isThere {
+			return nil
+		}
+		p.Hurry()
+	}
+}
+
+// old is the old daemon of a test.
+type old struct {
+	t    *testing.T
+	by   spawn.Local
+	l    *listen.Listener
+	path string
+}
+
+func newOld(t *testing.T, part string) *old {
+	t.Helper()
+	t.Setenv(partVariable, part)
+	o := &old{t: t, path: filepath.Join(t.TempDir(), "s")}
+	var err error
+	if o.l, err = listen.Open(t.Context(), listen.Options{Address: "unix:" + o.path, Mode: 0o600}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { o.l.Close() })
+	return o
+}
+
+func (o *old) start() *Successor {
+	o.t.Helper()
+	h, fd, err := o.l.Hand()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	s, err := Start(&o.by, os.Args[0], Hello{Sockets: []listen.Handed{h}}, []int{fd})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return s
+}
+
+// read is what a client is told that has a connection.
+func read(t *testing.T, c net.Conn) string {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	b := make([]byte, 100)
+	n, err := c.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b[:n])
+}
+
+func (o *old) dial() net.Conn {
+	o.t.Helper()
+	c, err := net.Dial("unix", o.path)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// A new daemon that is not ready has ended when that is told, and the old one has why.
+func TestSuccessorIsNotReady(t *testing.T) {
+	for part, want := range map[string]string{
+		"exits": "the new daemon has ended before it was ready: exit status 3", "refuses": "f:1: wrong\nf:2: worse",
+		"fails": "it cannot", "hangs": "too late",
+	} {
+		t.Run(part, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			if part == "hangs" {
+				cancel(errors.New("too late"))
+			}
+			o := newOld(t, part)
+			s := o.start()
+			_, err := s.Prepared(ctx)
+			if err == nil || err.Error() != want {
+				t.Errorf("%v, want %s", err, want)
+			}
+			if faults := (Faulty)(nil); errors.As(err, &faults) != (part == "refuses") {
+				t.Errorf("%T", err)
+			}
+			if unix.Kill(s.PID, 0) != unix.ESRCH {
+				t.Error("it is left")
+			}
+		})
+	}
+}
+
+// One that dies when it is its turn leaves the old one what that has.
+func TestSuccessorDies(t *testing.T) {
+	o := newOld(t, "dies")
+	s := o.start()
+	if _, err := s.Prepared(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Begin(); err == nil || !strings.Contains(err.Error(), "has ended before it was ready") {
+		t.Errorf("%v", err)
+	}
+	o.dial()
+	c, err := o.l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+// The whole way: the sockets, what the old one has counted, connections, and its end.
+func TestUpgrade(t *testing.T) {
+	o := newOld(t, "serves")
+	s := o.start()
+	waiting := o.dial()
+	taken, err := s.Prepared(t.Context())
+	if err != nil || len(taken) != 1 || taken[0] != 0 {
+		t.Fatalf("%v, %v", taken, err)
+	}
+	if err := s.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	hurried := make(chan struct{}, 10)
+	s.Follow(func() []byte { return []byte(`[7]`) }, func() { hurried <- struct{}{} })
+	if got := read(t, waiting); got != "[7] true" {
+		t.Errorf("who has waited is told %q", got)
+	}
+	<-hurried
+
+	ours, theirs, err := pair(unix.SOCK_STREAM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	given, err := connOf(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.Give(5, given) {
+		t.Error("it takes no connection")
+	}
+	given.Close()
+	if got := read(t, ours); got != "place 5" {
+		t.Errorf("on a connection that was given: %q", got)
+	}
+	if pipe, _ := net.Pipe(); s.Give(0, pipe) {
+		t.Error("a pipe was given")
+	}
+
+	s.End([]byte(`[9]`))
+	if got := read(t, o.dial()); got != "[9] false" {
+		t.Errorf("after the end of the old one: %q", got)
+	}
+	<-s.Gone()
+	if how := o.by.Discard(s.child); how != "exit status 0" {
+		t.Errorf("it ends with %s", how)
+	}
+}
+
+// Whoever is started with the variable, but not by who has set it, takes nobody's place.
+func TestInheritNothing(t *testing.T) {
+	for _, value := range []string{"", "1", "0 5", fmt.Sprintf("%d x", os.Getppid())} {
+		t.Setenv("FCGID_UPGRADE", value)
+		if p, err := Inherit(); p != nil || err != nil {
+			t.Errorf("%q: %v, %v", value, p, err)
+		}
+	}
+}
+
+// The program is the one that is called, if that is a link too, and not what the link leads to.
+func TestSelf(t *testing.T) {
+	called := os.Args[0]
+	defer func() { os.Args[0] = called }()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(exe, link); err != nil {
+		t.Fatal(err)
+	}
+	for arg, want := range map[string]string{link: link, "/bin/sh": exe, "no such program": exe, "": exe} {
+		os.Args[0] = arg
+		if got, err := Self(); got != want || err != nil {
+			t.Errorf("called %q: %q, %v, want %q", arg, got, err, want)
+		}
+	}
+}
