@@ -93,7 +93,7 @@ func (r *run) tellLimits(e *spawn.Exit) error {
 // usageOf is what a program and the children that it has waited for have used.
 func usageOf(u *syscall.Rusage) protocol.Usage {
 	user, system := time.Duration(u.Utime.Nano()), time.Duration(u.Stime.Nano())
-	return protocol.Usage{CPU: user + system, User: user, System: system, MaxRSS: u.Maxrss << 10}
+	return protocol.Usage{CPU: user + system, User: user, System: system, MaxRSS: int64(u.Maxrss) << 10}
 }
 
 // end ends the program, if it has not exited, and the waiting for output.
