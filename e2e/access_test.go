@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/fcgid/fcgid/e2e/harness"
@@ -155,5 +157,29 @@ func TestDocumentedAccessLog(t *testing.T) {
 	line := regexp.MustCompile(`^192\.0\.2\.1 - - \d\d/\w\w\w/\d{4}:\d\d:\d\d:\d\d [+-]\d{4} "GET /ping\?a=\\x22b\\x1B\\x20c\\x22" 200 \d+\.\d{3} \d+ \d+\.\d\d% x-1$`)
 	if got := awaitAccess(t, s.dir+"/access", 1); !line.MatchString(got[0]) || len(got) != 1 {
 		t.Errorf("got %q", got)
+	}
+}
+
+// What a noisy program writes to STDERR is logged at a rate, and the rest counted.
+func TestNoisyProgram(t *testing.T) {
+	t.Parallel()
+	for name, pool := range map[string]string{
+		"noisy.cgi": "process: {root: [DIR/cgi]}", "noisy.php": "worker: {command: [" + need(t, "php-cgi") + ", -n, -d, log_errors_max_len=0], scale: static, max: 1}",
+	} {
+		s := newSite(t, "unix", "limits: {stderr_rate: 1KiB}, "+pool)
+		s.script("noisy.cgi", "#!/bin/sh\nhead -c 3000000 /dev/zero | tr '\\000' x >&2\nprintf 'Content-Type: text/plain\\n\\nhello'\n")
+		s.script("noisy.php", "<?php for ($i = 0; $i < 60; $i++) error_log(str_repeat('x', 50000)); echo 'hello';")
+		wantAnswer(t, s, function(s.dir+"/cgi/"+name), 0, "hello")
+		await(t, "a count of what was dropped", func() bool {
+			n, _ := strconv.ParseFloat(s.metric(t, `fcgid_stderr_dropped_bytes_total{pool="cgi"}`), 64)
+			return n > 2_000_000
+		})
+		s.signal(syscall.SIGTERM)
+		if code := s.exitCode(); code != 0 {
+			t.Errorf("%s: exit status %d", name, code)
+		}
+		if out := s.out.String(); len(out) > 1_000_000 || !strings.Contains(out, "limits.stderr_rate") {
+			t.Errorf("%s: the log has %d bytes: %s", name, len(out), tail(out, 500))
+		}
 	}
 }

@@ -117,6 +117,7 @@ type Limits struct {
 	RequestBuffering bool          `mapstructure:"request_buffering" default:"true"`                 // a request runs when all of its body has come
 	AnswerSpool      int64         `mapstructure:"answer_spool"   default:"1GiB"`                    // 0: the program waits for its client
 	Spool            int64         `mapstructure:"spool"          default:"8GiB"`                    // of the pool
+	StderrRate       int64         `mapstructure:"stderr_rate"    default:"64KiB"`                   // a second, that is logged of what programs write to STDERR
 	SingleFields     []string      `mapstructure:"single_fields"  default:"*_USER,*_EMAIL,*_GROUPS"` // [path.Match] patterns of HTTP_ names
 	ReadTimeout      time.Duration `mapstructure:"read_timeout"   default:"30s"`
 	WriteTimeout     time.Duration `mapstructure:"write_timeout"  default:"60s"`

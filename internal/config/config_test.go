@@ -83,6 +83,7 @@ func defaultPool() Pool {
 		Limits: Limits{
 			MaxConns: 1024, Multiplex: true, RequestBuffering: true, Queue: 1024, QueueTimeout: 10 * time.Second,
 			Params: 256 << 10, Body: 1 << 30, BodyMemory: 64 << 10, AnswerSpool: 1 << 30, Spool: 8 << 30,
+			StderrRate:   64 << 10,
 			SingleFields: []string{"*_USER", "*_EMAIL", "*_GROUPS"},
 			ReadTimeout:  30 * time.Second, WriteTimeout: time.Minute,
 		},
@@ -142,7 +143,7 @@ pools:
   - {address: "tcp:10.0.0.1:9000", allow: [10.0.0.0/8, 192.168.1.7, "::1", "::ffff:1.2.3.4"]}
   - {address: "unix:@abstract", backlog: 0x10, allow_uids: [0, 4294967295]}
   limits: {max_conns: 0, max_reqs: 7, multiplex: false, queue: 0, queue_timeout: 1m30s, params: 0,
-    body: 1.5MB, body_memory: 4KiB, request_buffering: false, answer_spool: 0, spool: 1GiB, single_fields: ["X_*"], read_timeout: 0s, write_timeout: 250ms, idle_timeout: 1h}
+    body: 1.5MB, body_memory: 4KiB, request_buffering: false, answer_spool: 0, spool: 1GiB, single_fields: ["X_*"], stderr_rate: 2KiB, read_timeout: 0s, write_timeout: 250ms, idle_timeout: 1h}
   timeout: 5m
   on_client_abort: ignore
   env: [A=, b_1=x=y]
@@ -182,7 +183,7 @@ pools:
 				{Address: "unix:@abstract", Mode: 0o660, Backlog: 16, Allow: []netip.Prefix{}, AllowUIDs: []uint32{0, 1<<32 - 1}},
 			},
 			Limits: Limits{
-				MaxReqs: 7, QueueTimeout: 90 * time.Second, Body: 1500000, BodyMemory: 4096, Spool: 1 << 30,
+				MaxReqs: 7, QueueTimeout: 90 * time.Second, Body: 1500000, BodyMemory: 4096, Spool: 1 << 30, StderrRate: 2 << 10,
 				SingleFields: []string{"X_*"}, WriteTimeout: 250 * time.Millisecond, IdleTimeout: time.Hour,
 			},
 			Timeout: 5 * time.Minute, OnClientAbort: "ignore",

@@ -197,6 +197,9 @@ func (r *report) limits(key string, l *Limits) {
 	if l.Params != 0 && l.Params < minParams || l.Params > maxHeld {
 		r.add(key+".params", "must be from %s to %s, or 0 for no limit: they are held in memory", formatSize(minParams), formatSize(maxHeld))
 	}
+	if l.StderrRate != 0 && l.StderrRate < minParams {
+		r.add(key+".stderr_rate", "must be at least %s a second, or 0 for no limit", formatSize(minParams))
+	}
 	if l.BodyMemory < minBodyMemory {
 		r.add(key+".body_memory", "must be at least %s: a body passes through this buffer", formatSize(minBodyMemory))
 	}

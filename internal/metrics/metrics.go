@@ -39,6 +39,7 @@ type Metrics struct {
 	reloads       *prometheus.CounterVec
 	requests      *prometheus.CounterVec
 	own           *prometheus.CounterVec
+	stderrDropped *prometheus.CounterVec
 	responses     *prometheus.CounterVec
 	duration      *prometheus.HistogramVec
 	queueWait     *prometheus.HistogramVec
@@ -67,6 +68,7 @@ func New(kinds Kinds) *Metrics {
 		reloads:       counter("fcgid_config_reloads_total", "Reloads of the configuration.", "result"),
 		requests:      counter("fcgid_requests_total", "Requests that have ended.", "pool", "outcome"),
 		own:           counter("fcgid_own_requests_total", "Requests for status_path and ping_path, which count nowhere else.", "pool"),
+		stderrDropped: counter("fcgid_stderr_dropped_bytes_total", "What programs wrote to STDERR beyond limits.stderr_rate, and was not logged.", "pool"),
 		responses:     counter("fcgid_responses_total", "Responses by class of HTTP status.", "pool", "code"),
 		duration:      histogram("fcgid_request_duration_seconds", "From BEGIN_REQUEST to END_REQUEST."),
 		queueWait:     histogram("fcgid_queue_wait_seconds", "Time that admitted requests have waited for their turn."),
@@ -81,7 +83,7 @@ func New(kinds Kinds) *Metrics {
 		worker:        newWorkerVectors(),
 	}
 	m.registry.MustRegister(
-		buildInfo(), m.reloadOK, m.reloadTime, m.reloads, m.requests, m.own, m.responses, m.duration, m.queueWait, m.starts,
+		buildInfo(), m.reloadOK, m.reloadTime, m.reloads, m.requests, m.own, m.stderrDropped, m.responses, m.duration, m.queueWait, m.starts,
 		m.startDuration, m.exits, m.cpu, m.protocol, m.refused, m.slow, m.slowDropped,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -146,6 +148,7 @@ type Pool struct {
 	protocol  *prometheus.CounterVec
 	refused   prometheus.Counter
 	own       prometheus.Counter
+	stderr    prometheus.Counter // dropped
 
 	slow, slowDropped prometheus.Counter
 }
@@ -164,6 +167,7 @@ func (m *Metrics) Pool(name string) *Pool {
 		protocol:  m.protocol.MustCurryWith(by),
 		refused:   m.refused.With(by),
 		own:       m.own.With(by),
+		stderr:    m.stderrDropped.With(by),
 
 		slow: m.slow.With(by), slowDropped: m.slowDropped.With(by),
 	}
@@ -194,6 +198,9 @@ func (p *Pool) Done(outcome string, httpStatus int, took time.Duration) {
 
 // Own counts a request that the daemon itself has answered.
 func (p *Pool) Own() { p.own.Inc() }
+
+// StderrDropped counts what was not logged.
+func (p *Pool) StderrDropped(bytes int) { p.stderr.Add(float64(bytes)) }
 
 // Queued counts a request that has waited for its turn.
 func (p *Pool) Queued(wait time.Duration) { p.queueWait.Observe(wait.Seconds()) }
@@ -233,7 +240,7 @@ func cpuTime(usage *syscall.Rusage) time.Duration {
 func (m *Metrics) Forget(pool string) {
 	by := prometheus.Labels{"pool": pool}
 	for _, v := range append(m.worker.all(),
-		m.requests, m.own, m.responses, m.duration, m.queueWait, m.starts, m.startDuration, m.exits, m.cpu, m.protocol, m.refused,
+		m.requests, m.own, m.stderrDropped, m.responses, m.duration, m.queueWait, m.starts, m.startDuration, m.exits, m.cpu, m.protocol, m.refused,
 		m.slow, m.slowDropped,
 	) {
 		v.DeletePartialMatch(by)

@@ -11,6 +11,7 @@ import (
 // program. The function may use it from several goroutines.
 type functionStderr struct {
 	log   *slog.Logger
+	admit func(bytes int) bool
 	req   *protocol.Request
 	lines cgi.Entries
 }
@@ -25,5 +26,8 @@ func (s *functionStderr) Write(p []byte) (int, error) {
 func (s *functionStderr) flush() { s.lines.Flush(s.say) }
 
 func (s *functionStderr) say(line string) {
+	if s.admit != nil && !s.admit(len(line)) {
+		return
+	}
 	s.log.Info(line, "request", s.req.Serial, "script", s.req.Params.Get("SCRIPT_FILENAME"), "stream", "stderr", "id", s.req.ID.String())
 }

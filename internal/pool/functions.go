@@ -83,6 +83,7 @@ func (s *Set) newFunction(cfg *config.Pool) *function.Runner {
 	if len(cfg.Function.Names) == 0 && s.opt.Functions.added != nil {
 		registry.Fallback = s.opt.Functions.added.Fallback
 	}
+	admit := s.stderrLimit(cfg.Name).Admit
 	log, single := s.opt.Logs.With("pool", cfg.Name), cfg.Limits.SingleFields
 	call := function.FromHandler(registry)
 	return function.New(function.Options{
@@ -90,7 +91,7 @@ func (s *Set) newFunction(cfg *config.Pool) *function.Runner {
 			if err := cgi.CheckFields(&req.Params, single); err != nil {
 				return 0, err // two values of what may come once only
 			}
-			stderr := functionStderr{log: log, req: req}
+			stderr := functionStderr{log: log, admit: admit, req: req}
 			defer stderr.flush()
 			req.Stderr = &stderr
 			return call(ctx, req)

@@ -85,6 +85,7 @@ func (s *Set) configurePool(p *pool, cfg config.Pool, global *config.Config, rea
 		settings.Hold = p.workers.hold
 	}
 	settings.Own = p.ownPages(&cfg)
+	s.stderrLimit(p.name).set(cfg.Limits.StderrRate)
 	p.update(cfg, settings)
 	if old := p.workers; old != nil && cfg.Worker == nil {
 		p.replaceWorkers(old)

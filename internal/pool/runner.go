@@ -39,6 +39,7 @@ func (s *Set) newProcess(cfg *config.Pool, group *cgroup.Pool) *process.Runner {
 		Env: cfg.Env, PassEnv: cfg.PassEnv, PassParams: cfg.PassParams,
 		SingleFields: cfg.Limits.SingleFields, Dropped: s.tellDropped(cfg.Name),
 		KillGrace: cfg.Process.KillGrace, Linger: cfg.Process.Linger, Stderr: cfg.Process.Stderr,
+		Admit:    s.stderrLimit(cfg.Name).Admit,
 		Software: version.Software(),
 		Log:      s.opt.Logs.With("pool", cfg.Name),
 		Hooks:    process.Hooks{Started: m.Started, Exited: m.Exited},

@@ -48,15 +48,18 @@ type Set struct {
 	sandboxes  map[string]*sandbox // by pool; owned by who plans
 	umask      uint32              // of the daemon
 
-	mu       sync.Mutex // guards the fields below
-	cfg      *config.Config
-	pools    map[string]*pool
+	mu    sync.Mutex // guards the fields below
+	cfg   *config.Config
+	pools map[string]*pool
+
+	stderrLimits map[string]*stderrLimit // by pool
+
 	draining []*pool
 }
 
 // NewSet returns a Set without pools: a Plan brings them.
 func NewSet(o Options) *Set {
-	return &Set{opt: o, cgroups: cgroups{open: o.Cgroups}, umask: spawn.Umask(), memory: server.NewMemory(0), cfg: new(config.Config), pools: make(map[string]*pool)}
+	return &Set{opt: o, cgroups: cgroups{open: o.Cgroups}, umask: spawn.Umask(), memory: server.NewMemory(0), cfg: new(config.Config), pools: make(map[string]*pool), stderrLimits: make(map[string]*stderrLimit)}
 }
 
 // Kinds are the values of labels that pools count with.
@@ -126,6 +129,7 @@ func (s *Set) retire(p *pool) {
 		if g := p.cgroupNow(); g != nil {
 			g.Close()
 		}
+		s.stderrLimit(p.name).tell()
 		s.retired(p)
 		s.opt.Logs.Info("pool stopped", "pool", p.name)
 	})
@@ -137,6 +141,7 @@ func (s *Set) retired(p *pool) {
 	s.draining = slices.DeleteFunc(s.draining, func(q *pool) bool { return q == p })
 	if !slices.ContainsFunc(s.cfg.Pools, func(c config.Pool) bool { return c.Name == p.name }) {
 		s.opt.Metrics.Forget(p.name)
+		delete(s.stderrLimits, p.name)
 	}
 }
 

@@ -73,7 +73,7 @@ func (s *Set) workerOptions(cfg *config.Pool, group *cgroup.Pool, release uint64
 		IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
 		MaxRequests: c.MaxRequests, MaxMemory: c.MaxMemory,
 		StartTimeout: c.StartTimeout, StopSignal: c.StopSignal, StopGrace: c.StopGrace,
-		Stderr: c.Stderr, LongParams: c.LongParams,
+		Stderr: c.Stderr, Admit: s.stderrLimit(cfg.Name).Admit, LongParams: c.LongParams,
 		RunDir:  config.RuntimeFolder(),
 		Log:     s.opt.Logs.With("pool", cfg.Name),
 		Hooks:   worker.Hooks{Started: m.Started, Exited: m.Exited, Waited: m.Waited, Repeated: m.Repeated},

@@ -32,10 +32,11 @@ type Options struct {
 	PassParams   []string
 	SingleFields []string
 	Dropped      func(name, why string)
-	KillGrace    time.Duration // from TERM to KILL
-	Linger       time.Duration // silence after a program's exit, while something still has its STDOUT open
-	Stderr       string        // cgi.StderrLog (also when empty), cgi.StderrClient or cgi.StderrBoth
-	Software     string        // SERVER_SOFTWARE when the web server sent none
+	KillGrace    time.Duration        // from TERM to KILL
+	Linger       time.Duration        // silence after a program's exit, while something still has its STDOUT open
+	Stderr       string               // cgi.StderrLog (also when empty), cgi.StderrClient or cgi.StderrBoth
+	Admit        func(bytes int) bool // whether an entry of STDERR is to be logged; nil: each is
+	Software     string               // SERVER_SOFTWARE when the web server sent none
 	// Sandbox is that of the programs; nil is none. With a chroot Interpreters and Dir
 	// are paths there, and the others are not.
 	Sandbox *spawn.Sandbox

@@ -447,13 +447,14 @@ type requestStderr struct {
 	x      *exchange
 	to     string
 	log    *slog.Logger
+	admit  func(bytes int) bool
 	cutter cgi.Entries
 }
 
 func (p *Pool) newRequestStderr(x *exchange) *requestStderr {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return &requestStderr{x: x, to: p.opt.Stderr, log: p.opt.Log}
+	return &requestStderr{x: x, to: p.opt.Stderr, log: p.opt.Log, admit: p.opt.Admit}
 }
 
 func (r *requestStderr) write(b []byte) {
@@ -467,6 +468,9 @@ func (r *requestStderr) write(b []byte) {
 }
 
 func (r *requestStderr) emit(line string) {
+	if r.admit != nil && !r.admit(len(line)) {
+		return
+	}
 	r.log.Info("request stderr", "line", line, "request", r.x.req.Serial, "id", r.x.req.ID.String(),
 		"script", r.x.req.Params.Get("SCRIPT_FILENAME"), "pid", r.x.seat.worker.process.pid())
 }

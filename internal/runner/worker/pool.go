@@ -80,7 +80,8 @@ type Options struct {
 	StopSignal   syscall.Signal
 	StopGrace    time.Duration // from StopSignal, 0 is TERM, to KILL
 
-	Stderr string // where FCGI_STDERR of requests goes: cgi.StderrLog (also when empty), cgi.StderrClient or cgi.StderrBoth
+	Admit  func(bytes int) bool // whether an entry of STDERR is to be logged; nil: each is
+	Stderr string               // where FCGI_STDERR of requests goes: cgi.StderrLog (also when empty), cgi.StderrClient or cgi.StderrBoth
 	// LongParams has params passed on that are longer than a FastCGI record, for
 	// programs that put records together. Without it they are refused with 431.
 	LongParams bool

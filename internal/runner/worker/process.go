@@ -38,7 +38,7 @@ type spawned struct {
 // launchProgram starts the program and returns when it has been executed.
 func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	p.mu.Lock()
-	grace, log, group := p.opt.StopGrace, p.opt.Log, p.opt.Cgroup
+	grace, log, admit, group := p.opt.StopGrace, p.opt.Log, p.opt.Admit, p.opt.Cgroup
 	p.mu.Unlock()
 	if len(program.argv) == 0 {
 		return nil, fmt.Errorf("start a worker: no command")
@@ -68,7 +68,7 @@ func (p *Pool) launchProgram(program *program, id int) (process, error) {
 		os.Remove(w.path)
 		return nil, err
 	}
-	w.stderr = &programStderr{log: log, pid: w.PID}
+	w.stderr = &programStderr{log: log, admit: admit, pid: w.PID}
 	w.pump.Go(func() {
 		defer w.Stderr.Close()
 		w.Stderr.Copy(w.stderr)
@@ -166,6 +166,7 @@ func (w *spawned) wait() *exit {
 // keeps its last line.
 type programStderr struct {
 	log    *slog.Logger
+	admit  func(bytes int) bool
 	pid    int
 	cutter cgi.Entries // the pump's
 
@@ -182,7 +183,9 @@ func (s *programStderr) Write(p []byte) (int, error) {
 func (s *programStderr) flush() { s.cutter.Flush(s.emit) }
 
 func (s *programStderr) emit(line string) {
-	s.log.Info("worker stderr", "line", line, "pid", s.pid)
+	if s.admit == nil || s.admit(len(line)) {
+		s.log.Info("worker stderr", "line", line, "pid", s.pid)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.line = line[strings.LastIndexByte(line, '\n')+1:]
