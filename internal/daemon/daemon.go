@@ -164,6 +164,7 @@ func (d *daemon) reload(ctx context.Context) (*status.Changes, error) {
 	d.control.restore(ctx)
 	d.keepSockets()
 	d.warnOf(cfg)
+	d.reserveThreads() // of which sandboxes take some for themselves
 	d.logs.Info("reloaded", "file", d.opt.File, "pools", len(cfg.Pools))
 	return changes, nil
 }

@@ -148,6 +148,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 		return err
 	}
 	defer d.control.close()
+	reserveThreads(spareThreads, threadRoom()) // before the first request can take the last one
 	if err := d.configure(context.Background(), cfg); err != nil {
 		d.pools.Stop() // of which there are none, but what was made for them
 		return err
@@ -165,9 +166,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 	d.logs.Info("serving", "version", version.Version, "file", o.File, "pools", len(cfg.Pools))
 	d.warnOfRoot(cfg)
 	d.warnOf(cfg)
-	if n := reserveThreads(spareThreads, threadRoom()); n < spareThreads {
-		d.logs.Warn("little room for threads, without which the daemon dies: see ulimit -u and TasksMax", "threads", n)
-	}
+	d.reserveThreads() // of which sandboxes have taken some for themselves
 	notifyReady()
 	d.keepSockets()
 	defer d.startStatusLine()()

@@ -19,6 +19,13 @@ import (
 // one that the kernel does not give, since somebody forks without end.
 const spareThreads = 24
 
+// reserveThreads makes the spare threads, and says if there is no room for them.
+func (d *daemon) reserveThreads() {
+	if n := reserveThreads(spareThreads, threadRoom()); n < spareThreads {
+		d.logs.Warn("little room for threads, without which the daemon dies: see ulimit -u and TasksMax", "threads", n)
+	}
+}
+
 // reserveThreads makes threads, n unless that would take more than half of what there
 // is room for, and returns how many. The runtime ends none of them.
 func reserveThreads(n, room int) int {
