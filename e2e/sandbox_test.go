@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -76,6 +77,13 @@ func newPlayground(t *testing.T) *playground {
 		"ls " + os.TempDir() + " | grep fcgid-e2e", "rm " + secret, "cp /bin/true " + p.dir + "/data/x && " + p.dir + "/data/x", "mount -t tmpfs none /mnt",
 		"bash -c 'echo >/dev/tcp/127.0.0.1/" + port + "'", "perl -MSocket -e 'socket(S, AF_INET, SOCK_DGRAM, 0) or exit 1'", "ulimit -Hn 100000",
 		"unshare -rn true && unshare -rn ip link set lo up",
+	}
+	if runtime.GOARCH == "amd64" {
+		// The number of socket(2) for 32-bit programs, which any program can call.
+		run(t, exec.Command(need(t, "gcc"), "-static", "-o", p.dir+"/www/int80", write(t, p.dir+"/other/int80.c",
+			`int main(void) { long r; __asm__ volatile("int $0x80" : "=a"(r) : "a"(359), "b"(2), "c"(1), "d"(0) : "memory"); return (int)r < 0; }`)))
+		run(t, exec.Command(p.dir+"/www/int80"))
+		p.hostile = append(p.hostile, p.dir+"/www/int80")
 	}
 	for i, command := range p.hostile {
 		script(t, p.script(i), "#!/bin/sh\nprintf '"+textHead+"'; ("+command+") >/dev/null 2>&1 && echo done || echo refused\n")
