@@ -25,8 +25,8 @@ func TestAdmitAddr(t *testing.T) {
 	}{
 		{prefixes("10.0.0.0/8"), "10.255.0.1", true},
 		{prefixes("10.0.0.0/8"), "11.0.0.1", false},
-		{prefixes("2001:db8::1"), "2001:db8::1:0:1", false}, // CVE-2026-91768: all 16 bytes count
-		{prefixes("2001:db8::1"), "2001:db8::2", false},
+		{prefixes("2001:db8::1/128"), "2001:db8::1:0:1", false}, // CVE-2026-91768: all 16 bytes count
+		{prefixes("2001:db8::1/128"), "2001:db8::2", false},
 		{prefixes("10.0.0.0/8"), "::ffff:10.1.2.3", true},
 		{prefixes("10.0.0.0/8"), "::ffff:11.1.2.3", false},
 		{prefixes("::ffff:10.0.0.0/104"), "10.1.2.3", true},
