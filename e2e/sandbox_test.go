@@ -185,7 +185,7 @@ func TestCheckOfSandbox(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
 	code, table, _ := fcgid(t, dir, nil, "check", "--machine")
-	for _, key := range []string{"umask, no_new_privs", "nice", "oom_score_adj", "capabilities", "rlimits", "chroot", "read, write", "network", "private_tmp"} {
+	for _, key := range []string{"umask, no_new_privs", "nice", "oom_score_adj", "capabilities", "rlimits", "chroot", "read, write", "network", "private_tmp", "cgroup, memory, memory_request, pids, cpu"} {
 		if code != 0 || !strings.Contains(table, "\n"+key+" ") {
 			t.Errorf("check --machine: exit status %d, and nothing of %s:\n%s", code, key, table)
 		}

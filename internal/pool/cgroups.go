@@ -38,8 +38,19 @@ func (c *cgroups) close() {
 // cgroupLimits are what a configuration says of a pool's cgroup.
 func cgroupLimits(s *config.Sandbox) cgroup.Limits {
 	return cgroup.Limits{
-		Memory: s.Memory, MemoryRequest: s.MemoryRequest, Pids: s.Pids, CPU: s.CPU, Required: s.Cgroup == "required",
+		Memory: s.Memory, MemoryRequest: s.MemoryRequest, Pids: s.Pids, CPU: s.CPU, Required: requiredBy(s) != "",
 	}
+}
+
+// requiredBy is the key that refuses what lacks a limit, "" if none does.
+func requiredBy(s *config.Sandbox) string {
+	switch {
+	case s.Cgroup == "required":
+		return "sandbox.cgroup is required"
+	case s.Required && s.IsLimited():
+		return "sandbox.required"
+	}
+	return ""
 }
 
 // usesCgroup reports whether a pool is to have one.
@@ -58,8 +69,8 @@ func (p *Plan) prepareCgroups() error {
 		if err == nil {
 			err = unmet
 		}
-		if err != nil && cfg.Sandbox.Cgroup == "required" {
-			return fmt.Errorf("pool %s: sandbox.cgroup is required: %w", cfg.Name, err)
+		if key := requiredBy(&cfg.Sandbox); err != nil && key != "" {
+			return fmt.Errorf("pool %s: %s: %w", cfg.Name, key, err)
 		}
 		p.groups[cfg.Name] = group
 		if err != nil && cfg.Sandbox.IsLimited() {

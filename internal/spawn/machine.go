@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/cgroup"
 )
 
 // A Machine is what the kernel, or a container, grants this process of a Sandbox. It was
@@ -278,5 +280,6 @@ func (m *Machine) Table() []Means {
 		{"read, write", files},
 		{"network", network},
 		{"private_tmp", tried(m.private)},
+		{"cgroup, memory, memory_request, pids, cpu", cgroup.Look()},
 	}
 }
