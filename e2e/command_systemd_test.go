@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -95,6 +96,41 @@ func TestSystemdNotify(t *testing.T) {
 	got := message() // shutdown_timeout is 10s, and a program has 1s more
 	if _, err := fmt.Sscanf(got, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%d", &usec); err != nil || usec < 11e6 || usec > 60e6 {
 		t.Errorf("at the end: %q, want STOPPING=1 and EXTEND_TIMEOUT_USEC", got)
+	}
+}
+
+// s6 is told on a descriptor, also past the start anew that a blocked signal makes necessary.
+func TestNotifyFD(t *testing.T) {
+	for name, blocked := range map[string]bool{"plain": false, "signals blocked": true} {
+		t.Run(name, func(t *testing.T) {
+			read, write, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer read.Close()
+			r := newRig(t, "", "", func(c *exec.Cmd) {
+				c.Args = append(c.Args, "--notify-fd", "3")
+				if blocked {
+					c.Args = append([]string{"perl", "-MPOSIX", "-e", "$^F = 3;" + blockSignals, binary}, c.Args[1:]...)
+					c.Path = need(t, "perl")
+				}
+				c.ExtraFiles = []*os.File{write}
+			})
+			write.Close()
+			read.SetReadDeadline(time.Now().Add(30 * time.Second))
+			if got, err := io.ReadAll(read); string(got) != "\n" || err != nil {
+				t.Errorf("told %q, %v", got, err)
+			}
+			r.good(t, r.unix)
+		})
+	}
+	file := folder(t) + "/fcgid.yaml"
+	write(t, file, "pools: [{name: f, listen: unix:"+file+".s, function: {}}]\nadmin: {listen: ''}\n")
+	for _, fd := range []string{"1", "3", "4", "77", "x"} {
+		out, err := exec.Command(binary, "serve", "-c", file, "--notify-fd", fd).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "notify-fd") {
+			t.Errorf("--notify-fd %s, which is not open: %v, %s", fd, err, out)
+		}
 	}
 }
 

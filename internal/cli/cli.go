@@ -37,7 +37,7 @@ func run(functions *fcgi.Registry) (status int) {
 		}
 		return status
 	}
-	if err := spawn.CleanInheritance(); err != nil {
+	if err := spawn.CleanInheritance(notifyFDs(os.Args)...); err != nil {
 		fmt.Fprintf(os.Stderr, "fcgid: %v\n", err)
 		return exitFailure
 	}

@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"strconv"
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/fcgid/fcgid/internal/config"
@@ -10,6 +13,7 @@ import (
 
 func newServeCommand(functions pool.Functions) *cobra.Command {
 	var file string
+	var notify int
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Runs the daemon, in the foreground",
@@ -18,7 +22,10 @@ func newServeCommand(functions pool.Functions) *cobra.Command {
 Signals: HUP reads the file again; USR1 opens log files anew; USR2 starts the
 program anew in place of this one, see fcgid upgrade; TERM, INT and QUIT stop
 gracefully, a second one at once. Every global key of the file can be set by
-a flag or by an environment variable such as FCGID_LOG_LEVEL.`,
+a flag or by an environment variable such as FCGID_LOG_LEVEL.
+
+Who has started it is told when it serves: systemd (Type=notify), and s6 and others
+that wait for a newline on the descriptor of --notify-fd.`,
 		Example: "  fcgid serve -c /etc/fcgid/fcgid.yaml\n  FCGID_LOG_LEVEL=debug fcgid serve -c fcgid.yaml",
 		Args:    noFile,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -26,7 +33,7 @@ a flag or by an environment variable such as FCGID_LOG_LEVEL.`,
 				return usageErrorf("-c -: a reload could not read the standard input again; fcgid check can read it")
 			}
 			return daemon.Run(daemon.Options{
-				File: file, Functions: functions,
+				File: file, Functions: functions, NotifyFD: notify,
 				Load: func() (*config.Config, error) {
 					return config.LoadAndCheck(file, cmd.Flags(), functions.Names())
 				},
@@ -34,5 +41,23 @@ a flag or by an environment variable such as FCGID_LOG_LEVEL.`,
 		},
 	}
 	addConfigFlags(cmd.Flags(), &file)
+	cmd.Flags().IntVar(&notify, notifyFlag, 0, "`descriptor` that gets a newline, and is closed, when the daemon serves")
 	return cmd
+}
+
+const notifyFlag = "notify-fd"
+
+// notifyFDs are what arguments name by --notify-fd. It is for the time before flags are
+// read, and may find one that is none.
+func notifyFDs(args []string) (fds []int) {
+	for i, arg := range args {
+		value, ok := strings.CutPrefix(arg, "--"+notifyFlag+"=")
+		if arg == "--"+notifyFlag && i+1 < len(args) {
+			value, ok = args[i+1], true
+		}
+		if fd, err := strconv.Atoi(value); ok && err == nil && fd > 2 {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
 }

@@ -33,6 +33,9 @@ type Options struct {
 	// Beside, if not nil, runs while the pools do, until ctx ends, and is waited
 	// for. The daemon ends when it returns.
 	Beside func(ctx context.Context, log *slog.Logger) error
+	// NotifyFD is a descriptor that gets a newline, and is closed, when the daemon serves;
+	// 0 is none. A daemon that takes another one's place has none.
+	NotifyFD int
 }
 
 // signals are what the daemon is asked to do. Each kind has a channel of its own:
@@ -124,6 +127,9 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
+	if before != nil {
+		o.NotifyFD = 0
+	}
 	if err = run(o, before, program, signals); err != nil && before != nil {
 		refuse(before, err)
 	}
@@ -132,6 +138,10 @@ func Run(o Options) error {
 
 // run is Run of a daemon that takes another one's place, if before is not nil.
 func run(o Options, before *upgrade.Predecessor, program string, signals *signals) error {
+	ready, err := readyFile(o.NotifyFD)
+	if err != nil {
+		return err
+	}
 	cfg, err := o.Load()
 	if err != nil {
 		return err
@@ -169,6 +179,9 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 	d.reserveThreads() // of which sandboxes have taken some for themselves
 	notifyReady()
 	d.keepSockets()
+	if err := tellReady(ready); err != nil {
+		d.logs.Warn("nobody hears that the daemon is ready", "error", err)
+	}
 	defer d.startStatusLine()()
 	defer d.startWatchdog()()
 	defer d.startBeside()()

@@ -16,8 +16,8 @@ import (
 // CleanInheritance sees to it that what this process was started with does not
 // reach the programs that it starts: open descriptors, ignored and blocked
 // signals. A signal mask belongs to a thread and the runtime has several by now,
-// so a mask is got rid of by starting anew.
-func CleanInheritance() error {
+// so a mask is got rid of by starting anew, to which the descriptors in keep go along.
+func CleanInheritance(keep ...int) error {
 	resetIgnored()
 	if err := closeOnExec(); err != nil {
 		return fmt.Errorf("close inherited descriptors: %w", err)
@@ -32,6 +32,9 @@ func CleanInheritance() error {
 		return nil
 	}
 	keepPassedSockets()
+	for _, fd := range keep {
+		unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("start anew: %w", err)

@@ -1,0 +1,57 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// readyFile is the descriptor on which a supervisor (s6, dinit) waits to hear that the
+// daemon serves; 0 is none. One that was not passed to the process is an error: what has
+// its number may be a descriptor of our own.
+func readyFile(fd int) (*os.File, error) {
+	if fd == 0 {
+		return nil, nil
+	}
+	err := checkReady(fd)
+	if err != nil {
+		return nil, fmt.Errorf("--notify-fd %d: %w", fd, err)
+	}
+	unix.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), "notify-fd"), nil
+}
+
+func checkReady(fd int) error {
+	if fd < 3 {
+		return errors.New("it must be 3 or more")
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return errors.New("it is not open")
+	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return err
+	}
+	switch kind := stat.Mode & unix.S_IFMT; {
+	case kind == 0: // an epoll instance or the like
+		return errors.New("it is not open")
+	case flags&unix.O_ACCMODE == unix.O_RDONLY:
+		return errors.New("it cannot be written to")
+	}
+	return nil
+}
+
+// tellReady writes the line that is waited for, and closes the descriptor. f may be nil.
+func tellReady(f *os.File) error {
+	if f == nil {
+		return nil
+	}
+	_, err := f.Write([]byte("\n"))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("say on --notify-fd that the daemon serves: %w", err)
+	}
+	return nil
+}
