@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -229,15 +230,43 @@ func settings(t *testing.T, file string) (lines []string) {
 	return lines
 }
 
-// One daemon of several is like the only one, in folders of its own.
+// One daemon of several lives like the only one, in folders of its own, as a user of its
+// own, and more confined.
 func TestTemplateIsTheUnit(t *testing.T) {
-	own := strings.NewReplacer("manager", "manager (%i)", "fcgid.yaml", "%i.yaml", "Directory=fcgid", "Directory=fcgid-%i")
-	var want []string
+	own := strings.NewReplacer("manager", "manager (%i)", "fcgid.yaml", "%i.yaml", "Directory=fcgid", "Directory=fcgid-%i", "=www-data", "=%i")
+	template := settings(t, "fcgid@.service")
 	for _, line := range settings(t, "fcgid.service") {
-		want = append(want, own.Replace(line))
+		if want := own.Replace(line); !slices.Contains(template, want) && !strings.HasPrefix(line, "CapabilityBoundingSet=") && line != "Delegate=yes" {
+			t.Errorf("fcgid@.service does not have %s", want)
+		}
 	}
-	if got := settings(t, "fcgid@.service"); !slices.Equal(got, want) {
-		t.Errorf("fcgid@.service:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+}
+
+// exposure is what systemd-analyze thinks of a unit.
+func exposure(t *testing.T, file string) (figure float64) {
+	t.Helper()
+	cmd := exec.Command(need(t, "systemd-analyze"), "security", "--offline=yes", "--no-pager", file)
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
+	out, err := cmd.CombinedOutput()
+	_, last, found := strings.Cut(string(out), "Overall exposure level for ")
+	if _, scanErr := fmt.Sscanf(last[strings.Index(last, ": ")+1:], "%f", &figure); !found || scanErr != nil {
+		t.Fatalf("systemd-analyze security %s: %v, %v\n%s", file, err, scanErr, out)
+	}
+	return figure
+}
+
+// The figures of systemd-analyze security, which docs/systemd.md has.
+func TestUnitsExposure(t *testing.T) {
+	dir := folder(t)
+	hardened := "[Service]\n" + strings.Join(settings(t, "hardened.conf")[1:], "\n") + "\n"
+	unit := read(t, "../deploy/systemd/fcgid.service")
+	write(t, dir+"/fcgid.service", unit)
+	write(t, dir+"/hardened.service", unit+hardened)
+	write(t, dir+"/fcgid@shop.service", read(t, "../deploy/systemd/fcgid@.service"))
+	for name, most := range map[string]float64{"fcgid": 7.5, "hardened": 2.6, "fcgid@shop": 1.5} {
+		if got := exposure(t, dir+"/"+name+".service"); got > most {
+			t.Errorf("%s: %.1f, want %.1f or less", name, got, most)
+		}
 	}
 }
 

@@ -17,7 +17,8 @@ type key struct {
 }
 
 var (
-	keyLine = regexp.MustCompile(`^( *)(- )?([a-z_]+):(?: +(.*))?$`)
+	keyLine    = regexp.MustCompile(`^( *)(- )?([a-z_]+):(?: +(.*))?$`)
+	ownDefault = regexp.MustCompile(`^\(([^ )]+)\) (.*)`)
 	// otherPools stands before pools that are comments.
 	otherPools = "To use one of the pools below"
 )
@@ -91,6 +92,9 @@ func (r *reader) key(line string) {
 	}
 	r.stack = append(r.stack, level{indent + len(m[2]), path})
 	value, text, _ := cutComment(m[4])
+	if m := ownDefault.FindStringSubmatch(text); m != nil { // it has another value in the file
+		value, text = m[1], m[2]
+	}
 	text = strings.Join(append(r.paragraph, text), " ")
 	r.paragraph = nil
 	if !r.seen[path] {

@@ -65,7 +65,7 @@ func TestConfigPage(t *testing.T) {
 		t.Errorf("the page has\n%q\nand the file\n%q", slices.Sorted(maps.Keys(got)), missing)
 	}
 	page := string(configPage(string(data)))
-	for _, part := range []string{"\\fBpools[].worker.scale\\fR (dynamic)\nstatic: always max", "\n.SH NAME\nfcgid.yaml \\- ", "\\fBpools[].limits.max_reqs\\fR (0)\nrequests running at once"} {
+	for _, part := range []string{"\\fBpools[].worker.scale\\fR (dynamic)\nstatic: always max", "\\fBpools[].silence\\fR (0)\n", "\n.SH NAME\nfcgid.yaml \\- ", "\\fBpools[].limits.max_reqs\\fR (0)\nrequests running at once"} {
 		if !strings.Contains(page, part) {
 			t.Errorf("the page does not have %q", part)
 		}
