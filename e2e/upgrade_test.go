@@ -150,6 +150,10 @@ func TestUpgrade(t *testing.T) {
 	if u.Exited() {
 		t.Fatal("the old daemon has ended before its request")
 	}
+	leaving := fmt.Sprintf("pid %d, which it has replaced, still ends its requests", old)
+	if _, out, _ := fcgid(t, "/", nil, "status", "--control", u.dir+"/control"); !strings.Contains(out, leaving) {
+		t.Errorf("status:\n%s", out)
+	}
 	write(t, u.dir+"/go", "")
 	if r := running.reply(1); r.body() != "long" {
 		t.Errorf("the request that was running: %v", r)
@@ -157,6 +161,10 @@ func TestUpgrade(t *testing.T) {
 	if code := u.exitCode(); code != 0 {
 		t.Errorf("the old daemon: exit status %d", code)
 	}
+	await(t, "status to forget it", func() bool {
+		_, out, _ := fcgid(t, "/", nil, "status", "--control", u.dir+"/control")
+		return !strings.Contains(out, leaving)
+	})
 	if after := u.inodes("s", "control"); after != before {
 		t.Errorf("the end of the old one has changed sockets %s to %s", before, after)
 	}

@@ -15,8 +15,10 @@ import (
 
 // A Page is the whole daemon.
 type Page struct {
-	Version string    `json:"version"`
-	PID     int       `json:"pid"`
+	Version string `json:"version"`
+	PID     int    `json:"pid"`
+	// Leaving is the pid of the daemon before, which still has requests after an upgrade.
+	Leaving int       `json:"leaving_pid,omitempty"`
 	Started time.Time `json:"started"`
 	Time    time.Time `json:"time"` // of this page
 	File    string    `json:"config_file"`

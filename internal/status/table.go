@@ -15,8 +15,12 @@ func (p *Page) Print(w io.Writer, details bool) error {
 	if !p.Reload.OK {
 		reload = "REFUSED: " + Printable(p.Reload.Error)
 	}
-	fmt.Fprintf(w, "fcgid %s, pid %d, up %s, configuration %s read %s ago: %s\n\n",
+	fmt.Fprintf(w, "fcgid %s, pid %d, up %s, configuration %s read %s ago: %s\n",
 		p.Version, p.PID, age(time.Since(p.Started)), Printable(p.File), age(time.Since(p.Reload.Time)), reload)
+	if p.Leaving != 0 {
+		fmt.Fprintf(w, "pid %d, which it has replaced, still ends its requests\n", p.Leaving)
+	}
+	fmt.Fprintln(w)
 	table(w, []string{"POOL", "RUNS", "STATE", "CONNS", "RUNNING", "QUEUED", "WORKERS", "LISTEN"}, func(row func(...any)) {
 		for i := range p.Pools {
 			s := &p.Pools[i]
