@@ -134,10 +134,8 @@ func TestDocumentedSandbox(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := launch(t, dir, p.pools(t), asNobody)
-		if !strings.Contains(d.out.String(), `"key":"sandbox.private_tmp"`) {
-			t.Errorf("the daemon does not say that /tmp is not private: %s", d.out)
-		}
 		p.play(t, d)
+		await(t, "a warning that /tmp is not private", func() bool { return strings.Contains(d.out.String(), `"key":"sandbox.private_tmp"`) })
 	})
 }
 
@@ -224,8 +222,10 @@ func TestSandboxIsLacking(t *testing.T) {
 	if got := say(t, dir+"/s", hello); got != "hello" {
 		t.Errorf("the script says %q", got)
 	}
-	log := d.out.String()
-	if strings.Count(log, "sandbox.nice") != 1 || !strings.Contains(log, "the programs of a pool run without a part of their sandbox") {
+	await(t, "a warning of what is lacking", func() bool {
+		return strings.Contains(d.out.String(), "the programs of a pool run without a part of their sandbox")
+	})
+	if log := d.out.String(); strings.Count(log, "sandbox.nice") != 1 {
 		t.Errorf("the log does not say once what is lacking: %s", log)
 	}
 }
