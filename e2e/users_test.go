@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -218,7 +219,7 @@ for pid in $QUERY_STRING; do
 done
 try script cat `+closed+`/index.php
 try write sh -c 'echo x >`+closed+`/index.php'
-for socket in ${TMPDIR:-/tmp}/fcgid-workers-*/* /run/fcgid/fcgid-workers-*/*; do try socket ls "$socket"; done
+for socket in $SOCKETS; do try "socket $socket" python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])' "$socket"; done
 try control cat /proc/self/fd/3
 try root sh -c 'test "$(id -u)" = 0'
 try become su root -c true </dev/null
@@ -233,8 +234,10 @@ try become su root -c true </dev/null
 	if len(victims) != 1 {
 		t.Fatalf("the victim has the processes %v", victims)
 	}
-	_, out := ask(t, "unix", dir+"/t.s", &fcgi.Request{Close: true, Params: params(thief, "QUERY_STRING", fmt.Sprintf("%d %d", d.Cmd.Process.Pid, victims[0]))})
-	if strings.Contains(out, "DONE") || strings.Contains(out, "secret") || strings.Contains(out, "password") || strings.Count(out, "\n") < 12 {
+	sockets := workerSockets(t, d.Cmd.Process.Pid)
+	_, out := ask(t, "unix", dir+"/t.s", &fcgi.Request{Close: true, Params: params(thief, "QUERY_STRING", fmt.Sprintf("%d %d", d.Cmd.Process.Pid, victims[0]),
+		"SOCKETS", strings.Join(sockets, " "))})
+	if !strings.Contains(out, "socket "+sockets[0]+": ") || strings.Contains(out, "DONE") || strings.Contains(out, "secret") || strings.Contains(out, "password") || strings.Count(out, "\n") < 12 {
 		t.Errorf("what the thief has done:\n%s", out)
 	}
 	if _, again := ask(t, "unix", dir+"/v.s", &fcgi.Request{Close: true, Params: params(closed + "/index.php")}); again != page {
@@ -245,6 +248,25 @@ try become su root -c true </dev/null
 	if out := run(t, exec.Command(binary, "check", "-c", dir+"/check.yaml")); !strings.Contains(out, "warning: pool lost: its user 64011 cannot go to "+closed+": permission denied") {
 		t.Errorf("check says %s", out)
 	}
+}
+
+// workerSockets are those on which the workers of a daemon listen: it holds their folder.
+func workerSockets(t *testing.T, daemon int) (paths []string) {
+	t.Helper()
+	held, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", daemon))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range held {
+		if folder, err := os.Readlink(fd); err == nil && strings.Contains(folder, "fcgid-workers-") {
+			found, _ := filepath.Glob(folder + "/*")
+			paths = append(paths, found...)
+		}
+	}
+	if len(paths) == 0 {
+		t.Fatalf("no worker of %d listens", daemon)
+	}
+	return paths
 }
 
 // Who is not root is told what to do about a user.
