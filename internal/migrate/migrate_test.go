@@ -51,8 +51,8 @@ func TestPHPFPM(t *testing.T) {
 		"socket": {"; a comment\n[www]\nuser = www-data\ngroup = www-data\nlisten = /run/php/php.sock\nlisten.owner = www-data\nlisten.mode = 0660\nlisten.backlog = 511\npm = dynamic\npm.max_children = 5\npm.start_servers = 2\npm.min_spare_servers = 1\npm.max_spare_servers = 3\n;pm.max_requests = 500\n", []string{
 			`    listen: {address: "unix:/run/php/php.sock", owner: www-data, mode: "0660", backlog: 511}`, "    user: www-data", "      min: 2", "      max_spare: 3", "    silence: 60s",
 		}},
-		"container": {"[global]\nerror_log = /proc/self/fd/2\ndaemonize = no\nlog_limit = 8192\n[www]\naccess.log = /proc/self/fd/2\nclear_env = no\ncatch_workers_output = yes\ndecorate_workers_output = no\nlisten = 9000\npm = static\npm.max_children = 10\n", []string{
-			"# daemonize = no: fcgid stays in the foreground", "    listen: {address: \"tcp:[::]:9000\", allow: [127.0.0.1, \"::1\"]}", "      scale: static",
+		"container": {"[global]\nerror_log = /proc/self/fd/2\ndaemonize = no\nlog_limit = 8192\n[www]\naccess.log = /proc/self/fd/2\naccess.format = \"%R - %u %t \\\"%m %r\\\" %s\"\naccess.suppress_path[] = /ping\naccess.suppress_path[] = /health\nclear_env = no\ncatch_workers_output = yes\ndecorate_workers_output = no\nlisten = 9000\npm = static\npm.max_children = 10\n", []string{
+			"# daemonize = no: fcgid stays in the foreground", `access_log: {output: stderr, format: "%R - %u %t \"%m %r\" %s", suppress: [/ping, /health]}`, "    listen: {address: \"tcp:[::]:9000\", allow: [127.0.0.1, \"::1\"]}", "      scale: static",
 			"    # clear_env = no: nothing of the daemon's environment arrives but pass_env: name there what the program needs",
 		}},
 		"ondemand": {"[shop]\nuser=shop\nlisten = 127.0.0.1:9001\npm = ondemand\npm.max_children = 20\npm.process_idle_timeout = 10s;\npm.max_requests = 200\npm.min_spare_servers = 2\nrequest_terminate_timeout = 2m\nrlimit_files = 4096\nrlimit_core = 0\nprocess.priority = 5\nchdir = /srv/shop\n", []string{

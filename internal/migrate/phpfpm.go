@@ -52,7 +52,7 @@ func PHPFPM(o PHPOptions, files ...string) (string, error) {
 	f.writeGlobal(&p)
 	p.line(0, "pools:")
 	for i := range f.pools {
-		if err := f.pools[i].write(&p, &o); err != nil {
+		if err := f.pools[i].write(&p, &o, len(f.pools) == 1); err != nil {
 			return "", err
 		}
 	}
@@ -84,11 +84,13 @@ func (f *fpm) read(name string) error {
 	return nil
 }
 
-// unquoted is a value as PHP's files have it: in quotes, or up to a semicolon.
+var quotedValue = regexp.MustCompile(`^"((?:[^"\\]|\\.)*)"`)
+
+// unquoted is a value as PHP's files have it: in quotes, with \" and \\ in them, or up to a
+// semicolon.
 func unquoted(text string) string {
-	if rest, ok := strings.CutPrefix(text, `"`); ok {
-		value, _, _ := strings.Cut(rest, `"`)
-		return value
+	if m := quotedValue.FindStringSubmatch(text); m != nil {
+		return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(m[1])
 	}
 	value, _, _ := strings.Cut(text, ";")
 	return strings.TrimSpace(value)
@@ -102,12 +104,12 @@ func (f *fpm) add(file, section string, d directive) error {
 		f.global = append(f.global, d)
 		return nil
 	}
+	d.value = strings.ReplaceAll(d.value, "$pool", section)
 	i := slices.IndexFunc(f.pools, func(p fpmPool) bool { return p.name == section })
 	if i < 0 {
 		i = len(f.pools)
 		f.pools = append(f.pools, fpmPool{name: section})
 	}
-	d.value = strings.ReplaceAll(d.value, "$pool", section)
 	f.pools[i].directives = append(f.pools[i].directives, d)
 	return nil
 }
@@ -157,6 +159,34 @@ func (f *fpm) writeGlobal(p *page) {
 	if len(log) > 0 {
 		p.line(0, "log: {%s}", strings.Join(log, ", "))
 	}
+	if access := f.access(); len(access) > 0 {
+		p.line(0, "access_log: {%s}", strings.Join(access, ", "))
+	}
+}
+
+// access is the access log of the one pool, if there is one; of several it is for people to
+// say what the daemon's is.
+func (f *fpm) access() (keys []string) {
+	if len(f.pools) != 1 {
+		return nil
+	}
+	var suppressed []string
+	for _, d := range f.pools[0].directives {
+		switch {
+		case d.name == "access.log" && (d.value == "/proc/self/fd/2" || d.value == "/dev/stderr"):
+			keys = append(keys, "output: stderr")
+		case d.name == "access.log":
+			keys = append(keys, "output: "+quote(d.value))
+		case d.name == "access.format":
+			keys = append(keys, "format: "+quote(d.value))
+		case strings.HasPrefix(d.name, "access.suppress_path"):
+			suppressed = append(suppressed, d.value)
+		}
+	}
+	if len(suppressed) > 0 {
+		keys = append(keys, "suppress: "+list(suppressed))
+	}
+	return keys
 }
 
 // noCounterpart says why a directive is a comment.
@@ -180,7 +210,6 @@ var noCounterpart = map[string]string{
 	"process.dumpable":            "the kernel's default stays",
 	"pm.status_listen":            "status stays there when a pool is full, and /status of the admin server tells of all pools",
 	"decorate_workers_output":     "a line of a worker is a field of a log entry",
-	"access.format":               "access_log.format takes these tokens",
 	"clear_env":                   "nothing of the daemon's environment arrives but pass_env: name there what the program needs",
 	"request_terminate_timeout_track_finished": "timeout counts until the worker is free",
 	"request_slowlog_trace_depth":              "slow.command may be a program that makes a trace",
@@ -203,6 +232,7 @@ var fpmKeys = map[string]string{
 type poolPage struct {
 	o         *PHPOptions
 	name      string
+	isOnly    bool // there is no other pool
 	listen    []string
 	allow     []string
 	pool      []string // keys of the pool
@@ -220,8 +250,8 @@ type poolPage struct {
 	scale     string
 }
 
-func (p *fpmPool) write(out *page, o *PHPOptions) error {
-	w := poolPage{o: o, name: p.name, argv: []string{o.Program}, extension: []string{".php", ".phar"}}
+func (p *fpmPool) write(out *page, o *PHPOptions, isOnly bool) error {
+	w := poolPage{o: o, name: p.name, isOnly: isOnly, argv: []string{o.Program}, extension: []string{".php", ".phar"}}
 	for _, d := range p.directives {
 		if err := w.take(d); err != nil {
 			return fmt.Errorf("[%s] %s = %s: %w", p.name, d.name, d.value, err)
@@ -283,8 +313,10 @@ func (w *poolPage) take(d directive) error {
 	case "security.limit_extensions":
 		w.extension = strings.Fields(strings.ReplaceAll(d.value, ",", " "))
 	case "catch_workers_output": // it is always so
-	case "access.log":
-		w.comments = append(w.comments, "access.log = "+d.value+": access_log.output is of the whole daemon, and each line names its pool")
+	case "access.log", "access.format", "access.suppress_path[]", "access.suppress_path":
+		if !w.isOnly {
+			w.comments = append(w.comments, d.name+" = "+d.value+": access_log is of the whole daemon, and each line names its pool")
+		}
 	case "pm.status_path":
 		w.pool = append(w.pool, "status_path: "+quote(d.value))
 	case "ping.path":
