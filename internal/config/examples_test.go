@@ -25,7 +25,7 @@ func TestExampleNamesEveryDefault(t *testing.T) {
 	want.Pools[0].Name = "cgi"
 	want.Pools[0].Listen[0].Address = "unix:/run/fcgid/cgi.sock"
 	want.Pools[0].Process.Root = []string{"/usr/lib/cgi-bin"}
-	want.Pools[0].Silence = time.Minute // so that nothing hangs for ever
+	want.Pools[0].Silence = 45 * time.Second // so that nothing hangs for ever
 	if diff := cmp.Diff(want, got, ignorePlaces); diff != "" {
 		t.Errorf("(-defaults +example):\n%s", diff)
 	}

@@ -36,7 +36,7 @@ func (r *report) warnOf(c *Config) {
 	for i := range c.Pools {
 		p, key := &c.Pools[i], fmt.Sprintf("pools[%d]", i)
 		if p.Timeout == 0 && p.Silence == 0 && !r.given(key+".timeout") && !r.given(key+".silence") {
-			r.warn(key, "no timeout: what hangs holds its place for ever (timeout: 60s, or silence: 60s; 0 says that you mean it)")
+			r.warn(key, "no timeout: what hangs holds its place for ever (timeout: 45s, or silence: 45s; 0 says that you mean it)")
 		}
 		switch {
 		case p.Process != nil:

@@ -15,7 +15,7 @@ import (
 const limited = "pools:\n- name: a\n  listen: unix:/run/a\n  timeout: 60s\n"
 
 func TestWarnings(t *testing.T) {
-	const forever = "f:2:3: pools[0]: no timeout: what hangs holds its place for ever (timeout: 60s, or silence: 60s; 0 says that you mean it)"
+	const forever = "f:2:3: pools[0]: no timeout: what hangs holds its place for ever (timeout: 45s, or silence: 45s; 0 says that you mean it)"
 	for _, tt := range []struct {
 		name, text string
 		want       []string
