@@ -210,7 +210,7 @@ func TestFunctionPanics(t *testing.T) {
 	wantAnswer(t, s, function("panic"), 500, "Status: 500 Internal Server Error\r\n")
 	wantAnswer(t, s, function("status"), 7, "seven")
 	await(t, "what the function wrote to STDERR", func() bool { // the log is written after the answer
-		return strings.Contains(s.out.String(), `"msg":"about to fail","pool":"cgi","request":2,"script":"status","stream":"stderr"`)
+		return strings.Contains(s.out.String(), `"msg":"function stderr","pool":"cgi","line":"about to fail","request":2,`)
 	})
 	log := s.out.String()
 	if !strings.Contains(log, "out of cheese") || !strings.Contains(log, "testdata/functions/main.go:") {

@@ -116,6 +116,9 @@ func (c *journalCore) Sync() error { return nil }
 func journalRecord(e zapcore.Entry, fields []zapcore.Field) []byte {
 	var record bytes.Buffer
 	line := e.Message
+	if strings.ContainsFunc(line, isUnprintable) {
+		line = strconv.Quote(line)
+	}
 	for name, value := range journalFields(fields) {
 		line += " " + name + "=" + quoted(value)
 		appendField(&record, "FCGID_"+strings.Map(fieldRune, strings.ToUpper(name)), value)
@@ -169,14 +172,15 @@ func fieldRune(r rune) rune {
 // quoted keeps a value to its place in a line: it adds no line and no field, and has
 // nothing in it that a terminal obeys.
 func quoted(s string) string {
-	special := func(r rune) bool {
-		return r == utf8.RuneError || r == ' ' || r == '"' || r == '=' || !unicode.IsPrint(r)
-	}
+	special := func(r rune) bool { return r == ' ' || r == '"' || r == '=' || isUnprintable(r) }
 	if s == "" || strings.ContainsFunc(s, special) {
 		return strconv.Quote(s)
 	}
 	return s
 }
+
+// isUnprintable tells of what ends a line, acts on a terminal or is no UTF-8.
+func isUnprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
 // appendField appends one in the form that takes any bytes.
 func appendField(to *bytes.Buffer, name, value string) {

@@ -144,6 +144,23 @@ func TestJournalOfWhateverBytes(t *testing.T) {
 	}
 }
 
+// A message has nothing in it that a terminal obeys, and no quotes that it does not need.
+func TestJournalMessageIsPrintable(t *testing.T) {
+	j := newJournal(t)
+	l, err := New(Options{Level: "info", Format: "auto", Output: "stderr"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for message, want := range map[string]string{
+		`it's "a = b" \ é`: `it's "a = b" \ é`, "a\nb\x1b[2J\x7f\u202e": `"a\nb\x1b[2J\x7f\u202e"`, "\xffx": `"\xffx"`,
+	} {
+		l.Info(message)
+		if got := j.next(); got["MESSAGE"] != want || got["FCGID_MSG"] != message {
+			t.Errorf("%q came as %q", message, got)
+		}
+	}
+}
+
 // A journal that starts anew is found again; one that takes nothing holds nobody up.
 func TestJournalGoesAndStands(t *testing.T) {
 	j := newJournal(t)

@@ -29,5 +29,6 @@ func (s *functionStderr) say(line string) {
 	if s.admit != nil && !s.admit(len(line)) {
 		return
 	}
-	s.log.Info(line, "request", s.req.Serial, "script", s.req.Params.Get("SCRIPT_FILENAME"), "stream", "stderr", "id", s.req.ID.String())
+	s.log.Info("function stderr", "line", line,
+		"request", s.req.Serial, "id", s.req.ID.String(), "script", s.req.Params.Get("SCRIPT_FILENAME"))
 }

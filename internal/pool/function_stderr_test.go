@@ -12,7 +12,7 @@ import (
 )
 
 // What a function writes at once is one entry; one without an end is cut before the
-// request ends.
+// request ends. It is a field: a message is the same for all, and goes to terminals as it is.
 func TestFunctionStderr(t *testing.T) { synctest.Test(t, testFunctionStderr) }
 
 func testFunctionStderr(t *testing.T) {
@@ -27,8 +27,9 @@ func testFunctionStderr(t *testing.T) {
 		synctest.Wait()
 		var got []int
 		for _, e := range entries.Take() {
-			got = append(got, len(e.Message))
-			if e.Fields["request"] != uint64(7) || e.Fields["stream"] != "stderr" {
+			line, _ := e.Fields["line"].(string)
+			got = append(got, len(line))
+			if e.Message != "function stderr" || e.Fields["request"] != uint64(7) {
 				t.Errorf("logged %v", e)
 			}
 		}
@@ -40,9 +41,10 @@ func testFunctionStderr(t *testing.T) {
 	write("ve.\n", 9)
 	write(strings.Repeat("x", 40<<10), 16<<10, 16<<10)
 	write("\n", 8<<10)
+	write("\x1b[2J\n", 4)
 	write("rest")
 	s.flush()
-	if got := entries.Take(); len(got) != 1 || got[0].Message != "rest" {
+	if got := entries.Take(); len(got) != 1 || got[0].Fields["line"] != "rest" {
 		t.Errorf("at the end %v were logged, want the rest", got)
 	}
 }
