@@ -95,14 +95,14 @@ func (s *Successor) Prepared(ctx context.Context) (taken []int, err error) {
 }
 
 // Begin has the new daemon accept connections, and returns when it does. On error it has
-// ended, and the old daemon goes on; of what it had accepted by then nothing is known.
+// been killed, and the old daemon goes on; of what it had accepted by then nothing is known.
 func (s *Successor) Begin() error {
 	s.ch.conn.SetReadDeadline(time.Now().Add(beginTime))
 	if err := s.ch.send(message{Kind: kindBegin}); err != nil {
-		return s.discard(err)
+		return s.kill(err)
 	}
 	if _, err := s.ch.expect(kindServing); err != nil {
-		return s.discard(err)
+		return s.kill(err)
 	}
 	s.ch.conn.SetReadDeadline(time.Time{})
 	return nil
@@ -161,6 +161,15 @@ func (s *Successor) End(metrics []byte) {
 	s.ch.send(message{Kind: kindLast, Metrics: metrics})
 	s.ch.conn.Close()
 	<-s.heard
+}
+
+// kill is discard of one that was told to begin. It may take the sockets for its own: if it
+// saw this end of the channel close it would think that it is all there is, and its stop
+// would remove their files and shut down what both have.
+func (s *Successor) kill(err error) error {
+	s.child.Signal(unix.SIGKILL)
+	<-s.child.Exited()
+	return s.discard(err)
 }
 
 // discard ends the new daemon and returns why: err, or how it has ended if that is why

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -71,6 +72,12 @@ func newDaemon(part string) error {
 		return ErrGone
 	}
 	listen.Begin()
+	if part == "stalls" {
+		signal.Ignore(unix.SIGTERM)
+		p.Prepared() // which is not what is waited for
+		<-p.Gone()
+		return errors.Join(errors.New("it drains"), l.Drain())
+	}
 	p.Serving()
 	<-p.Yours()
 	go p.Connections(func(place int, conn net.Conn) {
@@ -185,6 +192,31 @@ func TestSuccessorDies(t *testing.T) {
 	}
 	if err := s.Begin(); err == nil || !strings.Contains(err.Error(), "has ended before it was ready") {
 		t.Errorf("%v", err)
+	}
+	o.dial()
+	c, err := o.l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+// One that was to begin and does not say that it has, is not left the time to take the
+// sockets for its own: those of the old one are as they were.
+func TestSuccessorStalls(t *testing.T) {
+	o := newOld(t, "stalls")
+	s := o.start()
+	if _, err := s.Prepared(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Begin(); err == nil || !strings.Contains(err.Error(), `"serving" was expected`) {
+		t.Errorf("%v", err)
+	}
+	if unix.Kill(s.PID, 0) != unix.ESRCH {
+		t.Error("it is left")
+	}
+	if o.l.IsLost() {
+		t.Fatal("the file of the old one's socket is gone")
 	}
 	o.dial()
 	c, err := o.l.Accept()
