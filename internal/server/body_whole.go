@@ -169,7 +169,7 @@ func (b *wholeBody) dropBatches() {
 	b.awaitAhead()
 	if b.batch != nil {
 		b.giveBatch(b.batch)
-		b.batch = nil
+		b.batch, b.held = nil, 0
 	}
 }
 
