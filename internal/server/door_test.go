@@ -68,3 +68,34 @@ func TestDoorThatIsTaken(t *testing.T) {
 		}
 	})
 }
+
+// Who is always back at once does not keep out who waits.
+func TestDoorIsFair(t *testing.T) {
+	var d door
+	d.init()
+	stop := make(chan struct{})
+	var greedy sync.WaitGroup
+	for range 2 {
+		greedy.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				d.enter()
+				for began := time.Now(); time.Since(began) < 100*time.Microsecond; {
+				}
+				d.leave()
+			}
+		})
+	}
+	for range 50 {
+		if !d.enterBefore(time.After(10*time.Second), nil) {
+			t.Fatal("who waits does not come in")
+		}
+		d.leave()
+	}
+	close(stop)
+	greedy.Wait()
+}
