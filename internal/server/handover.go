@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"net"
+	"time"
 )
 
 // errGiven is the end of a connection that somebody else has now.
@@ -43,6 +44,8 @@ func (c *conn) giveAway(stopped error) error {
 	}
 	switch isLastCall, isIdle := c.table.closeToGive(!c.in.reader.Pending()); {
 	case !isLastCall:
+		return stopped
+	case !isIdle && c.in.isStalled(time.Now()):
 		return stopped
 	case !isIdle:
 		c.in.stopAfter(lastCallTime)

@@ -141,3 +141,23 @@ func TestAdoptWhileDraining(t *testing.T) {
 		theirs.Close()
 	})
 }
+
+// A record that does not go on keeps its connection, and the drain, for read_timeout.
+func TestHandOverOfHalfARecord(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := testSettings(hello)
+		settings.Grace, settings.Limits.ReadTimeout = time.Hour, 10*time.Second
+		one := serve(t, settings)
+		one.at.HandOver(func(net.Conn) bool { return true })
+		half := one.dial()
+		half.send(begin(1, true)[:5])
+		synctest.Wait()
+		began := time.Now()
+		one.stop()
+		half.wantClosed()
+		if d := time.Since(began); d < 10*time.Second || d > 12*time.Second {
+			t.Errorf("it was kept for %v", d)
+		}
+		one.wantServed(0)
+	})
+}

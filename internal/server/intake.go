@@ -245,9 +245,7 @@ func (in *intake) dueOfAll() time.Time {
 	}
 	limits := in.conn.server().settings.Load().Limits
 	if limits.ReadTimeout > 0 && in.reader.Pending() {
-		if in.partial.IsZero() {
-			in.partial = time.Now()
-		}
+		in.notePartial(time.Now())
 		return in.partial.Add(limits.ReadTimeout)
 	}
 	if limits.IdleTimeout > 0 {
@@ -258,6 +256,20 @@ func (in *intake) dueOfAll() time.Time {
 		return since.Add(limits.IdleTimeout)
 	}
 	return time.Time{}
+}
+
+func (in *intake) notePartial(now time.Time) {
+	if in.partial.IsZero() {
+		in.partial = now
+	}
+}
+
+// isStalled reports whether a record has been coming for longer than read_timeout, of a
+// connection that waits for nothing else.
+func (in *intake) isStalled(now time.Time) bool {
+	in.notePartial(now)
+	limit := in.conn.server().settings.Load().Limits.ReadTimeout
+	return limit > 0 && now.Sub(in.partial) >= limit
 }
 
 // isLate reports whether a deadline that was set on the socket may be over. If not, a
