@@ -151,7 +151,7 @@ func mainFolder(t testing.TB) string {
 func TestUsage(t *testing.T) {
 	dir := folder(t)
 	for _, line := range []string{
-		"frob", "serv", "--nope", "serve x", "serve --nope", "check -c", "check x", "version x", "dev a b", "request",
+		"frob", "serv", "--nope", "serve x", "serve --nope", "check -c", "check x y", "check -c x y", "version x", "dev a b", "request",
 		"request a b", "request foo", "request /run/s", "request 127.0.0.1:9000", "request tcp:127.0.0.1", "request unix:s",
 		"request unix:/s --values -d x", "request unix:/s --script relative/path", "request unix:/s -p noequals", "request unix:/s -X A:B",
 		"request unix:/s --timeout -1s", "request unix:/s -d @/nowhere-e2e", "request unix:/s --role king", "help frob", "completion klingon",

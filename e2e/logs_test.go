@@ -270,11 +270,11 @@ func TestStatusFunctionOfWorkers(t *testing.T) {
 
 // A file that is named as an argument is not silently another one.
 func TestFileAsArgument(t *testing.T) {
-	for _, command := range []string{"check", "serve"} {
-		code, _, stderr := fcgid(t, folder(t), nil, command, "my.yaml")
-		if code != 2 || !strings.Contains(stderr, "write -c my.yaml") {
-			t.Errorf("%s: exit status %d, %s", command, code, stderr)
-		}
+	if code, _, stderr := fcgid(t, folder(t), nil, "serve", "my.yaml"); code != 2 || !strings.Contains(stderr, "write -c my.yaml") {
+		t.Errorf("serve: exit status %d, %s", code, stderr)
+	}
+	if code, _, stderr := fcgid(t, folder(t), nil, "check", "my.yaml"); code != 78 || !strings.HasPrefix(stderr, "my.yaml: open: no such file") {
+		t.Errorf("check: exit status %d, %s", code, stderr)
 	}
 	if code, _, stderr := fcgid(t, folder(t), nil, "status", "-c", "none.yaml"); code != 78 || !strings.Contains(stderr, "--admin ADDRESS") {
 		t.Errorf("exit status %d, %s", code, stderr)
