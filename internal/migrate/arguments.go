@@ -10,12 +10,18 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// silence is how long a program may say nothing where the other program has no limit: nginx
+// waits for 60s, and answers 504 without a word of why.
+const silence = "45s"
+
 // A Wrap is what fcgiwrap was told on its command line.
 type Wrap struct {
 	Socket   string // as fcgiwrap has it: unix:/path, tcp:host:port, tcp6:[host]:port; "" is descriptor 0
 	Children int
 	Forward  bool     // STDERR to the web server
 	Scripts  []string // that may run; empty: all
+	// Mode is that of the file of a socket, as "0755"; "" is the default of listen.mode.
+	Mode string
 }
 
 // AddFlags defines fcgiwrap's own flags.
@@ -43,9 +49,17 @@ func FCGIWrap(w *Wrap) (string, error) {
 		p.comment(2, "fcgiwrap took descriptor 0: the socket unit's FileDescriptorName=")
 		address = "systemd:fcgiwrap.socket"
 	}
-	p.listen(address)
-	p.comment(2, "fcgiwrap has no limit of time")
-	p.line(2, "silence: 60s")
+	switch {
+	case w.Mode != "" && strings.HasPrefix(address, "unix:/"):
+		p.line(2, "listen: {address: %s, mode: %q}", quote(address), w.Mode)
+	case strings.HasPrefix(address, "unix:/"):
+		p.comment(2, "the socket's mode is 0660; that of fcgiwrap's was 0777 less its umask")
+		p.listen(address)
+	default:
+		p.listen(address)
+	}
+	p.comment(2, "fcgiwrap has no limit of time; this one is below nginx's fastcgi_read_timeout")
+	p.line(2, "silence: "+silence)
 	p.line(2, "limits: {max_reqs: %d}", w.Children)
 	p.line(2, "process:")
 	if len(w.Scripts) > 0 {
@@ -127,8 +141,8 @@ func SpawnFCGI(args []string) (string, error) {
 	if v := *text["c"]; v != "" {
 		p.line(2, "sandbox: {chroot: %s}", quote(v))
 	}
-	p.comment(2, "spawn-fcgi has no limit of time")
-	p.line(2, "silence: 60s")
+	p.comment(2, "spawn-fcgi has no limit of time; this one is below nginx's fastcgi_read_timeout")
+	p.line(2, "silence: "+silence)
 	return p.workers(argv, text)
 }
 

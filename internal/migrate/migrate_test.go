@@ -49,7 +49,7 @@ func TestPHPFPM(t *testing.T) {
 		want []string
 	}{
 		"socket": {"; a comment\n[www]\nuser = www-data\ngroup = www-data\nlisten = /run/php/php.sock\nlisten.owner = www-data\nlisten.mode = 0660\nlisten.backlog = 511\npm = dynamic\npm.max_children = 5\npm.start_servers = 2\npm.min_spare_servers = 1\npm.max_spare_servers = 3\n;pm.max_requests = 500\n", []string{
-			`    listen: {address: "unix:/run/php/php.sock", owner: www-data, mode: "0660", backlog: 511}`, "    user: www-data", "      min: 2", "      max_spare: 3", "    silence: 60s",
+			`    listen: {address: "unix:/run/php/php.sock", owner: www-data, mode: "0660", backlog: 511}`, "    user: www-data", "      min: 2", "      max_spare: 3", "    silence: 45s",
 		}},
 		"container": {"[global]\nerror_log = /proc/self/fd/2\ndaemonize = no\nlog_limit = 8192\n[www]\naccess.log = /proc/self/fd/2\naccess.format = \"%R - %u %t \\\"%m %r\\\" %s\"\naccess.suppress_path[] = /ping\naccess.suppress_path[] = /health\nclear_env = no\ncatch_workers_output = yes\ndecorate_workers_output = no\nlisten = 9000\npm = static\npm.max_children = 10\n", []string{
 			"# daemonize = no: fcgid stays in the foreground", `access_log: {output: stderr, format: "%R - %u %t \"%m %r\" %s", suppress: [/ping, /health]}`, "    listen: {address: \"tcp:[::]:9000\", allow: [127.0.0.1, \"::1\"]}", "      scale: static",
@@ -59,13 +59,15 @@ func TestPHPFPM(t *testing.T) {
 			`    listen: {address: "tcp:127.0.0.1:9001"}`, "      idle_timeout: 10s", "      max_requests: 200", "    timeout: 2m0s", "      # min_spare: 2: is for scale: dynamic",
 			`    sandbox: {nice: 5, rlimits: ["nofile=4096", "core=0"]}`, "      dir: /srv/shop",
 		}},
-		"two pools": {"[a]\nlisten = /run/php-$pool.sock\npm = dynamic\npm.max_children = 3\nslowlog = /var/log/$pool.slow\nrequest_slowlog_timeout = 5\nenv[HOSTNAME] = $HOSTNAME\nenv[TMP] = /tmp\nphp_admin_value[memory_limit] = 128M\nphp_flag[display_errors] = off\n[b]\nlisten = 10.0.0.1:9000\nlisten.allowed_clients = 10.0.0.2,10.0.0.3\npm = dynamic\npm.max_children = 3\nsecurity.limit_extensions = .php .php8\n", []string{
-			`    listen: {address: "unix:/run/php-a.sock"}`, "    slow: {log: /var/log/a.slow, after: 5s}", "    pass_env: [PATH, LANG, TZ, HOSTNAME]", `    env: ["TMP=/tmp"]`,
-			`      command: [/usr/bin/php-cgi, "-d", "memory_limit=128M", "-d", "display_errors=off"]`,
+		"two pools": {"[a]\nlisten = /run/php-$pool.sock\npm = dynamic\npm.max_children = 3\nslowlog = /var/log/$pool.slow\nrequest_slowlog_timeout = 5\nenv[HOSTNAME] = $HOSTNAME\nenv[PATH] = $PATH\nenv[TMP] = /tmp\nphp_admin_value[memory_limit] = 128M\nphp_admin_value[disable_functions] = exec\nphp_admin_value[open_basedir] = /srv\nphp_flag[display_errors] = off\n[b]\nlisten = 10.0.0.1:9000\nlisten.allowed_clients = 10.0.0.2,10.0.0.3\npm = dynamic\npm.max_children = 3\nsecurity.limit_extensions = .php .php8\n", []string{
+			`    listen: {address: "unix:/run/php-a.sock"}`, "    slow: {log: /var/log/a.slow, after: 5s}", "    pass_env: [PATH, LANG, TZ, HOSTNAME]", "      # root: php-fpm runs a script wherever it lies: name the folders of yours (--root)",
+			"    # php_admin_value[memory_limit]: a script can change it with ini_set, which php-fpm forbids; disable_functions it cannot",
+			"    # php_admin_value[open_basedir]: a script can make it narrower with ini_set, not wider", `    env: ["TMP=/tmp"]`,
+			`      command: [/usr/bin/php-cgi, "-d", "memory_limit=128M", "-d", "disable_functions=exec", "-d", "open_basedir=/srv", "-d", "display_errors=off"]`,
 			`    listen: {address: "tcp:10.0.0.1:9000", allow: ["10.0.0.2", "10.0.0.3"]}`, `      extensions: [".php", ".php8"]`,
 		}},
 		"no counterparts": {"[x]\nlisten = \"/run/x\" ; here\nlisten.acl_users = a,b\nlisten.setfib = 1\napparmor_hat = h\nprocess.dumpable = yes\npm.status_listen = /run/s\naccess.format = %R\nmade_up = 1\n", []string{
-			"    # listen.setfib = 1: is for FreeBSD", "    # made_up = 1: there is no counterpart",
+			"    # listen.setfib = 1: is for FreeBSD", "    # made_up = 1: is no directive of php-fpm that is known here",
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,6 +123,9 @@ func TestPHPFPMInclude(t *testing.T) {
 func TestFCGIWrap(t *testing.T) {
 	for want, w := range map[string]Wrap{
 		`listen: "unix:/run/f.sock"`:                                       {Socket: "unix:/run/f.sock", Children: 1},
+		`listen: {address: "unix:/run/f.sock", mode: "0755"}`:              {Socket: "unix:/run/f.sock", Children: 1, Mode: "0755"},
+		`listen: "tcp:127.0.0.1:9001"`:                                     {Socket: "tcp:127.0.0.1:9001", Children: 1, Mode: "0755"},
+		"silence: 45s":                                                     {Socket: "unix:/a", Children: 1},
 		`listen: "tcp:127.0.0.1:9000"`:                                     {Socket: "tcp:127.0.0.1:9000", Children: 1},
 		`listen: "tcp:[::1]:9000"`:                                         {Socket: "tcp6:[::1]:9000", Children: 1},
 		`listen: {address: "tcp:0.0.0.0:9000", allow: [127.0.0.1, "::1"]}`: {Socket: "tcp:0.0.0.0:9000", Children: 1},
@@ -144,7 +149,7 @@ func TestFCGIWrap(t *testing.T) {
 func TestSpawnFCGI(t *testing.T) {
 	for args, want := range map[string][]string{
 		"-s /run/a.sock -M 0660 -U www-data -G adm -b 128 -F 2 -d /srv -P /run/pid -- /srv/app --flag": {
-			`    listen: {address: "unix:/run/a.sock", mode: "0660", owner: "www-data", group: "adm", backlog: 128}`, `      command: [/srv/app, "--flag"]`, "      max: 2", "      dir: /srv",
+			`    listen: {address: "unix:/run/a.sock", mode: "0660", owner: "www-data", group: "adm", backlog: 128}`, `      command: [/srv/app, "--flag"]`, "      max: 2", "      dir: /srv", "    silence: 45s",
 		},
 		"-a 127.0.0.1 -p 9000 -n -S -C 4 -u nobody -g nogroup -f /usr/bin/php-cgi": {`    listen: "tcp:127.0.0.1:9000"`, "    user: nobody", "    group: nogroup", "    env: [\"PHP_FCGI_CHILDREN=4\"]", "      concurrency: 4"},
 		"-p 9000 /srv/app": {`    listen: {address: "tcp:0.0.0.0:9000", allow: [127.0.0.1, "::1"]}`},

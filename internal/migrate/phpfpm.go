@@ -202,6 +202,9 @@ var noCounterpart = map[string]string{
 	"process.max":                 "worker.max is of each pool",
 	"process.priority":            "sandbox.nice is of each pool",
 	"events.mechanism":            "it is epoll",
+	"rlimit_files":                "sandbox.rlimits is of each pool",
+	"rlimit_core":                 "sandbox.rlimits is of each pool",
+	"prefix":                      "paths are absolute",
 	"systemd_interval":            "the unit's WatchdogSec= is looked at",
 	"listen.setfib":               "is for FreeBSD",
 	"listen.acl_users":            "listen.allow_uids names users that may connect, and listen.owner and group those whom the mode lets in",
@@ -219,7 +222,7 @@ func why(name string) string {
 	if text, ok := noCounterpart[name]; ok {
 		return text
 	}
-	return "there is no counterpart"
+	return "is no directive of php-fpm that is known here"
 }
 
 // fpmKeys are keys of worker that have the directive's value as it is.
@@ -338,16 +341,36 @@ func (w *poolPage) takeIndexed(kind, name, value string) error {
 				w.comments = append(w.comments, "env["+name+"] = "+value+": pass_env passes a variable on by its own name only")
 				return nil
 			}
-			w.passed = append(w.passed, name)
+			if len(w.passed) == 0 {
+				w.passed = []string{"PATH", "LANG", "TZ"} // as without the key
+			}
+			if !slices.Contains(w.passed, name) {
+				w.passed = append(w.passed, name)
+			}
 			return nil
 		}
 		w.env = append(w.env, name+"="+value)
 		return nil
 	case "php_value", "php_flag":
 		w.comments = append(w.comments, kind+"["+name+"]: with -d a .user.ini cannot change it")
+	case "php_admin_value", "php_admin_flag":
+		if text := whoChanges(name); text != "" {
+			w.comments = append(w.comments, kind+"["+name+"]: "+text)
+		}
 	}
 	w.argv = append(w.argv, "-d", name+"="+value)
 	return nil
+}
+
+// whoChanges says what a script can do to a setting that php-fpm would hold; "" is nothing.
+func whoChanges(setting string) string {
+	switch setting {
+	case "disable_functions", "disable_classes":
+		return ""
+	case "open_basedir":
+		return "a script can make it narrower with ini_set, not wider"
+	}
+	return "a script can change it with ini_set, which php-fpm forbids; disable_functions it cannot"
 }
 
 func (w *poolPage) takeDuration(keys *[]string, key, value string) error {
@@ -406,14 +429,14 @@ func (w *poolPage) write(p *page) {
 	}
 	p.line(2, "listen: {%s}", strings.Join(append([]string{"address: " + quote(w.address)}, w.listen...), ", "))
 	if !w.hasLimit {
-		p.comment(2, "php-fpm has no limit here, and PHP's max_execution_time counts no waiting")
-		p.line(2, "silence: 60s")
+		p.comment(2, "php-fpm has no limit here, and PHP's max_execution_time counts no waiting; this one is below nginx's fastcgi_read_timeout")
+		p.line(2, "silence: "+silence)
 	}
 	for _, key := range w.pool {
 		p.line(2, "%s", key)
 	}
 	if len(w.passed) > 0 {
-		p.line(2, "pass_env: %s", list(append([]string{"PATH", "LANG", "TZ"}, w.passed...)))
+		p.line(2, "pass_env: %s", list(w.passed))
 	}
 	if len(w.env) > 0 {
 		p.line(2, "env: %s", list(w.env))
@@ -431,6 +454,8 @@ func (w *poolPage) write(p *page) {
 	p.line(3, "command: %s", list(w.argv))
 	if len(w.o.Root) > 0 {
 		p.line(3, "root: %s", list(w.o.Root))
+	} else {
+		p.comment(3, "root: php-fpm runs a script wherever it lies: name the folders of yours (--root)")
 	}
 	if len(w.extension) > 0 {
 		p.line(3, "extensions: %s", list(w.extension))
