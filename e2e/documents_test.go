@@ -152,6 +152,10 @@ func TestDocumentedFcgiwrap(t *testing.T) {
 	fcgiwrap := harness.Start(t, exec.Command(need(t, "fcgiwrap"), "-s", "unix:"+m.dir+"/run/cgi.sock"))
 	fcgiwrap.Listening(t, "unix", m.dir+"/run/cgi.sock")
 	want := answers()
+	before, err := os.Stat(m.dir + "/run/cgi.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
 	fcgiwrap.Signal(syscall.SIGKILL)
 	<-fcgiwrap.Done
 	os.Remove(m.dir + "/run/cgi.sock")
@@ -174,6 +178,9 @@ func TestDocumentedFcgiwrap(t *testing.T) {
 	} {
 		p := harness.Start(t, cmd)
 		p.Listening(t, "unix", m.dir+"/run/cgi.sock")
+		if now, err := os.Stat(m.dir + "/run/cgi.sock"); err != nil || who != "under spawn-fcgi's -n" && now.Mode() != before.Mode() {
+			t.Errorf("%s: the socket is %v, %v; fcgiwrap's is %v", who, now, err, before.Mode())
+		}
 		same(who)
 		p.Signal(syscall.SIGTERM)
 		<-p.Done

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/daemon"
@@ -73,17 +74,27 @@ func newImportWrap() *cobra.Command {
 			return printed(cmd)(migrate.FCGIWrap(&w))
 		},
 	}
+	cmd.SetFlagErrorFunc(needsDashes("fcgiwrap"))
 	return cmd
 }
 
+// needsDashes is for a command that has no flags: those are of another program.
+func needsDashes(program string) func(*cobra.Command, error) error {
+	return func(_ *cobra.Command, err error) error {
+		return usageErrorf("%v: put -- before the arguments of %s: fcgid import %s -- ARGS", err, program, program)
+	}
+}
+
 func newImportSpawn() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "spawn-fcgi -- ARGS",
 		Short:   "Writes the configuration for the arguments of a spawn-fcgi",
 		Example: "  fcgid import spawn-fcgi -- -s /run/app.sock -M 0660 -F 4 -- /srv/app/app.fcgi",
 		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE:    func(cmd *cobra.Command, args []string) error { return printed(cmd)(migrate.SpawnFCGI(args)) },
 	}
+	cmd.SetFlagErrorFunc(needsDashes("spawn-fcgi"))
+	return cmd
 }
 
 // printed prints what was written.
@@ -105,8 +116,13 @@ func newWrapCommand() *cobra.Command {
 		Use:   wrapName,
 		Short: "Runs in the place of fcgiwrap, with its flags",
 		Long: `Runs CGI programs as fcgiwrap does, with its flags and under its name too: a symbolic
-link fcgiwrap to fcgid serves an existing unit. fcgid import fcgiwrap writes the same as
-a configuration.`,
+link fcgiwrap to fcgid serves an existing unit. A program that says nothing for 45s while
+its client waits is ended with all that it has started, and answered for by 408: fcgiwrap
+waits for ever, nginx for 60s.
+
+There is no admin server and no control socket, so fcgid status, reload and the like do
+not reach it. fcgid import fcgiwrap writes the same as a configuration for fcgid serve,
+which has them, and all that can be set.`,
 		Example: "  fcgid fcgiwrap -c 4 -s unix:/run/fcgiwrap.sock",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -124,6 +140,9 @@ a configuration.`,
 
 // serveWrap runs a daemon without an admin server and control socket: several may run.
 func serveWrap(w *migrate.Wrap) error {
+	umask := unix.Umask(0o077)
+	unix.Umask(umask)
+	w.Mode = fmt.Sprintf("%04o", 0o777&^umask) // bind(2)'s, which fcgiwrap leaves
 	text, err := migrate.FCGIWrap(w)
 	if err != nil {
 		return usageErrorf("%v", err)
@@ -137,7 +156,25 @@ func serveWrap(w *migrate.Wrap) error {
 	if err := os.WriteFile(file, []byte("admin: {listen: \"\", control: \"\"}\n"+text), 0o600); err != nil {
 		return err
 	}
-	return daemon.Run(daemon.Options{File: file, Load: func() (*config.Config, error) { return config.LoadAndCheck(file, nil, nil) }})
+	return daemon.Run(daemon.Options{
+		File: file, Load: func() (*config.Config, error) { return config.LoadAndCheck(file, nil, nil) },
+		Reword: func(warning string) string { return wrapWarning(file, warning) },
+	})
+}
+
+// wrapWarning is a warning of the file that stands for fcgiwrap's flags, without the places
+// in it.
+func wrapWarning(file, warning string) string {
+	place, ok := strings.CutPrefix(warning, file+":")
+	if !ok {
+		return warning
+	}
+	_, text, _ := strings.Cut(place, ": ")
+	key, text, _ := strings.Cut(text, ": ")
+	if strings.Contains(key, "process.root") {
+		return "-p names the programs that may run; without it any file may"
+	}
+	return text
 }
 
 // passStdin starts this program anew, if descriptor 0 is a socket, with that as one of

@@ -33,6 +33,9 @@ type Options struct {
 	// Beside, if not nil, runs while the pools do, until ctx ends, and is waited
 	// for. The daemon ends when it returns.
 	Beside func(ctx context.Context, log *slog.Logger) error
+	// Reword, if not nil, tells a warning of the configuration to people who have written
+	// no file.
+	Reword func(warning string) string
 	// NotifyFD is a descriptor that gets a newline, and is closed, when the daemon serves;
 	// 0 is none. A daemon that takes another one's place has none.
 	NotifyFD int
@@ -103,6 +106,9 @@ func Descriptors(cfg *config.Config) (need, limit int, err error) {
 // the pools' limits promise more than there is.
 func (d *daemon) warnOf(cfg *config.Config) {
 	for _, text := range cfg.Warnings() {
+		if d.opt.Reword != nil {
+			text = d.opt.Reword(text)
+		}
 		d.logs.Warn("the configuration may not be what was meant", "warning", text)
 	}
 	for _, text := range pool.Unreached(cfg) {
