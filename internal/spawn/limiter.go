@@ -42,7 +42,7 @@ func newLimiter(limits []Rlimit) (fd int, err error) {
 	if runtime.GOARCH != "amd64" {
 		return -1, errNoLimiter
 	}
-	writable, err := unix.MemfdCreate("limits", unix.MFD_CLOEXEC)
+	writable, err := createProgram("limits")
 	if err != nil {
 		return -1, err
 	}
@@ -51,8 +51,38 @@ func newLimiter(limits []Rlimit) (fd int, err error) {
 	if n, err := unix.Write(writable, program); err != nil || n != len(program) {
 		return -1, fmt.Errorf("write %d bytes: %d, %v", len(program), n, err)
 	}
+	if err := seal(writable); err != nil {
+		return -1, err
+	}
 	// One that somebody has open for writing is not executed.
 	return unix.Open(fmt.Sprintf("/proc/self/fd/%d", writable), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
+// createProgram makes an executable file in memory that can be sealed. Kernels before
+// Linux 6.3 make no other, and refuse to be asked.
+func createProgram(name string) (fd int, err error) {
+	fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if err == unix.EINVAL {
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	return fd, err
+}
+
+// seal has a program in memory stay what it is. Who runs it can open it by its name in
+// /proc, and it is to run for other users, too.
+func seal(fd int) error {
+	if err := unix.Fchmod(fd, 0o555); err != nil {
+		return fmt.Errorf("chmod: %w", err)
+	}
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals|unix.F_SEAL_EXEC) // it stays executable
+	if err == unix.EINVAL {                                                        // before Linux 6.3
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+	}
+	if err != nil {
+		return fmt.Errorf("seal: %w", err)
+	}
+	return nil
 }
 
 // limit has the team's limiter execute the program. Then report is next.
