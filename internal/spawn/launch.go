@@ -20,6 +20,7 @@ type launch struct {
 	cred   syscall.Credential
 	enter  *cgroup.Group // that a traced program is moved to; nil: none
 	done   chan struct{} // has room for one
+	sets   bool          // its limits are set from outside
 	settle chan error    // what a traced program waits for; an error is its end
 
 	// Written before done is sent to.
@@ -33,7 +34,8 @@ var launches = sync.Pool{New: func() any { return &launch{done: make(chan struct
 // group if it is not nil.
 //
 // A program with limits, and one that cannot be born in its group, is stopped at its first
-// instruction, by ptrace(2), until it has them: what a thread has of its own are no limits. For an ordinary user that takes from a
+// instruction, by ptrace(2), until it has them: what a thread has of its own are no limits.
+// A limiter is stopped for the group alone. For an ordinary user that takes from a
 // set-user-ID program its rights, so it is done for nothing else.
 func (c *Command) forkExec(t *team, files []uintptr, g *cgroup.Group) (pid, pidfd int, err error) {
 	l := launches.Get().(*launch)
@@ -51,7 +53,8 @@ func (c *Command) forkExec(t *team, files []uintptr, g *cgroup.Group) (pid, pidf
 		l.cred = syscall.Credential{Uid: c.Identity.UID, Gid: c.Identity.GID, Groups: c.Identity.Groups}
 		l.sys.Credential = &l.cred
 	}
-	l.sys.Ptrace = t.limiter < 0 && (c.Sandbox != nil && len(c.Sandbox.Rlimits) > 0 || l.enter != nil)
+	l.sets = t.limiter < 0 && c.Sandbox != nil && len(c.Sandbox.Rlimits) > 0
+	l.sys.Ptrace = l.sets || l.enter != nil
 	l.attr = syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: files, Sys: &l.sys}
 	c.launch(l, t)
 	l.argv, l.enter, l.attr, l.sys, l.cred = nil, nil, syscall.ProcAttr{}, syscall.SysProcAttr{}, syscall.Credential{}
@@ -77,7 +80,7 @@ func (c *Command) launch(l *launch, t *team) {
 func (c *Command) settle(l *launch) {
 	var err error
 	if c.Sandbox != nil {
-		err = c.Sandbox.settle(l.pid, l.sys.Ptrace)
+		err = c.Sandbox.settle(l.pid, l.sets)
 	}
 	if err == nil && l.enter != nil {
 		if enterErr := l.enter.Enter(l.pid); enterErr != nil {

@@ -12,9 +12,9 @@ import (
 )
 
 // settle does to a program that was started what no thread can do to itself alone. It is
-// called on a thread that is under no sandbox. With limits the program has not begun;
-// else its first moments may be without.
-func (s *Sandbox) settle(pid int, hasNotBegun bool) error {
+// called on a thread that is under no sandbox. With limits to be set the program has not
+// begun; else its first moments may be without.
+func (s *Sandbox) settle(pid int, setsLimits bool) error {
 	if s.Nice != 0 {
 		if err := s.renice(pid); err != nil {
 			return err
@@ -25,8 +25,8 @@ func (s *Sandbox) settle(pid int, hasNotBegun bool) error {
 			return err
 		}
 	}
-	if !hasNotBegun {
-		return nil // or a limiter has set the limits
+	if !setsLimits {
+		return nil // there are none, or a limiter sets them
 	}
 	for _, r := range s.Rlimits {
 		if err := r.set(pid); err != nil {

@@ -1,0 +1,77 @@
+package spawn
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/cgroup"
+)
+
+// newForker makes a program whose first instructions fork: its child executes the second
+// argument with those from the third on, and has what the program had when it began.
+func newForker(t *testing.T) string {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		t.Skip("there is no such program for this architecture")
+	}
+	a := &assembler{labels: make(map[string]int), uses: make(map[int]string)}
+	a.emit(0x48, 0x89, 0xe3) // mov rbx, rsp: argc, argv, NULL, envp
+	a.systemCall(unix.SYS_FORK)
+	a.emit(0x85, 0xc0, 0x0f, 0x85) // test eax, eax; jnz …
+	a.distance("parent")
+	a.emit(0x48, 0x8b, 0x7b, 0x10)       // mov rdi, [rbx+16]: argv[1]
+	a.emit(0x48, 0x8d, 0x73, 0x18)       // lea rsi, [rbx+24]: argv[2:]
+	a.emit(0x48, 0x8b, 0x03)             // mov rax, [rbx]: argc
+	a.emit(0x48, 0x8d, 0x54, 0xc3, 0x10) // lea rdx, [rbx+rax*8+16]: envp
+	a.systemCall(unix.SYS_EXECVE)
+	a.label("parent")
+	a.argument1(0xffffffff)
+	a.argument2(0)
+	a.argument3(0)
+	a.emit(0x45, 0x31, 0xd2) // xor r10d, r10d
+	a.systemCall(unix.SYS_WAIT4)
+	a.argument1(0)
+	a.systemCall(unix.SYS_EXIT_GROUP)
+	name := filepath.Join(t.TempDir(), "forker")
+	if err := os.WriteFile(name, elfAMD64(a.link()), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// childSays is what a shell says that a forker has started.
+func childSays(t *testing.T, cmd *Command, forker, script string) string {
+	t.Helper()
+	cmd.Argv, cmd.Dir, cmd.Env = []string{forker, "/bin/sh", "sh", "-c", script}, "/", os.Environ()
+	var out strings.Builder
+	if err := Run(t.Context(), new(Local), cmd, &out); err != nil {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	return strings.TrimSpace(out.String())
+}
+
+// A program that has to be moved to its group is there before it can fork, also where
+// something else executes it.
+func TestLateGroupHasAllChildren(t *testing.T) {
+	pool, err := openTree(t, func(int) error { return unix.ENOSYS }).Pool("late", cgroup.Limits{Required: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forker := newForker(t)
+	RefuseTrace(t) // for limits there is a limiter then
+	for name, s := range map[string]*Sandbox{"plain": nil, "limited": {Rlimits: []Rlimit{{"nofile", unix.RLIMIT_NOFILE, 64}}}} {
+		t.Run(name, func(t *testing.T) {
+			for range 20 {
+				got := childSays(t, &Command{Sandbox: s, Cgroup: pool, OwnCgroup: true}, forker, "cat /proc/self/cgroup; ulimit -n")
+				if !strings.Contains(got, "/pool-late/") || s != nil && !strings.HasSuffix(got, "\n64") {
+					t.Fatalf("a child is in %s", got)
+				}
+			}
+		})
+	}
+}
