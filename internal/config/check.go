@@ -43,6 +43,7 @@ func (r *report) checkMachine(c *Config, functions []string) {
 			r.checkFunction(key+".function", p.Function, functions)
 		}
 		r.checkCommand(key+".slow.command", p.Slow.Command, "")
+		r.checkReplaceable(key, p, c.SpoolDir)
 	}
 }
 

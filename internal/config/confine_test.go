@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -139,7 +140,7 @@ func TestCheckOfSandbox(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := expand(`pools:
-- {name: a, listen: unix:/a, worker: {command: [/bin/worker], dir: /srv}, sandbox: {chroot: DIR/jail, read: [/srv, -/none], write: [/srv/x]}}
+- {name: a, listen: unix:/a, worker: {command: [/bin/worker], dir: /srv}, sandbox: {chroot: DIR/jail, read: [/bin, -/none], write: [/srv/x]}}
 - {name: b, listen: unix:/b, worker: {command: [/bin/sh]}, sandbox: {chroot: DIR/jail}}
 - {name: c, listen: unix:/c, process: {root: [/usr]}, sandbox: {read: [/none/x]}}
 - {name: d, listen: unix:/d, worker: {command: [/bin/worker]}, sandbox: {chroot: DIR/none}}
@@ -154,4 +155,72 @@ func TestCheckOfSandbox(t *testing.T) {
 		`f:5:49: pools[3].worker.command[0]: "/bin/worker" cannot be run: no such file or directory`,
 		`f:5:82: pools[3].sandbox.chroot: "`+filepath.Join(dir, "none")+`": no such file or directory`,
 	)
+}
+
+// What programs may write in decides nothing of what the next ones are let to.
+func TestReplaceablePaths(t *testing.T) {
+	write(t, map[string]string{"site/releases/1/x": "", "site/bin/worker": "#!/bin/sh\n", "site/spool/x": "", "jail/data/www/x": ""})
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod("site/bin/worker", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{
+		"site/current": "/usr", // is nowhere below site by itself
+		"outside":      "site/current",
+		"alias":        "site",
+		"jail/www":     "/data/www", // in the jail
+	} {
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const w = "process: {root: [/usr]}"
+	for name, test := range map[string]struct {
+		text string
+		want []string // the key, the path and that above it
+	}{
+		"read":             {w + ", sandbox: {read: [DIR/site/releases], write: [DIR/site]}", []string{"sandbox.read[0]", "DIR/site/releases", "DIR/site"}},
+		"optional":         {w + ", sandbox: {read: [-DIR/site/none], write: [-DIR/site]}", []string{"sandbox.read[0]", "DIR/site/none", "DIR/site"}},
+		"link":             {w + ", sandbox: {read: [DIR/site/current], write: [DIR/site]}", []string{"sandbox.read[0]", "DIR/site/current", "DIR/site"}},
+		"link to the link": {w + ", sandbox: {read: [DIR/outside], write: [DIR/site]}", []string{"sandbox.read[0]", "DIR/outside", "DIR/site"}},
+		"other name":       {w + ", sandbox: {read: [DIR/site/current], write: [DIR/alias]}", []string{"sandbox.read[0]", "DIR/site/current", "DIR/alias"}},
+		"not clean":        {w + ", sandbox: {read: [DIR/jail/../site//releases/.], write: [DIR/site/]}", []string{"sandbox.read[0]", "DIR/jail/../site//releases/.", "DIR/site/"}},
+		"write":            {w + ", sandbox: {write: [DIR/site, DIR/site/releases]}", []string{"sandbox.write[1]", "DIR/site/releases", "DIR/site"}},
+		"everything":       {w + ", sandbox: {read: [/usr], write: [/]}", []string{"process.root[0]", "/usr", "/"}},
+		"root":             {"process: {root: [DIR/site/releases]}, sandbox: {preset: strict, private_tmp: false, write: [DIR/site]}", []string{"process.root[0]", "DIR/site/releases", "DIR/site"}},
+		"script":           {"process: {scripts: [DIR/site/releases/1/x]}, sandbox: {preset: strict, private_tmp: false, write: [DIR/site/releases/1]}", []string{"process.scripts[0]", "DIR/site/releases/1/x", "DIR/site/releases/1"}},
+		"scripts":          {"process: {scripts: [DIR/site/releases/*/x]}, sandbox: {preset: strict, private_tmp: false, write: [DIR/site]}", []string{"process.scripts[0]", "DIR/site/releases", "DIR/site"}},
+		"interpreter":      {"process: {root: [/usr], interpreters: [.x=DIR/site/bin/worker]}, sandbox: {preset: strict, private_tmp: false, write: [DIR/site]}", []string{"process.interpreters[0]", "DIR/site/bin/worker", "DIR/site"}},
+		"command":          {"worker: {command: [DIR/site/bin/worker]}, sandbox: {write: [DIR/site/bin]}", []string{"worker.command[0]", "DIR/site/bin/worker", "DIR/site/bin"}},
+		"root of workers":  {"worker: {command: [/bin/sh], root: [DIR/site/current]}, sandbox: {preset: strict, private_tmp: false, write: [DIR/site]}", []string{"worker.root[0]", "DIR/site/current", "DIR/site"}},
+		"in a chroot":      {"process: {root: [DIR/jail]}, sandbox: {chroot: DIR/jail, read: [-/www], write: [/data]}", []string{"sandbox.read[0]", "/www", "/data"}},
+		"root in a chroot": {"process: {root: [DIR/jail/data/www]}, sandbox: {preset: strict, private_tmp: false, chroot: DIR/jail, write: [/data]}", []string{"process.root[0]", "DIR/jail/data/www", "/data"}},
+		"the spool":        {w + ", sandbox: {read: [/usr], write: [DIR/site]}}\nspool_dir: DIR/site/spool\n#", []string{"spool_dir", "DIR/site/spool", "DIR/site"}},
+		"a private folder": {w + ", sandbox: {read: [-/var/tmp/none], private_tmp: true}", []string{"sandbox.read[0]", "/var/tmp/none", "/var/tmp"}},
+		"beside":           {"process: {root: [DIR/site/releases]}, sandbox: {preset: strict, private_tmp: false, write: [DIR/site/releases, DIR/jail, -/tmpx]}", nil},
+		"one and the same": {"process: {root: [DIR/alias]}, sandbox: {preset: strict, private_tmp: false, write: [DIR/site]}", nil},
+		"in the root":      {"process: {root: [DIR/site]}, sandbox: {preset: strict, private_tmp: false, write: [DIR/site/releases]}", nil},
+		"tmp":              {w + ", sandbox: {read: [/tmp], write: [/tmp, /var/tmp], private_tmp: true}", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile("f", []byte(expand("pools:\n- {name: a, listen: unix:/a, "+test.text+"}\n", dir)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			_, err := LoadAndCheck("f", nil, nil)
+			if test.want == nil {
+				if err != nil {
+					t.Errorf("refused: %v", err)
+				}
+				return
+			}
+			text := fmt.Sprint(err)
+			want := fmt.Sprintf("%s: %q is found below %q, where programs may write", test.want[0], expand(test.want[1], dir), expand(test.want[2], dir))
+			if !strings.Contains(text, want) || strings.Contains(text, "\n") {
+				t.Errorf("the fault is\n%s\nwant the one\n%s", text, want)
+			}
+		})
+	}
 }
