@@ -65,8 +65,8 @@ const absent = `pools:
     dir: /etc/passwd
 `
 
-const absentFaults = `absent.yaml:3:53: pools[0].listen.owner: user: unknown user nobody-such
-absent.yaml:3:73: pools[0].listen.group: group: unknown group nogroup-such
+const absentFaults = `absent.yaml:3:53: pools[0].listen.owner: unknown user nobody-such
+absent.yaml:3:73: pools[0].listen.group: unknown group nogroup-such
 absent.yaml:5:12: pools[0].process.root[0]: "/nowhere-e2e": no such file or directory
 absent.yaml:6:15: pools[0].process.scripts[0]: "/etc/none.sh": no such file or directory
 absent.yaml:7:20: pools[0].process.interpreters[0]: "/usr/bin/none" cannot be run: no such file or directory

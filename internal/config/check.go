@@ -50,12 +50,12 @@ func (r *report) checkMachine(c *Config, functions []string) {
 func (r *report) checkOwner(key string, l Listen) {
 	if l.Owner != "" && !isID(l.Owner) {
 		if _, err := user.Lookup(l.Owner); err != nil {
-			r.add(key+".owner", "%v", err)
+			r.add(key+".owner", "%v", unprefixed(err))
 		}
 	}
 	if l.Group != "" && !isID(l.Group) {
 		if _, err := user.LookupGroup(l.Group); err != nil {
-			r.add(key+".group", "%v", err)
+			r.add(key+".group", "%v", unprefixed(err))
 		}
 	}
 }

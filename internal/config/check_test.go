@@ -50,8 +50,8 @@ func TestCheck(t *testing.T) {
 	path := func(name string) string { return `"` + filepath.Join(dir, name) + `"` }
 	column := func(text string) int { return len(expand(text, dir)) + 1 }
 	wantFaults(t, err,
-		"f:6:37: pools[1].listen.owner: user: unknown user no_such_user",
-		"f:6:58: pools[1].listen.group: group: unknown group no_such_group",
+		"f:6:37: pools[1].listen.owner: unknown user no_such_user",
+		"f:6:58: pools[1].listen.group: unknown group no_such_group",
 		"f:8:12: pools[1].process.root[0]: "+path("none")+": no such file or directory",
 		at(8, column("    root: [DIR/none, "))+"pools[1].process.root[1]: "+path("file")+" is not a folder",
 		"f:9:15: pools[1].process.scripts[0]: "+path("")+" is not a file",

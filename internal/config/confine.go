@@ -51,6 +51,9 @@ func parseCapability(text string) (Capability, error) {
 		return Capability{"CAP_" + name, uintptr(i)}, nil
 	}
 	candidate := nearest(name, capabilities, whole)
+	if i := slices.IndexFunc(capabilities, func(c string) bool { return strings.HasPrefix(c, name) }); i >= 0 && len(name) > 2 {
+		candidate = capabilities[i]
+	}
 	if candidate != "" {
 		candidate = "CAP_" + candidate
 	}

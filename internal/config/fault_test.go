@@ -170,7 +170,7 @@ var faultTests = []struct {
 	}},
 	{"worker scripts", worker("{command: [/x], root: [srv], extensions: [php]}"), []string{
 		`f:4:34: pools[0].worker.root[0]: "srv" is not an absolute path`,
-		`f:4:53: pools[0].worker.extensions[0]: "php" is not an extension, for example .cgi`,
+		`f:4:53: pools[0].worker.extensions[0]: "php" is not an extension, for example .cgi (did you mean .php?)`,
 	}},
 	{"worker stderr", worker("{command: [/x], stderr: bth}"), []string{
 		`f:4:35: pools[0].worker.stderr: "bth" is not one of log, client, both (did you mean both?)`,
@@ -413,7 +413,7 @@ var faultTests = []struct {
 		`f:5:17: pools[0].process.root[1]: "" is not an absolute path`,
 		`f:6:15: pools[0].process.scripts[0]: "x" is not an absolute path`,
 		`f:6:18: pools[0].process.scripts[1]: "/a[": syntax error in pattern`,
-		`f:7:18: pools[0].process.extensions[0]: "cgi" is not an extension, for example .cgi`,
+		`f:7:18: pools[0].process.extensions[0]: "cgi" is not an extension, for example .cgi (did you mean .cgi?)`,
 		`f:7:23: pools[0].process.extensions[1]: "." is not an extension, for example .cgi`,
 		`f:7:26: pools[0].process.extensions[2]: ".a/b" is not an extension, for example .cgi`,
 		`f:8:27: pools[0].process.interpreters[1]: ".b=x" is not .extension=/path`,

@@ -3,8 +3,8 @@ package config
 import "strings"
 
 // foreign is what other programs call what is a key here, or is none: the directives of
-// php-fpm, mod_fcgid, lighttpd and nginx, the last in lower case, and the flags of fcgiwrap
-// and spawn-fcgi.
+// php-fpm, mod_fcgid, lighttpd and nginx, the last in lower case, those of a systemd unit, and the flags of
+// fcgiwrap and spawn-fcgi.
 var foreign = map[string]string{
 	"pm":                          "worker.scale, and what is below pm. is worker's",
 	"pm.max_children":             "worker.max",
@@ -81,6 +81,22 @@ var foreign = map[string]string{
 	"fastcgi_max_temp_file_size":  "limits.answer_spool",
 	"fastcgi_ignore_client_abort": "on_client_abort",
 	"fastcgi_request_buffering":   "limits.request_buffering",
+	"no_new_privileges":           "sandbox.no_new_privs",
+	"nonewprivileges":             "sandbox.no_new_privs",
+	"private_network":             "sandbox.network: false",
+	"privatenetwork":              "sandbox.network: false",
+	"privatetmp":                  "sandbox.private_tmp",
+	"seccomp":                     "sandbox.preset: strict, which is the nearest: nobody writes a filter of system calls here",
+	"systemcallfilter":            "sandbox.preset: strict, which is the nearest: nobody writes a filter of system calls here",
+	"capabilityboundingset":       "sandbox.capabilities",
+	"readwritepaths":              "sandbox.write",
+	"readonlypaths":               "sandbox.read",
+	"rootdirectory":               "sandbox.chroot",
+	"memorymax":                   "sandbox.memory",
+	"tasksmax":                    "sandbox.pids",
+	"limitnofile":                 "sandbox.rlimits: [nofile=N]",
+	"limitnproc":                  "sandbox.rlimits: [nproc=N]",
+	"limitcore":                   "sandbox.rlimits: [core=N]",
 	"-c":                          "limits.max_reqs, as fcgiwrap's -c",
 	"-f":                          "process.stderr: client, as fcgiwrap's -f",
 	"-s":                          "listen: unix:/path",

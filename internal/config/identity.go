@@ -6,6 +6,7 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,7 +101,7 @@ func (r *report) findUser(key string, p *Pool, id *Identity) (groups []uint32) {
 		r.add(key, "%s has no account: write its group too", p.User)
 		return nil
 	case err != nil:
-		r.add(key, "%v", err)
+		r.add(key, "%v", unprefixed(err))
 		return nil
 	}
 	id.UID, id.GID = number(u.Uid), number(u.Gid)
@@ -122,8 +123,14 @@ func (r *report) findGroup(key, name string) uint32 {
 	case isID(name):
 		return number(name)
 	}
-	r.add(key, "%v", err)
+	r.add(key, "%v", unprefixed(err))
 	return 0
+}
+
+// unprefixed leaves "unknown user x" of what os/user says, to follow a key of that name.
+func unprefixed(err error) string {
+	text := strings.TrimPrefix(err.Error(), "user: ")
+	return strings.TrimPrefix(text, "group: ")
 }
 
 // number is an id that was found to be one.

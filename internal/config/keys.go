@@ -20,6 +20,7 @@ type field struct {
 }
 
 var (
+	configType  = reflect.TypeFor[Config]()
 	poolType    = reflect.TypeFor[Pool]()
 	listenType  = reflect.TypeFor[Listen]()
 	listensType = reflect.TypeFor[[]Listen]()

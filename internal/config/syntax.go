@@ -34,7 +34,7 @@ func explainSyntax(data []byte, f *Fault) {
 	if f.Line < 1 || f.Line > len(lines) {
 		return
 	}
-	for _, explain := range []func([]string, *Fault) bool{explainTab, explainColon, explainIndent, explainPlainly} {
+	for _, explain := range []func([]string, *Fault) bool{explainTab, explainGlue, explainIndent, explainPlainly} {
 		if explain(lines, f) {
 			break
 		}
@@ -54,28 +54,63 @@ func explainTab(lines []string, f *Fault) bool {
 	return false
 }
 
-var gluedPair = regexp.MustCompile(`^([ \t]*(?:- +)*)([a-z_]+):([^\s:].*)$`)
+// glued are a pair and an item of a list with no space after the sign, each with what is
+// before it, and a pair within braces.
+var (
+	gluedPair = regexp.MustCompile(`^([ \t]*(?:- +)*)([a-z_]+):([^\s:].*)$`)
+	gluedItem = regexp.MustCompile(`^([ \t]*(?:- +)*)-((?:[a-z_]+:.*|/.*))$`)
+	gluedFlow = regexp.MustCompile(`([{,]\s*)([a-z_]+):(\[[^\]]*\]?|[^\s:,}\]][^,}\]]*)`)
+)
 
-// explainColon finds "key:value" in the line, or in the last one before it that is not
-// empty, where YAML takes all of it for one word.
-func explainColon(lines []string, f *Fault) bool {
+// explainGlue finds "key:value" or "-item" in the line, or in the last one before it that
+// is not empty, where YAML takes all of it for one word.
+func explainGlue(lines []string, f *Fault) bool {
 	looked := 0
 	for n := f.Line; n > 0 && looked < 2; n-- {
-		if strings.TrimSpace(lines[n-1]) == "" {
+		if isBlank(lines[n-1]) {
 			continue
 		}
 		looked++
-		m := gluedPair.FindStringSubmatch(lines[n-1])
-		if m != nil && anyKey()[m[2]] {
-			f.Line, f.Column, f.Text = n, len(m[1])+len(m[2])+2, gluedText(m[2], m[3])
+		if column, text := glueIn(lines[n-1]); text != "" {
+			f.Line, f.Column, f.Text = n, column, text
 			return true
 		}
 	}
 	return false
 }
 
+// glueIn finds what lacks its space in a line that YAML does not understand.
+func glueIn(line string) (column int, text string) {
+	if m := gluedItem.FindStringSubmatch(line); m != nil {
+		if text := gluedItemText("-" + m[2]); text != "" {
+			return len(m[1]) + 2, text
+		}
+	}
+	if m := gluedPair.FindStringSubmatch(line); m != nil && anyKey()[m[2]] {
+		return len(m[1]) + len(m[2]) + 2, gluedText(m[2], m[3])
+	}
+	for _, m := range gluedFlow.FindAllStringSubmatchIndex(line, -1) {
+		if key := line[m[4]:m[5]]; anyKey()[key] {
+			return m[6] + 1, gluedText(key, line[m[6]:m[7]])
+		}
+	}
+	return 0, ""
+}
+
 func gluedText(key, value string) string {
+	value = gluedFlow.ReplaceAllString(value, "$1$2: $3")
 	return fmt.Sprintf("no space after the colon: write %q", key+": "+value)
+}
+
+// gluedItemText says what lacks in "-name: p2", "-/x" and "-unix:/x", and is empty for what
+// is no item of a list.
+func gluedItemText(text string) string {
+	item, dashed := strings.CutPrefix(text, "-")
+	key, _, _ := strings.Cut(item, ":")
+	if dashed && (anyKey()[key] || strings.HasPrefix(item, "/") || key == "unix" || key == "tcp" || key == "systemd") {
+		return fmt.Sprintf("no space after the dash: write %q", "- "+item)
+	}
+	return ""
 }
 
 // ofIndent are the errors of YAML that a wrong column leads to.
@@ -92,6 +127,7 @@ func explainIndent(lines []string, f *Fault) bool {
 		if n+1 >= f.Line && !above.haveRoomFor(line) {
 			f.Line, f.Column = n+1, len(indentation(line))+1
 			f.Text = fmt.Sprintf("wrong indentation: this line begins in column %d, and what is above it in column %s", f.Column, above.columns())
+			explainGlue(lines, f) // which leads to it
 			return true
 		}
 		above.add(line)

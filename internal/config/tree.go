@@ -76,7 +76,8 @@ const maxNodes = 1 << 18
 type tree struct {
 	*report
 	file      string
-	firstPool int // how many pools the files before this one gave
+	firstPool int      // how many pools the files before this one gave
+	lines     []string // of the file
 	visited   int
 	merging   map[*yaml.Node]bool
 }
@@ -89,6 +90,7 @@ func newTree(r *report, file string, firstPool int) *tree {
 // mapping. ok is false when it is anything else.
 func (t *tree) read(data []byte, typ reflect.Type, root spot) (m map[string]any, ok bool) {
 	t.places[root.key] = place{file: t.file, line: 1, column: 1}
+	t.lines = strings.Split(string(data), "\n")
 	n, fault := parse(data)
 	switch {
 	case fault != nil:
@@ -204,7 +206,7 @@ func (t *tree) list(n *yaml.Node, elem reflect.Type, at spot) []any {
 }
 
 // pairLists are the lists of NAME=value, which may be mappings as well.
-var pairLists = map[string]bool{"env": true, "warm_up": true, "interpreters": true}
+var pairLists = map[string]bool{"env": true, "warm_up": true, "interpreters": true, "rlimits": true}
 
 // listOf is a list in another form: one value, which is a list of one, or a mapping
 // of names to values.
@@ -247,7 +249,7 @@ func (t *tree) mapping(n *yaml.Node, typ reflect.Type, at spot) map[string]any {
 	for _, e := range entries {
 		name := e.key.Value
 		if known[name] == nil {
-			t.unknown(e.key, typ, at, entries)
+			t.unknown(e, typ, at, entries)
 		} else if v, ok := t.value(e.value, known[name], at.field(name)); ok {
 			out[name] = v
 		}
@@ -257,21 +259,27 @@ func (t *tree) mapping(n *yaml.Node, typ reflect.Type, at spot) map[string]any {
 
 // unknown reports a key that typ does not have. The key that was meant, if one
 // can be told, is not reported as missing.
-func (t *tree) unknown(key *yaml.Node, typ reflect.Type, at spot, beside []entry) {
-	candidate := ""
-	text, isForeign := foreignKey(key.Value)
-	if !isForeign {
-		candidate = meant(key.Value, candidates(typ, beside))
-		text = "unknown key" + didYouMean(candidate)
+func (t *tree) unknown(e entry, typ reflect.Type, at spot, beside []entry) {
+	key := e.key.Value
+	text, candidate := t.glued(e.key)
+	if text == "" {
+		text, candidate = misplaced(e, typ, at)
 	}
-	if typ != poolType && strings.HasPrefix(at.key, "pools[") && key.Value != "name" && isKey(poolType, key.Value) {
-		candidate, text = "", "unknown key: it is one of the pool, not of "+lastName(at.key)
+	if foreign, ok := foreignKey(key); text == "" && ok {
+		text = foreign
+	}
+	if text == "" {
+		candidate = meant(key, candidates(typ, beside))
+		text = "unknown key" + didYouMean(candidate)
 	}
 	if typ == includedType {
 		text += ": an included file holds pools only"
 	}
-	t.fault(key, at.field(key.Value), "%s", text)
+	t.fault(e.key, at.field(key), "%s", text)
 	t.explain(at.key + "." + candidate)
+	if at.key == "" && isKey(poolType, key) {
+		t.explain("pools")
+	}
 }
 
 // lastName is the name of the mapping at key, without an index.
@@ -311,10 +319,14 @@ func (t *tree) scalar(n *yaml.Node, typ reflect.Type, at spot) (text string, ok 
 	switch glued := gluedPair.FindStringSubmatch(n.Value); {
 	case isMapping(typ) && glued != nil && anyKey()[glued[2]]:
 		t.fault(n, at, "must be a mapping: %s", gluedText(glued[2], glued[3]))
+	case n.Kind == yaml.MappingNode && typ.Kind() == reflect.Slice && len(n.Content) > 0:
+		t.fault(n, at, "must be a list: %s", listFrom(n))
 	case n.Kind != yaml.ScalarNode || isMapping(typ) || typ.Kind() == reflect.Slice:
-		t.fault(n, at, "must be %s, not %s", wanted(typ), described(tag))
+		t.fault(n, at, "must be %s, not %s%s", wanted(typ), described(tag), t.example(n, typ, at))
 	case want == "!!str" && strings.HasSuffix(at.key, ".address"):
 		return n.Value, true // a port alone is a number, and answered as an address
+	case want == "!!str" && isAccount[lastName(at.key)] && isID(n.Value):
+		return n.Value, true
 	case want == "!!str" && tag != want:
 		t.fault(n, at, "must be a string, not %s: put it in quotes", described(tag))
 	case want != "" && tag != want:
@@ -324,6 +336,9 @@ func (t *tree) scalar(n *yaml.Node, typ reflect.Type, at spot) (text string, ok 
 	}
 	return "", false
 }
+
+// isAccount are the keys whose text is a user or a group, which may be a number.
+var isAccount = map[string]bool{"user": true, "group": true, "groups": true, "owner": true}
 
 func described(tag string) string {
 	switch tag {

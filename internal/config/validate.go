@@ -224,6 +224,9 @@ func (r *report) listen(key string, l Listen, users map[string]string) {
 		return
 	}
 	a, err := address.Parse(l.Address)
+	if text := gluedItemText(l.Address); text != "" {
+		r.add(key+".address", "%s", text)
+	}
 	if err != nil {
 		r.add(key+".address", "%v", err)
 		return
@@ -299,9 +302,17 @@ func (r *report) files(key string, roots, extensions []string) {
 	}
 	for i, extension := range extensions {
 		if !isExtension(extension) {
-			r.add(fmt.Sprintf("%s.extensions[%d]", key, i), "%q is not an extension, for example .cgi", extension)
+			r.add(fmt.Sprintf("%s.extensions[%d]", key, i), "%q is not an extension, for example .cgi%s", extension, didYouMean(dotted(extension)))
 		}
 	}
+}
+
+// dotted is the extension that "php" or "*.php" means, if it is one.
+func dotted(extension string) string {
+	if name := strings.TrimPrefix(strings.TrimPrefix(extension, "*"), "."); name != "" && isExtension("."+name) {
+		return "." + name
+	}
+	return ""
 }
 
 // function looks at the names alone: whether the program has them, the machine
@@ -319,6 +330,9 @@ func (r *report) function(key string, f *Function) {
 }
 
 func (r *report) absolute(key, path string) {
+	if text := gluedItemText(path); text != "" {
+		r.add(key, "%s", text)
+	}
 	if !filepath.IsAbs(path) {
 		r.add(key, "%q is not an absolute path", path)
 	}

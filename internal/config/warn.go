@@ -96,7 +96,12 @@ func (r *report) warnOfMachine(c *Config) {
 			r.warnOfSocket(fmt.Sprintf("%s.listen[%d].address", key, j), l.Address)
 		}
 		if p.Worker != nil && len(p.Worker.Command) > 0 {
-			r.warnOfCommand(key+".worker.command[0]", p.Worker.Command[0])
+			r.warnOfCommand(key+".worker.command[0]", p.Worker.Command[0], "takes no FastCGI requests on descriptor 0")
+		}
+		if p.Process != nil {
+			for j, in := range p.Process.Interpreters {
+				r.warnOfCommand(fmt.Sprintf("%s.process.interpreters[%d]", key, j), in.Path, "answers no CGI requests")
+			}
 		}
 	}
 }
@@ -138,7 +143,7 @@ func (r *report) warnOfFolder(key, path string) (told bool) {
 	return true
 }
 
-// commandLines are programs that take no FastCGI requests, by the beginning of their names,
+// commandLines are programs that take no requests, FastCGI's or CGI's, by the beginning of their names,
 // and what does.
 var commandLines = []struct{ name, instead string }{
 	{"php-fpm", "php-cgi does: fcgid is in its place"},
@@ -149,15 +154,15 @@ var commandLines = []struct{ name, instead string }{
 	{"multiwatch", "the program that it would start does: worker.max says how many"},
 }
 
-// warnOfCommand tells of programs that are known to take no FastCGI requests.
-func (r *report) warnOfCommand(key, program string) {
+// warnOfCommand tells of programs that are known not to do what is asked of them.
+func (r *report) warnOfCommand(key, program, does string) {
 	if target, err := filepath.EvalSymlinks(program); err == nil {
 		program = target
 	}
 	for _, c := range commandLines {
 		if strings.HasPrefix(filepath.Base(program), c.name) {
 			if c.instead != "" {
-				r.warn(key, "%s takes no FastCGI requests on descriptor 0: %s", program, c.instead)
+				r.warn(key, "%s %s: %s", program, does, c.instead)
 			}
 			return
 		}

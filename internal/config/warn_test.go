@@ -88,6 +88,7 @@ pools:
   worker:
     command: [DIR/php, -b]
 - {name: b, timeout: 60s, listen: unix:DIR/open/b, worker: {command: [DIR/php-cgi]}}
+- {name: d, timeout: 60s, listen: unix:@d, process: {root: DIR, interpreters: [.x=DIR/php]}}
 - {name: c, timeout: 60s, listen: [unix:@c, unix:DIR/sticky/c], worker: {command: [DIR/fpm]}}
 `, dir)
 	if err := os.WriteFile("f", []byte(text), 0o644); err != nil {
@@ -106,8 +107,10 @@ pools:
 		missing("f:7:26: pools[0].listen[1]"), missing("f:8:26: pools[0].slow.log"),
 		"f:10:15: pools[0].worker.command[0]: " + dir + "/php" + takesNone + "php-cgi does",
 		`f:11:35: pools[1].listen: everybody may write to "` + dir + `/open", and put another socket in the place of this one`,
-		at(12, len(expand("- {name: c, timeout: 60s, listen: [unix:@c, unix:DIR/sticky/c], worker: {command: [", dir))+1) +
-			"pools[2].worker.command[0]: " + dir + "/php-fpm8.2" + takesNone + "php-cgi does: fcgid is in its place",
+		at(12, len(expand("- {name: d, timeout: 60s, listen: unix:@d, process: {root: DIR, interpreters: [", dir))+1) +
+			"pools[2].process.interpreters[0]: " + dir + "/php answers no CGI requests: php-cgi does",
+		at(13, len(expand("- {name: c, timeout: 60s, listen: [unix:@c, unix:DIR/sticky/c], worker: {command: [", dir))+1) +
+			"pools[3].worker.command[0]: " + dir + "/php-fpm8.2" + takesNone + "php-cgi does: fcgid is in its place",
 	}
 	got := slices.DeleteFunc(c.Warnings(), func(w string) bool { return strings.Contains(w, "/proc") })
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -131,6 +134,52 @@ func TestSlips(t *testing.T) {
 		"pools:\n- name: 'a\n  listen: unix:/a\n":                     "f:2: a quote that opens here is not closed\n    - name: 'a\n",
 		"a: 1\nb: \x01\n": "f:2: control characters are not allowed\n    b: ?\n",
 		"pools:\n- name: a\n  listen: unix:/a\n  process: {root: [/a]\n": "f:4: a { that opens here is not closed, or a comma is missing before this line\n      process: {root: [/a]\n",
+
+		"pools:\n- name: a\n  listen: unix:/a\n  process: {root:[/x]}\n":                   `f:4:18: no space after the colon: write "root: [/x]"` + "\n      process: {root:[/x]}\n                     ^\n",
+		"pools:\n- name: a\n  listen: unix:/a\n  process: {dir: /, extensions:[.a, .b]}\n": `f:4:32: no space after the colon: write "extensions: [.a, .b]"` + "\n      process: {dir: /, extensions:[.a, .b]}\n                                   ^\n",
+		"pools:\n- name: a\n  listen: unix:/a\n  process: {root:/x}\n":                     `f:4:13: pools[0].process."root:/x": no space after the colon: write "root: /x"` + "\n",
+		pool("limits:{max_reqs: 4}"):                                                       `f:5:3: pools[0]."limits:{max_reqs": no space after the colon: write "limits: {max_reqs: 4}"` + "\n",
+		"pools:\n- name: a\n  listen: unix:/a\n  process:{root:[/x]}\n":                    `f:4:11: no space after the colon: write "process: {root: [/x]}"` + "\n      process:{root:[/x]}\n              ^\n",
+		"pools:\n- name: a\n  listen: unix:/a\n-name: b\n  listen: unix:/b\n":              `f:4:2: no space after the dash: write "- name: b"` + "\n    -name: b\n     ^\n",
+		"pools:\n  - name: a\n    listen: unix:/a\n  -name: b\n    listen: unix:/b\n":      `f:4:4: no space after the dash: write "- name: b"` + "\n      -name: b\n       ^\n",
+		"pools:\n  -name: a\n  listen: unix:/a\n":                                          `f:2:3: pools: must be a list: no space after the dash: write "- name: a"` + "\n",
+		"pools:\n- name: a\n  listen: unix:/a\n  process:\n    root:\n    - /x\n    -/y\n": `f:7:6: no space after the dash: write "- /y"` + "\n        -/y\n         ^\n",
+		"pools:\n- name: a\n  listen: unix:/a\n  process:\n    root:\n      -/y\n":         `f:6:7: pools[0].process.root: no space after the dash: write "- /y"` + "\n",
+		pool("listen: [-unix:/a]"):                                                         `f:3:12: pools[0].listen[0]: no space after the dash: write "- unix:/a"` + "\n",
+
+		pool("allow: [10.0.0.0/8]"):               "f:5:3: pools[0].allow: unknown key: it is one of listen, beside its address\n",
+		pool("mode: 0660"):                        "f:5:3: pools[0].mode: unknown key: it is one of listen, beside its address\n",
+		pool("owner: www-data"):                   "f:5:3: pools[0].owner: unknown key: it is one of listen, beside its address\n",
+		pool("owner: true"):                       "f:5:3: pools[0].owner: unknown key (did you mean sandbox.owner?)\n",
+		pool("backlog: 5"):                        "f:5:3: pools[0].backlog: unknown key: it is one of listen, beside its address\n",
+		pool("sandbox: {nofile: 10, as: 1GiB}"):   "f:5:13: pools[0].sandbox.nofile: unknown key: here that is rlimits: [nofile=10]\nf:5:25: pools[0].sandbox.as: unknown key: here that is rlimits: [as=1GiB]\n",
+		"listen: unix:/a\nprocess: {root: /x}\n":  "f:1:1: listen: unknown key: it belongs to a pool, below pools:\nf:2:1: process: unknown key: it belongs to a pool, below pools:\n",
+		"name: a\nworker: {command: [/x]}\n":      "f:1:1: name: unknown key: it belongs to a pool, below pools:\nf:2:1: worker: unknown key: it belongs to a pool, below pools:\n",
+		pool("access_log: /x"):                    "f:5:3: pools[0].access_log: unknown key: it is one of the whole daemon, beside pools:\n",
+		pool("log: {level: debug}"):               "f:5:3: pools[0].log: unknown key: it is one of the whole daemon, beside pools:\n",
+		pool("admin: {}"):                         "f:5:3: pools[0].admin: unknown key: it is one of the whole daemon, beside pools:\n",
+		pool("process: {root: /x, max: 4}"):       "f:4:23: pools[0].process.max: unknown key: it is one of worker, not of process\n",
+		pool("process: {root: /x, command: /y}"):  "f:4:23: pools[0].process.command: unknown key: it is one of worker, not of process\n",
+		worker("{command: [/x], kill_grace: 1s}"): "f:4:27: pools[0].worker.kill_grace: unknown key: it is one of process, not of worker\n",
+		pool("listen: {unix: /x}"):                "f:3:12: pools[0].listen.unix: unknown key: write address: unix:/x\n",
+		pool("listen: [{tcp: '127.0.0.1:9000'}]"): "f:3:13: pools[0].listen[0].tcp: unknown key: write address: tcp:127.0.0.1:9000\n",
+		pool("sandbox: {no_new_privileges: on}"):  "f:5:13: pools[0].sandbox.no_new_privileges: unknown key: here that is sandbox.no_new_privs\n",
+		pool("sandbox: {NoNewPrivileges: true}"):  "f:5:13: pools[0].sandbox.NoNewPrivileges: unknown key: here that is sandbox.no_new_privs\n",
+		pool("sandbox: {private_network: true}"):  "f:5:13: pools[0].sandbox.private_network: unknown key: here that is sandbox.network: false\n",
+		pool("sandbox: {seccomp: true}"):          "f:5:13: pools[0].sandbox.seccomp: unknown key: here that is sandbox.preset: strict, which is the nearest: nobody writes a filter of system calls here\n",
+
+		pool("sandbox: strict"):                      "f:5:12: pools[0].sandbox: must be a mapping, not a string (did you mean sandbox: {preset: strict}?)\n",
+		"log: debug\n" + one:                         "f:1:6: log: must be a mapping, not a string (did you mean log: {level: debug}?)\n",
+		"log: stdout\n" + one:                        "f:1:6: log: must be a mapping, not a string (did you mean log: {output: stdout}?)\n",
+		"access_log: /x\n" + one:                     "f:1:13: access_log: must be a mapping, not a string (did you mean access_log: {output: /x}?)\n",
+		"admin: unix:/x\n" + one:                     "f:1:8: admin: must be a mapping, not a string (did you mean admin: {listen: unix:/x}?)\n",
+		pool("process: /srv"):                        "f:4:12: pools[0].process: must be a mapping, not a string (did you mean process: {root: /srv}?)\n",
+		"pools: {cgi: {listen: unix:/a}}\n":          `f:1:8: pools: must be a list: write "- name: cgi"` + "\n",
+		"pools:\n  name: cgi\n  listen: unix:/a\n":   `f:2:3: pools: must be a list: write "- name: cgi"` + "\n",
+		pool("env: [A: b]"):                          "f:5:9: pools[0].env[0]: must be a string, not a mapping: write A=b\n",
+		pool("sandbox: {rlimits: [nofile: 10]}"):     "f:5:23: pools[0].sandbox.rlimits[0]: must be a string, not a mapping: write nofile=10\n",
+		pool("process: {root: /x, extensions: php}"): `f:4:35: pools[0].process.extensions: "php" is not an extension, for example .cgi (did you mean .php?)` + "\n",
+		pool("sandbox: {capabilities: [NET_BIND]}"):  `f:5:28: pools[0].sandbox.capabilities[0]: "NET_BIND" is no capability, for example CAP_NET_BIND_SERVICE, and not none (did you mean CAP_NET_BIND_SERVICE?)` + "\n",
 
 		pool("pm: dynamic"):                         "f:5:3: pools[0].pm: unknown key: here that is worker.scale, and what is below pm. is worker's\n",
 		pool("pm.max_children: 5"):                  "f:5:3: pools[0].\"pm.max_children\": unknown key: here that is worker.max\n",
@@ -182,8 +231,8 @@ func TestSlips(t *testing.T) {
 
 // What may be written in two ways means the same.
 func TestLenientLists(t *testing.T) {
-	strict := mustLoad(t, "pools:\n- name: a\n  listen: [unix:/a]\n  env: [A=b, C=1, D=yes]\n  pass_env: [PATH]\n  process: {root: [/srv], extensions: [.cgi], interpreters: [.php=/p, .py=/q]}\n")
-	lenient := mustLoad(t, "pools:\n- name: a\n  listen: unix:/a\n  env: {A: b, C: 1, D: yes}\n  pass_env: PATH\n  process: {root: /srv, extensions: .cgi, interpreters: {.php: /p, .py: /q}}\n")
+	strict := mustLoad(t, "pools:\n- name: a\n  listen: [unix:/a]\n  env: [A=b, C=1, D=yes]\n  pass_env: [PATH]\n  process: {root: [/srv], extensions: [.cgi], interpreters: [.php=/p, .py=/q]}\n  user: '33'\n  group: '34'\n  groups: ['35']\n  sandbox: {rlimits: [nofile=10, cpu=2s]}\n")
+	lenient := mustLoad(t, "pools:\n- name: a\n  listen: unix:/a\n  env: {A: b, C: 1, D: yes}\n  pass_env: PATH\n  process: {root: /srv, extensions: .cgi, interpreters: {.php: /p, .py: /q}}\n  user: 33\n  group: 34\n  groups: 35\n  sandbox: {rlimits: {nofile: 10, cpu: 2s}}\n")
 	if diff := cmp.Diff(strict, lenient, ignorePlaces); diff != "" {
 		t.Errorf("(-list +other):\n%s", diff)
 	}
