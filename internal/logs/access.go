@@ -46,13 +46,15 @@ type accessLog struct {
 	timer   *time.Timer // starts run; nil until the first line
 	running bool        // run has been started, or is about to be
 	old     []*os.File  // that run closes, since it may write to one
-	cut     int         // bytes of the first of pending that cutIn has taken
-	cutIn   *os.File    // nil: none has
 	drops   int         // lines, since the log took some
 	idle    sync.Cond   // of mu: running has become false
 
 	isStuck  bool // the last write took nothing in logPatience
 	isBroken bool // the last write failed
+
+	// Owned by run.
+	cutIn os.FileInfo // the file whose last line is not whole; nil: it is, or there is none
+	cut   int         // bytes of the first of pending that it has; 0: the rest of its last line is lost
 }
 
 func newAccessLog(complain func(slog.Level, string, ...any)) *accessLog {
@@ -149,28 +151,54 @@ func (l *accessLog) closeOldLocked() {
 // deliver writes lines, and returns those that are to be written again: what has not been
 // taken within logPatience. It is called with mu held, and lets go of it meanwhile.
 func (l *accessLog) deliver(lines []byte) (left []byte) {
-	f, begun := l.file, 0
+	f := l.file
 	if f == nil {
 		return nil
 	}
-	if l.cutIn == f {
-		begun = l.cut
-	}
 	l.mu.Unlock()
-	n, err := l.write(f, lines[begun:], logPatience)
+	begun, n, err := l.put(f, lines)
 	l.mu.Lock()
-	n += begun
-	l.cut, l.cutIn = 0, nil
 	isStuck := errors.Is(err, os.ErrDeadlineExceeded)
-	if isStuck && n < len(lines) {
-		whole := bytes.LastIndexByte(lines[:n], '\n') + 1
-		l.cut, l.cutIn = n-whole, f
-		left = lines[whole:]
+	if isStuck {
+		left = lines[n-l.cut:]
 	} else if err != nil { // such as a full disk: those that follow may find room
-		l.drops += bytes.Count(lines[min(n, len(lines)):], []byte{'\n'})
+		l.drops += bytes.Count(lines[n:], []byte{'\n'})
 	}
 	l.toldLocked(err, isStuck && n == begun)
 	return left
+}
+
+// put writes lines to f, after what ends a line there of which the rest is lost. It returns
+// how many bytes of them f had before, and has now.
+func (l *accessLog) put(f *os.File, lines []byte) (begun, n int, err error) {
+	ends := 0 // lines of which the rest is lost
+	text := lines
+	switch isCut := l.isCutIn(f); {
+	case isCut && l.cut > 0:
+		begun, text = l.cut, lines[l.cut:]
+	case isCut:
+		ends, text = 1, slices.Concat([]byte{'\n'}, lines)
+	}
+	wrote, err := l.write(f, text, logPatience)
+	n = begun + max(0, wrote-ends)
+	part := n - (bytes.LastIndexByte(lines[:n], '\n') + 1)
+	l.cut, l.cutIn = 0, nil
+	if part > 0 || wrote < ends {
+		l.cutIn, _ = f.Stat()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		l.cut = part
+	}
+	return begun, n, err
+}
+
+// isCutIn reports whether the last line of f is not whole.
+func (l *accessLog) isCutIn(f *os.File) bool {
+	if l.cutIn == nil {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && os.SameFile(info, l.cutIn)
 }
 
 // toldLocked tells the daemon's log, once, that lines are not taken, and how many were

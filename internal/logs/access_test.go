@@ -251,6 +251,105 @@ func TestAccessCannotBeWritten(t *testing.T) {
 	})
 }
 
+// What follows a line that was written in part is a line of its own, in the same file.
+func TestAccessIsCut(t *testing.T) {
+	full := errors.New("no space")
+	for name, tt := range map[string]struct {
+		taken []int // of each write, until there is room
+		want  string
+		lost  int
+	}{
+		"in a line":       {[]int{7}, "one\ntwo\nnext\n", 1},
+		"in the first":    {[]int{3}, "one\nnext\n", 2},
+		"between lines":   {[]int{4}, "one\nnext\n", 1},
+		"before any":      {[]int{0}, "next\n", 2},
+		"then not at all": {[]int{6, 0}, "one\ntw\nnext\n", 3},
+		"then one byte":   {[]int{6, 1}, "one\ntw\nnext\n", 3},
+		"then in a line":  {[]int{6, 4}, "one\ntw\none\nnext\n", 3},
+		"then a line":     {[]int{6, 5}, "one\ntw\none\nnext\n", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var s sink
+				l := s.log()
+				for _, n := range tt.taken {
+					s.takes(func([]byte) (int, error) { return n, full })
+					l.add([]byte("one\ntwo\n"))
+					l.flush()
+				}
+				s.takes(nil)
+				l.add([]byte("next\n"))
+				l.flush()
+				lost := fmt.Sprint("a log has dropped records", "records", tt.lost)
+				if s.text() != tt.want || len(s.said) != 2 || s.said[1] != lost {
+					t.Errorf("wrote %q, want %q; said %q, want %q", s.text(), tt.want, s.said, lost)
+				}
+			})
+		})
+	}
+}
+
+func temporary(t *testing.T, name string) *os.File {
+	t.Helper()
+	f, err := open(filepath.Join(t.TempDir(), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// It is the same file when it was opened anew, and another is not.
+func TestAccessIsCutAndReopened(t *testing.T) {
+	for name, want := range map[string]string{"same": "one\ntw\nnext\n", "other": "one\ntwnext\n"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := sink{write: func([]byte) (int, error) { return 6, errors.New("no space") }}
+				l, f := s.log(), temporary(t, "x")
+				next := temporary(t, "y")
+				if name == "same" {
+					next = f
+				}
+				again, err := open(next.Name())
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.set(&AccessOptions{Output: "x"}, f)
+				l.add([]byte("one\ntwo\n"))
+				l.flush()
+				l.set(&AccessOptions{Output: "x"}, again)
+				s.takes(nil)
+				l.add([]byte("next\n"))
+				l.flush()
+				if s.text() != want {
+					t.Errorf("wrote %q, want %q", s.text(), want)
+				}
+			})
+		})
+	}
+}
+
+// A line that does not get in, and one of which the rest gets in later, are no reason for more.
+func TestAccessIsCutAndStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sink{write: func([]byte) (int, error) { return 2, errors.New("no space") }}
+		l := s.log()
+		l.add([]byte("one\n"))
+		l.flush()
+		l.add([]byte("two\nnext\n"))
+		for _, n := range []int{0, 1, 2, 0, 3} { // "\n", "tw", "o\nn"
+			s.takes(func([]byte) (int, error) { return n, os.ErrDeadlineExceeded })
+			time.Sleep(logPatience)
+			synctest.Wait()
+		}
+		s.takes(nil)
+		time.Sleep(2 * logPatience)
+		synctest.Wait()
+		if s.text() != "on\ntwo\nnext\n" {
+			t.Errorf("wrote %q", s.text())
+		}
+	})
+}
+
 // Another file gets whole lines only.
 func TestAccessGoesElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -259,7 +358,7 @@ func TestAccessGoesElsewhere(t *testing.T) {
 		l.add([]byte("line\n"))
 		time.Sleep(accessDelay + 1)
 		synctest.Wait() // it is being written
-		l.set(&AccessOptions{Output: "y"}, os.Stdout)
+		l.set(&AccessOptions{Output: "y"}, temporary(t, "y"))
 		s.takes(nil)
 		time.Sleep(2 * logPatience)
 		synctest.Wait()
