@@ -17,7 +17,7 @@ func newStore(names []string) *listen.Store {
 	if err != nil || most < 1 || socket == "" {
 		return nil
 	}
-	return &listen.Store{Send: listen.SendTo(socket), Names: names}
+	return &listen.Store{Send: listen.SendTo(socket), Most: most, Names: names}
 }
 
 // storable are the sockets that are worth keeping: nobody waits for the next daemon to take

@@ -2,9 +2,11 @@ package listen
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -126,14 +128,20 @@ func (l *Listener) acceptLeft() (net.Conn, error) {
 }
 
 // Store has systemd keep sockets that it does not have, and drop those that nobody has. It
-// knows what systemd has by their names.
+// knows what systemd has by their names, and sends no more than systemd takes: that refuses
+// the others without an answer.
 type Store struct {
 	// Send sends a message of sd_notify(3), with a descriptor if fd is not negative.
 	Send  func(message string, fd int) error
+	Most  int      // that systemd keeps
 	Names []string // in systemd's store
 }
 
-// Keep brings the store to what listeners there are.
+// ErrNoRoom is that of sockets for which systemd's store has no room.
+var ErrNoRoom = errors.New("no room in the store (FileDescriptorStoreMax, FDSTORE)")
+
+// Keep brings the store to what listeners there are. What is in it stays, and of the others the
+// first ones get the room that is left.
 func (s *Store) Keep(listeners []*Listener) error {
 	now := make(map[string]*Listener)
 	for _, l := range listeners {
@@ -142,23 +150,50 @@ func (s *Store) Keep(listeners []*Listener) error {
 		}
 	}
 	delete(now, "")
+	if err := s.drop(now); err != nil {
+		return err
+	}
+	var refused []string
+	for _, l := range listeners {
+		if l == nil {
+			continue
+		}
+		switch name := l.StoreName(); {
+		case now[name] == nil || slices.Contains(s.Names, name):
+		case len(s.Names) >= s.Most:
+			refused = append(refused, l.Options().Address)
+		default:
+			if err := s.add(name, l); err != nil {
+				return err
+			}
+		}
+	}
+	if len(refused) > 0 {
+		return fmt.Errorf("%w for more than %d: not kept: %s", ErrNoRoom, s.Most, strings.Join(refused, " "))
+	}
+	return nil
+}
+
+// drop has systemd drop what is not among the listeners, by their names.
+func (s *Store) drop(now map[string]*Listener) error {
 	var names []string
 	for _, name := range s.Names {
 		if now[name] != nil {
 			names = append(names, name)
-			delete(now, name)
 		} else if err := s.Send("FDSTOREREMOVE=1\nFDNAME="+name, -1); err != nil {
 			return err
 		}
 	}
 	s.Names = names
-	for name, l := range now {
-		err := l.WithFD(func(fd int) error { return s.Send("FDSTORE=1\nFDPOLL=0\nFDNAME="+name, fd) })
-		if err != nil {
-			return fmt.Errorf("store %s: %w", l.Options().Address, err)
-		}
-		s.Names = append(s.Names, name)
+	return nil
+}
+
+func (s *Store) add(name string, l *Listener) error {
+	err := l.WithFD(func(fd int) error { return s.Send("FDSTORE=1\nFDPOLL=0\nFDNAME="+name, fd) })
+	if err != nil {
+		return fmt.Errorf("store %s: %w", l.Options().Address, err)
 	}
+	s.Names = append(s.Names, name)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package listen
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -72,7 +73,7 @@ func (k *keeper) stored() map[string][]*os.File {
 func TestStore(t *testing.T) {
 	inheriting(t, func() {
 		k, dir, port := newKeeper(t), t.TempDir(), freePort(t)
-		store := &Store{Send: SendTo(k.path)}
+		store := &Store{Send: SendTo(k.path), Most: 4}
 		var all []*Listener
 		addresses := []string{"unix:" + dir + "/a", "unix:" + dir + "/b", "tcp:127.0.0.1:" + port, "unix:" + dir + "/replaced"}
 		for _, address := range addresses {
@@ -165,4 +166,48 @@ func mustDial(t *testing.T, network, address string) net.Conn {
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// No more is sent than systemd keeps, and who has asked is told what is not kept. A socket
+// that goes makes room for one.
+func TestStoreIsFull(t *testing.T) {
+	k, dir := newKeeper(t), t.TempDir()
+	store := &Store{Send: SendTo(k.path), Most: 2}
+	var all []*Listener
+	for _, name := range []string{"a", "b", "c", "d"} {
+		l, err := Open(t.Context(), Options{Address: "unix:" + dir + "/" + name, Mode: 0o600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		all = append(all, l)
+	}
+	if err := store.Keep(all[:1]); err != nil {
+		t.Fatal(err)
+	}
+	k.take(1)
+	err := store.Keep([]*Listener{nil, all[1], all[2], all[3], all[0], all[1]})
+	if !errors.Is(err, ErrNoRoom) || !strings.HasSuffix(err.Error(), ": not kept: unix:"+dir+"/c unix:"+dir+"/d") {
+		t.Errorf("%v", err)
+	}
+	k.take(1)
+	want := []string{all[0].StoreName(), all[1].StoreName()}
+	if !slices.Equal(store.Names, want) || k.files[want[0]] == nil || k.files[want[1]] == nil {
+		t.Errorf("stored: %v, want %v", store.Names, want)
+	}
+	if err := store.Keep(all[1:3]); err != nil {
+		t.Errorf("when there is room: %v", err)
+	}
+	k.take(2)
+	want = []string{all[1].StoreName(), all[2].StoreName()}
+	if !slices.Equal(store.Names, want) || len(k.files) != 2 || k.files[want[1]] == nil {
+		t.Errorf("stored: %v, want %v", store.Names, want)
+	}
+	// What is sent beyond that would be the next message.
+	if err := store.Send("FDSTOREREMOVE=1\nFDNAME="+want[1], -1); err != nil {
+		t.Fatal(err)
+	}
+	if k.take(1); len(k.files) != 1 {
+		t.Errorf("more was sent than there is room for: %v", k.files)
+	}
 }
