@@ -158,6 +158,9 @@ func (r *report) confinement(key string, s *Sandbox) {
 		if path.Clean(s.Chroot) == "/" {
 			r.add(key+".chroot", "%q is the root already", s.Chroot)
 		}
+		if s.PrivateTmp {
+			r.add(key+".private_tmp", "is not for a pool with chroot, which has a /tmp of its own in there: take one of the two out")
+		}
 	}
 	for name, paths := range map[string][]string{".read": s.Read, ".write": s.Write} {
 		for i, path := range paths {
@@ -227,7 +230,7 @@ const strictRlimits = "core=0 nofile=1024 nproc=512 fsize=1GiB memlock=64KiB"
 func (r *report) strict(key string, p *Pool) {
 	s := &p.Sandbox
 	s.NoNewPrivs = s.NoNewPrivs || !r.given(key+"no_new_privs")
-	s.PrivateTmp = s.PrivateTmp || !r.given(key+"private_tmp")
+	s.PrivateTmp = s.PrivateTmp || !r.given(key+"private_tmp") && s.Chroot == ""
 	s.Network = s.Network && r.given(key+"network")
 	if !r.given(key + "capabilities") {
 		s.Capabilities = []Capability{{Name: noCapability}}

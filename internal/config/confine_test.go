@@ -48,6 +48,9 @@ func TestSandboxFaults(t *testing.T) {
 			`f:5:58: pools[0].sandbox.chroot: "jail" is not an absolute path`,
 		}},
 		"the root": {"{chroot: /}", []string{`f:5:21: pools[0].sandbox.chroot: "/" is the root already`}},
+		"two folders for /tmp": {"{chroot: /srv, private_tmp: true}", []string{
+			"f:5:40: pools[0].sandbox.private_tmp: is not for a pool with chroot, which has a /tmp of its own in there: take one of the two out",
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := load(t, pool("sandbox: "+test.sandbox))
@@ -82,8 +85,15 @@ func TestStrict(t *testing.T) {
   listen: unix:/b
   worker: {command: [/opt/php-cgi, -x], root: [/jail/srv]}
   sandbox: {preset: strict, network: true, no_new_privs: false, private_tmp: false, capabilities: "", rlimits: [nofile=9, cpu=1s], read: [/usr, /data], chroot: /jail}
+- name: c
+  listen: unix:/c
+  process: {root: [/jail/srv]}
+  sandbox: {preset: strict, chroot: /jail}
 `)
 	a, b := c.Pools[0].Sandbox, c.Pools[1].Sandbox
+	if c := c.Pools[2].Sandbox; c.PrivateTmp || !c.NoNewPrivs {
+		t.Errorf("strict with a chroot is %+v", c)
+	}
 	if kept, limited := a.KeepsCapabilities(); !a.NoNewPrivs || !a.PrivateTmp || a.Network || !limited || len(kept) > 0 {
 		t.Errorf("strict is %+v", a)
 	}
@@ -197,7 +207,7 @@ func TestReplaceablePaths(t *testing.T) {
 		"command":          {"worker: {command: [DIR/site/bin/worker]}, sandbox: {write: [DIR/site/bin]}", []string{"worker.command[0]", "DIR/site/bin/worker", "DIR/site/bin"}},
 		"root of workers":  {"worker: {command: [/bin/sh], root: [DIR/site/current]}, sandbox: {preset: strict, private_tmp: false, write: [DIR/site]}", []string{"worker.root[0]", "DIR/site/current", "DIR/site"}},
 		"in a chroot":      {"process: {root: [DIR/jail]}, sandbox: {chroot: DIR/jail, read: [-/www], write: [/data]}", []string{"sandbox.read[0]", "/www", "/data"}},
-		"root in a chroot": {"process: {root: [DIR/jail/data/www]}, sandbox: {preset: strict, private_tmp: false, chroot: DIR/jail, write: [/data]}", []string{"process.root[0]", "DIR/jail/data/www", "/data"}},
+		"root in a chroot": {"process: {root: [DIR/jail/data/www]}, sandbox: {preset: strict, chroot: DIR/jail, write: [/data]}", []string{"process.root[0]", "DIR/jail/data/www", "/data"}},
 		"the spool":        {w + ", sandbox: {read: [/usr], write: [DIR/site]}}\nspool_dir: DIR/site/spool\n#", []string{"spool_dir", "DIR/site/spool", "DIR/site"}},
 		"a private folder": {w + ", sandbox: {read: [-/var/tmp/none], private_tmp: true}", []string{"sandbox.read[0]", "/var/tmp/none", "/var/tmp"}},
 		"beside":           {"process: {root: [DIR/site/releases]}, sandbox: {preset: strict, private_tmp: false, write: [DIR/site/releases, DIR/jail, -/tmpx]}", nil},

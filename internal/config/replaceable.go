@@ -38,7 +38,7 @@ func writablePaths(key string, s *Sandbox) (all []namedPath) {
 	for i, path := range s.Write {
 		all = append(all, namedPath{fmt.Sprintf("%s.sandbox.write[%d]", key, i), strings.TrimPrefix(path, "-"), s.Chroot})
 	}
-	if s.PrivateTmp && s.Chroot == "" && len(s.Read)+len(s.Write) > 0 {
+	if s.PrivateTmp && len(s.Read)+len(s.Write) > 0 {
 		key += ".sandbox.private_tmp"
 		all = append(all, namedPath{key, "/tmp", ""}, namedPath{key, "/var/tmp", ""})
 	}
