@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -139,19 +140,34 @@ func TestDocumentedSandbox(t *testing.T) {
 	})
 }
 
-// PHP's workers run under strict too.
+// PHP's workers run under strict too, also those of an ordinary user's daemon, which cannot
+// give them a /tmp of their own.
 func TestSandboxOfPHP(t *testing.T) {
 	t.Parallel()
-	dir := outsideTmp(t)
-	php := need(t, "php-cgi")
-	file := write(t, dir+"/www/a.php", `<?php session_save_path("/tmp"); session_start(); $_SESSION["n"] = ($_SESSION["n"] ?? 0) + 1;
+	for name, as := range map[string]func(*exec.Cmd){"root": func(*exec.Cmd) {}, "an ordinary daemon": asNobody} {
+		t.Run(name, func(t *testing.T) {
+			dir, home, session := outsideTmp(t), folder(t), strings.ToLower(rand.Text())
+			if err := errors.Join(os.Chmod(dir, 0o777), os.Chmod(home, 0o777)); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.Remove("/var/lib/php/sessions/sess_" + session) }) // Debian's
+			file := write(t, dir+"/app/public/a.php", `<?php session_start(); $_SESSION["n"] = ($_SESSION["n"] ?? 0) + 1;
 		echo $_SESSION["n"], " ", @file_get_contents("/etc/shadow") === false ? "refused" : "read", " ", @fsockopen("127.0.0.1", 80) ? "open" : "closed", " ",
-		basename(tempnam("/tmp", "x"), "") != "" ? "tmp" : "none", " ", @file_put_contents(__DIR__ . "/x", "x") === false ? "refused" : "written";`)
-	serve(t, folder(t), fmt.Sprintf("- {name: php, listen: 'unix:%s/s', worker: {command: [%s], root: [%s/www], scale: static, max: 2}, sandbox: {preset: strict}}\n", dir, php, dir))
-	for n := range 4 {
-		if got, want := say(t, dir+"/s", file, "HTTP_COOKIE", "PHPSESSID=abcdefabcdef"), fmt.Sprintf("%d refused closed tmp refused", n+1); got != want {
-			t.Fatalf("PHP says %q, want %q", got, want)
-		}
+		($f = tempnam("/tmp", "x")) && unlink($f) ? "tmp" : "none", " ", @file_put_contents(__DIR__ . "/x", "x") === false ? "refused" : "written", " ",
+		@file_put_contents(dirname(__DIR__) . "/var/x", "x") === false ? "refused" : "written";`)
+			for _, name := range []string{"/app/public", "/app/var"} {
+				if err := errors.Join(os.MkdirAll(dir+name, 0o777), os.Chmod(dir+name, 0o777)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			pools := strings.NewReplacer("/run/fcgid/", dir+"/", "/srv/", dir+"/", "/usr/bin/php-cgi", need(t, "php-cgi")).Replace(harness.Documented(t, "docs/sandbox.md", "sandbox-php"))
+			d := launch(t, home, strings.TrimPrefix(pools, "pools:\n"), as, func(cmd *exec.Cmd) { cmd.Env = append(os.Environ(), "TMPDIR="+home) })
+			for n := range 4 {
+				if got, want := say(t, dir+"/php.sock", file, "HTTP_COOKIE", "PHPSESSID="+session), fmt.Sprintf("%d refused closed tmp refused written", n+1); got != want {
+					t.Fatalf("PHP says %q, want %q\n%s", got, want, d.out)
+				}
+			}
+		})
 	}
 }
 

@@ -246,6 +246,25 @@ func (r *report) strict(key string, p *Pool) {
 			s.Read = append(s.Read, path)
 		}
 	}
+	isGiven := func(folder string) bool { return isBelow(strings.TrimPrefix(folder, "-"), phpSessions) }
+	if p.runsPHP() && !slices.ContainsFunc(s.Write, isGiven) {
+		s.Write = append(s.Write, "-"+phpSessions)
+	}
+}
+
+// phpSessions is where Debian's PHP keeps its sessions. Everybody may write there, and nobody list it.
+const phpSessions = "/var/lib/php/sessions"
+
+// runsPHP reports whether one of the pool's programs is named as PHP's are.
+func (p *Pool) runsPHP() bool {
+	isPHP := func(program string) bool { return strings.HasPrefix(path.Base(program), "php") }
+	switch {
+	case p.Worker != nil:
+		return len(p.Worker.Command) > 0 && isPHP(p.Worker.Command[0])
+	case p.Process != nil:
+		return slices.ContainsFunc(p.Process.Interpreters, func(i Interpreter) bool { return isPHP(i.Path) })
+	}
+	return false
 }
 
 // strictFiles are what a pool runs, as its programs see it, and the system's.

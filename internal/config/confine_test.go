@@ -89,7 +89,11 @@ func TestStrict(t *testing.T) {
   listen: unix:/c
   process: {root: [/jail/srv]}
   sandbox: {preset: strict, chroot: /jail}
+- {name: d, listen: unix:/d, process: {root: [/srv], interpreters: [.php=/usr/bin/php-cgi]}, sandbox: {preset: strict, write: [-/var/lib/php]}}
 `)
+	if d := c.Pools[3].Sandbox; !slices.Equal(d.Write, []string{"-/var/lib/php"}) {
+		t.Errorf("a folder around the sessions is written, and strict adds to it: %q", d.Write)
+	}
 	a, b := c.Pools[0].Sandbox, c.Pools[1].Sandbox
 	if c := c.Pools[2].Sandbox; c.PrivateTmp || !c.NoNewPrivs {
 		t.Errorf("strict with a chroot is %+v", c)
@@ -112,6 +116,9 @@ func TestStrict(t *testing.T) {
 	}
 	if _, limited := b.KeepsCapabilities(); b.NoNewPrivs || b.PrivateTmp || !b.Network || limited {
 		t.Errorf("what the file gives does not count: %+v", b)
+	}
+	if !slices.Equal(b.Write, []string{"-/var/lib/php/sessions"}) {
+		t.Errorf("PHP writes %q, not its sessions", b.Write)
 	}
 	if !slices.Contains(b.Rlimits, Rlimit{"nofile", unix.RLIMIT_NOFILE, 9}) || slices.Contains(b.Rlimits, Rlimit{"nofile", unix.RLIMIT_NOFILE, 1024}) {
 		t.Errorf("the limits are %v", b.Rlimits)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -105,10 +106,7 @@ func (m *Machine) Fit(s Sandbox, id *Identity) (fits Sandbox, lacks []Lack) {
 	f.rlimits()
 	f.files()
 	f.network()
-	if m.private != nil && f.s.PrivateTmp {
-		f.lack("private_tmp", "%s", reasonOf(m.private))
-		f.s.PrivateTmp = false
-	}
+	f.tmp()
 	if s.Chroot != "" && !m.own.has(unix.CAP_SYS_CHROOT) {
 		f.fatal("chroot", "needs root, or CAP_SYS_CHROOT")
 	}
@@ -220,6 +218,19 @@ func (f *fitting) files() {
 		f.fatal(key, needsNoNewPrivs)
 	case f.landlock < 3:
 		f.lack("write", "the kernel's Landlock, version %d, does not keep files from being truncated: version 3 of Linux 6.2 does", f.landlock)
+	}
+}
+
+// tmp lets programs write to the /tmp of all where they cannot have their own: many do not
+// start without one.
+func (f *fitting) tmp() {
+	if f.private == nil || !f.s.PrivateTmp {
+		return
+	}
+	f.lack("private_tmp", "%s: the programs write to the machine's /tmp and /var/tmp", reasonOf(f.private))
+	f.s.PrivateTmp = false
+	if f.s.limitsFiles() {
+		f.s.Write = slices.Concat(f.s.Write, []string{"-/tmp", "-/var/tmp"})
 	}
 }
 
