@@ -37,6 +37,17 @@ func sandboxOf(cfg *config.Pool, umask uint32) *spawn.Sandbox {
 	return s
 }
 
+// confinedIdentity is who a sandbox takes the programs of a pool to run as; nil is who we
+// are. Owners of scripts are many: the first that may be one stands for all, since none is
+// root. The pool's user is who looks for the scripts.
+func confinedIdentity(cfg *config.Pool) *spawn.Identity {
+	if cfg.Sandbox.Owner {
+		id := uint32(cfg.Sandbox.MinUID)
+		return &spawn.Identity{UID: id, GID: id}
+	}
+	return identityOf(cfg)
+}
+
 // FitSandbox is what of a pool's sandbox can be done where its programs are started, nil
 // if there is nothing to do, and what cannot. The error is that they must not run so.
 func FitSandbox(by spawn.Spawner, cfg *config.Pool, umask uint32) (*spawn.Sandbox, []spawn.Lack, error) {
@@ -44,7 +55,7 @@ func FitSandbox(by spawn.Spawner, cfg *config.Pool, umask uint32) (*spawn.Sandbo
 	if wanted == nil {
 		return nil, nil, nil
 	}
-	fits, lacks := by.Fit(*wanted, identityOf(cfg))
+	fits, lacks := by.Fit(*wanted, confinedIdentity(cfg))
 	for _, l := range lacks {
 		switch {
 		case l.Fatal:
@@ -82,7 +93,7 @@ func (s *Set) prepareSandbox(cfg *config.Pool, spool string) (*sandbox, error) {
 	if fits != nil && cfg.Process != nil && len(fits.Read) > 0 {
 		fits.Spool = spool // a body in a file is descriptor 0
 	}
-	release, err := s.opt.Spawner.Hold(fits, identityOf(cfg))
+	release, err := s.opt.Spawner.Hold(fits, confinedIdentity(cfg))
 	if err != nil {
 		return nil, fmt.Errorf("pool %s: %w", cfg.Name, err)
 	}

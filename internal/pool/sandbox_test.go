@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/polltest"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // sandboxThreads is how many threads of this process are of sandboxes.
@@ -100,4 +103,66 @@ func TestReloadsOfSandbox(t *testing.T) {
 		}
 	}
 	polltest.Until(t, "one sandbox's threads", func() bool { return sandboxThreads() <= 4 })
+}
+
+// A seenIdentity is a Spawner that is told who programs run as, and holds nothing.
+type seenIdentity struct {
+	spawn.Spawner
+	fit, held *spawn.Identity
+}
+
+func (s *seenIdentity) Fit(box spawn.Sandbox, id *spawn.Identity) (spawn.Sandbox, []spawn.Lack) {
+	s.fit = id
+	return box, nil
+}
+
+func (s *seenIdentity) Hold(_ *spawn.Sandbox, id *spawn.Identity) (func(), error) {
+	s.held = id
+	return func() {}, nil
+}
+
+// Where scripts run as their owners the sandbox is one of theirs, not root's, nor that of
+// the user who looks for scripts.
+func TestSandboxOfOwners(t *testing.T) {
+	for name, test := range map[string]struct {
+		cfg  config.Pool
+		want *spawn.Identity
+	}{
+		"owners":          {config.Pool{Sandbox: config.Sandbox{Owner: true, MinUID: 2000}}, &spawn.Identity{UID: 2000, GID: 2000}},
+		"with a user":     {config.Pool{Sandbox: config.Sandbox{Owner: true, MinUID: 2000}, RunsAs: &config.Identity{UID: 33, GID: 33}}, &spawn.Identity{UID: 2000, GID: 2000}},
+		"without":         {config.Pool{Sandbox: config.Sandbox{MinUID: 2000}}, nil},
+		"a user's script": {config.Pool{RunsAs: &config.Identity{UID: 33, GID: 34}}, &spawn.Identity{UID: 33, GID: 34}},
+	} {
+		by := new(seenIdentity)
+		s := newTestSet(t)
+		s.opt.Spawner = by
+		test.cfg.Sandbox.NoNewPrivs = true
+		if _, err := s.prepareSandbox(&test.cfg, ""); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(by.fit, test.want) || !reflect.DeepEqual(by.held, test.want) {
+			t.Errorf("%s: fitted for %+v and held for %+v, want %+v", name, by.fit, by.held, test.want)
+		}
+	}
+}
+
+// The preset is all of it there for owners' scripts, and may be required: its nproc is a
+// limit of theirs.
+func TestStrictOfOwners(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start programs as somebody else")
+	}
+	s := newTestSet(t)
+	err := os.WriteFile(filepath.Join(s.dir, "f"), []byte(s.expand("pools:\n- {name: a, listen: unix:%D/a, process: {root: [/usr]}, sandbox: {owner: true, preset: strict}}\n")), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.LoadAndCheck(filepath.Join(s.dir, "f"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, lacks, err := FitSandbox(s.opt.Spawner, &cfg.Pools[0], 0o022)
+	if err != nil || strings.Contains(fmt.Sprint(lacks), "nproc") {
+		t.Errorf("lacks %v, error %v", lacks, err)
+	}
 }
