@@ -116,7 +116,7 @@ func TestDevFolder(t *testing.T) {
 	if left, _ := os.ReadDir(tmp); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	if code, _, stderr := fcgid(t, dir, nil, "dev", "nowhere"); code != 1 || !strings.Contains(stderr, "nowhere: no such file") {
+	if code, _, stderr := fcgid(t, dir, nil, "dev", "nowhere"); code != 1 || !strings.Contains(stderr, "nowhere: there is no such folder") {
 		t.Errorf("dev nowhere: exit status %d, stderr %q", code, fmt.Sprint(stderr))
 	}
 }

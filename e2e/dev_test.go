@@ -7,6 +7,7 @@ import (
 	"html"
 	"image"
 	"image/png"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -42,6 +43,11 @@ func devSite(t testing.TB) string {
 		write(t, dir+"/"+name, text)
 	}
 	script(t, dir+"/windows.sh", "#!/bin/sh\r\necho\r\n")
+	script(t, dir+"/crash.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\nkill -9 $$\n")
+	script(t, dir+"/three.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\nexit 3\n")
+	script(t, dir+"/mute.sh", "#!/bin/sh\nexit 3\n")
+	script(t, dir+"/empty.sh", "#!/bin/sh\n")
+	script(t, dir+"/bare.sh", "echo\n")
 	script(t, dir+"/slow.sh", "#!/bin/sh\nexec sleep 60\n")
 	return dir
 }
@@ -104,7 +110,11 @@ func TestDevExplains(t *testing.T) {
 	}{
 		"/none":       {404, []string{"nothing of that name below", "--router"}},
 		"/plain.cgi":  {403, []string{"is not executable", "chmod +x " + dir + "/plain.cgi"}},
-		"/trace.py":   {502, []string{"exit status 3", "no header", "Content-Type: text/html", "told"}},
+		"/trace.py":   {502, []string{"exit status 3", "no header", "wrote to STDERR says why", "told"}},
+		"/mute.sh":    {502, []string{"exit status 3", "wrote nothing to STDERR"}},
+		"/empty.sh":   {502, []string{"Content-Type: text/html"}},
+		"/bare.sh":    {502, []string{"#!/bin/sh; or chmod -x " + dir + "/bare.sh"}},
+		"/.env":       {404, []string{"names that begin with a dot are not served"}},
 		"/windows.sh": {502, []string{"carriage return", "sed -i"}},
 		"/slow.sh":    {408, []string{"longer than its timeout", "--timeout"}},
 		"/fatal.php":  {500, []string{"undefined function nowhere()"}},
@@ -128,9 +138,12 @@ func TestDevExplains(t *testing.T) {
 			}
 		}
 	}
+	for _, path := range []string{"/crash.sh", "/three.sh"} {
+		do(t, "GET", url+path, nil).is(t, "failed behind its answer", 200, "hello")
+	}
 	p.signal(syscall.SIGINT)
 	p.exitCode()
-	for _, line := range []string{"404 GET  /none", "403 GET  /plain.cgi", "502 GET  /trace.py", "     stderr: <b>told</b>\n"} {
+	for _, line := range []string{"404 GET  /none", "403 GET  /plain.cgi", "502 GET  /trace.py", "     stderr: <b>told</b>\n", "  5 B\n     killed by SIGKILL\n", "  5 B\n     exit status 3\n"} {
 		if !strings.Contains(p.out.String(), line) {
 			t.Errorf("the terminal lacks %q", line)
 		}
@@ -138,6 +151,40 @@ func TestDevExplains(t *testing.T) {
 	if strings.Contains(p.out.String(), "{\"") {
 		t.Error("there is JSON on the terminal")
 	}
+}
+
+// What cannot be served is told once, in words; so is what nothing here runs.
+func TestDevFaults(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	used := l.Addr().String()
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--http", used}, "fcgid dev: --http " + used + ": address already in use\n"},
+		{[]string{"--http", "8080"}, "fcgid dev: --http 8080: it is host:port: did you mean 127.0.0.1:8080?\n"},
+		{[]string{"nosuch"}, "fcgid dev: nosuch: there is no such folder\n"},
+	} {
+		code, out, stderr := fcgid(t, folder(t), nil, append([]string{"dev"}, tt.args...)...)
+		if code != 1 || out != "" || stderr != tt.want {
+			t.Errorf("%q: %d %q %q, want %q", tt.args, code, out, stderr, tt.want)
+		}
+	}
+	dir := folder(t)
+	write(t, dir+"/index.php", "<?php")
+	t.Setenv("PATH", dir)
+	url, p := startDev(t, "--http", ":0", dir)
+	const lack = "php-cgi is not in PATH: install it (apt install php-cgi), or --interpreter .php=…"
+	for _, want := range []string{"Warning: " + lack, "Warning: :0 is open to the network"} {
+		if !strings.Contains(p.out.String(), want) {
+			t.Errorf("the start lacks %q: %s", want, p.out.String())
+		}
+	}
+	do(t, "GET", url+"/index.php", nil).is(t, "no php-cgi", 403, "403 Forbidden: /index.php\n"+lack+"\n")
 }
 
 // A program with functions of its own tries them too.

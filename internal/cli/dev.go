@@ -45,6 +45,9 @@ func newDevCommand(functions pool.Functions) *cobra.Command {
 				return err
 			}
 			defer s.Close()
+			if err := s.Listen(); err != nil {
+				return err
+			}
 			var opened func(string)
 			if open {
 				opened = openBrowser

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/config"
@@ -39,11 +41,12 @@ type Options struct {
 // A Server is the folder that is served, a private folder with what that takes,
 // and the HTTP server.
 type Server struct {
-	opt     Options
-	site    *site
-	front   *front
-	sample  string // the path of a program that is sure to be there; "" if none is
-	private string
+	opt      Options
+	site     *site
+	front    *front
+	sample   string // the path of a program that is sure to be there; "" if none is
+	private  string
+	listener net.Listener // nil before Listen
 }
 
 // New returns a Server. It serves nothing yet. The caller closes it.
@@ -58,11 +61,40 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.front = newFront(s.site, s.dial, newTerminal(o.Out))
+	s.front.hears = true
 	return s, nil
 }
 
-// Close removes what New has made.
-func (s *Server) Close() error { return os.RemoveAll(s.private) }
+// Close gives up the address and removes what New has made.
+func (s *Server) Close() error {
+	if s.listener != nil {
+		s.listener.Close() // or Serve has
+	}
+	return os.RemoveAll(s.private)
+}
+
+// Listen takes the address. Who connects waits for Serve.
+func (s *Server) Listen() (err error) {
+	if s.listener, err = net.Listen("tcp", s.opt.HTTP); err == nil {
+		return nil
+	}
+	var errno syscall.Errno
+	var addr *net.AddrError
+	switch host := s.opt.HTTP; {
+	case errors.As(err, &errno):
+		return fmt.Errorf("--http %s: %w", host, errno)
+	case errors.As(err, &addr) && isPort(host):
+		return fmt.Errorf("--http %s: it is host:port: did you mean 127.0.0.1:%s?", host, host)
+	case errors.As(err, &addr) && !strings.Contains(host, ":"):
+		return fmt.Errorf("--http %s: it is host:port: did you mean %s:8080?", host, host)
+	}
+	return fmt.Errorf("--http %s: %w", s.opt.HTTP, err)
+}
+
+func isPort(text string) bool {
+	_, err := strconv.ParseUint(text, 10, 16)
+	return err == nil
+}
 
 // choose finds out what is served.
 func (s *Server) choose() error {
@@ -89,6 +121,9 @@ func (s *Server) folder() (string, error) {
 	dir, err := filepath.Abs(s.opt.Dir)
 	if err == nil {
 		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%s: there is no such folder", s.opt.Dir)
 	}
 	if err != nil {
 		return "", err
@@ -153,13 +188,9 @@ func quotedPairs(m map[string]string) string {
 // Ended tells the server how a request of its pools has ended.
 func (s *Server) Ended(r *server.Result) { s.front.endings.ended(r) }
 
-// Serve answers until ctx ends, with the pools of Config behind it. It tells a person
-// where, once it does, and calls opened then, if that is not nil.
+// Serve answers at the address of Listen until ctx ends, with the pools of Config behind
+// it. It tells a person where, once it does, and calls opened then, if that is not nil.
 func (s *Server) Serve(ctx context.Context, log *slog.Logger, opened func(url string)) error {
-	l, err := net.Listen("tcp", s.opt.HTTP)
-	if err != nil {
-		return fmt.Errorf("--http %s: %w", s.opt.HTTP, err)
-	}
 	srv := &http.Server{
 		Handler: s.front, ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelInfo),
@@ -169,12 +200,12 @@ func (s *Server) Serve(ctx context.Context, log *slog.Logger, opened func(url st
 		defer close(closed)
 		srv.Close()
 	})
-	address := l.Addr()
-	fmt.Fprintf(s.opt.Out, "Serving %s at http://%s/ (Ctrl-C stops it). Try:\n\n  curl -i http://%s/%s\n\n", s.site.dir, address, address, s.sample)
+	address := s.listener.Addr()
+	fmt.Fprintf(s.opt.Out, "%sServing %s at http://%s/ (Ctrl-C stops it). Try:\n\n  curl -i http://%s/%s\n\n", s.warnings(), s.site.dir, address, address, s.sample)
 	if opened != nil {
 		opened(fmt.Sprintf("http://%s/%s", address, s.sample))
 	}
-	err = srv.Serve(l)
+	err := srv.Serve(s.listener)
 	if !stop() {
 		<-closed
 	}
@@ -182,4 +213,16 @@ func (s *Server) Serve(ctx context.Context, log *slog.Logger, opened func(url st
 		return nil
 	}
 	return err
+}
+
+// warnings are what a person should know before the first request, as lines.
+func (s *Server) warnings() string {
+	var b strings.Builder
+	if a, ok := s.listener.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		fmt.Fprintf(&b, "Warning: %s is open to the network: whoever reaches it can run these programs; --http 127.0.0.1:%d is for this machine alone\n", s.opt.HTTP, a.Port)
+	}
+	for _, text := range s.site.lacks() {
+		fmt.Fprintf(&b, "Warning: %s\n", text)
+	}
+	return b.String()
 }

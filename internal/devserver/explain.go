@@ -8,8 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +23,7 @@ const maxOwnAnswer = 1 << 10
 type ending struct {
 	Outcome server.Outcome
 	Reason  string
+	Exit    string // of a program that failed behind its answer
 }
 
 // endings are the requests that have been sent and not ended, by their number.
@@ -63,6 +62,8 @@ func (e *endings) ended(r *server.Result) {
 	end := ending{Outcome: r.Outcome}
 	if r.Reason != nil {
 		end.Reason = r.Reason.Error()
+	} else if r.Outcome == server.OK && r.End.AppStatus != 0 {
+		end.Exit = server.ExitText(r.End.AppStatus)
 	}
 	if c := e.open[r.Params.Get(idParam)]; c != nil {
 		c <- end
@@ -184,41 +185,17 @@ func (f *front) newProblem(code int, r *http.Request, t *target, end ending, std
 	if t.pool != "" && t.pool != functionPool {
 		p.Script = t.name
 	}
-	p.Hint = f.hint(code, t, end)
+	p.Hint = f.hint(t, p)
 	return p
 }
 
-// hint is what to do.
-func (f *front) hint(code int, t *target, end ending) string {
-	extension := filepath.Ext(t.script)
-	info, err := os.Stat(t.name)
-	switch {
-	case code == http.StatusNotFound && f.site.router == "":
-		return "There is nothing of that name below " + f.site.dir + ". Where a front controller answers for all paths, start with --router index.php."
-	case code == http.StatusNotFound:
-		return "There is nothing of that name below " + f.site.dir + "."
-	case code == http.StatusForbidden && t.pool == programPool && err == nil && info.Mode()&0o111 == 0:
-		hint := "chmod +x " + t.name
-		if extension != "" && f.site.interpreters[extension] == "" {
-			hint += ", or name its interpreter: --interpreter " + extension + "=/usr/bin/…"
-		}
-		return hint
-	case strings.Contains(end.Reason, "carriage return"), strings.Contains(end.Reason, `\r`) && strings.Contains(end.Reason, "interpreter"):
-		return "The lines of the file end as on Windows: sed -i 's/\\r$//' " + t.name
-	case code == http.StatusBadGateway && (strings.Contains(end.Reason, "header") || strings.Contains(end.Reason, "exit status") || strings.Contains(end.Reason, "without an answer")):
-		return "An answer begins with a header and an empty line, for example: Content-Type: text/html"
-	case code == http.StatusRequestTimeout:
-		return "The program took longer than it may: --timeout gives it more."
+// awaitEnd has what the daemon knows of a request that has been answered.
+func (x *exchange) awaitEnd(end <-chan ending) {
+	if !x.front.hears || x.end != (ending{}) {
+		return
 	}
-	return ""
-}
-
-// awaitEnd is what the daemon knows of a request that has been answered.
-func awaitEnd(end <-chan ending) ending {
 	select {
-	case e := <-end:
-		return e
+	case x.end = <-end:
 	case <-time.After(time.Second):
-		return ending{}
 	}
 }

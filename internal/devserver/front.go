@@ -25,6 +25,7 @@ type front struct {
 	clients map[string]*fcgi.Client // by pool
 	endings endings
 	term    *terminal
+	hears   bool // endings are told of
 }
 
 // newFront returns an HTTP handler that sends files of a site as they are, and asks the
@@ -68,7 +69,8 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.serveFolder()
 	default:
 		x.closeAfter()
-		f.newProblem(t.status, r, t, ending{}, nil).write(counted, r)
+		x.end.Reason = t.reason
+		f.newProblem(t.status, r, t, x.end, nil).write(counted, r)
 	}
 }
 
@@ -124,10 +126,11 @@ func (x *exchange) ask() error {
 	if resp.StatusCode >= 400 {
 		start, err := io.ReadAll(io.LimitReader(resp.Body, maxOwnAnswer))
 		if err == nil && len(start) < maxOwnAnswer && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
-			x.end = awaitEnd(end)
+			x.awaitEnd(end)
 		}
 		isMute := len(start) == 0 && x.r.Method != http.MethodHead && len(x.stderr.text()) > 0 // PHP without display_errors
 		if x.end.Reason != "" || err == nil && isMute {
+			x.awaitEnd(end)
 			x.closeAfter()
 			x.started = true
 			x.front.newProblem(resp.StatusCode, x.r, &x.target, x.end, x.stderr.text()).write(x.w, x.r)
@@ -147,8 +150,8 @@ func (x *exchange) ask() error {
 	if err := x.flush(); err != nil {
 		return err
 	}
-	if _, err = io.Copy(flushingWriter{x}, body); err != nil && x.r.Context().Err() == nil {
-		x.end = awaitEnd(end)
+	if _, err = io.Copy(flushingWriter{x}, body); x.r.Context().Err() == nil {
+		x.awaitEnd(end) // also of a whole answer: its program may have failed behind it
 	}
 	return err
 }

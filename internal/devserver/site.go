@@ -30,7 +30,7 @@ var indexes = []string{"index.php", "index.html", "index.htm", "index.cgi", "ind
 // but for PHP's, whose first line, if there is one, names a program that is no CGI.
 var usualInterpreters = []struct {
 	extension string
-	programs  []string
+	programs  []string // the first is also Debian's name of the package
 }{
 	{".php", []string{"php-cgi"}},
 	{".py", []string{"python3", "python"}},
@@ -61,6 +61,7 @@ type target struct {
 	info   string // PATH_INFO
 	name   string // SCRIPT_FILENAME
 	status int    // of an answer that says that there is nothing, or 0
+	reason string // of it, if there is more to say
 }
 
 // newSite looks for the interpreters, given as .ext=program, and those that are usual.
@@ -144,10 +145,15 @@ func (s *site) find(name string) target {
 		return s.other(name)
 	}
 	defer root.Close()
-	script, info, is := longestFile(root, name)
+	script, info, is, err := longestFile(root, name)
 	switch {
 	case isHidden(name):
-		return target{status: http.StatusNotFound}
+		return target{status: http.StatusNotFound, reason: "names that begin with a dot are not served"}
+	case errors.Is(err, fs.ErrPermission):
+		if t := s.other(name); t.status != http.StatusNotFound {
+			return t
+		}
+		return target{status: http.StatusForbidden, reason: closedFolder(s.dir, name)}
 	case is == nil:
 		return s.other(name)
 	case !is.IsDir():
@@ -174,7 +180,9 @@ func (s *site) other(name string) target {
 	case len(s.worker) > 0 && !s.hasPHP():
 		return target{pool: workerPool, info: name, name: s.dir}
 	case s.router != "":
-		return s.run(s.router, "", true)
+		if is, err := os.Stat(filepath.Join(s.dir, s.router)); err == nil {
+			return s.run(s.router, "", is.Mode()&0o111 != 0)
+		}
 	}
 	return target{status: http.StatusNotFound}
 }
@@ -186,7 +194,7 @@ func (s *site) file(root *os.Root, script, info string, is fs.FileInfo) target {
 	mayRun := is.Mode()&0o111 != 0
 	switch {
 	case isScript || mayRun && isProgram(root, script):
-		return s.run(script, info, mayRun)
+		return s.run(script, info, mayRun && (extension != ".php" || isProgram(root, script)))
 	case info == "":
 		return target{file: script}
 	}
@@ -202,9 +210,45 @@ func (s *site) run(script, info string, mayRun bool) target {
 		t.pool = workerPool
 	case extension == ".php" && s.interpreters[extension] != "", !mayRun && s.interpreters[extension] != "":
 		t.pool = scriptPool
+	case !mayRun && s.lack(extension) != "":
+		return target{status: http.StatusForbidden, reason: s.lack(extension)}
 	}
 	return t
 }
+
+// lack says that nothing runs the scripts of a kind, and what to do; "" is that something
+// does, or that it is no usual kind.
+func (s *site) lack(extension string) string {
+	for _, usual := range usualInterpreters {
+		if usual.extension != extension || s.interpreters[extension] != "" || extension == ".php" && s.hasPHP() {
+			continue
+		}
+		text := fmt.Sprintf("%s is not in PATH: install it (apt install %s), or --interpreter %s=…", usual.programs[0], usual.programs[0], extension)
+		if extension != ".php" {
+			text += "; or chmod +x a script whose first line names its interpreter"
+		}
+		return text
+	}
+	return ""
+}
+
+// lacks are what nothing runs of the files at the top of the site.
+func (s *site) lacks() (texts []string) {
+	for _, usual := range usualInterpreters {
+		text := s.lack(usual.extension)
+		files, _ := filepath.Glob(globEscape.Replace(s.dir) + "/*" + usual.extension)
+		needs := func(name string) bool {
+			is, err := os.Stat(name)
+			return err == nil && is.Mode().IsRegular() && (usual.extension == ".php" || is.Mode()&0o111 == 0)
+		}
+		if text != "" && slices.ContainsFunc(files, needs) {
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}
+
+var globEscape = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
 
 // isProgram reports whether the kernel would execute a file: not all that has the bit is
 // meant to have it, on a disk of Windows' for example.
@@ -220,24 +264,24 @@ func isProgram(root *os.Root, script string) bool {
 }
 
 // longestFile is the longest beginning of a path that names a file, or a folder, and what
-// follows it. Without one is is nil.
-func longestFile(root *os.Root, name string) (script, info string, is fs.FileInfo) {
+// follows it. Without one is is nil, and err may say why.
+func longestFile(root *os.Root, name string) (script, info string, is fs.FileInfo, err error) {
 	for end := len(name); end > 0; end = strings.LastIndexByte(name[:end], '/') {
 		script = strings.TrimSuffix(name[:end], "/")
 		found, err := root.Stat(local(script))
 		if err == nil && (found.Mode().IsRegular() || end >= len(name)-1 && found.IsDir()) {
-			return script, name[len(script):], found
+			return script, name[len(script):], found, nil
 		}
 		if err == nil || !errors.Is(err, fs.ErrNotExist) && !isNotDir(err) {
-			return "", "", nil
+			return "", "", nil, err
 		}
 	}
 	if name == "/" {
 		if found, err := root.Stat("."); err == nil {
-			return "", "/", found
+			return "", "/", found, nil
 		}
 	}
-	return "", "", nil
+	return "", "", nil, nil
 }
 
 // isNotDir reports whether something on the way is a file.

@@ -3,8 +3,12 @@ package devserver
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // newTestSite has a file of each kind.
@@ -56,8 +60,8 @@ func TestFind(t *testing.T) {
 		"/none/":             {status: 404},
 		"/app/none":          {status: 404},
 		"/out.txt":           {status: 404},
-		"/.env":              {status: 404},
-		"/.git/config":       {status: 404},
+		"/.env":              {status: 404, reason: "names that begin with a dot are not served"},
+		"/.git/config":       {status: 404, reason: "names that begin with a dot are not served"},
 		"/.well-known/x.txt": {file: "/.well-known/x.txt"},
 		"/app.hello/a":       {pool: functionPool, script: "/app.hello", info: "/a", name: "app.hello"},
 	} {
@@ -114,5 +118,82 @@ func TestOptionsFaults(t *testing.T) {
 				s.Close()
 			}
 		}
+	}
+}
+
+// Without its interpreter a script that may not be executed says which, and so does the start.
+func TestFindLacks(t *testing.T) {
+	s := newTestSite(t)
+	s.interpreters = nil
+	const php = "php-cgi is not in PATH: install it (apt install php-cgi), or --interpreter .php=…"
+	py := s.lack(".py")
+	for name, want := range map[string]target{
+		"/app/":     {status: 403, reason: php},
+		"/a.py":     {status: 403, reason: py},
+		"/exec.py":  {pool: programPool, script: "/exec.py", name: s.dir + "/exec.py"},
+		"/exec.php": {pool: programPool, script: "/exec.php", name: s.dir + "/exec.php"}, // it names its own
+	} {
+		if got := s.find(name); got != want {
+			t.Errorf("%s: got %+v, want %+v", name, got, want)
+		}
+	}
+	s.router = "/router.php"
+	if got := s.find("/none"); got.reason != php {
+		t.Errorf("router: %+v", got)
+	}
+	if diff := cmp.Diff([]string{php, py}, s.lacks()); diff != "" || !strings.HasPrefix(py, "python3 is not in PATH: install it (apt install python3), or --interpreter .py=…") {
+		t.Errorf("%s %q", diff, py)
+	}
+	s.worker = []string{"/usr/bin/php-cgi"}
+	if s.lack(".php") != "" || s.lack(".cgi") != "" {
+		t.Error("a kind that lacks nothing")
+	}
+}
+
+// Who may not do what with whose file is said in one line.
+func TestMayNot(t *testing.T) {
+	name := t.TempDir() + "/x"
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	me := userName(os.Geteuid())
+	want := "user " + me + " may not execute " + name + " (mode 0600, owner " + me + ")"
+	if got := mayNotText("execute", name, info); got != want || mayNot("execute", name) != want || mayNot("read", name) != "" {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A folder that may not be entered is not one that is not there.
+func TestFindClosed(t *testing.T) {
+	dir, err := os.MkdirTemp("/tmp", "fcgid-") // where everybody may go
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	closed := filepath.Join(dir, "closed")
+	for _, err := range []error{os.Chmod(dir, 0o755), os.Mkdir(closed, 0), os.WriteFile(filepath.Join(dir, "router.cgi"), nil, 0o755)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if uid := os.Geteuid(); uid == 0 { // who may enter all
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := unix.Setfsuid(65534); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Setfsuid(uid)
+	}
+	s := &site{dir: dir}
+	if got := s.find("/closed/a.cgi"); got.status != 403 || !strings.Contains(got.reason, " may not enter "+closed+" (mode 0000, owner ") {
+		t.Errorf("%+v", got)
+	}
+	s.router = "/router.cgi"
+	if got := s.find("/closed/a.cgi"); got.script != "/router.cgi" {
+		t.Errorf("router: %+v", got)
 	}
 }

@@ -70,8 +70,8 @@ func (x *exchange) report() {
 	}
 	fmt.Fprintf(t.w, "%s %-4s %s  %v  %s\n", t.paint(x.w.status, code), x.r.Method, status.Printable(x.r.RequestURI),
 		time.Since(x.begun).Round(100*time.Microsecond), humanize.IBytes(uint64(x.w.size)))
-	if x.end.Reason != "" && x.r.Context().Err() == nil {
-		fmt.Fprintf(t.w, "     %s\n", status.Printable(x.end.Reason))
+	if text := x.end.Reason + x.end.Exit; text != "" && x.r.Context().Err() == nil {
+		fmt.Fprintf(t.w, "     %s\n", status.Printable(text))
 	}
 	for _, line := range x.stderr.text() {
 		fmt.Fprintf(t.w, "     stderr: %s\n", line)

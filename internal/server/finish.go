@@ -208,7 +208,7 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 	if appStatus == 0 {
 		appStatus = 500
 	} else {
-		err = fmt.Errorf("%w (%s)", err, exitText(appStatus))
+		err = fmt.Errorf("%w (%s)", err, ExitText(appStatus))
 	}
 	err = cgi.HeaderError(err, instead)
 	return refusal{502, appStatus, 0, Failed, err}
@@ -222,7 +222,7 @@ func (r *request) ended(appStatus uint32, err error) refusal {
 	case err != nil:
 		return refusal{0, appStatus, 0, Failed, err}
 	case short != nil && appStatus != 0:
-		return refusal{0, appStatus, 0, Failed, fmt.Errorf("%w (%s)", short, exitText(appStatus))}
+		return refusal{0, appStatus, 0, Failed, fmt.Errorf("%w (%s)", short, ExitText(appStatus))}
 	case short != nil:
 		return refusal{0, appStatus, 0, Failed, short}
 	}
@@ -308,8 +308,8 @@ func (s *Server) done(res *Result) {
 	}
 }
 
-// exitText says how a program has ended: an exit status above 128 is a signal's.
-func exitText(appStatus uint32) string {
+// ExitText says how a program has ended: an exit status above 128 is a signal's.
+func ExitText(appStatus uint32) string {
 	if name := unix.SignalName(syscall.Signal(appStatus - 128)); appStatus > 128 && name != "" {
 		return "killed by " + name
 	}
@@ -356,7 +356,7 @@ func (s *Server) log(res *Result) {
 	switch {
 	case res.Outcome == OK:
 		message = "request was answered, and its program failed"
-		fields = append(fields, slog.String("error", exitText(res.End.AppStatus)))
+		fields = append(fields, slog.String("error", ExitText(res.End.AppStatus)))
 	case res.Reason != nil:
 		fields = append(fields, slog.Any("error", res.Reason))
 	}
