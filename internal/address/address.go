@@ -60,7 +60,7 @@ func Parse(s string) (Address, error) {
 			err = errors.New("needs a name without a colon")
 		}
 	default:
-		err = fmt.Errorf("is not unix:/path, unix:@name, tcp:host:port or systemd:NAME%s", didYouMean(s))
+		err = fmt.Errorf("is not unix:/path, unix:@name, tcp:host:port or systemd:NAME%s", hint(meant(s)))
 	}
 	if err != nil {
 		return Address{}, fmt.Errorf("%q %w", s, err)
@@ -81,8 +81,8 @@ var others = []struct {
 	{regexp.MustCompile(`(?i)^(?:(?:tcp[46]?|http|fcgi|fastcgi|inet)(?::|://))?([\w.-]+:\d+|\[[0-9a-f:.]+\]:\d+)/?$`), "tcp:"},
 }
 
-// didYouMean is ours for an address that another program would take.
-func didYouMean(s string) string {
+// meant is ours for an address that another program would take.
+func meant(s string) string {
 	for _, o := range others {
 		m := o.form.FindStringSubmatch(s)
 		if m == nil {
@@ -90,10 +90,18 @@ func didYouMean(s string) string {
 		}
 		meant := o.want + m[1]
 		if _, err := Parse(meant); err == nil {
-			return fmt.Sprintf(" (did you mean %s?)", meant)
+			return meant
 		}
 	}
 	return ""
+}
+
+// hint is the end of an error's text.
+func hint(meant string) string {
+	if meant == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %s?)", meant)
 }
 
 func parseUnix(name string) (Address, error) {
@@ -146,15 +154,20 @@ func parseTCP(hostport string) (Address, error) {
 // of TCP with a host and a port. The error quotes it, and says what may be meant.
 func ParseDial(s string) (network, name string, err error) {
 	network, name, err = parseDial(s)
-	if err == nil {
+	switch kind, _, _ := strings.Cut(s, ":"); {
+	case err == nil:
 		return network, name, nil
+	case Kind(kind) == Unix, Kind(kind) == TCP, Kind(kind) == Systemd, strings.ContainsRune(s, 0):
+		return "", "", err
 	}
-	for _, meant := range [...]string{"unix:" + s, "tcp:" + s} {
-		if _, _, missed := parseDial(meant); missed == nil {
-			return "", "", fmt.Errorf("%w (did you mean %s?)", err, meant)
+	text := ""
+	for _, form := range [...]string{meant(s), "unix:" + s, "tcp:" + s} {
+		if _, _, missed := parseDial(form); missed == nil {
+			text = hint(form)
+			break
 		}
 	}
-	return "", "", err
+	return "", "", fmt.Errorf("%q is not unix:/path, unix:@name or tcp:host:port%s", s, text)
 }
 
 func parseDial(s string) (network, name string, err error) {

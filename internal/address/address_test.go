@@ -72,6 +72,17 @@ func TestParseDial(t *testing.T) {
 			t.Errorf("%s: %q, %q", s, network, name)
 		}
 	}
+	const forms = " is not unix:/path, unix:@name or tcp:host:port"
+	for s, want := range map[string]string{
+		"/run/x.sock":    `"/run/x.sock"` + forms + " (did you mean unix:/run/x.sock?)",
+		"localhost:9000": `"localhost:9000"` + forms + " (did you mean tcp:localhost:9000?)",
+		"9000":           `"9000"` + forms + " (did you mean tcp:127.0.0.1:9000?)",
+		"nonsense":       `"nonsense"` + forms,
+	} {
+		if _, _, err := ParseDial(s); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", s, err, want)
+		}
+	}
 }
 
 // FuzzParse: what is read can be used, and its ID is that of the same address.
