@@ -161,6 +161,9 @@ func TestUsage(t *testing.T) {
 			t.Errorf("fcgid %s: exit status %d, stdout %q, stderr %q; want 2", line, code, tail(stdout, 100), stderr)
 		}
 	}
+	if _, _, stderr := fcgid(t, dir, nil, "chek"); !strings.HasPrefix(stderr, `fcgid: unknown command "chek" for "fcgid" (did you mean check?)`+"\n") {
+		t.Errorf("fcgid chek: %q", stderr)
+	}
 	for _, line := range []string{"", "help", "--help", "serve --help", "help request"} {
 		if code, stdout, stderr := fcgid(t, dir, nil, strings.Fields(line)...); code != 0 || !strings.Contains(stdout, "Usage:") || stderr != "" {
 			t.Errorf("fcgid %s: exit status %d, stdout %q, stderr %q; want help", line, code, tail(stdout, 100), stderr)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/protocol"
 )
@@ -287,6 +288,22 @@ func TestRefusalNamesTheReason(t *testing.T) {
 	wantRefusal(t, err, 404, `script "/nothing/here": no such file or directory`)
 	_, err = p.try("SCRIPT_FILENAME", write(t, tempDir(t)+"/plain", "", 0o644))
 	wantRefusal(t, err, 403, "plain is not executable: ")
+}
+
+// Of a file that somebody may run, a Refusal says who may.
+func TestRights(t *testing.T) {
+	file := write(t, tempDir(t)+"/script", "", 0o750)
+	want := fmt.Sprintf(" to user %d, the file has mode 0750, owner %d and group %d", os.Geteuid(), os.Geteuid(), os.Getegid())
+	if got := rights(file, unix.X_OK); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	mustDo(t, os.Chmod(file, 0o640))
+	if got := rights(file, unix.X_OK); got != "" {
+		t.Errorf("of a file that nobody may run: %q", got)
+	}
+	if got := rights(file, unix.R_OK); !strings.Contains(got, "0640") {
+		t.Errorf("of a file to read: %q", got)
+	}
 }
 
 func TestCheckFields(t *testing.T) {

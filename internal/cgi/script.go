@@ -76,9 +76,18 @@ func (s *Rules) Find(params *protocol.Params) (Script, error) {
 		found.mayLook, found.alone = true, s.Chroot != ""
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, found.Path, mode, unix.AT_EACCESS); err != nil {
-		return Script{}, forbidden("%s is not executable: %w", found.Path, err)
+		return Script{}, forbidden("%s is not executable: %w%s", found.Path, err, rights(found.Path, mode))
 	}
 	return found, nil
+}
+
+// rights tell of a file that somebody has a right to, and not this process.
+func rights(path string, mode uint32) string {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || st.Mode&(mode*0o111) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" to user %d, the file has mode %04o, owner %d and group %d", unix.Geteuid(), st.Mode&0o7777, st.Uid, st.Gid)
 }
 
 // FindRead names the script of a request that a program is to read which runs
@@ -90,7 +99,7 @@ func (s *Rules) FindRead(params *protocol.Params) (Script, error) {
 	}
 	found.alone = true
 	if err := unix.Faccessat(unix.AT_FDCWD, found.Path, unix.R_OK, unix.AT_EACCESS); err != nil {
-		return Script{}, forbidden("%s is not readable: %w", found.Path, err)
+		return Script{}, forbidden("%s is not readable: %w%s", found.Path, err, rights(found.Path, unix.R_OK))
 	}
 	return found, nil
 }

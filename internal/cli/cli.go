@@ -82,8 +82,21 @@ func newRootCommand(functions pool.Functions) *cobra.Command {
 		}
 		c.Args = usageArgs(c.Args)
 	}
-	root.Args = usageArgs(cobra.NoArgs)
+	root.Args = usageArgs(noCommand)
 	return root
+}
+
+// noCommand refuses what is no command, and tells the one that is near.
+func noCommand(cmd *cobra.Command, args []string) error {
+	err := cobra.NoArgs(cmd, args)
+	if err == nil {
+		return nil
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return fmt.Errorf("%w (did you mean %s?)", err, strings.Join(near, " or "))
+	}
+	return err
 }
 
 // helpTopic accepts the name of a command.
