@@ -185,6 +185,7 @@ func TestStatusPathIsNotTheClients(t *testing.T) {
 	hello := s.script("hello.cgi", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\n")
 	wantAnswer(t, s, function(hello, "SCRIPT_NAME", "/hello.cgi", "REQUEST_URI", "/status", "PATH_INFO", "/status"), 0, "hello")
 	wantAnswer(t, s, function(hello, "SCRIPT_NAME", "/hello.cgi/status", "REQUEST_URI", "/status?full", "DOCUMENT_URI", "/status"), 0, "hello")
+	wantAnswer(t, s, function(hello, "SCRIPT_NAME", "", "PATH_INFO", "/status"), 0, "hello") // as web servers send what a client asks for
 	wantAnswer(t, s, function(hello, "SCRIPT_NAME", "/status"), 0, "process manager:      process\n")
 }
 

@@ -27,8 +27,8 @@ func (p page) Run(_ context.Context, req *protocol.Request) (uint32, error) {
 }
 
 // ownPages has the pool's requests for status_path and ping_path answered here. Nil: the
-// pool has neither. The path is SCRIPT_NAME, as for php-fpm, and never REQUEST_URI: of that
-// clients say what they like where all goes to one script.
+// pool has neither. The path is SCRIPT_NAME, as for php-fpm, and never REQUEST_URI or
+// PATH_INFO: of those clients say what they like where all goes to one script.
 func (p *pool) ownPages(cfg *config.Pool) func(*protocol.Params) server.Runner {
 	if cfg.StatusPath == "" && cfg.PingPath == "" {
 		return nil
@@ -40,11 +40,7 @@ func (p *pool) ownPages(cfg *config.Pool) func(*protocol.Params) server.Runner {
 	})
 	ping := page(func(string) ([]byte, error) { return pong, nil })
 	return func(params *protocol.Params) server.Runner {
-		path := params.Get("SCRIPT_NAME")
-		if path == "" {
-			path = params.Get("PATH_INFO")
-		}
-		switch path {
+		switch params.Get("SCRIPT_NAME") {
 		case "":
 		case statusPath:
 			return status

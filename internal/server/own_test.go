@@ -49,6 +49,37 @@ func TestOwn(t *testing.T) {
 	})
 }
 
+// So many of those run at once, and no more; what is one too many is told so at once.
+func TestOwnIsBounded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings, gate := testSettings(hello), make(chan struct{})
+		settings.Own = func(*protocol.Params) Runner {
+			return runnerFunc(func(ctx context.Context, req *protocol.Request) (uint32, error) {
+				<-gate
+				return hello(ctx, req)
+			})
+		}
+		s := serve(t, settings)
+		p := s.dial()
+		for range 2 {
+			for id := range uint16(maxOwn) {
+				p.send(begin(id+1, true), params(id+1), part(id+1, ""))
+			}
+			synctest.Wait()
+			for range 2 {
+				p.send(begin(100, true), params(100), part(100, ""))
+				if r := s.want(Overloaded, 503, protocol.End{AppStatus: 503, Status: protocol.StatusOverloaded}); !r.IsOwn {
+					t.Errorf("result is %+v", r)
+				}
+			}
+			for range maxOwn {
+				gate <- struct{}{}
+				s.want(OK, 200, complete(0))
+			}
+		}
+	})
+}
+
 func TestTally(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		settings := testSettings(func(ctx context.Context, req *protocol.Request) (uint32, error) {

@@ -386,7 +386,11 @@ func (r *request) answered(appStatus uint32) {
 
 // leavePlace frees the place to run, once.
 func (r *request) leavePlace() {
-	if r.hasPlace.Swap(false) {
+	switch {
+	case !r.hasPlace.Swap(false):
+	case r.isOwn.Load():
+		r.server.own.leave()
+	default:
 		r.server.admission.release()
 	}
 }
@@ -394,7 +398,7 @@ func (r *request) leavePlace() {
 // work runs the Runner. The place to run is free again when the program has exited or the
 // Runner has returned, however slow the client is.
 func (r *request) work() (appStatus uint32, err error) {
-	r.hasPlace.Store(!r.isOwn.Load())
+	r.hasPlace.Store(true)
 	defer r.leavePlace()
 	if !r.conn.table.step(r, eventAdmitted) {
 		return 0, context.Cause(r.ctx)

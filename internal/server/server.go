@@ -93,8 +93,8 @@ func (o OnAbort) String() string { return [...]string{"kill", "close", "ignore"}
 type Settings struct {
 	Runner Runner
 	// Own, if not nil, is asked for each request that is ready to run. The Runner that it
-	// returns does that request, at once: it waits for no turn, takes no place and does not
-	// count. Nil: Runner does.
+	// returns does that request, at once, or where maxOwn of those run it is refused: it waits
+	// for no turn, takes none of the places and does not count. Nil: Runner does.
 	Own       func(*protocol.Params) Runner
 	InPlace   bool // Runner is quick as a rule: it runs where the request was read, and is waited for a moment
 	Limits    Limits
@@ -152,6 +152,7 @@ type Options struct {
 type Server struct {
 	opt       Options
 	admission admission
+	own       ownPlaces
 	overdue   func(is bool) // of admission; made once, since it takes memory
 	sampler   sampler
 	settings  atomic.Pointer[Settings]

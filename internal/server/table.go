@@ -268,7 +268,7 @@ func (t *table) launch(r *request) {
 	r.launched = true
 	t.conn.wg.Add(1)
 	if r.isOwn.Load() {
-		r.turnCame(nil)
+		r.turnCame(r.server.own.enter())
 		return
 	}
 	switch came, err := r.server.admission.enter(&r.turn); {
