@@ -27,8 +27,8 @@ type Command struct {
 	// Input, if there is any, is all of a STDIN that any pipe holds: MaxInput bytes
 	// at most. Then the process has no Stdin that could be written to.
 	Input []byte
-	// File, if there is one, is to be descriptor 0. It stays the caller's, but its owner
-	// becomes Identity's user.
+	// File, if there is one, is to be descriptor 0. It stays the caller's, but Identity's
+	// group, if it has to become somebody, may read it by name, and nobody may write it so.
 	File *os.File
 	// Socket, if not 0, is to be descriptor 0: then STDOUT goes where STDERR does. It
 	// stays the caller's.
@@ -247,16 +247,23 @@ func (p *pipes) open(cmd *Command) error {
 	return nil
 }
 
-// give makes pipes and the file theirs who runs as somebody else, or /dev/stdin and its
-// like could not be opened.
+// give makes pipes theirs who runs as somebody else, and has them read the file, or
+// /dev/stdin and its like could not be opened. The file stays its owner's: who owns it
+// could open it for writing, past what limits how much may be in such files.
 func (p *pipes) give(cmd *Command) error {
+	uid, gid := int(cmd.Identity.UID), int(cmd.Identity.GID)
 	for i, fd := range p.theirs {
-		isTheirs := slices.Contains(p.opened, int(fd)) && (i > 0 || cmd.Stdin) || i == 0 && cmd.File != nil
-		if !isTheirs {
-			continue
+		var err error
+		switch {
+		case i == 0 && cmd.File != nil:
+			if err = unix.Fchown(int(fd), -1, gid); err == nil {
+				err = unix.Fchmod(int(fd), 0o440)
+			}
+		case slices.Contains(p.opened, int(fd)) && (i > 0 || cmd.Stdin):
+			err = unix.Fchown(int(fd), uid, gid)
 		}
-		if err := unix.Fchown(int(fd), int(cmd.Identity.UID), int(cmd.Identity.GID)); err != nil {
-			return fmt.Errorf("give descriptor %d to user %d: %w", i, cmd.Identity.UID, err)
+		if err != nil {
+			return fmt.Errorf("give descriptor %d to user %d: %w", i, uid, err)
 		}
 	}
 	return nil

@@ -156,6 +156,14 @@ func TestIdentityOpensItsFiles(t *testing.T) {
 	if got := says(t, &l, &spawn.Command{Identity: nobody, File: file}, "cat /dev/stdin"); got != "body" {
 		t.Errorf("a file: %q", got)
 	}
+	for _, script := range []string{"echo more >>/dev/stdin", ": >/dev/stdin", "chmod 0600 /dev/stdin"} {
+		if text, err := output(t, &l, &spawn.Command{Identity: nobody, File: file}, script); err == nil {
+			t.Errorf("%s is permitted: %s", script, text)
+		}
+	}
+	if info, err := file.Stat(); err != nil || info.Size() != 4 {
+		t.Errorf("the file was changed: %v, %v", info, err)
+	}
 }
 
 // The threads of a sandbox end with the last of its programs, or with the last that
