@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	runnertest.Main(m, map[string]func() int{"root": beRoot, "unprivileged": startRoot, "accept": accept, "hostile": beHostile, "burn": burn})
+	runnertest.Main(m, map[string]func() int{"root": beRoot, "unprivileged": startRoot, "accept": accept, "hostile": beHostile, "burn": burn, "chrooted": runChrooted})
 }
 
 // reaper is a Local that reaps orphans until the test ends.

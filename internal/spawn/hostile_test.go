@@ -1,6 +1,7 @@
 package spawn_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -333,14 +335,10 @@ func TestCapabilities(t *testing.T) {
 func TestChroot(t *testing.T) {
 	needRoot(t)
 	dir := openFolder(t)
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		busybox = staticProgram(t)
-	}
 	for _, name := range []string{"bin", "www"} {
 		runnertest.Must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
 	}
-	program, err := os.ReadFile(busybox)
+	program, err := os.ReadFile(listProgram(t))
 	runnertest.Must(t, err)
 	runnertest.Must(t, os.WriteFile(dir+"/bin/busybox", program, 0o755))
 	s := &spawn.Sandbox{Chroot: dir, OOMScoreAdj: 500, Nice: 1, Read: []string{"/bin", "/www"}, NoNewPrivs: true}
@@ -364,6 +362,16 @@ func TestChroot(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "sandbox.chroot: "+dir+"/none: no such file") {
 		t.Errorf("of a root that is not there: %v", err)
 	}
+}
+
+// listProgram is a program that needs no library: with the arguments ls and a folder, it
+// lists that.
+func listProgram(t *testing.T) string {
+	t.Helper()
+	if busybox, err := exec.LookPath("busybox"); err == nil {
+		return busybox
+	}
+	return staticProgram(t)
 }
 
 // staticProgram is a program that needs no library, and lists its folder as busybox does.
@@ -427,6 +435,55 @@ func TestPrivateTmp(t *testing.T) {
 	defer last()
 	if got := says(t, &l, &spawn.Command{Sandbox: s}, "ls /tmp"); got != "" {
 		t.Errorf("when the last has gone, %q is left", got)
+	}
+}
+
+// runChrooted is a daemon in a chroot of its own whose program lists the root, and a private
+// /tmp after a file was made there.
+func runChrooted() int {
+	dir := os.Getenv("ROOT")
+	for _, do := range []func() error{
+		func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
+		func() error { return unix.Mount(dir, dir, "", unix.MS_BIND, "") }, // mounts can be changed at one alone
+		func() error { return unix.Mount("proc", dir+"/proc", "proc", 0, "") },
+		func() error { return unix.Mount("/dev", dir+"/dev", "", unix.MS_BIND, "") },
+		func() error { return unix.Chroot(dir) },
+		func() error { return unix.Chdir("/") },
+	} {
+		if err := do(); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+	}
+	s := &spawn.Sandbox{Name: "www", PrivateTmp: true}
+	var l spawn.Local
+	for _, folder := range []string{"/", "/tmp"} {
+		cmd := &spawn.Command{Argv: []string{"/busybox", "ls", folder}, Dir: "/", Sandbox: s}
+		if err := spawn.Run(context.Background(), &l, cmd, os.Stdout); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+	}
+	return 0
+}
+
+// A private /tmp does not take programs out of a root folder that the daemon was given.
+func TestPrivateTmpInDaemonsChroot(t *testing.T) {
+	needRoot(t)
+	needFit(t, &spawn.Sandbox{PrivateTmp: true}, nil)
+	dir := openFolder(t)
+	for _, name := range []string{"dev", "proc", "tmp", "tmp/of-all"} {
+		runnertest.Must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
+	}
+	program, err := os.ReadFile(listProgram(t))
+	runnertest.Must(t, err)
+	runnertest.Must(t, os.WriteFile(dir+"/busybox", program, 0o755))
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = []string{"HELPER=chrooted", "ROOT=" + dir, "GORACE=atexit_sleep_ms=0"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	text, err := cmd.CombinedOutput()
+	if got := strings.Fields(string(text)); err != nil || !slices.Equal(got, []string{"busybox", "dev", "proc", "tmp"}) {
+		t.Errorf("the root, and then /tmp, hold %q, %v", got, err)
 	}
 }
 

@@ -12,16 +12,22 @@ import (
 // programs of one Sandbox.Name are in the same, so that what one writes the next one finds;
 // what is there is gone when the last of them and the last team has ended.
 type privateTmp struct {
-	made  func() (fd int, err error) // once: the namespace
-	users int                        // teams; guarded by Local.mu
+	made  func() (tmpMounts, error) // once
+	users int                       // teams; guarded by Local.mu
+}
+
+// tmpMounts are the descriptors that keep a namespace.
+type tmpMounts struct {
+	namespace int
+	root      int // our root folder in there, which is not that of the namespace in a chroot
 }
 
 func newPrivateTmp() *privateTmp {
 	return &privateTmp{made: sync.OnceValues(makePrivateTmp)}
 }
 
-// makePrivateTmp makes the namespace on a thread that ends. The descriptor keeps it.
-func makePrivateTmp() (fd int, err error) {
+// makePrivateTmp makes the namespace on a thread that ends.
+func makePrivateTmp() (m tmpMounts, err error) {
 	done := make(chan struct{})
 	go onThread(func() {
 		defer close(done)
@@ -30,11 +36,23 @@ func makePrivateTmp() (fd int, err error) {
 			return
 		}
 		if err = mountTmp(); err == nil {
-			fd, err = unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			m, err = openMounts()
 		}
 	})
 	<-done
-	return fd, err
+	return m, err
+}
+
+// openMounts opens what the calling thread lives in.
+func openMounts() (m tmpMounts, err error) {
+	if m.namespace, err = unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return m, fmt.Errorf("open the namespace: %w", err)
+	}
+	if m.root, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		unix.Close(m.namespace)
+		return m, fmt.Errorf("open the root: %w", err)
+	}
+	return m, nil
 }
 
 // mountTmp mounts empty folders. They are memory, of which one takes a tenth at most. What
@@ -57,16 +75,23 @@ func mountTmp() error {
 	return nil
 }
 
-// enter has the calling thread live there. It stays in its working directory, if that
-// still is there.
+// enter has the calling thread live there, under the root that we have: setns(2) takes it
+// to that of the namespace, out of a chroot of ours. It stays in its working directory, if
+// that still is there.
 func (p *privateTmp) enter() error {
-	fd, err := p.made()
+	m, err := p.made()
 	if err != nil {
 		return err
 	}
 	dir, dirErr := os.Getwd()
-	if err := unix.Setns(fd, unix.CLONE_NEWNS); err != nil {
+	if err := unix.Setns(m.namespace, unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("enter the namespace: %w", err)
+	}
+	if err := unix.Fchdir(m.root); err != nil {
+		return fmt.Errorf("go to its root: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("chroot to its root: %w", err)
 	}
 	if dirErr == nil {
 		unix.Chdir(dir)
@@ -76,8 +101,9 @@ func (p *privateTmp) enter() error {
 
 // close lets the namespace go, which its programs keep while they are there.
 func (p *privateTmp) close() {
-	if fd, err := p.made(); err == nil {
-		unix.Close(fd)
+	if m, err := p.made(); err == nil {
+		unix.Close(m.namespace)
+		unix.Close(m.root)
 	}
 }
 
