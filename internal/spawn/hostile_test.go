@@ -272,6 +272,23 @@ func TestDaemonIsOutOfReach(t *testing.T) {
 	}
 }
 
+// The programs of a sandbox can reach one another, whichever thread has started them.
+func TestProgramsOfSandboxReachOneAnother(t *testing.T) {
+	s := &spawn.Sandbox{NoNewPrivs: true, Read: []string{"/"}}
+	needFit(t, s, nil)
+	var l spawn.Local
+	release, err := l.Hold(s, nil)
+	runnertest.Must(t, err)
+	defer release()
+	r := run(t, &l, &spawn.Command{Argv: []string{"/bin/sh", "-c", "echo $$; read x"}, Stdin: true, Sandbox: s})
+	pid := r.pid()
+	for range 8 * runtime.GOMAXPROCS(0) {
+		says(t, &l, &spawn.Command{Sandbox: s}, fmt.Sprint("kill -0 ", pid))
+	}
+	r.Stdin.Close()
+	r.wait()
+}
+
 // A folder that was replaced, as by a deployment, is the one that may be read.
 func TestFolderIsReplaced(t *testing.T) {
 	dir := openFolder(t)

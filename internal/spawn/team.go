@@ -17,7 +17,7 @@ import (
 // No thread ends before its last child: a program dies with the thread that has forked
 // it (PR_SET_PDEATHSIG in prctl(2)), which is also why other goroutines' threads do not
 // fork. There are as many as can run at once, since each waits until its program is
-// executed, but of a sandbox's few: there may be many sandboxes.
+// executed, but of a sandbox's few: there may be many sandboxes; and one with Landlock.
 type team struct {
 	sandbox *Sandbox // nil: the threads are as all others
 	key     string   // of the sandbox
@@ -37,7 +37,13 @@ const mostOfSandbox = 4
 func newTeam(s *Sandbox) *team {
 	t := &team{sandbox: s, queue: make(chan *launch), limiter: -1}
 	size := runtime.GOMAXPROCS(0)
-	if s != nil {
+	switch {
+	case s == nil:
+	case s.isPrivileged():
+		// Programs are in the Landlock domain of their thread, and those of two domains
+		// cannot signal or trace one another, or meet at abstract sockets.
+		size = 1
+	default:
 		size = min(size, mostOfSandbox)
 	}
 	t.begin = sync.OnceValue(func() error { return t.start(size) })
