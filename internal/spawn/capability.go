@@ -38,16 +38,20 @@ func (c *capabilitySets) set() error {
 // has reports whether a capability is effective.
 func (c *capabilitySets) has(capability int) bool { return c.effective>>capability&1 == 1 }
 
-// limitCapabilities leaves to the thread's children what is kept. The thread itself stays
-// able to start them as other users: what it holds, an exec takes from it.
-func (s *Sandbox) limitCapabilities() error {
+// needsBound reports whether programs could have what is in the bounding set: root has, and
+// with new privileges others have a way to it.
+func needsBound(s *Sandbox, isRoot bool) bool { return isRoot || !s.NoNewPrivs }
+
+// limitCapabilities leaves to the thread's children, which are root or not, what is kept.
+// The thread itself stays able to start them as other users: what it holds, an exec takes
+// from it.
+func (s *Sandbox) limitCapabilities(isRoot bool) error {
 	own, err := getCapabilities()
 	if err != nil {
 		return err
 	}
-	// Without new privileges an ordinary user's programs have no way to what is left in
-	// the bounding set, and an ordinary user may not change that.
-	if own.has(unix.CAP_SETPCAP) || unix.Geteuid() == 0 || !s.NoNewPrivs {
+	// Who may not change the bounding set need not, where nobody has a way to it.
+	if own.has(unix.CAP_SETPCAP) || needsBound(s, isRoot) {
 		if err := s.bound(); err != nil {
 			return err
 		}
@@ -84,7 +88,7 @@ func (c *Command) ambient() []uintptr {
 	if s == nil || !s.LimitCapabilities {
 		return nil
 	}
-	if uid := unix.Geteuid(); uid == 0 && c.Identity == nil || c.Identity != nil && c.Identity.UID == 0 {
+	if c.Identity.isRoot() {
 		return nil // the kernel gives root what is in the bounding set
 	}
 	return s.Capabilities

@@ -11,7 +11,7 @@ import (
 // confine does to the calling thread what its children are to inherit, in the order in
 // which each step is still permitted. The thread is of no use for anything else
 // afterwards, also if that fails. The files are those that Landlock knows by now.
-func (s *Sandbox) confine(tmp *privateTmp) (files []knownFile, err error) {
+func (s *Sandbox) confine(tmp *privateTmp, isRoot bool) (files []knownFile, err error) {
 	nameThread("sandbox " + s.Name)
 	// The umask, the root and the working directory are the thread's own from here on.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
@@ -31,7 +31,7 @@ func (s *Sandbox) confine(tmp *privateTmp) (files []knownFile, err error) {
 		}
 	}
 	if s.LimitCapabilities {
-		if err := s.limitCapabilities(); err != nil {
+		if err := s.limitCapabilities(isRoot); err != nil {
 			return nil, fmt.Errorf("sandbox.capabilities: %w", err)
 		}
 	}

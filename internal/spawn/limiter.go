@@ -37,7 +37,8 @@ func needsLimiter(id *Identity) bool {
 
 var errNoLimiter = errors.New("this architecture has no program that could set them")
 
-// newLimiter makes one. The descriptor is to be executed.
+// newLimiter makes one. The descriptor is to be executed. As nobody who limits itself can
+// raise a limit, those above ours are ours.
 func newLimiter(limits []Rlimit) (fd int, err error) {
 	if runtime.GOARCH != "amd64" {
 		return -1, errNoLimiter
@@ -183,6 +184,10 @@ func limiterAMD64(limits []Rlimit) []byte {
 	for i, r := range limits {
 		a.label(fmt.Sprint("limit", i))
 		l := r.limit()
+		var ours unix.Rlimit
+		if unix.Getrlimit(r.Resource, &ours) == nil {
+			l.Cur, l.Max = min(l.Cur, ours.Max), min(l.Max, ours.Max)
+		}
 		a.code = binary.LittleEndian.AppendUint64(a.code, l.Cur)
 		a.code = binary.LittleEndian.AppendUint64(a.code, l.Max)
 	}

@@ -141,11 +141,21 @@ func reasonOf(err error) string {
 }
 
 func (f *fitting) priorities() {
-	if f.s.Nice < 0 && !f.own.has(unix.CAP_SYS_NICE) {
+	switch {
+	case f.s.Nice == 0 || f.own.has(unix.CAP_SYS_NICE):
+	case f.s.Nice < 0:
 		f.lack("nice", "%d: only root may raise the priority", f.s.Nice)
 		f.s.Nice = 0
+	case f.uid != f.Machine.uid:
+		f.lack("nice", "%d: of other users' programs it takes CAP_SYS_NICE, which this process or its container does not have", f.s.Nice)
+		f.s.Nice = 0
 	}
-	if f.s.OOMScoreAdj != 0 && f.s.OOMScoreAdj < f.oomScore && !f.own.has(unix.CAP_SYS_RESOURCE) {
+	switch {
+	case f.s.OOMScoreAdj == 0:
+	case f.uid != f.Machine.uid && !f.own.has(unix.CAP_DAC_OVERRIDE):
+		f.lack("oom_score_adj", "%d: of other users' programs it takes CAP_DAC_OVERRIDE, which this process or its container does not have", f.s.OOMScoreAdj)
+		f.s.OOMScoreAdj = 0
+	case f.s.OOMScoreAdj < f.oomScore && !f.own.has(unix.CAP_SYS_RESOURCE):
 		f.lack("oom_score_adj", "%d: only root may set less than the daemon's own, which is %d", f.s.OOMScoreAdj, f.oomScore)
 		f.s.OOMScoreAdj = 0
 	}
@@ -155,9 +165,12 @@ func (f *fitting) capabilities() {
 	if !f.s.LimitCapabilities {
 		return
 	}
-	harmless := f.uid != 0 && f.s.NoNewPrivs && f.Machine.uid != 0
-	if !f.own.has(unix.CAP_SETPCAP) && !harmless {
-		f.lack("capabilities", "an ordinary user cannot take them from set-user-ID programs: no_new_privs: true does")
+	if !f.own.has(unix.CAP_SETPCAP) && needsBound(&f.s, f.uid == 0) {
+		reason := "an ordinary user cannot take them from set-user-ID programs: no_new_privs: true does"
+		if f.uid == 0 {
+			reason = "to take them from root's programs takes CAP_SETPCAP, which this process or its container does not have"
+		}
+		f.lack("capabilities", "%s", reason)
 		f.s.LimitCapabilities, f.s.Capabilities = false, nil
 		return
 	}
@@ -178,6 +191,7 @@ func (f *fitting) rlimits() {
 	}
 	mayRaise := f.own.has(unix.CAP_SYS_RESOURCE)
 	if f.ptrace != nil || f.uid != f.Machine.uid && !mayRaise {
+		mayRaise = false // the program limits itself
 		switch {
 		case runtime.GOARCH != "amd64":
 			f.lack("rlimits", "%v", errNoLimiter)
@@ -192,7 +206,7 @@ func (f *fitting) rlimits() {
 	for _, r := range f.s.Rlimits {
 		var now unix.Rlimit
 		if err := unix.Getrlimit(r.Resource, &now); err == nil && r.Value > now.Max && !mayRaise {
-			f.lack("rlimits", "%s=%d is more than the daemon's own limit of %d, which stays: an ordinary user cannot raise it", r.Name, r.Value, now.Max)
+			f.lack("rlimits", "%s=%d is more than the daemon's own limit of %d, which stays: to raise it takes CAP_SYS_RESOURCE, and ptrace(2)", r.Name, r.Value, now.Max)
 		}
 		if r.Resource == unix.RLIMIT_NPROC && f.uid == 0 {
 			f.lack("rlimits", "nproc means nothing for root's programs: give the pool a user")
@@ -281,11 +295,21 @@ func (m *Machine) Table() []Means {
 	if m.ptrace != nil && runtime.GOARCH != "amd64" {
 		limits = "no: ptrace(2): " + reasonOf(m.ptrace)
 	}
+	ofRoot := func(text string) string { // who may start other users' programs
+		if m.uid == 0 {
+			return ", " + text
+		}
+		return ""
+	}
+	score := can(m.own.has(unix.CAP_SYS_RESOURCE), fmt.Sprintf("yes, from %d", m.oomScore))
+	if !m.own.has(unix.CAP_DAC_OVERRIDE) {
+		score += ofRoot("not with a user")
+	}
 	return []Means{
 		{"umask, no_new_privs", "yes"},
-		{"nice", can(m.own.has(unix.CAP_SYS_NICE), "yes, from 0")},
-		{"oom_score_adj", can(m.own.has(unix.CAP_SYS_RESOURCE), fmt.Sprintf("yes, from %d", m.oomScore))},
-		{"capabilities", can(m.own.has(unix.CAP_SETPCAP), "yes, with no_new_privs: true")},
+		{"nice", can(m.own.has(unix.CAP_SYS_NICE), "yes, from 0"+ofRoot("not with a user"))},
+		{"oom_score_adj", score},
+		{"capabilities", can(m.own.has(unix.CAP_SETPCAP), "yes, with no_new_privs: true"+ofRoot("and a user"))},
 		{"rlimits", limits},
 		{"chroot", can(m.own.has(unix.CAP_SYS_CHROOT), "no: needs root")},
 		{"read, write", files},

@@ -20,6 +20,14 @@ func (i *Identity) isOther() bool {
 	return i != nil && (unix.Geteuid() == 0 || int(i.UID) != unix.Geteuid() || int(i.GID) != unix.Getegid())
 }
 
+// isRoot reports whether a program is root's.
+func (i *Identity) isRoot() bool {
+	if i == nil {
+		return unix.Geteuid() == 0
+	}
+	return i.UID == 0
+}
+
 // User is its user's number, for those who need no more; nil for nil.
 func (i *Identity) User() *uint32 {
 	if i == nil {

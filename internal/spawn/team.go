@@ -20,7 +20,7 @@ import (
 // executed, but of a sandbox's few: there may be many sandboxes; and one with Landlock.
 type team struct {
 	sandbox *Sandbox // nil: the threads are as all others
-	key     string   // of the sandbox
+	kind    teamKind
 	queue   chan *launch
 	begin   func() error   // starts the threads, once; it may take a while
 	threads sync.WaitGroup // their goroutines
@@ -51,9 +51,9 @@ func newTeam(s *Sandbox) *team {
 }
 
 // prepare makes what is not a thread's.
-func (t *team) prepare(isLimited bool) (err error) {
+func (t *team) prepare() (err error) {
 	switch {
-	case !isLimited:
+	case !t.kind.isLimited:
 		return nil
 	case t.sandbox.Chroot != "":
 		return errors.New("sandbox.rlimits: with a chroot they need ptrace and CAP_SYS_RESOURCE")
@@ -81,7 +81,7 @@ func (t *team) start(size int) (err error) {
 			var err error
 			if t.sandbox != nil {
 				var files []knownFile
-				if files, err = t.sandbox.confine(t.tmp); t.files == nil {
+				if files, err = t.sandbox.confine(t.tmp, t.kind.isRoot); t.files == nil {
 					t.files = files
 				}
 			}
@@ -135,31 +135,40 @@ func (l *Local) end(t *team) {
 	}
 }
 
-// teamKey says which sandboxes are of one team; "" is that of all programs.
-func teamKey(s *Sandbox, id *Identity) (key string, isLimited bool) {
+// A teamKind says which sandboxes are of one team.
+type teamKind struct {
+	key       string // "" is that of all programs
+	isLimited bool   // by a limiter
+	isRoot    bool   // its programs are, where that makes a difference
+}
+
+func kindOf(s *Sandbox, id *Identity) (k teamKind) {
 	if s == nil {
-		return "", false
+		return k
 	}
-	if isLimited = len(s.Rlimits) > 0 && needsLimiter(id); isLimited {
-		return s.key() + fmt.Sprint(s.Rlimits), true
+	k.isLimited = len(s.Rlimits) > 0 && needsLimiter(id)
+	if !k.isLimited && !s.isInherited() {
+		return k
 	}
-	if !s.isInherited() {
-		return "", false
+	k.isRoot = s.LimitCapabilities && id.isRoot()
+	k.key = fmt.Sprint(s.key(), k.isRoot)
+	if k.isLimited {
+		k.key += fmt.Sprint(s.Rlimits)
 	}
-	return s.key(), false
+	return k
 }
 
 // join returns the team that starts a sandbox's programs as somebody, and counts the
 // caller among its users: leave is called next.
 func (l *Local) join(s *Sandbox, id *Identity) (*team, error) {
-	key, isLimited := teamKey(s, id)
-	if key == "" {
+	kind := kindOf(s, id)
+	if kind.key == "" {
 		return plainTeam(), nil
 	}
 	l.mu.Lock()
-	t := l.teams[key]
+	t := l.teams[kind.key]
 	if t == nil {
-		t = l.addTeamLocked(*s, key, isLimited)
+		t = l.addTeamLocked(*s, kind)
 	}
 	t.users++
 	l.mu.Unlock()
@@ -171,15 +180,15 @@ func (l *Local) join(s *Sandbox, id *Identity) (*team, error) {
 	return t, nil
 }
 
-func (l *Local) addTeamLocked(s Sandbox, key string, isLimited bool) *team {
+func (l *Local) addTeamLocked(s Sandbox, kind teamKind) *team {
 	t := newTeam(&s)
-	t.key = key
+	t.kind = kind
 	if s.PrivateTmp {
 		t.tmp = l.tmpLocked(s.Name)
 	}
 	start := t.begin
 	t.begin = sync.OnceValue(func() error {
-		if err := t.prepare(isLimited); err != nil {
+		if err := t.prepare(); err != nil {
 			return err
 		}
 		return start()
@@ -187,7 +196,7 @@ func (l *Local) addTeamLocked(s Sandbox, key string, isLimited bool) *team {
 	if l.teams == nil {
 		l.teams = make(map[string]*team)
 	}
-	l.teams[key] = t
+	l.teams[kind.key] = t
 	return t
 }
 
@@ -195,8 +204,8 @@ func (l *Local) addTeamLocked(s Sandbox, key string, isLimited bool) *team {
 func (l *Local) dismiss(t *team) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.teams[t.key] == t {
-		delete(l.teams, t.key)
+	if l.teams[t.kind.key] == t {
+		delete(l.teams, t.kind.key)
 	}
 }
 
@@ -207,9 +216,9 @@ func (l *Local) leave(t *team) {
 	}
 	l.mu.Lock()
 	t.users--
-	over := t.users == 0 && (l.teams[t.key] != t || l.holds[t.key] == 0)
-	if over && l.teams[t.key] == t {
-		delete(l.teams, t.key)
+	over := t.users == 0 && (l.teams[t.kind.key] != t || l.holds[t.kind.key] == 0)
+	if over && l.teams[t.kind.key] == t {
+		delete(l.teams, t.kind.key)
 	}
 	l.mu.Unlock()
 	if over {
@@ -222,7 +231,7 @@ func (l *Local) leave(t *team) {
 // has. Without it a sandbox is made for the programs that are there at once. The error
 // says what cannot be done.
 func (l *Local) Hold(s *Sandbox, id *Identity) (release func(), err error) {
-	key, _ := teamKey(s, id)
+	key := kindOf(s, id).key
 	if key == "" {
 		return func() {}, nil
 	}
