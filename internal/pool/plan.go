@@ -26,6 +26,7 @@ type Plan struct {
 	undos  []func()
 
 	sandboxes map[string]*sandbox // by pool
+	confined  map[string]bool     // of Commit: pools with another sandbox than before
 
 	came, gone []*endpoint // of Commit
 }
@@ -211,7 +212,7 @@ func (p *Plan) Commit() {
 	s.limitRuntime(limit)
 	s.setConfig(p.cfg) // before the metrics of its pools are looked up
 	old := s.running()
-	s.commitSandboxes(p.sandboxes)
+	p.confined = s.commitSandboxes(p.sandboxes)
 	p.detachMoved()
 	next := make(map[string]*pool, len(p.cfg.Pools))
 	for _, pc := range p.cfg.Pools {
@@ -283,7 +284,7 @@ func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 		s.commitCgroup(running, &cfg, p.groups[cfg.Name])
 		s.configurePool(running, cfg, p.cfg, p.ready[cfg.Name])
 		s.warnOfSandbox(cfg.Name)
-	case !reflect.DeepEqual(running.cfg, cfg):
+	case !reflect.DeepEqual(running.cfg, cfg) || p.confined[cfg.Name]: // by a spool_dir, or a machine, that has changed
 		s.commitCgroup(running, &cfg, p.groups[cfg.Name])
 		s.configurePool(running, cfg, p.cfg, p.ready[cfg.Name])
 		s.warnOfSandbox(cfg.Name)

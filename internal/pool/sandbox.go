@@ -3,6 +3,7 @@ package pool
 import (
 	"fmt"
 	"os"
+	"reflect"
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/spawn"
@@ -100,13 +101,18 @@ func (s *Set) prepareSandbox(cfg *config.Pool, spool string) (*sandbox, error) {
 	return &sandbox{fits, lacks, release}, nil
 }
 
-// commitSandboxes puts those of a plan in force. What started under the old ones goes on.
-func (s *Set) commitSandboxes(next map[string]*sandbox) {
+// commitSandboxes puts those of a plan in force, and returns the pools whose sandbox is
+// another than before. What started under the old ones goes on.
+func (s *Set) commitSandboxes(next map[string]*sandbox) (changed map[string]bool) {
 	old := s.sandboxes
 	s.sandboxes = next
-	for _, o := range old {
+	changed = make(map[string]bool)
+	for pool, o := range old {
+		n := next[pool]
+		changed[pool] = n != nil && !reflect.DeepEqual(n.Sandbox, o.Sandbox)
 		o.release()
 	}
+	return changed
 }
 
 // sandboxNow is the one in force of a pool; nil is none.

@@ -1,13 +1,16 @@
 package pool
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/fcgid/fcgid/fcgi"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/spawn"
@@ -165,4 +168,45 @@ func TestStrictOfOwners(t *testing.T) {
 	if err != nil || strings.Contains(fmt.Sprint(lacks), "nproc") {
 		t.Errorf("lacks %v, error %v", lacks, err)
 	}
+}
+
+// A body in a file can be opened by its name in the sandbox, wherever a reload has put it.
+func TestSandboxFollowsSpoolDir(t *testing.T) {
+	s := newTestSet(t)
+	s.script("count", `printf 'Content-Type: text/plain\r\n\r\n%s' "$(wc -c </dev/stdin)"`)
+	for _, folder := range []string{"root", "one", "two"} {
+		if err := os.Mkdir(filepath.Join(s.dir, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Rename(filepath.Join(s.dir, "count"), filepath.Join(s.dir, "root/count")); err != nil {
+		t.Fatal(err)
+	}
+	const size = 1 << 20 // is more than body_memory
+	pool := "{name: cgi, listen: unix:%D/cgi, process: {root: [%D/root]}, sandbox: {no_new_privs: true, read: [/usr, -/bin, -/lib, -/lib64, -/etc/ld.so.cache, %D/root]}}"
+	for _, folder := range []string{"one", "two"} {
+		s.configure(pool + "\nspool_dir: %D/" + folder)
+		if got := s.askWith("cgi", "%D/root/count", strings.Repeat("x", size)); got != fmt.Sprint(size) {
+			t.Errorf("with spool_dir %s the program says %q of its body, want %d", folder, got, size)
+		}
+	}
+}
+
+// askWith is ask with a body.
+func (s *testSet) askWith(socket, script, body string) string {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := fcgi.Dial(ctx, "unix:"+filepath.Join(s.dir, socket))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer c.Close()
+	var out strings.Builder
+	params := fcgi.Params{{Name: "SCRIPT_FILENAME", Value: s.expand(script)}, {Name: "REQUEST_METHOD", Value: "POST"}, {Name: "CONTENT_LENGTH", Value: fmt.Sprint(len(body))}}
+	if _, err := c.Do(ctx, &fcgi.Request{Close: true, Params: params, Stdin: strings.NewReader(body), Stdout: &out}); err != nil {
+		s.t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(out.String(), "\r\n\r\n")
+	return text
 }
