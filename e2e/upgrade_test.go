@@ -476,6 +476,49 @@ func TestUpgradeKeepsConnections(t *testing.T) {
 	}
 }
 
+// A connection whose request outlasts two upgrades goes to the last daemon, by way of the one
+// in between, which has nothing else to wait for.
+func TestUpgradeTwiceKeepsConnections(t *testing.T) {
+	t.Parallel()
+	tcp := freeAddress(t)
+	u := newUpgradable(t, strings.ReplaceAll(cgiPools, "TCP", tcp))
+	sleeps := script(t, u.dir+"/cgi/sleep.sh", "#!/bin/sh\necho x >>"+u.dir+"/runs\nwhile [ ! -e "+u.dir+"/go ]; do sleep 0.02; done\nprintf 'Content-Type: text/plain\\n\\n%s' $PPID\n")
+	var pids []int
+	var kept []*peer
+	for _, address := range []string{u.dir + "/s", tcp} {
+		p := connect(t, address)
+		p.send(request(1, params(sleeps), ""))
+		kept = append(kept, p)
+	}
+	await(t, "the programs to run", func() bool {
+		text, _ := os.ReadFile(u.dir + "/runs")
+		return len(text) == 4
+	})
+	for range 2 {
+		pids = append(pids, u.running())
+		u.upgrade().is(t, "upgrade", 0)
+	}
+	await(t, "the one in between to have no pool", func() bool { return strings.Contains(u.log(), `"msg":"pool stopped"`) })
+	write(t, u.dir+"/go", "")
+	for _, p := range kept {
+		if r := p.reply(1); r.body() != strconv.Itoa(pids[0]) {
+			t.Errorf("answered by %q, not the first", r.body())
+		}
+	}
+	for _, pid := range pids {
+		await(t, "the old ones to end", func() bool { return isGone(pid) })
+	}
+	for _, p := range kept {
+		p.send(request(1, params(sleeps), ""))
+		if r := p.reply(1); r.body() != strconv.Itoa(u.running()) {
+			t.Errorf("answered by %q, not the last", r.body())
+		}
+	}
+	if strings.Contains(u.log(), "were closed") {
+		t.Error("connections were lost")
+	}
+}
+
 // systemd is told of the new daemon by the old one, and then of everything by the new one.
 // It keeps the sockets: a stop leaves their files to the next daemon.
 func TestUpgradeTellsSystemd(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -221,12 +222,22 @@ func (d *daemon) leave(o outcome, signals *signals) error {
 		}
 	})
 	give := make(map[*listen.Listener]func(net.Conn) bool)
+	var lost atomic.Int64
 	for l, place := range o.taken {
-		give[l] = func(c net.Conn) bool { return o.next.Give(place, c) }
+		give[l] = func(c net.Conn) bool {
+			isGiven := o.next.Give(place, c)
+			if !isGiven {
+				lost.Add(1)
+			}
+			return isGiven
+		}
 	}
 	d.store = nil
 	d.pools.Replace(give)
 	err := d.drain(signals, hurry, o.next)
+	if n := lost.Load(); n > 0 {
+		d.logs.Warn("kept connections were closed: the new daemon has not taken them", "connections", n)
+	}
 	o.next.End(d.metrics.Export())
 	return err
 }
@@ -240,7 +251,14 @@ func (d *daemon) drain(signals *signals, hurry <-chan struct{}, next *upgrade.Su
 		d.stopReplaced()
 	}()
 	gone := next.Gone()
-	var force <-chan time.Time
+	var force, late <-chan time.Time
+	hasten := func() {
+		force = time.After(d.pools.ShutdownTime())
+		if d.before != nil {
+			d.before.Hurry()
+			late = time.After(d.pools.ShutdownTime() + stopMargin)
+		}
+	}
 	for {
 		select {
 		case <-stopped:
@@ -248,14 +266,16 @@ func (d *daemon) drain(signals *signals, hurry <-chan struct{}, next *upgrade.Su
 			return nil
 		case <-force:
 			d.pools.Force()
+		case <-late:
+			d.before.Close()
 		case <-hurry:
-			force = time.After(d.pools.ShutdownTime())
+			hasten()
 		case s := <-signals.stop:
 			if force != nil {
 				return d.stopAtOnce(s, stopped)
 			}
 			d.logs.Info("stopping", "signal", s.String())
-			force = time.After(d.pools.ShutdownTime())
+			hasten()
 		case <-signals.reopen:
 			d.reopenLogs()
 		case <-gone:
@@ -265,7 +285,8 @@ func (d *daemon) drain(signals *signals, hurry <-chan struct{}, next *upgrade.Su
 	}
 }
 
-// stopReplaced is stop for a daemon whose sockets another one has.
+// stopReplaced is stop for a daemon whose sockets another one has. While the one before it is
+// there, that gives its connections to this one, which gives them on.
 func (d *daemon) stopReplaced() {
 	d.setStopping()
 	closed := make(chan struct{})
@@ -276,6 +297,10 @@ func (d *daemon) stopReplaced() {
 	}()
 	d.pools.Stop()
 	<-closed
+	if d.before != nil {
+		<-d.before.Gone()
+		d.adopting.Wait()
+	}
 }
 
 // takeOver has this daemon, which is configured, take the place of another one. On error it
@@ -300,7 +325,11 @@ func (d *daemon) takeOver(before *upgrade.Predecessor, signals *signals) error {
 	d.before = before
 	d.metrics.Continue(before.Metrics)
 	listen.Begin()
-	d.adopting.Go(func() { before.Connections(d.pools.Adopt) })
+	d.adopting.Go(func() {
+		if lost := before.Connections(d.pools.Adopt); lost > 0 {
+			d.logs.Warn("kept connections of the daemon before this one were closed: they belong to no address here, or there were no descriptors", "connections", lost)
+		}
+	})
 	before.Serving()
 	select {
 	case <-before.Yours():

@@ -55,6 +55,7 @@ type Set struct {
 	stderrLimits map[string]*stderrLimit // by pool
 
 	draining []*pool
+	passOn   map[int]func(net.Conn) bool // see Replace; by what Adopt knows the sockets by
 }
 
 // NewSet returns a Set without pools: a Plan brings them.
@@ -213,9 +214,19 @@ func (s *Set) ShutdownTime() time.Duration { return s.global().ShutdownTimeout }
 
 // Replace prepares for a Stop that ends the daemon since another one serves now: requests
 // have upgrade_timeout for it, and connections of the listeners that give knows are given away
-// when they are idle. give reports whether they were.
+// when they are idle. give reports whether they were. It gets those as well that Adopt is called
+// with from then on.
 func (s *Set) Replace(give map[*listen.Listener]func(net.Conn) bool) {
 	grace := s.global().UpgradeTimeout
+	passOn := make(map[int]func(net.Conn) bool)
+	for l, to := range give {
+		if place, ok := l.Place(); ok {
+			passOn[place] = to
+		}
+	}
+	s.mu.Lock()
+	s.passOn = passOn
+	s.mu.Unlock()
 	for _, p := range s.running() {
 		p.mu.Lock()
 		cfg, settings := p.cfg, p.settings
@@ -231,14 +242,19 @@ func (s *Set) Replace(give map[*listen.Listener]func(net.Conn) bool) {
 }
 
 // Adopt serves a connection of the daemon before this one, which that has accepted at the
-// socket of a place. It closes what belongs to no address any more.
-func (s *Set) Adopt(place int, conn net.Conn) {
+// socket of a place. After Replace it gives the connection to whom this daemon's own go. What
+// belongs to no address any more it closes, and is false.
+func (s *Set) Adopt(place int, conn net.Conn) bool {
 	for _, p := range s.running() {
 		if e := p.handed(place); e != nil && e.address.Adopt(conn) {
-			return
+			return true
 		}
 	}
-	conn.Close()
+	defer conn.Close()
+	s.mu.Lock()
+	give := s.passOn[place]
+	s.mu.Unlock()
+	return give != nil && give(conn)
 }
 
 // Force ends the requests of pools that drain.

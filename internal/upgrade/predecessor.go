@@ -128,18 +128,19 @@ func (p *Predecessor) Prepared() error {
 func (p *Predecessor) Serving() error { return p.ch.send(message{Kind: kindServing}) }
 
 // Connections calls take with each connection that the old daemon gives away, and with the
-// place of its socket among Hello.Sockets. It returns when nothing more comes.
-func (p *Predecessor) Connections(take func(place int, conn net.Conn)) {
+// place of its socket among Hello.Sockets. It returns when nothing more comes, and tells how
+// many were lost: take has closed them and returned false, or there was no descriptor for them.
+func (p *Predecessor) Connections(take func(place int, conn net.Conn) bool) (lost int) {
 	defer p.conns.Close()
 	var message [4]byte
 	rights := make([]byte, unix.CmsgSpace(4))
 	for {
 		n, m, _, _, err := p.conns.ReadMsgUnix(message[:], rights)
 		if err != nil || n < len(message) {
-			return
+			return lost
 		}
-		if conn := connIn(rights[:m]); conn != nil {
-			take(int(binary.NativeEndian.Uint32(message[:])), conn)
+		if conn := connIn(rights[:m]); conn == nil || !take(int(binary.NativeEndian.Uint32(message[:])), conn) {
+			lost++
 		}
 	}
 }

@@ -80,9 +80,10 @@ func newDaemon(part string) error {
 	}
 	p.Serving()
 	<-p.Yours()
-	go p.Connections(func(place int, conn net.Conn) {
+	go p.Connections(func(place int, conn net.Conn) bool {
 		fmt.Fprintf(conn, "place %d", place)
 		conn.Close()
+		return true
 	})
 	for {
 		c, err := l.Accept()
@@ -272,6 +273,37 @@ func TestUpgrade(t *testing.T) {
 	<-s.Gone()
 	if how := o.by.Discard(s.child); how != "exit status 0" {
 		t.Errorf("it ends with %s", how)
+	}
+}
+
+// What comes without a descriptor, since there was no room for one, and what nobody takes is lost.
+func TestConnectionsAreLost(t *testing.T) {
+	ours, theirs, err := pair(unix.SOCK_SEQPACKET)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns, err := connOf(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, p := &Successor{conns: ours}, &Predecessor{conns: conns}
+	for place := range 3 {
+		if !s.Give(place, conns) {
+			t.Fatal("a connection was not given")
+		}
+	}
+	if _, err := ours.Write(make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	ours.Close()
+	var places []int
+	lost := p.Connections(func(place int, conn net.Conn) bool {
+		conn.Close()
+		places = append(places, place)
+		return place != 1
+	})
+	if lost != 2 || fmt.Sprint(places) != "[0 1 2]" {
+		t.Errorf("%d are lost, and %v came", lost, places)
 	}
 }
 
