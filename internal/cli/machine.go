@@ -27,7 +27,7 @@ func checkSandboxes(w io.Writer, cfg *config.Config) error {
 		p := &cfg.Pools[i]
 		_, lacks, err := pool.FitSandbox(new(spawn.Local), p, spawn.Umask())
 		if err != nil {
-			return exitError{exitConfig, err.Error()}
+			return config.Faults{cfg.FaultAt(fmt.Sprintf("pools[%d].sandbox", i), err.Error())}
 		}
 		for _, l := range lacks {
 			fmt.Fprintf(w, "warning: pool %s: %s\n", p.Name, l)

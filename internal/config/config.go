@@ -35,6 +35,7 @@ type Config struct {
 	Pools []Pool `mapstructure:"pools"`
 
 	warnings []string
+	places   map[string]place // of what the files give
 }
 
 // Log says where the daemon's own log goes.

@@ -107,6 +107,12 @@ func (r *report) find(key string) place {
 	return place{path: key}
 }
 
+// FaultAt is what somebody else finds wrong with the value at key, with its place.
+func (c *Config) FaultAt(key, text string) Fault {
+	p := (&report{places: c.places}).find(key)
+	return Fault{File: p.file, Line: p.line, Column: p.column, Path: p.path, Text: text}
+}
+
 // parent cuts the last name or index off key; "" has none.
 func parent(key string) (string, bool) {
 	if key == "" {

@@ -433,3 +433,11 @@ func TestFaults(t *testing.T) {
 		})
 	}
 }
+
+// What others find wrong has its place, too.
+func TestFaultAt(t *testing.T) {
+	c := mustLoad(t, pool("sandbox: {nice: 1}"))
+	if got := c.FaultAt("pools[0].sandbox", "x").String(); got != "f:5:12: pools[0].sandbox: x" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -100,6 +100,7 @@ func loadAnd(path string, flags *pflag.FlagSet, judge func(*report, *Config)) (*
 	if err := r.err(); err != nil {
 		return nil, err
 	}
+	c.places = r.places
 	r.warnOf(c)
 	for _, w := range sorted(r.warnings) {
 		c.warnings = append(c.warnings, w.String())
