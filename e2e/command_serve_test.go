@@ -303,7 +303,7 @@ func TestServeStatus(t *testing.T) {
 	}
 	requests := pool.Requests
 	slices.SortFunc(requests, func(a, b struct {
-		ID     uint64
+		ID     uint64 `json:"request"`
 		Stage  string
 		PID    int
 		Script string

@@ -279,23 +279,24 @@ func TestKillRequest(t *testing.T) {
 	s := newSite(t, "unix", "process: {root: [DIR/cgi], kill_grace: 1s}")
 	g := newGate(t, s.dir)
 	path := s.script("tree.sh", "#!/bin/sh\ntrap '' TERM\nsetsid sh -c 'trap \"\" TERM; sleep 1000' &\necho $$ $! >DIR/in\nwait\n")
-	killed := s.askLater(t.Context(), path, "REQUEST_URI", "/export?x")
+	killed := s.askLater(t.Context(), path, "REQUEST_URI", "/export?x", "REQUEST_ID", "of-the-web")
 	pids := g.pids()
 	left := s.askLater(t.Context(), s.script("gate.sh", genScript))
 	g.arrived()
 	list := s.order("requests", "--uri", "/export", "--stage", "running", "--json")
 	var found []struct {
-		ID   uint64
+		ID   uint64 `json:"request"`
+		Name string `json:"id"`
 		Pool string
 		PID  int
 		Age  float64 `json:"age_seconds"`
 	}
-	if err := json.Unmarshal([]byte(list.stdout), &found); err != nil || len(found) != 1 || found[0].Pool != "cgi" || !slices.Contains(pids, found[0].PID) {
+	if err := json.Unmarshal([]byte(list.stdout), &found); err != nil || len(found) != 1 || found[0].Pool != "cgi" || found[0].Name != "of-the-web" || !slices.Contains(pids, found[0].PID) {
 		t.Fatalf("requests: %+v, %v", list, err)
 	}
 	id := fmt.Sprint(found[0].ID)
-	s.order("requests").is(t, "all requests", 0, id, "/export?x", path, "gate.sh")
-	s.order("requests", "--older", "1h").is(t, "old requests", 0, "ID")
+	s.order("requests").is(t, "all requests", 0, id, "of-the-web", "/export?x", path, "gate.sh")
+	s.order("requests", "--older", "1h").is(t, "old requests", 0, "REQUEST")
 	s.order("requests", "nopool").is(t, "no pool", 1, `no pool "nopool"`)
 	s.order("requests", "--stage", "walking").is(t, "no stage", 1, "walking")
 	s.order("kill", "x").is(t, "no number", 2, "not the number")
@@ -462,7 +463,9 @@ func TestStopWhileReloadWaits(t *testing.T) {
 	wait(t, "the reload", reload).is(t, "the reload", 1, "not replaced yet", "the daemon is stopping")
 	s.order("reload").is(t, "another one", 1, "the daemon is stopping")
 	list := s.order("requests", "--json")
-	var found []struct{ ID uint64 }
+	var found []struct {
+		ID uint64 `json:"request"`
+	}
 	if err := json.Unmarshal([]byte(list.stdout), &found); err != nil || len(found) != 1 {
 		t.Fatalf("requests: %+v, %v", list, err)
 	}
@@ -527,7 +530,7 @@ func TestControlPlaces(t *testing.T) {
 	for name, text := range map[string]string{"a fault": "pols: []\n", "no YAML": "pools: [{\n", "nothing": "", "a wrong place": "admin: {control: 7}\n", "another kind": "admin: {control: 'tcp:127.0.0.1:1'}\n"} {
 		write(t, s.file, text)
 		s.order("status").is(t, name+": status", 0, "cgi")
-		s.order("requests").is(t, name+": requests", 0, "ID")
+		s.order("requests").is(t, name+": requests", 0, "REQUEST")
 		s.order("pause", "cgi").is(t, name+": pause", 0)
 		s.order("resume", "cgi").is(t, name+": resume", 0)
 		s.order("reload").is(t, name+": reload", 78)

@@ -162,7 +162,7 @@ type status struct {
 		}
 		Queued   int `json:"requests_queued"`
 		Requests []struct {
-			ID     uint64
+			ID     uint64 `json:"request"`
 			Stage  string
 			PID    int
 			Script string

@@ -72,7 +72,7 @@ func newOrderCommands() []*cobra.Command {
 
 func newKillCommand() *cobra.Command {
 	c := orderCommand{
-		use: "kill ID…", short: "Ends requests, with all that runs for them",
+		use: "kill NUMBER…", short: "Ends requests, with all that runs for them",
 		long: `Ends running requests by their numbers, which fcgid requests shows: the program
 and all that it has started, TERM first and KILL after its grace. The client gets
 503, or the end of an answer that has begun. Exits 1 if one was not there.`,

@@ -132,6 +132,7 @@ func outdated(now *workerPool, replaced []*workerPool) *status.Outdated {
 func describeRequest(r server.RequestInfo) status.Request {
 	s := status.Request{ID: r.Serial, Stage: r.Stage, Age: r.Age.Seconds(), PID: r.PID, Remote: r.Remote}
 	if r.Params != nil {
+		s.Name = r.ID.String()
 		s.Script = r.Params.Get("SCRIPT_FILENAME")
 		s.Method = r.Params.Get("REQUEST_METHOD")
 		s.URI = r.Params.Get("REQUEST_URI")

@@ -27,13 +27,14 @@ type Snapshot struct {
 type RequestInfo struct {
 	Serial uint64
 	Remote string
-	Stage  string           // params, body, queued, running or ending
-	Age    time.Duration    // since BEGIN_REQUEST
-	Queue  time.Duration    // of it until it ran, or till now
-	Run    time.Duration    // of it since then; 0 when it does not run yet
-	PID    int              // of its program; 0 without one
-	IsOwn  bool             // Settings.Own has a Runner for it
-	Params *protocol.Params // nil while they come; not to be changed
+	Stage  string             // params, body, queued, running or ending
+	Age    time.Duration      // since BEGIN_REQUEST
+	Queue  time.Duration      // of it until it ran, or till now
+	Run    time.Duration      // of it since then; 0 when it does not run yet
+	PID    int                // of its program; 0 without one
+	IsOwn  bool               // Settings.Own has a Runner for it
+	Params *protocol.Params   // nil while they come; not to be changed
+	ID     protocol.RequestID // none while they come
 }
 
 // Snapshot returns the pool's numbers.
@@ -65,6 +66,9 @@ func (r *request) info(now time.Time) RequestInfo {
 	i := RequestInfo{
 		Serial: r.req.Serial, Remote: r.conn.remote, Stage: listedAs[r.now()],
 		PID: int(r.pid.Load()), IsOwn: r.isOwn.Load(), Params: r.known.Load(), Age: now.Sub(r.begun),
+	}
+	if i.Params != nil {
+		i.ID = r.req.ID
 	}
 	if i.Stage == listedAs[stateRun] && r.startedAt.Load() == 0 {
 		i.Stage = listedAs[stateWait] // in a queue of its Runner

@@ -69,7 +69,7 @@ type Roll struct {
 
 // A Killed is a request that was to be killed.
 type Killed struct {
-	ID     uint64 `json:"id"`
+	ID     uint64 `json:"request"`
 	Pool   string `json:"pool,omitempty"`
 	Script string `json:"script,omitempty"`
 	Error  string `json:"error,omitempty"` // there is no such request

@@ -56,9 +56,9 @@ func (f *RequestFilter) lets(r *Request) bool {
 
 // PrintRequests writes them for a person.
 func PrintRequests(w io.Writer, requests []OpenRequest) error {
-	table(w, []string{"ID", "AGE", "STAGE", "PID", "POOL", "METHOD", "URI", "SCRIPT"}, func(row func(...any)) {
+	table(w, []string{"REQUEST", "AGE", "STAGE", "PID", "POOL", "METHOD", "URI", "SCRIPT", "ID"}, func(row func(...any)) {
 		for _, r := range requests {
-			row(r.ID, age(seconds(r.Age)), r.Stage, orDash(r.PID), r.Pool, orDash(r.Method), orDash(r.URI), orDash(r.Script))
+			row(r.ID, age(seconds(r.Age)), r.Stage, orDash(r.PID), r.Pool, orDash(r.Method), orDash(r.URI), orDash(r.Script), orDash(r.Name))
 		}
 	})
 	return nil

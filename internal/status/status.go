@@ -100,8 +100,9 @@ type Limits struct {
 
 // A Request is one that has not ended.
 type Request struct {
-	ID     uint64  `json:"id"`
-	Stage  string  `json:"stage"` // params, body, queued, running or ending
+	ID     uint64  `json:"request"`      // its number, of this daemon
+	Name   string  `json:"id,omitempty"` // by which the web server and programs know it; "" while its params come
+	Stage  string  `json:"stage"`        // params, body, queued, running or ending
 	Age    float64 `json:"age_seconds"`
 	PID    int     `json:"pid,omitempty"`
 	Script string  `json:"script,omitempty"`
@@ -146,7 +147,7 @@ type Worker struct {
 
 // A CurrentRequest is one that a worker has.
 type CurrentRequest struct {
-	ID     uint64  `json:"id"`
+	ID     uint64  `json:"request"`
 	Method string  `json:"method,omitempty"`
 	URI    string  `json:"uri,omitempty"`
 	Script string  `json:"script,omitempty"`
