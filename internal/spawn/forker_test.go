@@ -4,12 +4,15 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/cgroup"
+	"github.com/fcgid/fcgid/internal/polltest"
 )
 
 // newForker makes a program whose first instructions fork: its child executes the second
@@ -74,4 +77,44 @@ func TestLateGroupHasAllChildren(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a program starts first is as nice as itself.
+func TestChildrenAreNice(t *testing.T) {
+	s := &Sandbox{NoNewPrivs: true, Nice: 3}
+	if err := canTrace(); err != nil {
+		t.Skipf("ptrace: %v", err)
+	}
+	want, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = min(20-want+s.Nice, 19)
+	forker := newForker(t)
+	for range 20 {
+		if got := childSays(t, &Command{Sandbox: s}, forker, "nice"); got != strconv.Itoa(want) {
+			t.Fatalf("a child has the niceness %s, want %d", got, want)
+		}
+	}
+}
+
+// What has forked before it could not be settled leaves nothing behind.
+func TestAbandonedProgramLeavesNothing(t *testing.T) {
+	forker := newForker(t)
+	name := filepath.Base(filepath.Dir(filepath.Dir(forker))) + "-sleep" // that nothing else has
+	s := &Sandbox{OOMScoreAdj: 1_000_000}
+	for range 20 {
+		cmd := &Command{Argv: []string{forker, "/bin/sleep", name, "600"}, Dir: "/", Sandbox: s}
+		if p, err := new(Local).Start(t.Context(), cmd); err == nil {
+			p.Kill()
+			t.Fatal("a program runs without what was asked for")
+		}
+	}
+	polltest.Until(t, "the end of what it has forked", func() bool {
+		names, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		return !slices.ContainsFunc(names, func(file string) bool {
+			text, _ := os.ReadFile(file)
+			return strings.HasPrefix(string(text), name+"\x00")
+		})
+	})
 }

@@ -35,8 +35,8 @@ var launches = sync.Pool{New: func() any { return &launch{done: make(chan struct
 //
 // A program with limits, and one that cannot be born in its group, is stopped at its first
 // instruction, by ptrace(2), until it has them: what a thread has of its own are no limits.
-// A limiter is stopped for the group alone. For an ordinary user that takes from a
-// set-user-ID program its rights, so it is done for nothing else.
+// A limiter is stopped for the group alone, or to be adjusted. That takes from a
+// set-user-ID program its rights, so it is done for nothing else unless it has none anyway.
 func (c *Command) forkExec(t *team, files []uintptr, g *cgroup.Group) (pid, pidfd int, err error) {
 	l := launches.Get().(*launch)
 	defer launches.Put(l)
@@ -54,7 +54,7 @@ func (c *Command) forkExec(t *team, files []uintptr, g *cgroup.Group) (pid, pidf
 		l.sys.Credential = &l.cred
 	}
 	l.sets = t.limiter < 0 && c.Sandbox != nil && len(c.Sandbox.Rlimits) > 0
-	l.sys.Ptrace = l.sets || l.enter != nil
+	l.sys.Ptrace = l.sets || l.enter != nil || c.Sandbox.isAdjustedFirst()
 	l.attr = syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: files, Sys: &l.sys}
 	c.launch(l, t)
 	l.argv, l.enter, l.attr, l.sys, l.cred = nil, nil, syscall.ProcAttr{}, syscall.SysProcAttr{}, syscall.Credential{}
@@ -121,10 +121,12 @@ func (l *launch) run(t *team) {
 	}
 }
 
-// abandon kills and reaps a program that cannot be what it was to be.
+// abandon kills a program that cannot be what it was to be, with what it may have forked by
+// then, and reaps it.
 func (l *launch) abandon(err error) {
 	l.err = err
 	if err != errReaped {
+		unix.Kill(-l.pid, unix.SIGKILL)
 		unix.Kill(l.pid, unix.SIGKILL)
 		for {
 			_, err := syscall.Wait4(l.pid, nil, 0, nil)

@@ -46,6 +46,7 @@ type Sandbox struct {
 	// Name says whose it is. Programs under sandboxes of other names share nothing.
 	Name string
 
+	// Without NoNewPrivs a program's first moments may be without Nice and OOMScoreAdj.
 	Umask       *uint32 // nil: ours
 	Nice        int     // is added to ours
 	OOMScoreAdj int     // 0: ours
@@ -85,7 +86,15 @@ func (s *Sandbox) isInherited() bool {
 }
 
 // isSettled reports whether it has what is done to a program from outside.
-func (s *Sandbox) isSettled() bool { return s.Nice != 0 || s.OOMScoreAdj != 0 || len(s.Rlimits) > 0 }
+func (s *Sandbox) isSettled() bool { return s.isAdjusted() || len(s.Rlimits) > 0 }
+
+func (s *Sandbox) isAdjusted() bool { return s.Nice != 0 || s.OOMScoreAdj != 0 }
+
+// isAdjustedFirst reports whether a program does not begin before it is adjusted: where it
+// can be held, and loses nothing by that.
+func (s *Sandbox) isAdjustedFirst() bool {
+	return s != nil && s.isAdjusted() && s.NoNewPrivs && canTrace() == nil
+}
 
 // limitsFiles reports whether there are files that may not be written.
 func (s *Sandbox) limitsFiles() bool { return len(s.Read)+len(s.Write) > 0 }

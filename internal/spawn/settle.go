@@ -12,8 +12,8 @@ import (
 )
 
 // settle does to a program that was started what no thread can do to itself alone. It is
-// called on a thread that is under no sandbox. With limits to be set the program has not
-// begun; else its first moments may be without.
+// called on a thread that is under no sandbox. A program that is traced has not begun; the
+// first moments of another one may be without.
 func (s *Sandbox) settle(pid int, setsLimits bool) error {
 	if s.Nice != 0 {
 		if err := s.renice(pid); err != nil {
