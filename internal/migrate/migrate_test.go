@@ -170,6 +170,24 @@ func TestSpawnFCGI(t *testing.T) {
 	}
 }
 
+// What php-cgi reads after -d is what php-fpm has read: in quotes it is text, and without
+// them PHP reads it in one as in the other.
+func TestPHPFPMSettings(t *testing.T) {
+	for value, want := range map[string]string{
+		`"5;/x"`: `s="5;/x"`, `"a|b" ; comment`: `s="a|b"`, `"on"`: `s="on"`, `"a\"b\\c"`: `s="a\"b\\c"`, `"C:\dir"`: `s="C:\\dir"`, `""`: `s=""`,
+		`'5;/x'`: `s="5;/x"`, `'a"b'`: `s="a\"b"`, `128M ; comment`: "s=128M", "E_ALL & ~E_NOTICE": "s=E_ALL & ~E_NOTICE", "on": "s=on", "5;/x": "s=5", "it's": "s=it's",
+	} {
+		text, err := phpfpm(t, "[a]\nlisten = /run/a\npm = static\npm.max_children = 1\nphp_admin_value[s] = "+value+"\n")
+		if err != nil {
+			t.Errorf("%s: %v", value, err)
+			continue
+		}
+		if got := load(t, text).Pools[0].Worker.Command; len(got) != 3 || got[2] != want {
+			t.Errorf("%s: %q, want %q", value, got, want)
+		}
+	}
+}
+
 // Whatever the values are, they are values.
 func TestHostileValues(t *testing.T) {
 	for _, value := range []string{`a"b`, `a\b`, "a: b", "#x", "{x}", "[x]", "&a", "*a", "!x", "%x", "@x", "`x`", "'x'", "yes", "null", "0x1", "\x7f\u0085", "é"} {

@@ -21,7 +21,10 @@ type PHPOptions struct {
 }
 
 // A directive is a line of php-fpm's.
-type directive struct{ name, value string }
+type directive struct {
+	name, value string
+	isQuoted    bool // it was in quotes: PHP takes it for text, with neither operators nor words in it
+}
 
 // An fpm is what php-fpm was told, with the files that it includes.
 type fpm struct {
@@ -75,7 +78,7 @@ func (f *fpm) read(name string) error {
 	for _, section := range file.Sections() {
 		for _, key := range section.Keys() {
 			for _, value := range key.ValueWithShadows() {
-				if err := f.add(name, section.Name(), directive{key.Name(), unquoted(value)}); err != nil {
+				if err := f.add(name, section.Name(), newDirective(key.Name(), value)); err != nil {
 					return err
 				}
 			}
@@ -84,16 +87,30 @@ func (f *fpm) read(name string) error {
 	return nil
 }
 
-var quotedValue = regexp.MustCompile(`^"((?:[^"\\]|\\.)*)"`)
+var (
+	quotedValue = regexp.MustCompile(`^"((?:[^"\\]|\\.)*)"`)
+	rawValue    = regexp.MustCompile(`^'([^']*)'`)
+)
 
-// unquoted is a value as PHP's files have it: in quotes, with \" and \\ in them, or up to a
-// semicolon.
-func unquoted(text string) string {
+// newDirective reads a value as PHP's files have it: in quotes, with \" and \\ in them, in
+// single ones, or up to a semicolon.
+func newDirective(name, text string) directive {
 	if m := quotedValue.FindStringSubmatch(text); m != nil {
-		return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(m[1])
+		return directive{name, strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(m[1]), true}
+	}
+	if m := rawValue.FindStringSubmatch(text); m != nil {
+		return directive{name, m[1], true}
 	}
 	value, _, _ := strings.Cut(text, ";")
-	return strings.TrimSpace(value)
+	return directive{name, strings.TrimSpace(value), false}
+}
+
+// setting is the value for php-cgi's -d, which reads it as PHP's files are read.
+func (d directive) setting() string {
+	if d.isQuoted {
+		return `"` + strings.NewReplacer(`"`, `\"`, `\`, `\\`).Replace(d.value) + `"`
+	}
+	return d.value
 }
 
 func (f *fpm) add(file, section string, d directive) error {
@@ -272,7 +289,7 @@ var indexed = regexp.MustCompile(`^(env|php_value|php_flag|php_admin_value|php_a
 // take takes a directive.
 func (w *poolPage) take(d directive) error {
 	if m := indexed.FindStringSubmatch(d.name); m != nil {
-		return w.takeIndexed(m[1], m[2], d.value)
+		return w.takeIndexed(m[1], m[2], d)
 	}
 	if key := fpmKeys[d.name]; key != "" {
 		if key == "scale" {
@@ -333,8 +350,8 @@ func (w *poolPage) take(d directive) error {
 }
 
 // takeIndexed takes env[NAME] and PHP's settings.
-func (w *poolPage) takeIndexed(kind, name, value string) error {
-	switch kind {
+func (w *poolPage) takeIndexed(kind, name string, d directive) error {
+	switch value := d.value; kind {
 	case "env":
 		if variable, ok := strings.CutPrefix(value, "$"); ok {
 			if variable != name {
@@ -358,7 +375,7 @@ func (w *poolPage) takeIndexed(kind, name, value string) error {
 			w.comments = append(w.comments, kind+"["+name+"]: "+text)
 		}
 	}
-	w.argv = append(w.argv, "-d", name+"="+value)
+	w.argv = append(w.argv, "-d", name+"="+d.setting())
 	return nil
 }
 
