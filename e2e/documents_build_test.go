@@ -167,7 +167,7 @@ func TestDocumentedOutput(t *testing.T) {
 		}
 	})
 	m.php()
-	write(t, m.dir+"/srv/app/public/slow.php", "<?php usleep(200000); echo 'slow';")
+	write(t, m.dir+"/srv/app/public/slow.php", "<?php while (!@filesize('"+m.dir+"/log/slow.log')) { usleep(10000); clearstatcache(); } echo 'slow';")
 	script(t, m.dir+"/phpspy", "#!/bin/sh\necho $*\n")
 	slow := strings.NewReplacer("after: 5s", "after: 50ms", "/usr/local/bin/phpspy", m.dir+"/phpspy").Replace(m.block("slow-log"))
 	d := m.serve(m.block("pool-php") + slow)
