@@ -44,7 +44,7 @@ func (r *report) checkIdentity(key string, p *Pool) {
 	}
 	slices.Sort(id.Groups)
 	id.Groups = slices.Compact(id.Groups)
-	if os.Geteuid() != 0 && !id.isOurs() {
+	if os.Geteuid() != 0 && !id.isOurs(len(p.Groups) > 0) {
 		r.add(key+firstIdentityKey(p), "only root can start programs as somebody else, and this is user %s: start fcgid as root, or take user, group and groups out and start it as the one that is meant",
 			nameOfUser(os.Geteuid()))
 		return
@@ -62,17 +62,27 @@ func firstIdentityKey(p *Pool) string {
 	return ".groups"
 }
 
-// isOurs reports whether it is who this process is.
-func (id *Identity) isOurs() bool {
+// isOurs reports whether it is who this process is, whose groups the programs get. Groups
+// that the file gives are those and no others.
+func (id *Identity) isOurs(exactly bool) bool {
 	groups, err := unix.Getgroups()
 	if err != nil || int(id.UID) != os.Geteuid() || int(id.GID) != os.Getegid() {
 		return false
 	}
+	return hasGroups(id, groups, exactly)
+}
+
+// hasGroups reports whether groups, with that of an identity, are all that the identity
+// has; exactly: and no more.
+func hasGroups(id *Identity, groups []int, exactly bool) bool {
 	own := []uint32{id.GID}
 	for _, g := range groups {
 		own = append(own, uint32(g))
 	}
-	return !slices.ContainsFunc(id.Groups, func(g uint32) bool { return !slices.Contains(own, g) })
+	isAmong := func(some, all []uint32) bool {
+		return !slices.ContainsFunc(some, func(g uint32) bool { return !slices.Contains(all, g) })
+	}
+	return isAmong(id.Groups, own) && (!exactly || isAmong(own, append([]uint32{id.GID}, id.Groups...)))
 }
 
 // findUser takes over a user with the group that it has, and returns the groups that it is

@@ -68,3 +68,27 @@ func TestIdentityFaults(t *testing.T) {
 		"f:5:81: pools[3].groups[0]: is empty: write the name of a group",
 	)
 }
+
+// An ordinary daemon sets no groups: those that the file gives have to be those that it has.
+func TestGroupsThatAreOurs(t *testing.T) {
+	for name, test := range map[string]struct {
+		wanted          []uint32
+		has             []int
+		any, isTheirSet bool
+	}{
+		"the same":         {[]uint32{4, 5}, []int{5, 4}, true, true},
+		"and its own":      {[]uint32{4}, []int{100, 4}, true, true},
+		"its own is given": {[]uint32{4, 100}, []int{4}, true, true},
+		"fewer":            {[]uint32{4}, []int{4, 5}, true, false},
+		"more":             {[]uint32{4, 5}, []int{4}, false, false},
+		"none":             {nil, []int{4}, true, false},
+	} {
+		id := &Identity{UID: 1000, GID: 100, Groups: test.wanted}
+		if got := hasGroups(id, test.has, false); got != test.any {
+			t.Errorf("%s: %t for an account", name, got)
+		}
+		if got := hasGroups(id, test.has, true); got != test.isTheirSet {
+			t.Errorf("%s: %t for groups that are given", name, got)
+		}
+	}
+}
