@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"golang.org/x/sys/unix"
 )
@@ -142,8 +143,8 @@ func TestYAMLOfSandbox(t *testing.T) {
 			t.Errorf("the dump has no %s:\n%s", want, text)
 		}
 	}
-	if again := mustLoad(t, string(text)); !reflect.DeepEqual(again, c) {
-		t.Errorf("the dump is read as %+v, want %+v", again, c)
+	if diff := cmp.Diff(c, mustLoad(t, string(text)), ignorePlaces); diff != "" {
+		t.Errorf("what the dump is read as (-want +got):\n%s", diff)
 	}
 }
 
