@@ -48,6 +48,7 @@ func devSite(t testing.TB) string {
 	script(t, dir+"/mute.sh", "#!/bin/sh\nexit 3\n")
 	script(t, dir+"/empty.sh", "#!/bin/sh\n")
 	script(t, dir+"/bare.sh", "echo\n")
+	script(t, dir+"/env.sh", "#!/bin/sh\n"+plainHeader+"echo $E2E_MINE\n")
 	script(t, dir+"/slow.sh", "#!/bin/sh\nexec sleep 60\n")
 	return dir
 }
@@ -83,6 +84,7 @@ func TestDevBrowser(t *testing.T) {
 
 // Static files are sent as a small web server does, and folders have one name.
 func TestDevFiles(t *testing.T) {
+	t.Setenv("E2E_MINE", "here")
 	url, _ := startDev(t, devSite(t))
 	do(t, "GET", url+"/css/style.css", nil, "Range", "bytes=4-8").is(t, "range", 206, "color")
 	if p := do(t, "HEAD", url+"/css/style.css", nil); p.status != 200 || p.body != "" || p.header.Get("Content-Length") != "25" || !strings.HasPrefix(p.header.Get("Content-Type"), "text/css") {
@@ -94,6 +96,7 @@ func TestDevFiles(t *testing.T) {
 		t.Errorf("/blog: %d %v", p.status, p.header)
 	}
 	do(t, "GET", url+"/blog/", nil).is(t, "index", 200, "blog")
+	do(t, "GET", url+"/env.sh", nil).is(t, "my environment", 200, "here\n")
 	if p := do(t, "POST", url+"/css/style.css", strings.NewReader("x")); p.status != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d", p.status)
 	}

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -146,7 +147,7 @@ func (s *Server) Config() (*config.Config, error) {
 	var text strings.Builder
 	text.WriteString("log: {level: error, format: console}\nadmin: {listen: \"\", control: \"\"}\nshutdown_timeout: 1s\npools:\n")
 	pool := func(name, runner string) {
-		fmt.Fprintf(&text, "- {name: %s, listen: %q, timeout: %v, pass_env: [PATH, LANG, TZ, HOME, USER], %s}\n", name, "unix:"+s.socket(name), s.opt.Timeout, runner)
+		fmt.Fprintf(&text, "- {name: %s, listen: %q, timeout: %v, pass_env: [%s], %s}\n", name, "unix:"+s.socket(name), s.opt.Timeout, quoted(ownEnvironment()), runner)
 	}
 	pool(programPool, fmt.Sprintf("process: {root: [%q], stderr: client}", s.site.dir))
 	if len(s.site.interpreters) > 0 {
@@ -167,6 +168,21 @@ func (s *Server) Config() (*config.Config, error) {
 		return nil, err
 	}
 	return config.LoadAndCheck(file, nil, s.site.functions)
+}
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// ownEnvironment are the names of the variables of whoever tries something, all of which
+// programs get, as those of php -S do; but for what service managers say to a daemon.
+func ownEnvironment() (names []string) {
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		isOurs := strings.HasPrefix(name, "LISTEN_") || strings.HasPrefix(name, "FCGID_") || name == "NOTIFY_SOCKET" || name == "WATCHDOG_USEC"
+		if variableName.MatchString(name) && !isOurs {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func quoted(words []string) string {
