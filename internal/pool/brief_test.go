@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/server"
 	"github.com/fcgid/fcgid/internal/status"
 )
@@ -29,9 +30,9 @@ func TestProbe(t *testing.T) {
 			}
 		}
 	}
-	if b := s.Briefs()[0]; b != (Brief{Name: "one", State: status.Paused, Served: 1}) {
-		t.Errorf("the pool is %+v", b)
-	}
+	polltest.Until(t, "the request to have ended here, too", func() bool {
+		return s.Briefs()[0] == Brief{Name: "one", State: status.Paused, Served: 1}
+	})
 	if n := s.running()["one"].server.Snapshot(); n.ConnectionsTotal != 1 {
 		t.Errorf("%d connections", n.ConnectionsTotal)
 	}
