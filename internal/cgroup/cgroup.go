@@ -6,7 +6,7 @@
 //
 //	<what was delegated>
 //	  fcgid-daemon        the daemon, since a group that has controllers below it holds no processes
-//	  fcgid-tree-XXXX     what one daemon has started, locked as long as that lives
+//	  fcgid-tree-RANDOM   what one daemon has started, locked as long as that lives
 //	    pool-NAME         the limits of a pool
 //	      programs        programs that have no group of their own
 //	      own-N           a program with all that it starts
