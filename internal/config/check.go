@@ -9,10 +9,11 @@ import (
 	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/users"
 )
 
 // checkMachine looks for what c needs of this machine and of this program.
@@ -61,7 +62,7 @@ func (r *report) checkOwner(key string, l Listen) {
 }
 
 func isID(s string) bool {
-	_, err := strconv.ParseUint(s, 10, 32)
+	_, err := users.ParseID(s)
 	return err == nil
 }
 

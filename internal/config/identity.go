@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/users"
 )
 
 // An Identity is who the programs of a pool run as.
@@ -46,7 +48,7 @@ func (r *report) checkIdentity(key string, p *Pool) {
 	id.Groups = slices.Compact(id.Groups)
 	if os.Geteuid() != 0 && !id.isOurs(len(p.Groups) > 0) {
 		r.add(key+firstIdentityKey(p), "only root can start programs as somebody else, and this is user %s: start fcgid as root, or take user, group and groups out and start it as the one that is meant",
-			nameOfUser(os.Geteuid()))
+			users.NameOf(os.Geteuid()))
 		return
 	}
 	p.RunsAs = id
@@ -89,7 +91,7 @@ func hasGroups(id *Identity, groups []int, exactly bool) bool {
 // in beside.
 func (r *report) findUser(key string, p *Pool, id *Identity) (groups []uint32) {
 	if p.User == "" {
-		id.Name = nameOfUser(os.Geteuid())
+		id.Name = users.NameOf(os.Geteuid())
 		own, err := unix.Getgroups()
 		if err != nil {
 			r.add(key, "the daemon's groups: %v", err)
@@ -99,42 +101,34 @@ func (r *report) findUser(key string, p *Pool, id *Identity) (groups []uint32) {
 		}
 		return groups
 	}
-	u, err := user.Lookup(p.User)
-	if err != nil && isID(p.User) {
-		u, err = user.LookupId(p.User)
-	}
+	u, err := users.Find(p.User)
+	uid, idErr := users.ParseID(p.User)
 	switch {
-	case err != nil && isID(p.User) && p.Group != "":
-		id.UID = number(p.User)
+	case err != nil && idErr == nil && p.Group != "":
+		id.UID = uid
 		return nil
-	case err != nil && isID(p.User):
+	case err != nil && idErr == nil:
 		r.add(key, "%s has no account: write its group too", p.User)
 		return nil
 	case err != nil:
 		r.add(key, "%v", unprefixed(err))
 		return nil
 	}
-	id.UID, id.GID = number(u.Uid), number(u.Gid)
-	ids, err := u.GroupIds()
-	if err != nil {
-		r.add(key, "the groups of %s: %v", p.User, err)
-	}
-	for _, g := range ids {
-		groups = append(groups, number(g))
+	id.UID, id.GID = u.UID, u.GID
+	if groups, err = u.Groups(); err != nil {
+		r.add(key, "%v", err)
 	}
 	return groups
 }
 
 func (r *report) findGroup(key, name string) uint32 {
-	g, err := user.LookupGroup(name)
-	switch {
-	case err == nil:
-		return number(g.Gid)
-	case isID(name):
-		return number(name)
+	if g, err := user.LookupGroup(name); err == nil {
+		name = g.Gid
+	} else if !isID(name) {
+		r.add(key, "%v", unprefixed(err))
 	}
-	r.add(key, "%v", unprefixed(err))
-	return 0
+	gid, _ := users.ParseID(name)
+	return gid
 }
 
 // unprefixed leaves "unknown user x" of what os/user says, to follow a key of that name.
@@ -143,25 +137,10 @@ func unprefixed(err error) string {
 	return strings.TrimPrefix(text, "group: ")
 }
 
-// number is an id that was found to be one.
-func number(id string) uint32 {
-	n, _ := strconv.ParseUint(id, 10, 32)
-	return uint32(n)
-}
-
-// nameOfUser is a user's name, or the number where there is none.
-func nameOfUser(uid int) string {
-	id := strconv.Itoa(uid)
-	if u, err := user.LookupId(id); err == nil {
-		return u.Username
-	}
-	return id
-}
-
 // checkScriptOwner reports that this process cannot become who owns a script.
 func (r *report) checkScriptOwner(key string, p *Pool) {
 	if p.Sandbox.Owner && os.Geteuid() != 0 {
-		r.add(key+".sandbox.owner", "only root can start programs as somebody else, and this is user %s: start fcgid as root", nameOfUser(os.Geteuid()))
+		r.add(key+".sandbox.owner", "only root can start programs as somebody else, and this is user %s: start fcgid as root", users.NameOf(os.Geteuid()))
 	}
 }
 

@@ -5,13 +5,13 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/users"
 )
 
 // hint is what to do about a problem; "" is that its reason says it, or that nobody knows.
@@ -114,16 +114,9 @@ func mayNot(what, name string) string {
 func mayNotText(what, name string, info fs.FileInfo) string {
 	owner := "unknown"
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		owner = userName(int(stat.Uid))
+		owner = users.NameOf(int(stat.Uid))
 	}
-	return fmt.Sprintf("user %s may not %s %s (mode %04o, owner %s)", userName(os.Geteuid()), what, name, info.Mode().Perm(), owner)
-}
-
-func userName(uid int) string {
-	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		return u.Username
-	}
-	return strconv.Itoa(uid)
+	return fmt.Sprintf("user %s may not %s %s (mode %04o, owner %s)", users.NameOf(os.Geteuid()), what, name, info.Mode().Perm(), owner)
 }
 
 // closedFolder says which folder on the way to a path may not be entered.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/users"
 )
 
 // newTestSite has a file of each kind.
@@ -160,7 +162,7 @@ func TestMayNot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	me := userName(os.Geteuid())
+	me := users.NameOf(os.Geteuid())
 	want := "user " + me + " may not execute " + name + " (mode 0600, owner " + me + ")"
 	if got := mayNotText("execute", name, info); got != want || mayNot("execute", name) != want || mayNot("read", name) != "" {
 		t.Errorf("got %q, want %q", got, want)

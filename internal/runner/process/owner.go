@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/spawn"
+	"github.com/fcgid/fcgid/internal/users"
 )
 
 // A who is somebody whose programs run, with what these are told.
@@ -146,7 +145,7 @@ func (o *owners) get(uid uint32, p *Runner) (*who, error) {
 	if known != nil && now.Before(known.until) {
 		return &known.who, nil
 	}
-	id, err := account(uid, p.opt.Owner.MinID)
+	id, err := identityOf(uid, p.opt.Owner.MinID)
 	if err != nil {
 		return nil, err
 	}
@@ -160,29 +159,21 @@ func (o *owners) get(uid uint32, p *Runner) (*who, error) {
 	return &known.who, nil
 }
 
-// account is the identity of a user that scripts may run as.
-func account(uid, least uint32) (*spawn.Identity, error) {
+// identityOf is the identity of a user that scripts may run as.
+func identityOf(uid, least uint32) (*spawn.Identity, error) {
 	if uid < least {
 		return nil, fmt.Errorf("user %d is below sandbox.min_uid, which is %d", uid, least)
 	}
-	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	u, err := users.Of(uid)
 	if err != nil {
 		return nil, err
 	}
-	ids, err := u.GroupIds()
+	if u.GID < least {
+		return nil, fmt.Errorf("group %d of %s is below sandbox.min_uid, which is %d", u.GID, u.Name, least)
+	}
+	groups, err := u.Groups()
 	if err != nil {
-		return nil, fmt.Errorf("the groups of %s: %w", u.Username, err)
+		return nil, err
 	}
-	groups := make([]uint32, 0, len(ids)+1)
-	for _, id := range append([]string{u.Gid}, ids...) {
-		gid, err := strconv.ParseUint(id, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("the groups of %s: %w", u.Username, err)
-		}
-		groups = append(groups, uint32(gid))
-	}
-	if groups[0] < least {
-		return nil, fmt.Errorf("group %d of %s is below sandbox.min_uid, which is %d", groups[0], u.Username, least)
-	}
-	return &spawn.Identity{UID: uid, GID: groups[0], Groups: groups[1:]}, nil
+	return &spawn.Identity{UID: uid, GID: u.GID, Groups: groups}, nil
 }
