@@ -8,9 +8,9 @@ import (
 // errBodyTooLarge tells that STDIN is longer than limits.body.
 var errBodyTooLarge = errors.New("request body is larger than limits.body")
 
-// A body is a request's STDIN on its way from the read loop, which must not wait, to
-// a runner, which may be slow. There are two: one that is complete before anybody reads
-// it, and one that is read as it comes.
+// A body is a request's STDIN on its way from the read loop, which waits for nothing but a
+// file that it writes, to a runner, which may be slow. There are two: one that is complete
+// before anybody reads it, and one that is read as it comes.
 type body interface {
 	// Read, WriteTo and Close are the runner's. They fail once the request's context
 	// has ended, with its cause; after Close they find the end.
@@ -18,7 +18,7 @@ type body interface {
 	io.WriterTo
 	io.Closer
 
-	// write takes a part, without waiting for anybody. An error means that the body
+	// write takes a part. It waits for a file at the most. An error means that the body
 	// cannot become whole: no more is to be written.
 	write(p []byte) error
 	// end tells that all has come. An error is that of write.

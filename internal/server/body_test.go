@@ -329,9 +329,6 @@ func TestWholeBodyIsWrittenInBatches(t *testing.T) {
 	b := newWhole(t, 64<<10, 0)
 	defer b.release()
 	size := func() int64 {
-		if a := b.ahead; a != nil {
-			<-a.done
-		}
 		info, err := b.spool.file.Stat()
 		if err != nil {
 			t.Fatal(err)
@@ -385,14 +382,13 @@ func TestEndOfABodyThatCannotBeWritten(t *testing.T) {
 	})
 }
 
-// What cannot be written while more comes is told before it is the end, and nothing is
-// held of it.
+// What cannot be written is told before the end of the body, and nothing is held of it.
 func TestBodyThatCannotBeWritten(t *testing.T) {
 	b := newWhole(t, 0, 0)
 	memory := NewMemory(0)
 	b.spool.req.memory = share{conn: b.spool.req.conn, all: memory, spare: maxSpare}
 	part := make([]byte, 60_000)
-	for b.ahead == nil {
+	for b.batch == nil {
 		if err := b.write(part); err != nil {
 			t.Fatal(err)
 		}

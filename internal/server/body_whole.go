@@ -22,9 +22,8 @@ type wholeBody struct {
 	size  int64
 	mem   []byte // all of it, unless there is a file
 	spool spool  // all of it, if there is a file
-	batch *batch // the last of what is to be in the file, until the end; nil: nothing waits
+	batch *batch // the last of what is to be in the file, until the end; nil: none is taken
 	held  int    // bytes in batch
-	ahead *ahead // the batch before, which is being written; nil: none is
 
 	at     int64 // what was read
 	closed atomic.Bool
@@ -38,14 +37,6 @@ type wholeBody struct {
 type batch [1 << 20]byte
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
-
-// An ahead is a batch that a goroutine of the connection writes while the next one comes:
-// the read loop waits for the file system only if that is slower than the client.
-type ahead struct {
-	batch *batch
-	err   error
-	done  chan struct{}
-}
 
 func (b *wholeBody) write(p []byte) error {
 	size := b.size + int64(len(p))
@@ -88,9 +79,6 @@ func (b *wholeBody) toFile(p []byte) error {
 // add has p be what follows the first size bytes in the file.
 func (b *wholeBody) add(p []byte, size int64) error {
 	if b.batch == nil { // short of memory, or not large
-		if err := b.awaitAhead(); err != nil {
-			return err
-		}
 		return b.spool.writeReserved(p, size)
 	}
 	for len(p) > 0 {
@@ -106,45 +94,19 @@ func (b *wholeBody) add(p []byte, size int64) error {
 	return nil
 }
 
-// writeBatch has what waits, the last of size bytes, written to the file, and goes on with
-// another batch meanwhile if there is memory for two.
+// writeBatch writes what waits, the last of size bytes, to the file.
 func (b *wholeBody) writeBatch(size int64) error {
-	if err := b.awaitAhead(); err != nil {
-		return err
-	}
-	full, at := b.batch[:b.held], size-int64(b.held)
+	full := b.batch[:b.held]
 	b.held = 0
-	next := b.takeBatch()
-	if next == nil {
-		return b.spool.writeReserved(full, at)
-	}
-	a := &ahead{batch: b.batch, done: make(chan struct{})}
-	b.ahead, b.batch = a, next
-	b.spool.req.conn.wg.Go(func() {
-		defer close(a.done)
-		a.err = b.spool.writeReserved(full, at)
-	})
-	return nil
-}
-
-// awaitAhead waits for the batch that is being written. The error is that of writing it.
-func (b *wholeBody) awaitAhead() error {
-	a := b.ahead
-	if a == nil {
-		return nil
-	}
-	<-a.done
-	b.ahead = nil
-	b.giveBatch(a.batch)
-	return a.err
+	return b.spool.writeReserved(full, size-int64(len(full)))
 }
 
 func (b *wholeBody) end() error {
-	err := b.awaitAhead()
-	if err == nil && b.held > 0 {
-		err = b.spool.writeReserved(b.batch[:b.held], b.size-int64(b.held))
+	var err error
+	if b.held > 0 {
+		err = b.writeBatch(b.size)
 	}
-	b.dropBatches()
+	b.dropBatch()
 	if err != nil {
 		return fmt.Errorf("spool request body: %w", err)
 	}
@@ -159,18 +121,14 @@ func (b *wholeBody) takeBatch() *batch {
 	return batches.Get().(*batch)
 }
 
-func (b *wholeBody) giveBatch(used *batch) {
-	b.spool.req.memory.giveBack(int64(len(used)))
-	batches.Put(used)
-}
-
-// dropBatches gives back all of them. What one holds that is not in the file is lost.
-func (b *wholeBody) dropBatches() {
-	b.awaitAhead()
-	if b.batch != nil {
-		b.giveBatch(b.batch)
-		b.batch, b.held = nil, 0
+// dropBatch gives it back. What it holds that is not in the file is lost.
+func (b *wholeBody) dropBatch() {
+	if b.batch == nil {
+		return
 	}
+	b.spool.req.memory.giveBack(int64(len(b.batch)))
+	batches.Put(b.batch)
+	b.batch, b.held = nil, 0
 }
 
 func (b *wholeBody) length() int64 { return b.size }
@@ -258,6 +216,6 @@ func (b *wholeBody) Close() error {
 
 func (b *wholeBody) release() {
 	b.closed.Store(true)
-	b.dropBatches()
+	b.dropBatch()
 	b.spool.close()
 }
