@@ -81,13 +81,18 @@ func (r *run) tellLimits(e *spawn.Exit) error {
 	if e.OutOfMemory != "" && e.Status.Signaled() && !e.Terminated {
 		return fmt.Errorf("killed by the kernel: out of memory (%s)", e.OutOfMemory)
 	}
-	for key, met := range map[string]bool{e.OutOfMemory: e.OutOfMemory != "", "sandbox.pids": e.Full} {
-		if met {
-			r.runner.opt.Log.Info("script was refused memory or processes by a limit", "key", key,
-				"request", r.req.Serial, "script", r.script, "pid", r.PID)
-		}
+	if e.OutOfMemory != "" {
+		r.tellLimit(e.OutOfMemory)
+	}
+	if e.Full {
+		r.tellLimit("sandbox.pids")
 	}
 	return nil
+}
+
+func (r *run) tellLimit(key string) {
+	r.runner.opt.Log.Info("script was refused memory or processes by a limit", "key", key,
+		"request", r.req.Serial, "script", r.script, "pid", r.PID)
 }
 
 // usageOf is what a program and the children that it has waited for have used.
