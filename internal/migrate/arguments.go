@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -51,7 +52,7 @@ func FCGIWrap(w *Wrap) (string, error) {
 	}
 	switch {
 	case w.Mode != "" && strings.HasPrefix(address, "unix:/"):
-		p.line(2, "listen: {address: %s, mode: %q}", quote(address), w.Mode)
+		p.line(2, "listen: %s", mapping{{"address", quote(address)}, {"mode", quote(w.Mode)}}.flow())
 	case strings.HasPrefix(address, "unix:/"):
 		p.comment(2, "the socket's mode is 0660; that of fcgiwrap's was 0777 less its umask")
 		p.listen(address)
@@ -74,11 +75,21 @@ func FCGIWrap(w *Wrap) (string, error) {
 	return p.String(), nil
 }
 
+// localOnly are the networks of an address that is open, until somebody names others.
+const localOnly = `[127.0.0.1, "::1"]`
+
+// isOpen reports whether other machines may reach an address.
+func isOpen(address string) bool {
+	hostport, isTCP := strings.CutPrefix(address, "tcp:")
+	host, _, _ := net.SplitHostPort(hostport)
+	return isTCP && host != "localhost" && !net.ParseIP(host).IsLoopback()
+}
+
 // listen writes an address, with the networks that it needs.
 func (p *page) listen(address string) {
-	if strings.HasPrefix(address, "tcp:") && !strings.HasPrefix(address, "tcp:127.") && !strings.HasPrefix(address, "tcp:localhost:") && !strings.HasPrefix(address, "tcp:[::1]:") {
+	if isOpen(address) {
 		p.comment(2, "who can connect can run any program: name the web servers")
-		p.line(2, `listen: {address: %s, allow: [127.0.0.1, "::1"]}`, quote(address))
+		p.line(2, "listen: %s", mapping{{"address", quote(address)}, {"allow", localOnly}}.flow())
 		return
 	}
 	p.line(2, "listen: %s", quote(address))
@@ -119,17 +130,17 @@ func SpawnFCGI(args []string) (string, error) {
 		}
 		address = "tcp:" + host + ":" + *text["p"]
 	}
-	var keys []string
+	keys := mapping{{"address", quote(address)}}
 	for _, k := range [][2]string{{"M", "mode"}, {"U", "owner"}, {"G", "group"}} {
 		if v := *text[k[0]]; v != "" && strings.HasPrefix(address, "unix:") {
-			keys = append(keys, fmt.Sprintf("%s: %q", k[1], v))
+			keys.set(k[1], quote(v))
 		}
 	}
 	if v := *text["b"]; v != "" {
-		keys = append(keys, "backlog: "+v)
+		keys.set("backlog", number(v))
 	}
-	if len(keys) > 0 && strings.HasPrefix(address, "unix:") {
-		p.line(2, "listen: {address: %s, %s}", quote(address), strings.Join(keys, ", "))
+	if len(keys) > 1 && strings.HasPrefix(address, "unix:") {
+		p.line(2, "listen: %s", keys.flow())
 	} else {
 		p.listen(address)
 	}
@@ -139,7 +150,7 @@ func SpawnFCGI(args []string) (string, error) {
 		}
 	}
 	if v := *text["c"]; v != "" {
-		p.line(2, "sandbox: {chroot: %s}", quote(v))
+		p.line(2, "sandbox: %s", mapping{{"chroot", quote(v)}}.flow())
 	}
 	p.comment(2, "spawn-fcgi has no limit of time; this one is below nginx's fastcgi_read_timeout")
 	p.line(2, "silence: "+silence)

@@ -149,7 +149,7 @@ func TestFCGIWrap(t *testing.T) {
 func TestSpawnFCGI(t *testing.T) {
 	for args, want := range map[string][]string{
 		"-s /run/a.sock -M 0660 -U www-data -G adm -b 128 -F 2 -d /srv -P /run/pid -- /srv/app --flag": {
-			`    listen: {address: "unix:/run/a.sock", mode: "0660", owner: "www-data", group: "adm", backlog: 128}`, `      command: [/srv/app, "--flag"]`, "      max: 2", "      dir: /srv", "    silence: 45s",
+			`    listen: {address: "unix:/run/a.sock", mode: "0660", owner: www-data, group: adm, backlog: 128}`, `      command: [/srv/app, "--flag"]`, "      max: 2", "      dir: /srv", "    silence: 45s",
 		},
 		"-a 127.0.0.1 -p 9000 -n -S -C 4 -u nobody -g nogroup -f /usr/bin/php-cgi": {`    listen: "tcp:127.0.0.1:9000"`, "    user: nobody", "    group: nogroup", "    env: [\"PHP_FCGI_CHILDREN=4\"]", "      concurrency: 4"},
 		"-p 9000 /srv/app": {`    listen: {address: "tcp:0.0.0.0:9000", allow: [127.0.0.1, "::1"]}`},
@@ -184,6 +184,53 @@ func TestPHPFPMSettings(t *testing.T) {
 		}
 		if got := load(t, text).Pools[0].Worker.Command; len(got) != 3 || got[2] != want {
 			t.Errorf("%s: %q, want %q", value, got, want)
+		}
+	}
+}
+
+// Of a directive that is given twice the last counts, as with php-fpm.
+func TestPHPFPMTwice(t *testing.T) {
+	text, err := phpfpm(t, "[global]\nprocess_control_timeout = 5\nprocess_control_timeout = 6\nlog_level = error\nlog_level = debug\n"+
+		"[a]\nlisten = /run/a\nlisten.mode = 0600\nuser = root\npm = static\npm.max_children = 1\nrequest_terminate_timeout = 1\nprocess.priority = 1\nrlimit_files = 100\n"+
+		"listen.mode = 0660\nuser = nobody\npm.max_children = 7\nrequest_terminate_timeout = 2\nprocess.priority = 2\nrlimit_files = 200\nenv[A] = 1\nenv[A] = 2\naccess.log = /a\naccess.log = /b\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := load(t, text)
+	p := &c.Pools[0]
+	if c.ShutdownTimeout.Seconds() != 6 || c.Log.Level != "debug" || c.AccessLog.Output != "/b" || p.Listen[0].Mode != 0o660 || p.User != "nobody" ||
+		p.Worker.Max != 7 || p.Timeout.Seconds() != 2 || len(p.Sandbox.Rlimits) != 1 || len(p.Env) != 1 {
+		t.Error(text)
+	}
+}
+
+// What should be a number and is none is refused as that, and is no YAML of its own.
+func TestHostileNumbers(t *testing.T) {
+	for _, value := range []string{"[", "1}", "1, max: 2", "a: b", "# x", "&a", "yes"} {
+		text, err := phpfpm(t, "[a]\nlisten = /run/a\npm = static\npm.max_children = "+value+"\nprocess.priority = "+value+"\n")
+		if err == nil {
+			refusesNumbers(t, text)
+		}
+		if text, err = SpawnFCGI([]string{"-s", "/run/a", "-b", value, "/srv/app"}); err == nil {
+			refusesNumbers(t, text)
+		}
+	}
+}
+
+func refusesNumbers(t *testing.T, text string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "fcgid.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := config.Load(file, nil)
+	faults, ok := err.(config.Faults)
+	if !ok {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	for _, f := range faults {
+		if !strings.Contains(f.Text, "must be an integer") {
+			t.Errorf("%v\n%s", f, text)
 		}
 	}
 }

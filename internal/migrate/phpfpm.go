@@ -3,7 +3,6 @@ package migrate
 import (
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -148,7 +147,7 @@ func (f *fpm) include(file, pattern string) error {
 }
 
 func (f *fpm) writeGlobal(p *page) {
-	var log []string
+	var whole, log mapping
 	for _, d := range f.global {
 		switch d.name {
 		case "error_log":
@@ -156,34 +155,35 @@ func (f *fpm) writeGlobal(p *page) {
 			case d.value == "/proc/self/fd/2" || d.value == "/dev/stderr":
 				// so it is
 			case filepath.IsAbs(d.value):
-				log = append(log, "output: "+quote(d.value))
+				log.set("output", quote(d.value))
 			default:
 				p.comment(0, "error_log = %s: %s", d.value, "the daemon's log goes to stderr, so to the journal; log.output may be the absolute path of a file")
 			}
 		case "log_level":
 			level := map[string]string{"alert": "error", "error": "error", "warning": "warn", "notice": "info", "debug": "debug"}[d.value]
 			if level != "" {
-				log = append(log, "level: "+level)
+				log.set("level", level)
 			}
 		case "process_control_timeout":
 			if t, err := duration(d.value); err == nil && t > 0 {
-				p.line(0, "shutdown_timeout: %v", t)
+				whole.set("shutdown_timeout", t.String())
 			}
 		default:
 			p.comment(0, "%s = %s: %s", d.name, d.value, why(d.name))
 		}
 	}
 	if len(log) > 0 {
-		p.line(0, "log: {%s}", strings.Join(log, ", "))
+		whole.set("log", log.flow())
 	}
 	if access := f.access(); len(access) > 0 {
-		p.line(0, "access_log: {%s}", strings.Join(access, ", "))
+		whole.set("access_log", access.flow())
 	}
+	p.mapping(0, whole)
 }
 
 // access is the access log of the one pool, if there is one; of several it is for people to
 // say what the daemon's is.
-func (f *fpm) access() (keys []string) {
+func (f *fpm) access() (keys mapping) {
 	if len(f.pools) != 1 {
 		return nil
 	}
@@ -191,17 +191,17 @@ func (f *fpm) access() (keys []string) {
 	for _, d := range f.pools[0].directives {
 		switch {
 		case d.name == "access.log" && (d.value == "/proc/self/fd/2" || d.value == "/dev/stderr"):
-			keys = append(keys, "output: stderr")
+			keys.set("output", "stderr")
 		case d.name == "access.log":
-			keys = append(keys, "output: "+quote(d.value))
+			keys.set("output", quote(d.value))
 		case d.name == "access.format":
-			keys = append(keys, "format: "+quote(d.value))
+			keys.set("format", quote(d.value))
 		case strings.HasPrefix(d.name, "access.suppress_path"):
 			suppressed = append(suppressed, d.value)
 		}
 	}
 	if len(suppressed) > 0 {
-		keys = append(keys, "suppress: "+list(suppressed))
+		keys.set("suppress", list(suppressed))
 	}
 	return keys
 }
@@ -252,22 +252,20 @@ var fpmKeys = map[string]string{
 type poolPage struct {
 	o         *PHPOptions
 	name      string
-	isOnly    bool // there is no other pool
-	listen    []string
+	isOnly    bool    // there is no other pool
+	listen    mapping // but its address
 	allow     []string
-	pool      []string // keys of the pool
-	worker    []string
-	sandbox   []string
-	slow      []string
-	rlimits   []string
-	env       []string
+	pool      mapping // its own keys
+	worker    mapping
+	sandbox   mapping
+	slow      mapping
+	rlimits   mapping  // of words
+	env       mapping  // of words
 	passed    []string // of the daemon's environment
 	argv      []string
 	comments  []string
 	address   string
 	extension []string
-	hasLimit  bool // timeout
-	scale     string
 }
 
 func (p *fpmPool) write(out *page, o *PHPOptions, isOnly bool) error {
@@ -292,10 +290,7 @@ func (w *poolPage) take(d directive) error {
 		return w.takeIndexed(m[1], m[2], d)
 	}
 	if key := fpmKeys[d.name]; key != "" {
-		if key == "scale" {
-			w.scale = d.value
-		}
-		w.worker = append(w.worker, key+": "+d.value)
+		w.worker.set(key, number(d.value))
 		return nil
 	}
 	switch d.name {
@@ -303,33 +298,32 @@ func (w *poolPage) take(d directive) error {
 		w.address = address(d.value)
 	case "listen.backlog":
 		if n, err := strconv.Atoi(d.value); err == nil && n > 0 {
-			w.listen = append(w.listen, "backlog: "+d.value)
+			w.listen.set("backlog", number(d.value))
 		}
 	case "listen.owner", "listen.group", "listen.mode":
-		w.listen = append(w.listen, strings.TrimPrefix(d.name, "listen.")+": "+quote(d.value))
+		w.listen.set(strings.TrimPrefix(d.name, "listen."), quote(d.value))
 	case "listen.allowed_clients":
 		w.allow = strings.FieldsFunc(d.value, func(r rune) bool { return r == ',' || r == ' ' })
 	case "user", "group":
-		w.pool = append(w.pool, d.name+": "+quote(d.value))
+		w.pool.set(d.name, quote(d.value))
 	case "pm.process_idle_timeout":
 		return w.takeDuration(&w.worker, "idle_timeout", d.value)
 	case "request_terminate_timeout":
-		w.hasLimit = true
 		return w.takeDuration(&w.pool, "timeout", d.value)
 	case "request_slowlog_timeout":
 		return w.takeDuration(&w.slow, "after", d.value)
 	case "slowlog":
-		w.slow = append(w.slow, "log: "+quote(d.value))
+		w.slow.set("log", quote(d.value))
 	case "chdir":
-		w.worker = append(w.worker, "dir: "+quote(d.value))
+		w.worker.set("dir", quote(d.value))
 	case "chroot":
-		w.sandbox = append(w.sandbox, "chroot: "+quote(d.value))
+		w.sandbox.set("chroot", quote(d.value))
 	case "process.priority":
-		w.sandbox = append(w.sandbox, "nice: "+d.value)
+		w.sandbox.set("nice", number(d.value))
 	case "rlimit_files":
-		w.rlimits = append(w.rlimits, "nofile="+d.value)
+		w.rlimits.set("nofile", d.value)
 	case "rlimit_core":
-		w.rlimits = append(w.rlimits, "core="+d.value)
+		w.rlimits.set("core", d.value)
 	case "security.limit_extensions":
 		w.extension = strings.Fields(strings.ReplaceAll(d.value, ",", " "))
 	case "catch_workers_output": // it is always so
@@ -338,11 +332,11 @@ func (w *poolPage) take(d directive) error {
 			w.comments = append(w.comments, d.name+" = "+d.value+": access_log is of the whole daemon, and each line names its pool")
 		}
 	case "pm.status_path":
-		w.pool = append(w.pool, "status_path: "+quote(d.value))
+		w.pool.set("status_path", quote(d.value))
 	case "ping.path":
-		w.pool = append(w.pool, "ping_path: "+quote(d.value))
+		w.pool.set("ping_path", quote(d.value))
 	case "ping.response":
-		w.pool = append(w.pool, "ping_response: "+quote(d.value))
+		w.pool.set("ping_response", quote(d.value))
 	default:
 		w.comments = append(w.comments, d.name+" = "+d.value+": "+why(d.name))
 	}
@@ -366,7 +360,7 @@ func (w *poolPage) takeIndexed(kind, name string, d directive) error {
 			}
 			return nil
 		}
-		w.env = append(w.env, name+"="+value)
+		w.env.set(name, value)
 		return nil
 	case "php_value", "php_flag":
 		w.comments = append(w.comments, kind+"["+name+"]: with -d a .user.ini cannot change it")
@@ -390,12 +384,12 @@ func whoChanges(setting string) string {
 	return "a script can change it with ini_set, which php-fpm forbids; disable_functions it cannot"
 }
 
-func (w *poolPage) takeDuration(keys *[]string, key, value string) error {
+func (w *poolPage) takeDuration(keys *mapping, key, value string) error {
 	d, err := duration(value)
 	if err != nil {
 		return err
 	}
-	*keys = append(*keys, fmt.Sprintf("%s: %v", key, d))
+	keys.set(key, d.String())
 	return nil
 }
 
@@ -433,39 +427,36 @@ func (w *poolPage) write(p *page) {
 		p.comment(2, "%s", text)
 	}
 	if strings.HasPrefix(w.address, "tcp:") {
-		host, _, _ := net.SplitHostPort(strings.TrimPrefix(w.address, "tcp:"))
-		switch ip := net.ParseIP(host); {
+		switch {
 		case len(w.allow) > 0:
-			w.listen = []string{"allow: " + list(w.allow)}
-		case ip != nil && ip.IsLoopback(), host == "localhost":
+			w.listen = mapping{{"allow", list(w.allow)}}
+		case !isOpen(w.address):
 			w.listen = nil
 		default:
 			p.comment(2, "php-fpm lets anybody connect here, and who can connect can run any PHP: name the web servers")
-			w.listen = []string{"allow: [127.0.0.1, \"::1\"]"}
+			w.listen = mapping{{"allow", localOnly}}
 		}
 	}
-	p.line(2, "listen: {%s}", strings.Join(append([]string{"address: " + quote(w.address)}, w.listen...), ", "))
-	if !w.hasLimit {
+	p.line(2, "listen: %s", append(mapping{{"address", quote(w.address)}}, w.listen...).flow())
+	if !w.pool.has("timeout") {
 		p.comment(2, "php-fpm has no limit here, and PHP's max_execution_time counts no waiting; this one is below nginx's fastcgi_read_timeout")
 		p.line(2, "silence: "+silence)
 	}
-	for _, key := range w.pool {
-		p.line(2, "%s", key)
-	}
+	p.mapping(2, w.pool)
 	if len(w.passed) > 0 {
 		p.line(2, "pass_env: %s", list(w.passed))
 	}
 	if len(w.env) > 0 {
-		p.line(2, "env: %s", list(w.env))
+		p.line(2, "env: %s", w.env.words())
 	}
 	if len(w.rlimits) > 0 {
-		w.sandbox = append(w.sandbox, "rlimits: "+list(w.rlimits))
+		w.sandbox.set("rlimits", w.rlimits.words())
 	}
 	if len(w.sandbox) > 0 {
-		p.line(2, "sandbox: {%s}", strings.Join(w.sandbox, ", "))
+		p.line(2, "sandbox: %s", w.sandbox.flow())
 	}
-	if len(w.slow) > 0 && slices.ContainsFunc(w.slow, func(s string) bool { return strings.HasPrefix(s, "after") }) {
-		p.line(2, "slow: {%s}", strings.Join(w.slow, ", "))
+	if w.slow.has("after") {
+		p.line(2, "slow: %s", w.slow.flow())
 	}
 	p.line(2, "worker:")
 	p.line(3, "command: %s", list(w.argv))
@@ -477,11 +468,12 @@ func (w *poolPage) write(p *page) {
 	if len(w.extension) > 0 {
 		p.line(3, "extensions: %s", list(w.extension))
 	}
-	for _, key := range w.worker {
-		if w.scale != "dynamic" && (strings.HasPrefix(key, "min") || strings.HasPrefix(key, "max_spare")) {
-			p.comment(3, "%s: is for scale: dynamic", key)
+	isDynamic := slices.Contains(w.worker, pair{"scale", "dynamic"})
+	for _, k := range w.worker {
+		if !isDynamic && slices.Contains([]string{"min", "min_spare", "max_spare"}, k.key) {
+			p.comment(3, "%s: %s: is for scale: dynamic", k.key, k.value)
 			continue
 		}
-		p.line(3, "%s", key)
+		p.line(3, "%s: %s", k.key, k.value)
 	}
 }
