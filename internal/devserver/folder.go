@@ -1,12 +1,14 @@
 package devserver
 
 import (
+	"cmp"
 	"html/template"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"github.com/fcgid/fcgid/internal/cgi"
@@ -35,19 +37,19 @@ func (x *exchange) serveFile() {
 	x.closeAfter()
 	root, err := os.OpenRoot(x.front.site.dir)
 	if err != nil {
-		http.Error(x.w, "404 Not Found: "+err.Error(), http.StatusNotFound)
+		x.refuse(http.StatusNotFound, err.Error())
 		return
 	}
 	defer root.Close()
 	f, err := root.Open(local(x.target.file))
 	if err != nil {
-		http.Error(x.w, "403 Forbidden: "+err.Error(), http.StatusForbidden)
+		x.refuse(http.StatusForbidden, x.unread(x.target.file, err))
 		return
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		http.Error(x.w, "403 Forbidden: it is no regular file", http.StatusForbidden)
+		x.refuse(http.StatusForbidden, "it is no regular file")
 		return
 	}
 	if !x.isRead() {
@@ -57,13 +59,18 @@ func (x *exchange) serveFile() {
 	http.ServeContent(x.w, x.r, info.Name(), info.ModTime(), f)
 }
 
+// unread says why a file or a folder of the site could not be read.
+func (x *exchange) unread(name string, err error) string {
+	return cmp.Or(mayNot("read", filepath.Join(x.front.site.dir, name)), err.Error())
+}
+
 // isRead reports whether a file or a folder is only to be read, and answers if not.
 func (x *exchange) isRead() bool {
 	if x.r.Method == http.MethodGet || x.r.Method == http.MethodHead {
 		return true
 	}
 	x.w.Header().Set("Allow", "GET, HEAD")
-	http.Error(x.w, "405 Method Not Allowed: it can only be read", http.StatusMethodNotAllowed)
+	x.refuse(http.StatusMethodNotAllowed, "it can only be read")
 	return false
 }
 
@@ -76,13 +83,13 @@ func (x *exchange) serveFolder() {
 	shown := cgi.CleanPath(x.r.URL.Path)
 	root, err := os.OpenRoot(x.front.site.dir)
 	if err != nil {
-		http.Error(x.w, "404 Not Found: "+err.Error(), http.StatusNotFound)
+		x.refuse(http.StatusNotFound, err.Error())
 		return
 	}
 	defer root.Close()
 	entries, err := listFolder(root, path.Clean("."+shown))
 	if err != nil {
-		http.Error(x.w, "403 Forbidden: "+err.Error(), http.StatusForbidden)
+		x.refuse(http.StatusForbidden, x.unread(shown, err))
 		return
 	}
 	x.w.Header().Set("Content-Type", "text/html; charset=utf-8")

@@ -46,7 +46,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{front: f, w: counted, control: http.NewResponseController(w), r: r, begun: time.Now()}
 	defer x.report()
 	if strings.ContainsRune(r.URL.Path, 0) {
-		http.Error(counted, "400 Bad Request: NUL in the path", http.StatusBadRequest)
+		x.refuse(http.StatusBadRequest, "there is a NUL in the path")
 		return
 	}
 	if r.Body != nil && r.Body != http.NoBody {
@@ -68,9 +68,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case t.folder != "" || t.status == 0:
 		x.serveFolder()
 	default:
-		x.closeAfter()
-		x.end.Reason = t.reason
-		f.newProblem(t.status, r, t, x.end, nil).write(counted, r)
+		x.refuse(t.status, t.reason)
 	}
 }
 
@@ -204,6 +202,14 @@ func (x *exchange) fail(err error) {
 	clear(x.w.Header())
 	x.closeAfter()
 	x.front.newProblem(http.StatusBadGateway, x.r, &x.target, x.end, x.stderr.text()).write(x.w, x.r)
+}
+
+// refuse answers for what is not asked of a pool, with the reason if there is more to say
+// than the status.
+func (x *exchange) refuse(code int, reason string) {
+	x.closeAfter()
+	x.target.reason, x.end.Reason = reason, reason
+	x.front.newProblem(code, x.r, &x.target, x.end, nil).write(x.w, x.r)
 }
 
 // closeAfter gives up the connection after this answer if there is more of the

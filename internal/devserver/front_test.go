@@ -451,3 +451,22 @@ func TestDevFolder(t *testing.T) {
 		t.Errorf("POST of a folder: %d", resp.StatusCode)
 	}
 }
+
+// What is refused before any program is explained like what a program fails at.
+func TestDevRefuses(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "a.txt"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d := newSiteTest(t, &site{dir: root}, io.Discard, func(*wiretest.AppRequest) { t.Error("asked") })
+	for request, want := range map[string]string{
+		"POST /a.txt": "405 Method Not Allowed: /a.txt\nit can only be read\n",
+		"PUT /":       "405 Method Not Allowed: /\nit can only be read\n",
+		"GET /a%00b":  "400 Bad Request: \"/a\\x00b\"\nthere is a NUL in the path\n",
+	} {
+		resp, body := d.do(request, nil)
+		if body != want || resp.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %q %v", request, body, resp.Header)
+		}
+	}
+}

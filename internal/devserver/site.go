@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/fcgid/fcgid/internal/cgi"
 )
@@ -272,7 +273,7 @@ func longestFile(root *os.Root, name string) (script, info string, is fs.FileInf
 		if err == nil && (found.Mode().IsRegular() || end >= len(name)-1 && found.IsDir()) {
 			return script, name[len(script):], found, nil
 		}
-		if err == nil || !errors.Is(err, fs.ErrNotExist) && !isNotDir(err) {
+		if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 			return "", "", nil, err
 		}
 	}
@@ -283,9 +284,6 @@ func longestFile(root *os.Root, name string) (script, info string, is fs.FileInf
 	}
 	return "", "", nil, nil
 }
-
-// isNotDir reports whether something on the way is a file.
-func isNotDir(err error) bool { return strings.Contains(err.Error(), "not a directory") }
 
 // local is a path as a Root wants it.
 func local(name string) string { return path.Clean("./" + name) }
