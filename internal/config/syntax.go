@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -26,11 +25,7 @@ var anyKey = sync.OnceValue(func() map[string]bool {
 // explainSyntax says what people do wrong most often where YAML names what it did not
 // find: tabs, a key and its value with no space between them, a column in which nothing
 // can begin. It may find the slip in a line before the one at which YAML stopped.
-func explainSyntax(data []byte, f *Fault) {
-	var lines []string
-	for line := range bytes.Lines(data) {
-		lines = append(lines, strings.TrimRight(string(line), "\r\n"))
-	}
+func explainSyntax(lines []string, f *Fault) {
 	if f.Line < 1 || f.Line > len(lines) {
 		return
 	}

@@ -90,11 +90,13 @@ func newTree(r *report, file string, firstPool int) *tree {
 // mapping. ok is false when it is anything else.
 func (t *tree) read(data []byte, typ reflect.Type, root spot) (m map[string]any, ok bool) {
 	t.places[root.key] = place{file: t.file, line: 1, column: 1}
-	t.lines = strings.Split(string(data), "\n")
+	for line := range strings.Lines(string(data)) {
+		t.lines = append(t.lines, strings.TrimRight(line, "\r\n"))
+	}
 	n, fault := parse(data)
 	switch {
 	case fault != nil:
-		explainSyntax(data, fault)
+		explainSyntax(t.lines, fault)
 		fault.File = t.file
 		t.faults = append(t.faults, *fault)
 		return nil, false
