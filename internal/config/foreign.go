@@ -65,7 +65,6 @@ var foreign = map[string]string{
 	"fcgidwrapper":                "worker.command",
 	"fcgi_children":               "worker.max",
 	"daemon_opts":                 none,
-	"max_children":                "worker.max",
 	"children":                    "worker.max",
 	"workers":                     "worker.max",
 	"socket":                      "listen",
@@ -110,6 +109,7 @@ var foreign = map[string]string{
 	"-G":                          "listen.group, below listen and beside its address",
 	"-M":                          "listen.mode, below listen and beside its address",
 	"-P":                          none,
+	"-S":                          none,
 	"-n":                          none,
 }
 

@@ -183,6 +183,7 @@ func TestSlips(t *testing.T) {
 
 		pool("pm: dynamic"):                         "f:5:3: pools[0].pm: unknown key: here that is worker.scale, and what is below pm. is worker's\n",
 		pool("pm.max_children: 5"):                  "f:5:3: pools[0].\"pm.max_children\": unknown key: here that is worker.max\n",
+		pool("-S: true"):                            "f:5:3: pools[0].-S: unknown key: there is none like it, and no need for one\n",
 		pool("max_children: 5"):                     "f:5:3: pools[0].max_children: unknown key: here that is worker.max\n",
 		worker("{command: [/x], start_servers: 1}"): "f:4:27: pools[0].worker.start_servers: unknown key: here that is worker.min\n",
 		pool("request_terminate_timeout: 30s"):      "f:5:3: pools[0].request_terminate_timeout: unknown key: here that is timeout\n",
