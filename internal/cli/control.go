@@ -94,6 +94,14 @@ func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error
 	return reply, nil
 }
 
+// withOutcome adds a line that says what faults of the configuration have led to.
+func withOutcome(err error, line string) error {
+	if e := (exitError{}); errors.As(err, &e) && e.code == exitConfig {
+		return exitError{exitConfig, e.msg + "\n" + line}
+	}
+	return err
+}
+
 // unreached says what an error of the connection means here.
 func unreached(err error) error {
 	var asked *url.Error

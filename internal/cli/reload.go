@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -25,11 +24,8 @@ What is refused changes nothing, and the daemon serves on.`,
 		Args:    noFile,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			reply, err := t.send(cmd.Context(), o)
-			if e := (exitError{}); errors.As(err, &e) && e.code == exitConfig {
-				return exitError{exitConfig, e.msg + "\nrefused, the old configuration stays"}
-			}
 			if err != nil {
-				return err
+				return withOutcome(err, "refused, the old configuration stays")
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "reloaded %s\n", status.Printable(reply.Changes.File))
 			if err := reply.Changes.Print(cmd.OutOrStdout(), false); err != nil {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -26,11 +25,8 @@ is not ready within --timeout: the message says why. The old one goes on then.`,
 		Args:    noFile,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			reply, err := t.send(cmd.Context(), o)
-			if e := (exitError{}); errors.As(err, &e) && e.code == exitConfig {
-				return exitError{exitConfig, e.msg + "\nnot upgraded, the old daemon goes on"}
-			}
 			if err != nil {
-				return err
+				return withOutcome(err, "not upgraded, the old daemon goes on")
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), reply.Text)
 			return nil
