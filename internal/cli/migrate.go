@@ -190,22 +190,11 @@ func passStdin() error {
 	if err != nil {
 		return err
 	}
-	env := os.Environ()
-	for _, v := range []string{"LISTEN_PID=" + strconv.Itoa(os.Getpid()), "LISTEN_FDS=1", "LISTEN_FDNAMES=fcgiwrap.socket"} {
-		name, _, _ := strings.Cut(v, "=")
-		env = append(withoutVariable(env, name), v)
-	}
+	os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+	os.Setenv("LISTEN_FDS", "1")
+	os.Setenv("LISTEN_FDNAMES", "fcgiwrap.socket")
 	if err := syscall.Dup3(0, 3, 0); err != nil { // whatever that was: this process ends here
 		return err
 	}
-	return syscall.Exec(self, os.Args, env)
-}
-
-func withoutVariable(env []string, name string) (others []string) {
-	for _, v := range env {
-		if !strings.HasPrefix(v, name+"=") {
-			others = append(others, v)
-		}
-	}
-	return others
+	return syscall.Exec(self, os.Args, os.Environ())
 }
