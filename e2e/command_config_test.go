@@ -183,9 +183,7 @@ func TestUsage(t *testing.T) {
 // Root reads what the daemon's user may not: check looks with that user's eyes where it
 // is told to, and says when it was not.
 func TestCheckAsUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root may become another user")
-	}
+	needRoot(t)
 	dir := folder(t)
 	if err := os.Mkdir(dir+"/private", 0o700); err != nil {
 		t.Fatal(err)

@@ -220,9 +220,7 @@ func TestReloadRefused(t *testing.T) {
 // nobody at all by TCP.
 func TestOrdersOfOthers(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("only root has other users")
-	}
+	needRoot(t)
 	s := newWorkerSite(t, cPool(t, "scale: static, max: 1"))
 	g := newGate(t, s.dir)
 	running := s.later("gate")

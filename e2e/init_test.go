@@ -15,9 +15,7 @@ import (
 // As the first process of a container the daemon has a parent that passes
 // signals on and waits for what programs leave behind.
 func TestFirstProcess(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root makes a process namespace")
-	}
+	needRoot(t)
 	dir := folder(t)
 	script(t, dir+"/cgi/orphans.sh", "#!/bin/sh\n(setsid sleep 0.1 >/dev/null 2>&1 &)\nprintf 'Content-Type: text/plain\\n\\nhello'\n")
 	d := &daemon{dir: dir, file: dir + "/fcgid.yaml", admin: freeAddress(t)}

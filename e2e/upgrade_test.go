@@ -51,7 +51,7 @@ func newUpgradable(t testing.TB, pools string, change ...func(*exec.Cmd)) *upgra
 		}
 		if running := u.running(); running != 0 {
 			syscall.Kill(running, syscall.SIGTERM)
-			await(t, "the last daemon to end", func() bool { return isGone(running) })
+			await(t, "the last daemon to end", func() bool { return !alive(running) })
 		}
 	})
 	return u
@@ -89,12 +89,6 @@ func (u *upgradable) running() int {
 		return 0
 	}
 	return s.PID
-}
-
-// isGone reports whether a process has ended.
-func isGone(pid int) bool {
-	state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err != nil || strings.Contains(string(state), ") Z ")
 }
 
 // upgrade runs the command.
@@ -173,7 +167,7 @@ func TestUpgrade(t *testing.T) {
 
 	syscall.Kill(now, syscall.SIGUSR2) // and again, by the signal
 	await(t, "the next upgrade", func() bool { p := u.running(); return p != 0 && p != now })
-	await(t, "the end of the second daemon", func() bool { return isGone(now) })
+	await(t, "the end of the second daemon", func() bool { return !alive(now) })
 	u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
 	syscall.Kill(u.running(), syscall.SIGTERM)
 	await(t, "the last one to remove its sockets", func() bool { return !exists(u.dir+"/s") && !exists(u.dir+"/control") })
@@ -246,7 +240,7 @@ func TestUpgradeFails(t *testing.T) {
 		}
 		u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
 		await(t, test.name+": its processes to end", func() bool {
-			return !slices.ContainsFunc(children(u.Process.Pid), func(pid int) bool { return !isGone(pid) })
+			return !slices.ContainsFunc(children(u.Process.Pid), alive)
 		})
 	}
 	if n := strings.Count(u.log(), "upgrade failed: this daemon goes on"); n != 8 {
@@ -262,9 +256,7 @@ func TestUpgradeFails(t *testing.T) {
 // Whoever may not reload may not upgrade either.
 func TestUpgradeByOthers(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("only root is somebody else")
-	}
+	needRoot(t)
 	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
 	if err := os.Chmod(u.dir+"/control", 0o666); err != nil {
 		t.Fatal(err)
@@ -375,7 +367,7 @@ func TestStopDuringUpgrade(t *testing.T) {
 	if code := u.exitCode(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
-	await(t, "the new daemon to end", func() bool { return isGone(next) })
+	await(t, "the new daemon to end", func() bool { return !alive(next) })
 	if exists(u.dir + "/s") {
 		t.Error("the socket is left")
 	}
@@ -400,7 +392,7 @@ func TestUpgradeWhileDraining(t *testing.T) {
 		u.upgrade().is(t, "upgrade", 0)
 	}
 	for _, pid := range pids {
-		if isGone(pid) {
+		if !alive(pid) {
 			t.Errorf("process %d has not waited for its request", pid)
 		}
 	}
@@ -413,17 +405,13 @@ func TestUpgradeWhileDraining(t *testing.T) {
 			t.Errorf("request %d: %v", i, r)
 		}
 	}
-	for _, pid := range append(pids, last) {
-		await(t, "all to end", func() bool { return isGone(pid) })
-	}
+	awaitGone(t, append(pids, last))
 }
 
 // As the first process of a container it is the daemon below it that is replaced.
 func TestUpgradeOfFirstProcess(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("only root makes a process namespace")
-	}
+	needRoot(t)
 	dir := folder(t)
 	d := &daemon{dir: dir, file: dir + "/fcgid.yaml", admin: freeAddress(t)}
 	d.configure(fmt.Sprintf("- {name: fn, listen: 'unix:%s/s', function: {}}\n", dir))
@@ -505,9 +493,7 @@ func TestUpgradeTwiceKeepsConnections(t *testing.T) {
 			t.Errorf("answered by %q, not the first", r.body())
 		}
 	}
-	for _, pid := range pids {
-		await(t, "the old ones to end", func() bool { return isGone(pid) })
-	}
+	awaitGone(t, pids)
 	for _, p := range kept {
 		p.send(request(1, params(sleeps), ""))
 		if r := p.reply(1); r.body() != strconv.Itoa(u.running()) {
@@ -547,7 +533,7 @@ func TestUpgradeTellsSystemd(t *testing.T) {
 	if got := m.next("FDSTORE=1", "FDSTOREREMOVE=", "STOPPING="); !strings.HasPrefix(got, "STOPPING=1") {
 		t.Errorf("at the end: %q", got)
 	}
-	await(t, "the daemon to end", func() bool { return isGone(last) })
+	await(t, "the daemon to end", func() bool { return !alive(last) })
 	if !exists(u.dir+"/s") || exists(u.dir+"/control") {
 		t.Error("only the file of a socket that systemd keeps is to be left")
 	}

@@ -19,6 +19,14 @@ import (
 	"github.com/fcgid/fcgid/fcgi"
 )
 
+// needRoot skips a test of what only root can do.
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can do that")
+	}
+}
+
 // asUser are the keys of a pool whose programs run as a user and group without account.
 func asUser(id int) string { return fmt.Sprintf("user: %q, group: %q", fmt.Sprint(id), fmt.Sprint(id)) }
 
@@ -47,9 +55,7 @@ const whoAmI = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s %s %s %s' \"
 
 // Three pools of one daemon run their programs as three users: CGI programs and workers.
 func TestUsers(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can start programs as somebody else")
-	}
+	needRoot(t)
 	t.Parallel()
 	dir := folder(t)
 	who := script(t, dir+"/cgi/who", whoAmI)
@@ -117,9 +123,7 @@ func TestUsers(t *testing.T) {
 // A reload that changes the user of a pool loses no request, and then every program has
 // the new one.
 func TestReloadOfUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can start programs as somebody else")
-	}
+	needRoot(t)
 	t.Parallel()
 	for name, runs := range map[string]string{
 		"process": "process: {root: [DIR/cgi]}",
@@ -150,9 +154,7 @@ func TestReloadOfUser(t *testing.T) {
 
 // The example of the documentation, for a user that there is.
 func TestDocumentedUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can start programs as somebody else")
-	}
+	needRoot(t)
 	t.Parallel()
 	dir := folder(t)
 	who := script(t, dir+"/cgi/who", whoAmI)
@@ -165,9 +167,7 @@ func TestDocumentedUser(t *testing.T) {
 
 // So is the other example.
 func TestDocumentedOwner(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can start programs as somebody else")
-	}
+	needRoot(t)
 	t.Parallel()
 	dir := folder(t)
 	who := script(t, dir+"/home/nobody/who.cgi", whoAmI)
@@ -194,9 +194,7 @@ func TestDocumentedOwner(t *testing.T) {
 // What a program of one pool tries with those of another, and with the daemon, is refused
 // by the kernel.
 func TestUsersApart(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can start programs as somebody else")
-	}
+	needRoot(t)
 	t.Parallel()
 	dir := folder(t)
 	closed := dir + "/closed"
@@ -271,9 +269,7 @@ func workerSockets(t *testing.T, daemon int) (paths []string) {
 
 // Who is not root is told what to do about a user.
 func TestUserWithoutRoot(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can become somebody else to see that")
-	}
+	needRoot(t)
 	t.Parallel()
 	dir := folder(t)
 	file := write(t, dir+"/fcgid.yaml", "admin: {listen: '', control: ''}\npools: [{name: a, listen: 'unix:"+dir+"/s', user: root, process: {root: [/usr]}}]\n")
