@@ -35,7 +35,7 @@ type Local struct {
 	kept   map[int]*team // pids of those that were given up and not waited for, and who has forked them
 	spared map[int]bool  // pids of Successors
 	killed bool
-	teams  map[string]*team       // that start the programs of sandboxes, by Sandbox.key
+	teams  map[string]*team       // that start the programs of sandboxes, by teamKind.key
 	holds  map[string]int         // how often such a team was asked to stay
 	tmps   map[string]*privateTmp // of the teams, by Sandbox.Name
 }

@@ -34,8 +34,8 @@ type team struct {
 // mostOfSandbox is how many threads a sandbox has at most.
 const mostOfSandbox = 4
 
-func newTeam(s *Sandbox) *team {
-	t := &team{sandbox: s, queue: make(chan *launch), limiter: -1}
+func newTeam(s *Sandbox, kind teamKind) *team {
+	t := &team{sandbox: s, kind: kind, queue: make(chan *launch), limiter: -1}
 	size := runtime.GOMAXPROCS(0)
 	switch {
 	case s == nil:
@@ -66,13 +66,16 @@ func (t *team) prepare() (err error) {
 
 // plainTeam is the threads of all programs that need no others. They never end.
 var plainTeam = sync.OnceValue(func() *team {
-	t := newTeam(nil)
+	t := newTeam(nil, teamKind{})
 	t.begin()
 	return t
 })
 
 // start starts the threads. If one cannot be what the sandbox says, there are none.
 func (t *team) start(size int) (err error) {
+	if err := t.prepare(); err != nil {
+		return err
+	}
 	for range size {
 		ready := make(chan error)
 		t.threads.Add(1)
@@ -181,18 +184,10 @@ func (l *Local) join(s *Sandbox, id *Identity) (*team, error) {
 }
 
 func (l *Local) addTeamLocked(s Sandbox, kind teamKind) *team {
-	t := newTeam(&s)
-	t.kind = kind
+	t := newTeam(&s, kind)
 	if s.PrivateTmp {
 		t.tmp = l.tmpLocked(s.Name)
 	}
-	start := t.begin
-	t.begin = sync.OnceValue(func() error {
-		if err := t.prepare(); err != nil {
-			return err
-		}
-		return start()
-	})
 	if l.teams == nil {
 		l.teams = make(map[string]*team)
 	}
@@ -216,14 +211,24 @@ func (l *Local) leave(t *team) {
 	}
 	l.mu.Lock()
 	t.users--
-	over := t.users == 0 && (l.teams[t.kind.key] != t || l.holds[t.kind.key] == 0)
-	if over && l.teams[t.kind.key] == t {
-		delete(l.teams, t.kind.key)
-	}
+	over := l.dropLocked(t)
 	l.mu.Unlock()
 	if over {
 		l.end(t)
 	}
+}
+
+// dropLocked takes a team away that nobody needs any more, and reports whether it has: then
+// end is next.
+func (l *Local) dropLocked(t *team) bool {
+	isCurrent := l.teams[t.kind.key] == t
+	if t.users > 0 || isCurrent && l.holds[t.kind.key] > 0 {
+		return false
+	}
+	if isCurrent {
+		delete(l.teams, t.kind.key)
+	}
+	return true
 }
 
 // Hold makes a sandbox, which may be nil, ready for programs that run as somebody, and
@@ -253,15 +258,11 @@ func (l *Local) Hold(s *Sandbox, id *Identity) (release func(), err error) {
 
 func (l *Local) release(key string) {
 	l.mu.Lock()
-	l.holds[key]--
-	t := l.teams[key]
-	if l.holds[key] == 0 {
+	if l.holds[key]--; l.holds[key] == 0 {
 		delete(l.holds, key)
 	}
-	over := t != nil && t.users == 0 && l.holds[key] == 0
-	if over {
-		delete(l.teams, key)
-	}
+	t := l.teams[key]
+	over := t != nil && l.dropLocked(t)
 	l.mu.Unlock()
 	if over {
 		l.end(t)
