@@ -31,6 +31,12 @@ func TestEnvironmentOfProgram(t *testing.T) {
 		t.Errorf("environment is %q, want %q", got, want)
 	}
 
+	// Nothing of that request is in the next one's (CVE-2011-2766).
+	c = p.call("HTTP_Y", "2").run(t, p)
+	if out := c.out.String(); strings.Contains(out, "HTTP_X") || strings.Contains(out, "QUERY_STRING=-i") || !strings.Contains(out, "HTTP_Y=2\n") {
+		t.Errorf("after that the environment is %q", out)
+	}
+
 	p = shell(t, `printf '%s,' "$0" "$@"; printf '%s' "$REDIRECT_STATUS"`)
 	p.call("QUERY_STRING", "-s+-d+x").run(t, p).want(t, 0, p.path+",200")
 	p.call("REDIRECT_STATUS", "404").run(t, p).want(t, 0, p.path+",404")

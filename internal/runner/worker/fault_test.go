@@ -72,6 +72,21 @@ func TestMaxRequests(t *testing.T) {
 	}
 }
 
+// With max_requests: 1 no worker answers two requests.
+func TestFreshWorkers(t *testing.T) {
+	p := workers(t, func(o *workerOptions) { o.Max, o.MaxRequests = 4, 1 })
+	var mu sync.Mutex
+	byPID := make(map[string]int)
+	p.load(100, func(i int) {
+		pid, err := p.ask(background, "pid")
+		mu.Lock()
+		defer mu.Unlock()
+		if byPID[pid]++; err != nil || byPID[pid] > 1 {
+			t.Errorf("request %d: worker %s has answered %d, %v", i, pid, byPID[pid], err)
+		}
+	})
+}
+
 // A program may have a limit of its own, and end a moment after its last answer.
 func TestProgramWithItsOwnLimit(t *testing.T) {
 	p := workers(t, func(o *workerOptions) {
