@@ -4,37 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
-
-// An Identity is who a program runs as. To be somebody else takes root's rights.
-type Identity struct {
-	UID, GID uint32
-	Groups   []uint32 // supplementary ones, and no others
-}
-
-// isOther reports whether a program has to become somebody. Who is root already takes
-// the groups, too.
-func (i *Identity) isOther() bool {
-	return i != nil && (unix.Geteuid() == 0 || int(i.UID) != unix.Geteuid() || int(i.GID) != unix.Getegid())
-}
-
-// isRoot reports whether a program is root's.
-func (i *Identity) isRoot() bool {
-	if i == nil {
-		return unix.Geteuid() == 0
-	}
-	return i.UID == 0
-}
-
-// User is its user's number, for those who need no more; nil for nil.
-func (i *Identity) User() *uint32 {
-	if i == nil {
-		return nil
-	}
-	return &i.UID
-}
 
 // A Sandbox is what a program, and all that it starts, cannot undo. It is a plain value;
 // the zero one changes nothing. What cannot be done is an error of Start and of Hold that
