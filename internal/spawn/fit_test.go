@@ -73,6 +73,16 @@ func TestLimitAboveOurs(t *testing.T) {
 	}
 }
 
+// The table says so too where it is ptrace alone that is refused.
+func TestTableWithoutPtrace(t *testing.T) {
+	m := &Machine{own: capabilitySets{effective: ^uint64(0)}, ptrace: unix.EPERM}
+	for _, line := range m.Table() {
+		if line.Key == "rlimits" && line.Can == "yes" {
+			t.Error("limits are said to be whole")
+		}
+	}
+}
+
 // Without CAP_SETPCAP, programs that have no way to capabilities are started, and others are not.
 func TestCapabilitiesWithoutBound(t *testing.T) {
 	own, err := getCapabilities()

@@ -291,7 +291,7 @@ func (m *Machine) Table() []Means {
 	if m.seccomp != nil {
 		network = "no: " + reasonOf(m.seccomp)
 	}
-	limits := can(m.own.has(unix.CAP_SYS_RESOURCE), "yes, none above the daemon's own")
+	limits := can(m.ptrace == nil && m.own.has(unix.CAP_SYS_RESOURCE), "yes, none above the daemon's own")
 	if m.ptrace != nil && runtime.GOARCH != "amd64" {
 		limits = "no: ptrace(2): " + reasonOf(m.ptrace)
 	}
