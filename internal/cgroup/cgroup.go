@@ -50,7 +50,7 @@ type Options struct {
 type Tree struct {
 	files files
 	log   *slog.Logger
-	base  string   // what was delegated, as a path in the file system
+	at    *place   // what was delegated
 	path  string   // of the tree
 	lock  *os.File // the tree's folder
 	late  bool     // processes are moved into groups when they have been made
@@ -78,7 +78,7 @@ func open(f files, at *place, o Options) (*Tree, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Tree{files: f, log: o.Log, base: at.base, refused: make(map[string]error), pools: make(map[string]*Pool), enabled: make(map[string]bool)}
+	t := &Tree{files: f, log: o.Log, at: at, refused: make(map[string]error), pools: make(map[string]*Pool), enabled: make(map[string]bool)}
 	if err := t.make(); err != nil {
 		return nil, explain(at, err)
 	}
@@ -93,7 +93,7 @@ func open(f files, at *place, o Options) (*Tree, error) {
 	}
 	t.sweeper = newSweeper(t.files)
 	t.removeDead()
-	t.enableAll(at)
+	t.enableAllLocked() // nobody else has the tree yet
 	return t, nil
 }
 
@@ -111,7 +111,7 @@ func explain(at *place, err error) error {
 // make makes the tree's folder, and locks it.
 func (t *Tree) make() error {
 	for n := 0; ; n++ {
-		path := filepath.Join(t.base, fmt.Sprintf("%s%d-%d", treePrefix, os.Getpid(), n))
+		path := filepath.Join(t.at.base, fmt.Sprintf("%s%d-%d", treePrefix, os.Getpid(), n))
 		err := t.files.mkdir(path)
 		if errors.Is(err, unix.EEXIST) {
 			continue
@@ -154,22 +154,37 @@ func lockFolder(path string) (*os.File, error) {
 	return nil, errTaken
 }
 
-// enableAll has the tree's groups get the controllers that are always wanted, where
+// LookAgain tries again to have the controllers that were refused: others may have left
+// the group since, or more been delegated. Limits that are to hold then are to be Set.
+func (t *Tree) LookAgain() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.refused) == 0 {
+		return
+	}
+	before := len(t.enabled)
+	clear(t.refused)
+	if t.enableAllLocked(); len(t.enabled) > before {
+		t.log.Info("programs have cgroups", "cgroup", t.path, "controllers", t.hasLocked())
+	}
+}
+
+// enableAllLocked has the tree's groups get the controllers that are always wanted, where
 // there are any: what a pool uses is counted.
-func (t *Tree) enableAll(at *place) {
-	there := strings.Fields(t.files.text(filepath.Join(t.base, "cgroup.controllers")))
-	has := strings.Fields(t.files.text(filepath.Join(t.base, "cgroup.subtree_control")))
+func (t *Tree) enableAllLocked() {
+	there := strings.Fields(t.files.text(filepath.Join(t.at.base, "cgroup.controllers")))
+	has := strings.Fields(t.files.text(filepath.Join(t.at.base, "cgroup.subtree_control")))
 	var moved error
 	for _, c := range Controllers {
 		if !slices.Contains(there, c) {
-			t.refused[c] = fmt.Errorf("cgroup %s does not have the controller %s (%s)", at.name, c, at.remedy())
-		} else if !slices.Contains(has, c) && !at.isRoot && moved == nil {
+			t.refused[c] = fmt.Errorf("cgroup %s does not have the controller %s (%s)", t.at.name, c, t.at.remedy())
+		} else if !slices.Contains(has, c) && !t.at.isRoot && moved == nil {
 			moved = t.moveDaemon()
 			has = there // once
 		}
 	}
 	for _, c := range Controllers {
-		if t.refused[c] == nil {
+		if t.refused[c] == nil && moved != nil && !t.enabled[c] {
 			t.refused[c] = moved
 		}
 		if c != "cpu" { // which costs, and is enabled when there is a limit
@@ -184,7 +199,7 @@ func (t *Tree) enableLocked(controller string) error {
 	if t.refused[controller] != nil || t.enabled[controller] {
 		return t.refused[controller]
 	}
-	for _, dir := range []string{t.base, t.path} {
+	for _, dir := range []string{t.at.base, t.path} {
 		if err := t.files.write(filepath.Join(dir, "cgroup.subtree_control"), "+"+controller); err != nil {
 			t.refused[controller] = fmt.Errorf("enable the controller %s in cgroup %s: %w", controller, dir, err)
 			return t.refused[controller]
@@ -201,6 +216,10 @@ func (t *Tree) Path() string { return t.path }
 func (t *Tree) Has() (controllers []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.hasLocked()
+}
+
+func (t *Tree) hasLocked() (controllers []string) {
 	for _, c := range Controllers {
 		if t.refused[c] == nil {
 			controllers = append(controllers, c)

@@ -66,6 +66,41 @@ func TestOthersStay(t *testing.T) {
 	join(t, f.pool(tree, "www", Limits{}), true).Leave()
 }
 
+// What was refused is had when others have left, also by a pool that is there already.
+func TestLookAgain(t *testing.T) {
+	f := newFake(t, "memory", "pids", "cpu")
+	f.enter(f.root, os.Getpid())
+	f.enter(f.root, startSleep(t))
+	tree := f.open()
+	limits := Limits{Memory: 1 << 20, Pids: 7}
+	p := f.pool(tree, "www", limits)
+	tree.LookAgain()
+	if unmet := tree.Unmet(&limits); len(unmet) != 2 {
+		t.Errorf("with somebody else there, unmet are %v", unmet)
+	}
+	f.empty(f.root)
+	f.enter(f.root, os.Getpid())
+	tree.LookAgain()
+	if unmet := tree.Unmet(&limits); len(unmet) != 0 {
+		t.Errorf("unmet are %v", unmet)
+	}
+	if err := p.Set(limits); err != nil {
+		t.Error(err)
+	}
+	f.has(p.path, "memory.max", "1048576")
+	g := join(t, p, false)
+	defer g.Leave()
+	f.has(g.path, "pids.max", "7")
+
+	// Who comes later takes nothing away.
+	f.put(f.root+"/cgroup.procs", "1\n")
+	tree.refused["cpu"] = unix.ENOENT
+	tree.LookAgain()
+	if err := errors.Join(tree.Refused("memory"), tree.Refused("pids")); err != nil || tree.Refused("cpu") == nil {
+		t.Errorf("refused are %v, and cpu: %v", err, tree.Refused("cpu"))
+	}
+}
+
 // A root has both processes and controllers.
 func TestRootKeepsProcesses(t *testing.T) {
 	f := newFake(t)

@@ -132,17 +132,17 @@ func hasDelegateMark(folder string) bool {
 // those that are this program too: the first process of a container, a daemon that is
 // replaced. Nobody else's are touched: while there are any, no controller can be had.
 func (t *Tree) moveDaemon() error {
-	for _, pid := range pids(t.files, t.base) {
+	for _, pid := range pids(t.files, t.at.base) {
 		if !isSameProgram(pid) {
-			return fmt.Errorf("cgroup %s has other processes in it, such as %d (%s)", t.base, pid, nameOf(pid))
+			return fmt.Errorf("cgroup %s has other processes in it, such as %d (%s)", t.at.base, pid, nameOf(pid))
 		}
 	}
-	leaf := filepath.Join(t.base, daemonName)
+	leaf := filepath.Join(t.at.base, daemonName)
 	if err := t.files.mkdir(leaf); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("make cgroup %s: %w", leaf, err)
 	}
 	for range 10 { // who has forked meanwhile is found by the next look
-		left := pids(t.files, t.base)
+		left := pids(t.files, t.at.base)
 		if len(left) == 0 {
 			return nil
 		}

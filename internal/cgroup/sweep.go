@@ -104,8 +104,8 @@ func (s *sweeper) sweep() bool {
 // removeDead ends and removes what daemons that were killed have left beside this tree.
 // What one that has ended in order has left is somebody's who works on.
 func (t *Tree) removeDead() {
-	for _, name := range t.files.groups(t.base) {
-		path := filepath.Join(t.base, name)
+	for _, name := range t.files.groups(t.at.base) {
+		path := filepath.Join(t.at.base, name)
 		if !strings.HasPrefix(name, treePrefix) || path == t.path {
 			continue
 		}

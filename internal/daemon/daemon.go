@@ -50,6 +50,8 @@ type daemon struct {
 	attempt  *attempt             // an upgrade that has begun, or nil; of untilStopped
 	ending   chan struct{}        // closed when the stop has begun
 
+	noCgroups string // why programs have none, as it was told last; of who plans
+
 	mu         sync.Mutex // guards the fields below
 	stopping   bool
 	lastReload status.Reload
@@ -75,11 +77,15 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 	return d, nil
 }
 
-// openCgroups opens what is delegated to the daemon, and says what that is.
+// openCgroups opens what is delegated to the daemon, and says what that is, but no reason
+// twice in a row that there is none.
 func (d *daemon) openCgroups() (*cgroup.Tree, error) {
 	tree, err := cgroup.Open(cgroup.Options{Try: spawn.TryCgroup, Log: d.logs.Logger})
 	if err != nil {
-		d.logs.Info("programs have no cgroups: nothing bounds them by sandbox.memory, pids and cpu", "reason", err)
+		if d.noCgroups != err.Error() {
+			d.logs.Info("programs have no cgroups: nothing bounds them by sandbox.memory, pids and cpu", "reason", err)
+		}
+		d.noCgroups = err.Error()
 		return nil, err
 	}
 	d.logs.Info("programs have cgroups", "cgroup", tree.Path(), "controllers", tree.Has())

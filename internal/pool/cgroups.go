@@ -3,6 +3,7 @@ package pool
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fcgid/fcgid/internal/cgroup"
@@ -12,21 +13,22 @@ import (
 
 // cgroups are those of the pools. They are for the goroutine that plans.
 type cgroups struct {
-	open   func() (*cgroup.Tree, error) // nil: there are none
-	opened bool
-	tree   *cgroup.Tree // nil while there is none
-	why    error        // there is none
+	open func() (*cgroup.Tree, error) // nil: there are none
+	tree *cgroup.Tree                 // nil while there is none
+	why  error                        // there is none
 }
 
-// find opens the tree when a pool has a use for it first.
-func (c *cgroups) find() (*cgroup.Tree, error) {
-	if !c.opened {
-		c.opened = true
-		if c.why = errors.New("the daemon starts no programs itself"); c.open != nil {
-			c.tree, c.why = c.open()
-		}
+// look opens the tree, or looks again for what that was refused. It is called once for a
+// Plan that has a use for it.
+func (c *cgroups) look() {
+	switch {
+	case c.tree != nil:
+		c.tree.LookAgain()
+	case c.open == nil:
+		c.why = errors.New("the daemon starts no programs itself")
+	default:
+		c.tree, c.why = c.open()
 	}
-	return c.tree, c.why
 }
 
 func (c *cgroups) close() {
@@ -60,6 +62,9 @@ func usesCgroup(cfg *config.Pool) bool { return cfg.Function == nil && cfg.Sandb
 // their limits cannot be had: an error if it is required.
 func (p *Plan) prepareCgroups() error {
 	running := p.set.running()
+	if slices.ContainsFunc(p.cfg.Pools, func(cfg config.Pool) bool { return usesCgroup(&cfg) }) {
+		p.set.cgroups.look()
+	}
 	for i := range p.cfg.Pools {
 		cfg := &p.cfg.Pools[i]
 		if !usesCgroup(cfg) {
@@ -82,9 +87,9 @@ func (p *Plan) prepareCgroups() error {
 
 // prepareCgroup returns a pool's cgroup, and why not all of its limits can be had.
 func (p *Plan) prepareCgroup(cfg *config.Pool, now *pool) (group *cgroup.Pool, unmet, err error) {
-	tree, err := p.set.cgroups.find()
-	if err != nil {
-		return nil, nil, err
+	tree := p.set.cgroups.tree
+	if tree == nil {
+		return nil, nil, p.set.cgroups.why
 	}
 	limits := cgroupLimits(&cfg.Sandbox)
 	unmet = unmetError(tree.Unmet(&limits))
@@ -120,8 +125,9 @@ func unmetError(unmet []cgroup.Unmet) error {
 }
 
 // commitCgroup gives a pool its cgroup, and that its limits. One that it has already it
-// keeps, without limits if it is to have none: programs are in it.
-func (s *Set) commitCgroup(p *pool, cfg *config.Pool, group *cgroup.Pool) {
+// keeps, without limits if it is to have none: programs are in it. It reports whether the
+// pool has come to have one.
+func (s *Set) commitCgroup(p *pool, cfg *config.Pool, group *cgroup.Pool) (came bool) {
 	limits := cgroupLimits(&cfg.Sandbox)
 	p.mu.Lock()
 	before := p.cgroup
@@ -130,7 +136,7 @@ func (s *Set) commitCgroup(p *pool, cfg *config.Pool, group *cgroup.Pool) {
 	}
 	p.mu.Unlock()
 	if before == nil {
-		return // it has been made with them
+		return group != nil // which has been made with them
 	}
 	if group == nil {
 		limits = cgroup.Limits{}
@@ -138,6 +144,7 @@ func (s *Set) commitCgroup(p *pool, cfg *config.Pool, group *cgroup.Pool) {
 	if err := before.Set(limits); err != nil {
 		s.opt.Logs.Warn("limits of a pool do not hold", "pool", p.name, "error", err)
 	}
+	return false
 }
 
 // groupOf is where the programs of a pool are started.

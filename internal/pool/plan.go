@@ -278,14 +278,13 @@ func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 	if running != nil && running.workers != nil && isRecycled(&cfg) {
 		running.workers.recycled++
 	}
-	switch {
-	case running == nil:
+	isNew := running == nil
+	if isNew {
 		running = s.newPool(cfg.Name)
-		s.commitCgroup(running, &cfg, p.groups[cfg.Name])
-		s.configurePool(running, cfg, p.cfg, p.ready[cfg.Name])
-		s.warnOfSandbox(cfg.Name)
-	case !reflect.DeepEqual(running.cfg, cfg) || p.confined[cfg.Name]: // by a spool_dir, or a machine, that has changed
-		s.commitCgroup(running, &cfg, p.groups[cfg.Name])
+	}
+	hasGroup := s.commitCgroup(running, &cfg, p.groups[cfg.Name]) // that it had none of before
+	switch {
+	case isNew, !reflect.DeepEqual(running.cfg, cfg), p.confined[cfg.Name], hasGroup: // by a spool_dir, or a machine, that has changed
 		s.configurePool(running, cfg, p.cfg, p.ready[cfg.Name])
 		s.warnOfSandbox(cfg.Name)
 	default:

@@ -28,8 +28,8 @@ type Options struct {
 	Spawner   spawn.Spawner        // of all programs
 	Ended     func(*server.Result) // told of each request, if not nil
 	Broken    func(error)          // called when a listener has failed for good
-	// Cgroups opens what the daemon has of the cgroup hierarchy. It is called once, when a
-	// pool may have a use for it; nil is that there is none.
+	// Cgroups opens what the daemon has of the cgroup hierarchy. Each Plan that has a use
+	// for it calls it, until there is one; nil is that there is none.
 	Cgroups func() (*cgroup.Tree, error)
 }
 
