@@ -145,7 +145,9 @@ func mergeHistogram(to, from *dto.Histogram) {
 }
 
 // addNative adds the native buckets of a histogram, by their index at a resolution that is
-// lower by so many steps: each halves the number of buckets.
+// lower by so many steps: each halves the number of buckets. A span is how many indexes are
+// skipped before it, and how many follow; each count is the difference to the one before:
+// https://prometheus.io/docs/specs/native_histograms/.
 func addNative(counts map[int32]int64, h *dto.Histogram, steps int32) {
 	var index int32
 	var count int64

@@ -1,7 +1,9 @@
 package metrics
 
 import (
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -30,20 +32,11 @@ func (p *Pool) Latencies() []Bucket {
 	if n := h.GetZeroCount(); n > 0 {
 		buckets = append(buckets, Bucket{0, n})
 	}
-	// https://prometheus.io/docs/specs/native_histograms/: a span is how many bounds are
-	// skipped before it, and how many follow; each count is the difference to the one before.
-	var index, next int32
-	var n int64
-	deltas := h.GetPositiveDelta()
-	for _, span := range h.GetPositiveSpan() {
-		index = next + span.GetOffset()
-		next = index + int32(span.GetLength())
-		for ; index < next; index++ {
-			n += deltas[0]
-			deltas = deltas[1:]
-			if n > 0 {
-				buckets = append(buckets, Bucket{math.Exp2(math.Ldexp(float64(index), -int(h.GetSchema()))), uint64(n)})
-			}
+	counts := make(map[int32]int64)
+	addNative(counts, h, 0)
+	for _, index := range slices.Sorted(maps.Keys(counts)) {
+		if n := counts[index]; n > 0 {
+			buckets = append(buckets, Bucket{math.Exp2(math.Ldexp(float64(index), -int(h.GetSchema()))), uint64(n)})
 		}
 	}
 	return buckets
