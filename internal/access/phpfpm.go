@@ -163,7 +163,13 @@ func oneOf(argument string, permitted ...string) (string, error) {
 func cpuToken(argument string, _ bool) (part, error) {
 	which, err := oneOf(argument, "total", "user", "system")
 	return func(dst []byte, l *Line) []byte {
-		used := map[string]time.Duration{"total": l.Usage.CPU, "user": l.Usage.User, "system": l.Usage.System}[which]
+		used := l.Usage.CPU
+		switch which {
+		case "user":
+			used = l.Usage.User
+		case "system":
+			used = l.Usage.System
+		}
 		if l.Usage.CPU == 0 || which != "total" && l.Usage.User+l.Usage.System == 0 {
 			return append(dst, '-')
 		}
