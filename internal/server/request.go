@@ -17,8 +17,9 @@ import (
 // which state.
 //
 // Its goroutines are those of its connection: run, from when its turn has come, or it is
-// turned away, until its Runner has returned (it may be the read loop's: runInPlace); and finish, which writes END_REQUEST. run
-// does that itself unless the request has to end before.
+// turned away, until its Runner has returned (it may be the read loop's: runInPlace); and
+// finish, which writes END_REQUEST. run does that itself unless the request has to end
+// before.
 type request struct {
 	// Immutable.
 	conn     *conn
