@@ -31,11 +31,7 @@ func runaway(file string) string {
 
 func (s *site) pidIn(file string) (pid int) {
 	s.t.Helper()
-	await(s.t, "a pid in "+file, func() bool {
-		text, _ := os.ReadFile(file)
-		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
-		return pid > 0
-	})
+	pid = awaitPID(s.t, file)
 	s.t.Cleanup(func() { syscall.Kill(pid, syscall.SIGKILL) })
 	return pid
 }

@@ -42,6 +42,10 @@ var (
 	listening   = harness.Listening
 	run         = harness.Run
 	tail        = harness.Tail
+	alive       = harness.Alive
+	procState   = harness.ProcState
+	awaitGone   = harness.AwaitGone
+	awaitPID    = harness.AwaitPID
 )
 
 // A process is a program that a test has started and that ends with it.

@@ -242,32 +242,6 @@ func (g *gate) release(n int) {
 	}
 }
 
-// alive reports whether a process runs; a zombie does not.
-func alive(pid int) bool {
-	state, _ := procState(pid)
-	return state != "" && state != "Z" && state != "X"
-}
-
-// procState is a process' state and parent, "" when there is none.
-func procState(pid int) (state string, parent int) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return "", 0
-	}
-	_, rest, _ := strings.Cut(string(b[bytes.LastIndexByte(b, ')'):]), " ")
-	f := strings.Fields(rest)
-	parent, _ = strconv.Atoi(f[1])
-	return f[0], parent
-}
-
-// awaitGone waits until none of the processes runs.
-func awaitGone(t testing.TB, pids []int) {
-	t.Helper()
-	for _, pid := range pids {
-		await(t, fmt.Sprintf("process %d of %v to end", pid, pids), func() bool { return !alive(pid) })
-	}
-}
-
 // awaitIdle waits until nothing runs or waits in the site's pool.
 func (s *site) awaitIdle() {
 	s.t.Helper()

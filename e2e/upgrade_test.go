@@ -284,14 +284,9 @@ func (u *upgradable) held() (release func()) {
 }
 
 // next is the process that an upgrade has started, which held keeps from starting.
-func (u *upgradable) next() (pid int) {
+func (u *upgradable) next() int {
 	u.t.Helper()
-	await(u.t, "the upgrade to begin", func() bool {
-		text, _ := os.ReadFile(u.dir + "/new")
-		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
-		return pid != 0
-	})
-	return pid
+	return awaitPID(u.t, u.dir+"/new")
 }
 
 // While an upgrade is tried another one is refused, and a reload waits: it is the new

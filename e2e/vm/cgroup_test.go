@@ -72,7 +72,7 @@ func (s *site) waits() string {
 
 func (s *site) release(c <-chan answer) {
 	s.t.Helper()
-	write(s.t, s.dir+"/go", "")
+	harness.Write(s.t, s.dir+"/go", "")
 	if a := <-c; a.err != nil || a.AppStatus != 0 || !strings.Contains(a.body, "done") {
 		s.t.Errorf("the neighbour's answer is %+v", a)
 	}
@@ -87,7 +87,7 @@ func TestMemoryRequest(t *testing.T) {
 	if a := s.ask("www", eats); a.AppStatus == 0 || !strings.Contains(a.body, "502") {
 		t.Errorf("got %+v", a)
 	}
-	gone(t, s.pid("child.pid"))
+	harness.AwaitGone(t, []int{s.pid("child.pid")})
 	if _, err := os.Stat(s.dir + "/survived"); err == nil {
 		t.Error("a part of the program lives on")
 	}
@@ -95,7 +95,7 @@ func TestMemoryRequest(t *testing.T) {
 	if n := s.metric(`fcgid_process_exits_total{pool="www",reason="oom"}`); n != "1" {
 		t.Errorf("%q programs have ended for want of memory", n)
 	}
-	if !alive(waiting) {
+	if !harness.Alive(waiting) {
 		t.Error("the neighbour has ended")
 	}
 	s.release(neighbour)
@@ -123,7 +123,7 @@ func TestMemoryWorker(t *testing.T) {
 	if a := s.ask("www", "/eat"); a.AppStatus == 0 {
 		t.Errorf("got %+v", a)
 	}
-	gone(t, child)
+	harness.AwaitGone(t, []int{child})
 	s.await("killed by the kernel: out of memory (sandbox.memory_request)")
 	harness.Await(t, "the count", func() bool {
 		n := s.metric(`fcgid_worker_exits_total{pool="www",reason="oom"}`)
@@ -186,7 +186,7 @@ func TestRunaway(t *testing.T) {
 	if a := <-asked; a.AppStatus != 408 {
 		t.Errorf("got %+v", a)
 	}
-	gone(t, pid)
+	harness.AwaitGone(t, []int{pid})
 }
 
 // A daemon that was killed leaves nothing to the next one.
@@ -198,7 +198,7 @@ func TestKilledDaemon(t *testing.T) {
 	s.Signal(syscall.SIGKILL)
 	<-s.Done
 	s.start(exec.Command("/fcgid"))
-	gone(t, pid)
+	harness.AwaitGone(t, []int{pid})
 	if _, err := os.Stat(tree); err == nil {
 		t.Error("its cgroup is still there")
 	}
@@ -226,7 +226,7 @@ func TestReload(t *testing.T) {
 			t.Errorf("%s is %s, want %s", file, got, want)
 		}
 	}
-	write(t, s.dir+"/go", "")
+	harness.Write(t, s.dir+"/go", "")
 	if a := <-asked; a.err != nil || a.AppStatus != 0 || !strings.Contains(a.body, "eaten") {
 		t.Errorf("with more memory: %+v", a)
 	}
@@ -240,7 +240,9 @@ func inGroup(t *testing.T, cmd *exec.Cmd, name string, hers bool) {
 		t.Fatal(err)
 	}
 	for _, c := range []string{"memory", "pids", "cpu"} {
-		write(t, cgroups+"/cgroup.subtree_control", "+"+c)
+		if err := os.WriteFile(cgroups+"/cgroup.subtree_control", []byte("+"+c), 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if hers { // as systemd does for Delegate=yes
 		for _, file := range []string{"", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads"} {

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -138,22 +137,13 @@ func (s *site) configure(keys string) {
 	text := "log: {level: debug}\nadmin: {listen: 'unix:DIR/admin'}\npools:\n" +
 		"- {name: www, listen: {address: 'unix:DIR/www', mode: '0666'}, " + keys + "}\n" +
 		"- {name: other, listen: {address: 'unix:DIR/other', mode: '0666'}, process: {root: [DIR/cgi]}}\n"
-	write(s.t, s.dir+"/fcgid.yaml", strings.ReplaceAll(text, "DIR", s.dir))
-}
-
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	harness.Write(s.t, s.dir+"/fcgid.yaml", strings.ReplaceAll(text, "DIR", s.dir))
 }
 
 // script writes a program for both pools, whose header is written already if it has one.
 func (s *site) script(name, text string) string {
 	s.t.Helper()
-	path := filepath.Join(s.dir, "cgi", name)
-	write(s.t, path, "#!/bin/sh\n"+text)
-	return path
+	return harness.Script(s.t, filepath.Join(s.dir, "cgi", name), "#!/bin/sh\n"+text)
 }
 
 const header = "printf 'Content-Type: text/plain\\n\\n'\n"
@@ -221,14 +211,9 @@ func (s *site) metric(series string) string {
 }
 
 // pid waits for a file that a program writes its pid to.
-func (s *site) pid(name string) (pid int) {
+func (s *site) pid(name string) int {
 	s.t.Helper()
-	harness.Await(s.t, "a pid in "+name, func() bool {
-		text, _ := os.ReadFile(filepath.Join(s.dir, name))
-		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
-		return pid > 0
-	})
-	return pid
+	return harness.AwaitPID(s.t, filepath.Join(s.dir, name))
 }
 
 // groupOf is the group of a process, as a folder.
@@ -244,14 +229,4 @@ func read(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(string(text))
-}
-
-func alive(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !strings.Contains(string(text), ") Z ")
-}
-
-func gone(t *testing.T, pid int) {
-	t.Helper()
-	harness.Await(t, "process "+strconv.Itoa(pid)+" to end", func() bool { return !alive(pid) })
 }
