@@ -97,8 +97,8 @@ func approve(cmd *cobra.Command, file string, cfg *config.Config) error {
 
 // warn tells what is no fault and may yet be none of what was meant.
 func warn(w io.Writer, cfg *config.Config) {
-	for _, text := range cfg.Warnings() {
-		fmt.Fprintf(w, "warning: %s\n", text)
+	for _, warning := range cfg.Warnings() {
+		fmt.Fprintf(w, "warning: %s\n", warning)
 	}
 	for _, text := range pool.Unreached(cfg) {
 		fmt.Fprintf(w, "warning: %s\n", text)

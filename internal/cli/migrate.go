@@ -158,23 +158,20 @@ func serveWrap(w *migrate.Wrap) error {
 	}
 	return daemon.Run(daemon.Options{
 		File: file, Load: func() (*config.Config, error) { return config.LoadAndCheck(file, nil, nil) },
-		Reword: func(warning string) string { return wrapWarning(file, warning) },
+		Reword: wrapWarning,
 	})
 }
 
 // wrapWarning is a warning of the file that stands for fcgiwrap's flags, without the places
 // in it.
-func wrapWarning(file, warning string) string {
-	place, ok := strings.CutPrefix(warning, file+":")
-	if !ok {
-		return warning
-	}
-	_, text, _ := strings.Cut(place, ": ")
-	key, text, _ := strings.Cut(text, ": ")
-	if strings.Contains(key, "process.root") {
+func wrapWarning(w config.Fault) string {
+	switch {
+	case w.Line == 0: // it is of a variable
+		return w.String()
+	case strings.Contains(w.Path, "process.root"):
 		return "-p names the programs that may run; without it any file may"
 	}
-	return text
+	return w.Text
 }
 
 // passStdin starts this program anew, if descriptor 0 is a socket, with that as one of

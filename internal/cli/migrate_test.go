@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/pool"
 )
 
@@ -22,13 +23,14 @@ func TestImportNeedsDashes(t *testing.T) {
 
 // What runs in fcgiwrap's place warns of its flags, not of a file that nobody has written.
 func TestWrapWarning(t *testing.T) {
-	for text, want := range map[string]string{
-		"/tmp/x/fcgid.yaml:9:12: pools[0].process.root[0]: every file of this machine is in it: name the folder": "-p names the programs that may run; without it any file may",
-		"/tmp/x/fcgid.yaml:5:3: pools[0].listen: others may write to /srv: who can":                              "others may write to /srv: who can",
-		"FCGID_X: no key is overridden by this variable":                                                         "FCGID_X: no key is overridden by this variable",
+	const file = "/tmp/x/fcgid.yaml"
+	for warning, want := range map[config.Fault]string{
+		{File: file, Line: 9, Column: 12, Path: "pools[0].process.root[0]", Text: "every file of this machine is in it: name the folder"}: "-p names the programs that may run; without it any file may",
+		{File: file, Line: 5, Column: 3, Path: "pools[0].listen", Text: "others may write to /srv: who can"}:                              "others may write to /srv: who can",
+		{File: "FCGID_X", Text: "no key is overridden by this variable"}:                                                                  "FCGID_X: no key is overridden by this variable",
 	} {
-		if got := wrapWarning("/tmp/x/fcgid.yaml", text); got != want {
-			t.Errorf("%q: got %q, want %q", text, got, want)
+		if got := wrapWarning(warning); got != want {
+			t.Errorf("%v: got %q, want %q", warning, got, want)
 		}
 	}
 }

@@ -34,7 +34,7 @@ type Config struct {
 	// Pools holds those of the file and then those of the included files, at least one.
 	Pools []Pool `mapstructure:"pools"`
 
-	warnings []string
+	warnings Faults
 	places   map[string]place // of what the files give
 }
 

@@ -43,6 +43,10 @@ type place struct {
 	path         string
 }
 
+func (p place) fault(text string) Fault {
+	return Fault{File: p.file, Line: p.line, Column: p.column, Path: p.path, Text: text}
+}
+
 func (p place) String() string {
 	s := p.file
 	for _, n := range []int{p.line, p.column} {
@@ -93,7 +97,7 @@ func (r *report) given(key string) bool {
 }
 
 func (r *report) addAt(p place, format string, args ...any) {
-	r.faults = append(r.faults, Fault{File: p.file, Line: p.line, Column: p.column, Path: p.path, Text: fmt.Sprintf(format, args...)})
+	r.faults = append(r.faults, p.fault(fmt.Sprintf(format, args...)))
 }
 
 // find returns the place of key; for an absent one, that of the mapping which lacks it.
@@ -109,8 +113,7 @@ func (r *report) find(key string) place {
 
 // FaultAt is what somebody else finds wrong with the value at key, with its place.
 func (c *Config) FaultAt(key, text string) Fault {
-	p := (&report{places: c.places}).find(key)
-	return Fault{File: p.file, Line: p.line, Column: p.column, Path: p.path, Text: text}
+	return (&report{places: c.places}).find(key).fault(text)
 }
 
 // parent cuts the last name or index off key; "" has none.

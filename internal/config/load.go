@@ -102,9 +102,7 @@ func loadAnd(path string, flags *pflag.FlagSet, judge func(*report, *Config)) (*
 	}
 	c.places = r.places
 	r.warnOf(c)
-	for _, w := range sorted(r.warnings) {
-		c.warnings = append(c.warnings, w.String())
-	}
+	c.warnings = sorted(r.warnings)
 	return c, nil
 }
 

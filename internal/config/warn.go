@@ -13,15 +13,14 @@ import (
 	"github.com/fcgid/fcgid/internal/address"
 )
 
-// Warnings are what is no fault and most likely none of what was meant, as lines, in the
-// order of the file. Those of the machine are there after [LoadAndCheck] alone.
-func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
+// Warnings are what is no fault and most likely none of what was meant, in the order of the
+// file. Those of the machine are there after [LoadAndCheck] alone.
+func (c *Config) Warnings() []Fault { return slices.Clone(c.warnings) }
 
 // warn is add for what is no fault.
 func (r *report) warn(key, format string, args ...any) {
 	if !r.silent(key) {
-		p := r.find(key)
-		r.warnings = append(r.warnings, Fault{File: p.file, Line: p.line, Column: p.column, Path: p.path, Text: fmt.Sprintf(format, args...)})
+		r.warnings = append(r.warnings, r.find(key).fault(fmt.Sprintf(format, args...)))
 	}
 }
 

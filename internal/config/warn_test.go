@@ -39,7 +39,7 @@ func TestWarnings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, c.Warnings()); diff != "" {
+			if diff := cmp.Diff(tt.want, warningLines(c)); diff != "" {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 		})
@@ -58,7 +58,7 @@ func TestWarningsOfVariables(t *testing.T) {
 		"FCGID_FROBNICATE: no key is overridden by this variable",
 		"FCGID_LOG_LEVL: no key is overridden by this variable (did you mean FCGID_LOG_LEVEL?)",
 	}
-	if diff := cmp.Diff(want, c.Warnings()); diff != "" {
+	if diff := cmp.Diff(want, warningLines(c)); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
 }
@@ -112,10 +112,18 @@ pools:
 		at(13, len(expand("- {name: c, timeout: 60s, listen: [unix:@c, unix:DIR/sticky/c], worker: {command: [", dir))+1) +
 			"pools[3].worker.command[0]: " + dir + "/php-fpm8.2" + takesNone + "php-cgi does: fcgid is in its place",
 	}
-	got := slices.DeleteFunc(c.Warnings(), func(w string) bool { return strings.Contains(w, "/proc") })
+	got := slices.DeleteFunc(warningLines(c), func(w string) bool { return strings.Contains(w, "/proc") })
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
+}
+
+// warningLines are the warnings as people see them.
+func warningLines(c *Config) (lines []string) {
+	for _, w := range c.Warnings() {
+		lines = append(lines, w.String())
+	}
+	return lines
 }
 
 // What people write who come from elsewhere, or in a hurry: where, what is wrong and what

@@ -35,7 +35,7 @@ type Options struct {
 	Beside func(ctx context.Context, log *slog.Logger) error
 	// Reword, if not nil, tells a warning of the configuration to people who have written
 	// no file.
-	Reword func(warning string) string
+	Reword func(warning config.Fault) string
 	// NotifyFD is a descriptor that gets a newline, and is closed, when the daemon serves;
 	// 0 is none. A daemon that takes another one's place has none.
 	NotifyFD int
@@ -105,9 +105,10 @@ func Descriptors(cfg *config.Config) (need, limit int, err error) {
 // warnOf tells of what is no fault of a configuration and hardly can be meant, and when
 // the pools' limits promise more than there is.
 func (d *daemon) warnOf(cfg *config.Config) {
-	for _, text := range cfg.Warnings() {
+	for _, w := range cfg.Warnings() {
+		text := w.String()
 		if d.opt.Reword != nil {
-			text = d.opt.Reword(text)
+			text = d.opt.Reword(w)
 		}
 		d.logs.Warn("the configuration may not be what was meant", "warning", text)
 	}
