@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"path"
 	"path/filepath"
@@ -98,11 +99,7 @@ func parseRlimit(text string) (Rlimit, error) {
 	}
 	kind, known := limitable[name]
 	if !known {
-		names := make([]string, 0, len(limitable))
-		for n := range limitable {
-			names = append(names, n)
-		}
-		slices.Sort(names)
+		names := slices.Sorted(maps.Keys(limitable))
 		return Rlimit{}, fmt.Errorf("%q is not one of %s%s", name, strings.Join(names, ", "), didYouMean(nearest(name, names, whole)))
 	}
 	n, err := parseLimit(value, kind.unit)
@@ -267,6 +264,14 @@ func (p *Pool) runsPHP() bool {
 	return false
 }
 
+// withoutPattern is a path, or the folder that all which a pattern of paths matches is in.
+func withoutPattern(script string) string {
+	for globMeta.MatchString(script) {
+		script = filepath.Dir(script)
+	}
+	return script
+}
+
 // strictFiles are what a pool runs, as its programs see it, and the system's.
 func strictFiles(p *Pool) (paths []string) {
 	add := func(file string) {
@@ -282,10 +287,7 @@ func strictFiles(p *Pool) (paths []string) {
 			add(root)
 		}
 		for _, script := range c.Scripts {
-			for globMeta.MatchString(script) {
-				script = filepath.Dir(script)
-			}
-			add(script)
+			add(withoutPattern(script))
 		}
 		for _, i := range c.Interpreters {
 			paths = append(paths, i.Path)

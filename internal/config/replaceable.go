@@ -19,7 +19,7 @@ type namedPath struct {
 // else: a symbolic link there, and the next program would be permitted what that points to.
 // Of what lies below one folder the first is told.
 func (r *report) checkReplaceable(key string, p *Pool, spool string) {
-	opened := r.openedPaths(key, p, spool)
+	opened := openedPaths(key, p, spool)
 	for _, w := range writablePaths(key, &p.Sandbox) {
 		_, folder := followLinks(w.root, w.path)
 		for _, n := range opened {
@@ -56,7 +56,7 @@ func isAnyBelow(folder string, places []string) bool {
 }
 
 // openedPaths are those of a pool, and what the preset adds last.
-func (r *report) openedPaths(key string, p *Pool, spool string) (all []namedPath) {
+func openedPaths(key string, p *Pool, spool string) (all []namedPath) {
 	chroot := p.Sandbox.Chroot
 	add := func(key, root string, paths ...string) {
 		for i, path := range paths {
@@ -66,10 +66,7 @@ func (r *report) openedPaths(key string, p *Pool, spool string) (all []namedPath
 	if c := p.Process; c != nil {
 		add(key+".process.root", "", c.Root...)
 		for i, script := range c.Scripts {
-			for globMeta.MatchString(script) {
-				script = filepath.Dir(script)
-			}
-			all = append(all, namedPath{fmt.Sprintf("%s.process.scripts[%d]", key, i), script, ""})
+			all = append(all, namedPath{fmt.Sprintf("%s.process.scripts[%d]", key, i), withoutPattern(script), ""})
 		}
 		for i, in := range c.Interpreters {
 			all = append(all, namedPath{fmt.Sprintf("%s.process.interpreters[%d]", key, i), in.Path, chroot})
