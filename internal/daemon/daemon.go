@@ -52,8 +52,7 @@ type daemon struct {
 
 	noCgroups string // why programs have none, as it was told last; of who plans
 
-	mu         sync.Mutex // guards the fields below
-	stopping   bool
+	mu         sync.Mutex // guards the field below
 	lastReload status.Reload
 }
 
@@ -188,7 +187,7 @@ func (d *daemon) noteReload(err error) {
 
 // stop ends all pools gracefully and returns when nothing of them is left.
 func (d *daemon) stop() {
-	d.setStopping()
+	close(d.ending)
 	d.leaveSockets()
 	if d.before != nil {
 		d.before.Hurry()
@@ -197,13 +196,6 @@ func (d *daemon) stop() {
 	d.awaitBefore()
 	d.admin.Close()
 	d.control.close()
-}
-
-func (d *daemon) setStopping() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.stopping = true
-	close(d.ending)
 }
 
 // awaitBefore waits for the end of the daemon whose place this one has taken: what started
@@ -262,7 +254,10 @@ func (d *daemon) leaving() int {
 
 // IsStopping tells whether the daemon takes nothing new.
 func (d *daemon) IsStopping() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.stopping
+	select {
+	case <-d.ending:
+		return true
+	default:
+		return false
+	}
 }

@@ -288,7 +288,7 @@ func (d *daemon) drain(signals *signals, hurry <-chan struct{}, next *upgrade.Su
 // stopReplaced is stop for a daemon whose sockets another one has. While the one before it is
 // there, that gives its connections to this one, which gives them on.
 func (d *daemon) stopReplaced() {
-	d.setStopping()
+	close(d.ending)
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
