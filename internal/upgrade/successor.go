@@ -3,7 +3,6 @@ package upgrade
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -76,17 +75,9 @@ func Start(by *spawn.Local, path string, hello Hello, fds []int) (*Successor, er
 func (s *Successor) Prepared(ctx context.Context) (taken []int, err error) {
 	stop := context.AfterFunc(ctx, func() { s.ch.conn.SetReadDeadline(time.Unix(0, 1)) })
 	defer stop()
-	m, err := s.ch.receive()
-	switch {
-	case ctx.Err() != nil:
+	m, err := s.ch.expect(kindPrepared)
+	if ctx.Err() != nil {
 		err = context.Cause(ctx)
-	case err != nil:
-	case m.Kind == kindFailed && len(m.Faults) > 0:
-		err = Faulty(m.Faults)
-	case m.Kind == kindFailed:
-		err = errors.New(m.Error)
-	case m.Kind != kindPrepared:
-		err = fmt.Errorf("%q came where %q was expected", m.Kind, kindPrepared)
 	}
 	if err != nil {
 		return nil, s.discard(err)

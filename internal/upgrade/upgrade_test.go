@@ -71,6 +71,11 @@ func newDaemon(part string) error {
 	case <-p.Gone():
 		return ErrGone
 	}
+	if part == "leaves" {
+		p.Fail(errors.New("stopped by a signal"), nil)
+		<-p.Gone()
+		return ErrGone
+	}
 	listen.Begin()
 	if part == "stalls" {
 		signal.Ignore(unix.SIGTERM)
@@ -200,6 +205,18 @@ func TestSuccessorDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
+}
+
+// One that will not begin although it was ready, since it was stopped meanwhile, says why.
+func TestSuccessorFailsToBegin(t *testing.T) {
+	o := newOld(t, "leaves")
+	s := o.start()
+	if _, err := s.Prepared(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Begin(); err == nil || err.Error() != "stopped by a signal" {
+		t.Errorf("%v", err)
+	}
 }
 
 // One that was to begin and does not say that it has, is not left the time to take the

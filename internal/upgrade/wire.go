@@ -10,9 +10,11 @@
 //	yours                        ─▶    the old one has told systemd, and takes nothing new
 //	                             ◀─    metrics, as often as it likes
 //	metrics                      ─▶
+//	                             ◀─    hurry: the new one stops, and the old one is to end soon
 //	last                         ─▶    what the old one has counted, when it has ended
 //
-// Whichever ends before "begin" was sent, the old one goes on as if nothing had been.
+// Whichever ends before "begin" was sent, the old one goes on as if nothing had been. From
+// "yours" on it gives kept connections to the new one, over a second pair of sockets.
 package upgrade
 
 import (
@@ -95,12 +97,17 @@ func (c *channel) receive() (m message, err error) {
 	return m, err
 }
 
-// expect receives a message that is to be of a kind.
+// expect receives a message that is to be of a kind. That the other one has failed is an error,
+// which says why.
 func (c *channel) expect(kind string) (message, error) {
 	m, err := c.receive()
 	switch {
 	case err != nil:
 		return m, err
+	case m.Kind == kindFailed && len(m.Faults) > 0:
+		return m, Faulty(m.Faults)
+	case m.Kind == kindFailed:
+		return m, errors.New(m.Error)
 	case m.Kind != kind:
 		return m, fmt.Errorf("%q came where %q was expected", m.Kind, kind)
 	}
