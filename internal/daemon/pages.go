@@ -3,8 +3,8 @@ package daemon
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,23 +45,12 @@ func cleanMappings(smaps []byte, file string) (clean []mapping) {
 		fields := bytes.Fields(lines.Bytes())
 		switch {
 		case len(fields) >= 5 && bytes.Contains(fields[0], []byte("-")): // its first line
-			now, isOurs = parseMapping(fields), len(fields) == 6 && string(fields[5]) == file && fields[1][1] == '-'
+			now = mapping{}
+			fmt.Sscanf(string(fields[0]), "%x-%x", &now.start, &now.end)
+			isOurs = len(fields) == 6 && string(fields[5]) == file && fields[1][1] == '-'
 		case isOurs && len(fields) == 3 && string(fields[0]) == "Anonymous:" && string(fields[1]) == "0" && now.end > now.start:
 			clean = append(clean, now)
 		}
 	}
 	return clean
-}
-
-func parseMapping(fields [][]byte) (m mapping) {
-	from, to, _ := bytes.Cut(fields[0], []byte("-"))
-	start, err := strconv.ParseUint(string(from), 16, 64)
-	if err != nil {
-		return m
-	}
-	end, err := strconv.ParseUint(string(to), 16, 64)
-	if err != nil {
-		return m
-	}
-	return mapping{uintptr(start), uintptr(end)}
 }
