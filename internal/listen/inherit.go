@@ -35,7 +35,7 @@ var inheritance struct {
 	left   []*Listener           // that nobody has opened
 	taken  map[int]bool          // those that somebody has, by their place among what was handed
 	passed map[string][]*os.File // systemd's, if the process before had some
-	places map[string]int        // those of systemd\'s
+	places map[string]int        // those of systemd's
 	stored []string              // names of what systemd has kept for this process
 	gate   chan struct{}         // closed when this process may accept; nil: it may
 }
@@ -230,8 +230,8 @@ func inheritedPassed() map[string][]*os.File {
 }
 
 // Hand returns what the next process has to know of the socket, and a descriptor of it that
-// is the caller's. It is false of one that nobody reaches by its name, and of one of
-// systemd's: HandPassed has those.
+// is the caller's. It is not for one that IsLost, nor for one of systemd's: HandPassed has
+// those.
 func (l *Listener) Hand() (h Handed, fd int, err error) {
 	h.Address = l.Options().Address
 	if stat := l.file.stat(); stat != nil {

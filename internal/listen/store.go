@@ -33,9 +33,6 @@ func (l *Listener) StoreName() string {
 	return fmt.Sprintf("%s%x", storePrefix, sum[:8])
 }
 
-// WithFD calls f with the descriptor of the socket, which is valid until f returns.
-func (l *Listener) WithFD(f func(fd int) error) error { return withFD(l.ln, f) }
-
 // Leave has Drain and Close leave the socket and its file to the next process, which gets
 // them from systemd: Drain has Accept return what waits at that moment, and what comes later waits on.
 func (l *Listener) Leave() {
@@ -189,7 +186,7 @@ func (s *Store) drop(now map[string]*Listener) error {
 }
 
 func (s *Store) add(name string, l *Listener) error {
-	err := l.WithFD(func(fd int) error { return s.Send("FDSTORE=1\nFDPOLL=0\nFDNAME="+name, fd) })
+	err := withFD(l.ln, func(fd int) error { return s.Send("FDSTORE=1\nFDPOLL=0\nFDNAME="+name, fd) })
 	if err != nil {
 		return fmt.Errorf("store %s: %w", l.Options().Address, err)
 	}
