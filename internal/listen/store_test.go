@@ -29,8 +29,14 @@ func newKeeper(t *testing.T) *keeper {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
-	return &keeper{t: t, files: make(map[string]*os.File), conn: conn, path: path}
+	k := &keeper{t: t, files: make(map[string]*os.File), conn: conn, path: path}
+	t.Cleanup(func() {
+		conn.Close()
+		for _, file := range k.files {
+			file.Close()
+		}
+	})
+	return k
 }
 
 // take does what so many messages say.
