@@ -101,7 +101,7 @@ func TestTop(t *testing.T) {
 func TestTopSendsLittle(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "unix", simple)
-	term := s.newTop(80, 24, "NO_COLOR=1")
+	term := s.newTop(80, 24, "NO_COLOR=yes")
 	up := regexp.MustCompile(`up +(\d+)\.\d+s`)
 	term.Await("cgi   serving")
 	updates, seen, before := 0, "", 0

@@ -62,6 +62,7 @@ func Run(ctx context.Context, o Options) error {
 	if _, _, ok := sizeOf(o.Input); !ok {
 		return errors.New("the input is no terminal; --once prints a frame")
 	}
+	o.heedNoColor()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // what is being asked is given up; an order that has begun goes on
 	_, err := tea.NewProgram(newModel(ctx, o), tea.WithContext(ctx), tea.WithInput(o.Input), tea.WithOutput(o.Output), tea.WithEnvironment(o.Environ)).Run()
@@ -73,6 +74,7 @@ func Run(ctx context.Context, o Options) error {
 
 // Once prints one frame, with the rates of one interval, and all that there is to see.
 func Once(ctx context.Context, o Options) error {
+	o.heedNoColor()
 	m := newModel(ctx, o)
 	m.width, m.height = o.size()
 	m.isPrinted = true
@@ -105,6 +107,14 @@ func Once(ctx context.Context, o Options) error {
 		}
 	}
 	return nil
+}
+
+// heedNoColor has NO_COLOR count whatever its text is (https://no-color.org), where the
+// library looks for one that strconv.ParseBool takes for true.
+func (o *Options) heedNoColor() {
+	if o.env("NO_COLOR") != "" {
+		o.Environ = append(slices.Clone(o.Environ), "NO_COLOR=1")
+	}
 }
 
 // env is a variable of the environment.

@@ -526,6 +526,21 @@ func TestOnce(t *testing.T) {
 	}
 }
 
+// Who minds colours gets none, whatever they write.
+func TestOnceWithoutColours(t *testing.T) {
+	for variable, want := range map[string]bool{"NO_COLOR=": true, "X=": true, "NO_COLOR=1": false, "NO_COLOR=0": false, "NO_COLOR=yes": false} {
+		var out bytes.Buffer
+		o := Options{Source: &fakeSource{page: func() *status.Page { return pageAt(100) }}, Output: &out,
+			Environ: []string{"TERM=xterm-256color", "TTY_FORCE=1", variable}}
+		if err := Once(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(out.String(), "\x1b[1m"); got != want {
+			t.Errorf("%s: colours: %v", variable, got)
+		}
+	}
+}
+
 // What cannot be drawn on is told in words, and what can be done instead.
 func TestNoTerminal(t *testing.T) {
 	pipe, in, err := os.Pipe()
