@@ -242,10 +242,32 @@ func why(name string) string {
 	return "is no directive of php-fpm that is known here"
 }
 
-// fpmKeys are keys of worker that have the directive's value as it is.
-var fpmKeys = map[string]string{
-	"pm": "scale", "pm.max_children": "max", "pm.start_servers": "min", "pm.min_spare_servers": "min_spare", "pm.max_spare_servers": "max_spare",
-	"pm.max_spawn_rate": "spawn_rate", "pm.max_requests": "max_requests",
+// An fpmKey is the key that has a directive's value, in a part of the pool, and how the
+// value is written there.
+type fpmKey struct {
+	part  func(*poolPage) *mapping
+	key   string
+	write func(string) string
+}
+
+func ofPool(w *poolPage) *mapping    { return &w.pool }
+func ofListen(w *poolPage) *mapping  { return &w.listen }
+func ofWorker(w *poolPage) *mapping  { return &w.worker }
+func ofSandbox(w *poolPage) *mapping { return &w.sandbox }
+func ofRlimits(w *poolPage) *mapping { return &w.rlimits }
+func ofSlow(w *poolPage) *mapping    { return &w.slow }
+func asItIs(value string) string     { return value }
+
+// fpmKeys are those of directives that need no more than another name.
+var fpmKeys = map[string]fpmKey{
+	"user": {ofPool, "user", quote}, "group": {ofPool, "group", quote},
+	"listen.owner": {ofListen, "owner", quote}, "listen.group": {ofListen, "group", quote}, "listen.mode": {ofListen, "mode", quote},
+	"pm": {ofWorker, "scale", quote}, "pm.max_children": {ofWorker, "max", number}, "pm.start_servers": {ofWorker, "min", number},
+	"pm.min_spare_servers": {ofWorker, "min_spare", number}, "pm.max_spare_servers": {ofWorker, "max_spare", number},
+	"pm.max_spawn_rate": {ofWorker, "spawn_rate", number}, "pm.max_requests": {ofWorker, "max_requests", number},
+	"chdir": {ofWorker, "dir", quote}, "chroot": {ofSandbox, "chroot", quote}, "process.priority": {ofSandbox, "nice", number},
+	"rlimit_files": {ofRlimits, "nofile", asItIs}, "rlimit_core": {ofRlimits, "core", asItIs}, "slowlog": {ofSlow, "log", quote},
+	"pm.status_path": {ofPool, "status_path", quote}, "ping.path": {ofPool, "ping_path", quote}, "ping.response": {ofPool, "ping_response", quote},
 }
 
 // A poolPage is a pool that is being written: its keys, in the order of configs/fcgid.yaml.
@@ -289,8 +311,8 @@ func (w *poolPage) take(d directive) error {
 	if m := indexed.FindStringSubmatch(d.name); m != nil {
 		return w.takeIndexed(m[1], m[2], d)
 	}
-	if key := fpmKeys[d.name]; key != "" {
-		w.worker.set(key, number(d.value))
+	if k, ok := fpmKeys[d.name]; ok {
+		k.part(w).set(k.key, k.write(d.value))
 		return nil
 	}
 	switch d.name {
@@ -300,30 +322,14 @@ func (w *poolPage) take(d directive) error {
 		if n, err := strconv.Atoi(d.value); err == nil && n > 0 {
 			w.listen.set("backlog", number(d.value))
 		}
-	case "listen.owner", "listen.group", "listen.mode":
-		w.listen.set(strings.TrimPrefix(d.name, "listen."), quote(d.value))
 	case "listen.allowed_clients":
 		w.allow = strings.FieldsFunc(d.value, func(r rune) bool { return r == ',' || r == ' ' })
-	case "user", "group":
-		w.pool.set(d.name, quote(d.value))
 	case "pm.process_idle_timeout":
 		return w.takeDuration(&w.worker, "idle_timeout", d.value)
 	case "request_terminate_timeout":
 		return w.takeDuration(&w.pool, "timeout", d.value)
 	case "request_slowlog_timeout":
 		return w.takeDuration(&w.slow, "after", d.value)
-	case "slowlog":
-		w.slow.set("log", quote(d.value))
-	case "chdir":
-		w.worker.set("dir", quote(d.value))
-	case "chroot":
-		w.sandbox.set("chroot", quote(d.value))
-	case "process.priority":
-		w.sandbox.set("nice", number(d.value))
-	case "rlimit_files":
-		w.rlimits.set("nofile", d.value)
-	case "rlimit_core":
-		w.rlimits.set("core", d.value)
 	case "security.limit_extensions":
 		w.extension = strings.Fields(strings.ReplaceAll(d.value, ",", " "))
 	case "catch_workers_output": // it is always so
@@ -331,12 +337,6 @@ func (w *poolPage) take(d directive) error {
 		if !w.isOnly {
 			w.comments = append(w.comments, d.name+" = "+d.value+": access_log is of the whole daemon, and each line names its pool")
 		}
-	case "pm.status_path":
-		w.pool.set("status_path", quote(d.value))
-	case "ping.path":
-		w.pool.set("ping_path", quote(d.value))
-	case "ping.response":
-		w.pool.set("ping_response", quote(d.value))
 	default:
 		w.comments = append(w.comments, d.name+" = "+d.value+": "+why(d.name))
 	}
