@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"fmt"
 	"os"
 	"sync"
 	"syscall"
@@ -81,6 +82,15 @@ type Exit struct {
 	// one of cgroup.ByRequest, ByPool and ByMachine; "" is none, or not known.
 	OutOfMemory string
 	Full        bool // its cgroup has refused it a process or a thread
+}
+
+// OutOfMemoryError says that the kernel has killed the program itself for want of memory,
+// and by which limit; nil is that it has not.
+func (e *Exit) OutOfMemoryError() error {
+	if e.OutOfMemory == "" || !e.Status.Signaled() {
+		return nil
+	}
+	return fmt.Errorf("killed by the kernel: out of memory (%s)", e.OutOfMemory)
 }
 
 // Code is the exit status as shells write it: 128 + signal for a program that one

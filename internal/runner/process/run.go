@@ -78,8 +78,8 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 // tellLimits tells which limit of its cgroup the program has met: by an error if that
 // was its end.
 func (r *run) tellLimits(e *spawn.Exit) error {
-	if e.OutOfMemory != "" && e.Status.Signaled() && !e.Terminated {
-		return fmt.Errorf("killed by the kernel: out of memory (%s)", e.OutOfMemory)
+	if err := e.OutOfMemoryError(); err != nil && !e.Terminated {
+		return err
 	}
 	if e.OutOfMemory != "" {
 		r.tellLimit(e.OutOfMemory)
@@ -265,7 +265,7 @@ func exitReason(e *spawn.Exit) string {
 	switch {
 	case e.Terminated:
 		return exitTerminated
-	case e.Status.Signaled() && e.OutOfMemory != "":
+	case e.OutOfMemoryError() != nil:
 		return exitOOM
 	case e.Status.Signaled():
 		return exitSignal

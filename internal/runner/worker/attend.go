@@ -163,7 +163,7 @@ func (w *worker) exitReason(e *exit, early bool) string {
 		return w.reason
 	case early && !w.answered && !w.asked:
 		return exitStart
-	case e.isOutOfMemory():
+	case e.OutOfMemoryError() != nil:
 		return exitOOM
 	case e.Status.Signaled() && (w.reason == "" || e.Status.Signal() != w.stopWith),
 		e.Status.Exited() && e.Status.ExitStatus() != 0:
@@ -197,19 +197,14 @@ func (e *exit) usage() *syscall.Rusage {
 	return &e.Usage
 }
 
-// isOutOfMemory reports whether it was killed by the kernel for want of memory.
-func (e *exit) isOutOfMemory() bool {
-	return e.err == nil && e.OutOfMemory != "" && e.Status.Signaled()
-}
-
 // describe says how it ended, with the last that it said.
 func (e *exit) describe() string {
 	var text string
 	switch {
 	case e.err != nil:
 		return e.err.Error()
-	case e.isOutOfMemory():
-		text = fmt.Sprintf("killed by the kernel: out of memory (%s)", e.OutOfMemory)
+	case e.OutOfMemoryError() != nil:
+		text = e.OutOfMemoryError().Error()
 	case e.Status.Signaled():
 		text = fmt.Sprintf("signal %d (%v)", e.Status.Signal(), e.Status.Signal())
 	default:
