@@ -150,15 +150,7 @@ func TestInheritAndGiveUp(t *testing.T) {
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%v, %v", info, err)
 		}
-		c, err := net.Dial("unix", dir+"/s")
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Close()
-		if c, err = old.Accept(); err != nil {
-			t.Fatal(err)
-		}
-		c.Close()
+		connects(t, old, "unix", dir+"/s")
 	})
 }
 

@@ -21,11 +21,17 @@ func connects(t *testing.T, l *Listener, network, addr string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	accepted, err := l.Accept()
+	accepts(t, l)
+}
+
+// accepts fails unless l takes a connection that waits.
+func accepts(t *testing.T, l *Listener) {
+	t.Helper()
+	c, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	accepted.Close()
+	c.Close()
 }
 
 // A socket whose name leads nowhere, or to another one, is lost.

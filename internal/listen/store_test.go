@@ -136,11 +136,7 @@ func TestStore(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			c, err := l.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.Close()
+			accepts(t, l)
 			now = append(now, l)
 		}
 		if err := DropRest(); err != nil {
