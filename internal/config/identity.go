@@ -48,7 +48,7 @@ func (r *report) checkIdentity(key string, p *Pool) {
 	id.Groups = slices.Compact(id.Groups)
 	if os.Geteuid() != 0 && !id.isOurs(len(p.Groups) > 0) {
 		r.add(key+firstIdentityKey(p), "only root can start programs as somebody else, and this is user %s: start fcgid as root, or take user, group and groups out and start it as the one that is meant",
-			users.NameOf(os.Geteuid()))
+			users.NameOf(uint32(os.Geteuid())))
 		return
 	}
 	p.RunsAs = id
@@ -91,7 +91,7 @@ func hasGroups(id *Identity, groups []int, exactly bool) bool {
 // in beside.
 func (r *report) findUser(key string, p *Pool, id *Identity) (groups []uint32) {
 	if p.User == "" {
-		id.Name = users.NameOf(os.Geteuid())
+		id.Name = users.NameOf(uint32(os.Geteuid()))
 		own, err := unix.Getgroups()
 		if err != nil {
 			r.add(key, "the daemon's groups: %v", err)
@@ -140,7 +140,7 @@ func unprefixed(err error) string {
 // checkScriptOwner reports that this process cannot become who owns a script.
 func (r *report) checkScriptOwner(key string, p *Pool) {
 	if p.Sandbox.Owner && os.Geteuid() != 0 {
-		r.add(key+".sandbox.owner", "only root can start programs as somebody else, and this is user %s: start fcgid as root", users.NameOf(os.Geteuid()))
+		r.add(key+".sandbox.owner", "only root can start programs as somebody else, and this is user %s: start fcgid as root", users.NameOf(uint32(os.Geteuid())))
 	}
 }
 

@@ -114,9 +114,9 @@ func mayNot(what, name string) string {
 func mayNotText(what, name string, info fs.FileInfo) string {
 	owner := "unknown"
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		owner = users.NameOf(int(stat.Uid))
+		owner = users.NameOf(stat.Uid)
 	}
-	return fmt.Sprintf("user %s may not %s %s (mode %04o, owner %s)", users.NameOf(os.Geteuid()), what, name, info.Mode().Perm(), owner)
+	return fmt.Sprintf("user %s may not %s %s (mode %04o, owner %s)", users.NameOf(uint32(os.Geteuid())), what, name, info.Mode().Perm(), owner)
 }
 
 // closedFolder says which folder on the way to a path may not be entered.

@@ -162,7 +162,7 @@ func TestMayNot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	me := users.NameOf(os.Geteuid())
+	me := users.NameOf(uint32(os.Geteuid()))
 	want := "user " + me + " may not execute " + name + " (mode 0600, owner " + me + ")"
 	if got := mayNotText("execute", name, info); got != want || mayNot("execute", name) != want || mayNot("read", name) != "" {
 		t.Errorf("got %q, want %q", got, want)

@@ -65,8 +65,8 @@ func (u *User) Groups() (groups []uint32, err error) {
 }
 
 // NameOf is a user's name, or the number where there is none.
-func NameOf(uid int) string {
-	id := strconv.Itoa(uid)
+func NameOf(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(id); err == nil {
 		return u.Username
 	}

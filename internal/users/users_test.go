@@ -31,7 +31,7 @@ func TestFind(t *testing.T) {
 }
 
 func TestNameOf(t *testing.T) {
-	for uid, want := range map[int]string{0: "root", 4000000123: "4000000123"} {
+	for uid, want := range map[uint32]string{0: "root", 4000000123: "4000000123"} {
 		if got := NameOf(uid); got != want {
 			t.Errorf("%d is %q", uid, got)
 		}
