@@ -19,6 +19,7 @@ var layers = [][]string{
 	{"internal/daemon", "internal/top"},
 	{"internal/admin", "internal/upgrade"},
 	{"internal/pool", "internal/devserver", "internal/migrate"},
+	{"internal/privsep"},
 	{"fcgi"},
 	{"internal/server", "internal/runner/process", "internal/runner/worker", "internal/runner/function"},
 	{"internal/spawn"},

@@ -1,0 +1,221 @@
+package privsep
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Kind says what a message is about.
+type Kind uint8
+
+// The kinds of messages. Those up to KindSignal are questions of the daemon's.
+const (
+	KindReload Kind = iota + 1
+	KindCommit
+	KindAbort
+	KindResolve
+	KindStartCGI
+	KindStartWorker
+	KindSignal
+
+	KindAnswer  // to the question that has the same ID
+	KindRefusal // the same, and its body says why
+
+	KindExited // of the spawner, who is not asked: ID is 0
+
+	lastKind = KindExited
+)
+
+// A Message is what one of the two says.
+type Message struct {
+	Kind Kind
+	ID   uint64 // of a question, chosen by who asks, and of its answer
+	Body []byte
+	FDs  []int // of a message that was received they are the receiver's
+}
+
+// Close closes the descriptors.
+func (m *Message) Close() {
+	for _, fd := range m.FDs {
+		unix.Close(fd)
+	}
+	m.FDs = nil
+}
+
+// What a Conn carries. A message goes in parts that the kernel takes whatever the size of the
+// socket's buffers, and for which it needs no large piece of memory.
+const (
+	maxBody    = 4 << 20  // of a message: what execve(2) takes at most, and room for more
+	maxPart    = 32 << 10 // of it in one part
+	maxPartFDs = 32
+	headerSize = 10 // kind, whether more parts follow, ID
+)
+
+// ErrBroken is that of a session in which something came that cannot be.
+var ErrBroken = errors.New("what came is no message")
+
+// A Conn carries messages over a SOCK_SEQPACKET socket. Send may be called by all, Receive by
+// one goroutine at a time.
+type Conn struct {
+	// MaxFDs is how many descriptors a message may bring: more of them end the session.
+	MaxFDs int
+
+	conn *net.UnixConn
+
+	in  []byte // of Receive
+	oob []byte
+
+	mu  sync.Mutex // guards out, and is held while a message is sent: see Send
+	out []byte
+}
+
+// NewConn takes over a descriptor.
+func NewConn(fd int) (*Conn, error) {
+	file := os.NewFile(uintptr(fd), "privsep")
+	defer file.Close()
+	c, err := net.FileConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("descriptor %d: %w", fd, err)
+	}
+	conn, ok := c.(*net.UnixConn)
+	if !ok || conn.LocalAddr().Network() != "unixpacket" {
+		c.Close()
+		return nil, fmt.Errorf("descriptor %d is no SOCK_SEQPACKET socket", fd)
+	}
+	return &Conn{conn: conn, in: make([]byte, headerSize+maxPart), oob: make([]byte, unix.CmsgSpace(4*maxPartFDs))}, nil
+}
+
+// NewPair is a Conn, and a descriptor of its other end for another process.
+func NewPair() (ours *Conn, theirs int, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, -1, fmt.Errorf("make a pair of sockets: %w", err)
+	}
+	if ours, err = NewConn(fds[0]); err != nil {
+		unix.Close(fds[1])
+		return nil, -1, err
+	}
+	return ours, fds[1], nil
+}
+
+// Close ends the session. What waits in Send or Receive returns.
+func (c *Conn) Close() error { return c.conn.Close() }
+
+// Send sends a message, whose descriptors stay the caller's. It waits as long as the other one
+// does not receive, and so does everybody else who sends.
+func (c *Conn) Send(m *Message) error {
+	if len(m.Body) > maxBody {
+		return fmt.Errorf("send a message of %d bytes: no more than %d may be in one", len(m.Body), maxBody)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	body, fds := m.Body, m.FDs
+	for isMore := true; isMore; {
+		part, partFDs := body[:min(len(body), maxPart)], fds[:min(len(fds), maxPartFDs)]
+		body, fds = body[len(part):], fds[len(partFDs):]
+		isMore = len(body) > 0 || len(fds) > 0
+		c.out = appendHeader(c.out[:0], m, isMore)
+		c.out = append(c.out, part...)
+		var rights []byte
+		if len(partFDs) > 0 {
+			rights = unix.UnixRights(partFDs...)
+		}
+		if _, _, err := c.conn.WriteMsgUnix(c.out, rights, nil); err != nil {
+			return fmt.Errorf("send a message: %w", err)
+		}
+	}
+	return nil
+}
+
+func appendHeader(b []byte, m *Message, isMore bool) []byte {
+	more := byte(0)
+	if isMore {
+		more = 1
+	}
+	return appendUint(append(b, byte(m.Kind), more), m.ID)
+}
+
+// Receive returns the next message: io.EOF when the other one has closed its end or has ended,
+// an ErrBroken for what is no message, after which nothing more can be received. The caller
+// closes what it brings.
+func (c *Conn) Receive() (*Message, error) {
+	m := new(Message)
+	for isFirst := true; ; isFirst = false {
+		isMore, err := c.receivePart(m, isFirst)
+		if err != nil {
+			m.Close()
+			return nil, err
+		}
+		if !isMore {
+			return m, nil
+		}
+	}
+}
+
+func (c *Conn) receivePart(m *Message, isFirst bool) (isMore bool, err error) {
+	n, oobn, flags, _, err := c.conn.ReadMsgUnix(c.in, c.oob)
+	switch {
+	case errors.Is(err, io.EOF) && isFirst:
+		return false, io.EOF
+	case errors.Is(err, io.EOF):
+		return false, io.ErrUnexpectedEOF
+	case err != nil:
+		return false, fmt.Errorf("receive a message: %w", err)
+	}
+	fds, err := descriptorsOf(c.oob[:oobn])
+	m.FDs = append(m.FDs, fds...)
+	switch part := c.in[:n]; {
+	case err != nil:
+		return false, err
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
+		return false, fmt.Errorf("%w: it is larger than a part, or brings too many descriptors", ErrBroken)
+	case len(m.FDs) > c.MaxFDs:
+		return false, fmt.Errorf("%w: it brings %d descriptors, and %d are the most", ErrBroken, len(m.FDs), c.MaxFDs)
+	default:
+		return m.take(part, isFirst)
+	}
+}
+
+// take adds a part.
+func (m *Message) take(part []byte, isFirst bool) (isMore bool, err error) {
+	if len(part) < headerSize || part[1] > 1 {
+		return false, fmt.Errorf("%w: its header is none", ErrBroken)
+	}
+	d := decoder{b: part[2:headerSize]}
+	kind, id, body := Kind(part[0]), d.uint(), part[headerSize:]
+	isMore = part[1] == 1
+	switch {
+	case kind == 0 || kind > lastKind:
+		return false, fmt.Errorf("%w: there is no kind %d", ErrBroken, kind)
+	case !isFirst && (kind != m.Kind || id != m.ID):
+		return false, fmt.Errorf("%w: another one begins within it", ErrBroken)
+	case len(m.Body)+len(body) > maxBody:
+		return false, fmt.Errorf("%w: it is larger than %d bytes", ErrBroken, maxBody)
+	case isMore && len(body) < maxPart && len(m.FDs) == 0:
+		return false, fmt.Errorf("%w: a part is not full, and is not the last", ErrBroken)
+	}
+	m.Kind, m.ID, m.Body = kind, id, append(m.Body, body...)
+	return isMore, nil
+}
+
+// descriptorsOf are all that a control message brings. With an error some may be among them.
+func descriptorsOf(oob []byte) (fds []int, err error) {
+	controls, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrBroken, err)
+	}
+	for _, control := range controls {
+		received, err := unix.ParseUnixRights(&control)
+		if err != nil {
+			return fds, fmt.Errorf("%w: it brings something else than descriptors", ErrBroken)
+		}
+		fds = append(fds, received...)
+	}
+	return fds, nil
+}
