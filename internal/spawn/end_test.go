@@ -263,7 +263,7 @@ func serve(t *testing.T, l *spawn.Local, script string) (r *running, path string
 	fd, path := listener(t)
 	defer unix.Close(fd)
 	r = run(t, l, &spawn.Command{
-		Argv: []string{"/bin/sh", "-c", script}, Socket: fd,
+		Argv: []string{"/bin/sh", "-c", script}, IO: spawn.IO{Socket: fd},
 		Env: []string{"SELF=" + self, "HELPER=accept", "DEAF=1", "GORACE=atexit_sleep_ms=0"},
 	})
 	return r, path

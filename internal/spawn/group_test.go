@@ -102,7 +102,7 @@ func TestOwnGroup(t *testing.T) {
 		t.Run("forced "+strconv.FormatBool(forced), func(t *testing.T) {
 			var l Local
 			p := start(t, &l, &Command{
-				Argv: []string{"/bin/sh", "-c", runaway + "; read x"}, Env: os.Environ(), Stdin: true,
+				Argv: []string{"/bin/sh", "-c", runaway + "; read x"}, Env: os.Environ(), IO: IO{Stdin: true},
 				Cgroup: newPool(t, cgroup.Limits{}), OwnCgroup: true,
 			})
 			p.Watch()
@@ -130,7 +130,7 @@ func TestOwnGroup(t *testing.T) {
 func TestSharedGroup(t *testing.T) {
 	pool := newPool(t, cgroup.Limits{})
 	var l Local
-	sleep := &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 0"}, Stdin: true, Cgroup: pool}
+	sleep := &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 0"}, IO: IO{Stdin: true}, Cgroup: pool}
 	a, b := start(t, &l, sleep), start(t, &l, sleep)
 	a.Watch()
 	b.Watch()
@@ -189,7 +189,7 @@ func TestLateGroup(t *testing.T) {
 	}
 	var l Local
 	p := start(t, &l, &Command{
-		Argv: []string{"/bin/sh", "-c", "read x; " + runaway + "; read x"}, Env: os.Environ(), Stdin: true, Cgroup: pool, OwnCgroup: true,
+		Argv: []string{"/bin/sh", "-c", "read x; " + runaway + "; read x"}, Env: os.Environ(), IO: IO{Stdin: true}, Cgroup: pool, OwnCgroup: true,
 	})
 	p.Watch()
 	p.Stdin.Write([]byte("\n"))

@@ -248,14 +248,14 @@ func TestSpool(t *testing.T) {
 	runnertest.Must(t, os.WriteFile(file.Name(), []byte("body"), 0o600))
 	runnertest.Must(t, os.Remove(file.Name()))
 	var l spawn.Local
-	if got := says(t, &l, &spawn.Command{Sandbox: s, File: file}, "cat /dev/stdin"); got != "body" {
+	if got := says(t, &l, &spawn.Command{Sandbox: s, IO: spawn.IO{File: file}}, "cat /dev/stdin"); got != "body" {
 		t.Errorf("read %q", got)
 	}
 	if text, err := output(t, &l, &spawn.Command{Sandbox: s}, "ls "+spool); err == nil {
 		t.Errorf("the folder can be listed: %s", text)
 	}
 	s.Spool = ""
-	if text, err := output(t, &l, &spawn.Command{Sandbox: s, File: file}, "cat /dev/stdin"); err == nil {
+	if text, err := output(t, &l, &spawn.Command{Sandbox: s, IO: spawn.IO{File: file}}, "cat /dev/stdin"); err == nil {
 		t.Errorf("without it, /dev/stdin is %q", text)
 	}
 }
@@ -278,7 +278,7 @@ func TestProgramsOfSandboxReachOneAnother(t *testing.T) {
 	release, err := l.Hold(s, nil)
 	runnertest.Must(t, err)
 	defer release()
-	r := run(t, &l, &spawn.Command{Argv: []string{"/bin/sh", "-c", "echo $$; read x"}, Stdin: true, Sandbox: s})
+	r := run(t, &l, &spawn.Command{Argv: []string{"/bin/sh", "-c", "echo $$; read x"}, IO: spawn.IO{Stdin: true}, Sandbox: s})
 	pid := r.pid()
 	for range 8 * runtime.GOMAXPROCS(0) {
 		says(t, &l, &spawn.Command{Sandbox: s}, fmt.Sprint("kill -0 ", pid))

@@ -20,7 +20,7 @@ func TestThreadEnds(t *testing.T) {
 		thread := make(chan int)
 		go func() {
 			runtime.LockOSThread() // and never unlocked
-			p = start(t, &l, &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 5"}, Stdin: true})
+			p = start(t, &l, &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 5"}, IO: IO{Stdin: true}})
 			thread <- unix.Gettid()
 		}()
 		awaitThread(t, <-thread)

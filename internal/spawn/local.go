@@ -50,6 +50,18 @@ func (l *Local) Start(ctx context.Context, cmd *Command) (*Process, error) {
 	return cmd.start(l)
 }
 
+// Execute is Start for another process that has the pipes: IO does not matter, but for a
+// Socket, which says that files[0] is one that the program listens on. The files stay the
+// caller's.
+func (l *Local) Execute(cmd *Command, files [3]int) (*Child, error) {
+	c := new(Child)
+	if err := l.launch(cmd, c, []uintptr{uintptr(files[0]), uintptr(files[1]), uintptr(files[2])}); err != nil {
+		return nil, err
+	}
+	l.add(c)
+	return c, nil
+}
+
 // launch executes the program of a command with these descriptors; add is called next.
 func (l *Local) launch(cmd *Command, c *Child, files []uintptr) error {
 	err := l.launchOnce(cmd, c, files)

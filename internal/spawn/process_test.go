@@ -43,7 +43,7 @@ func TestCopyTooLate(t *testing.T) {
 		"expired and open": {"echo text", func(o *Output) { o.Expire(-time.Second) }, ErrExpired},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := start(t, new(Local), &Command{Argv: []string{"/bin/sh", "-c", test.script + "; exec 2>&-; read x"}, Stdin: true})
+			p := start(t, new(Local), &Command{Argv: []string{"/bin/sh", "-c", test.script + "; exec 2>&-; read x"}, IO: IO{Stdin: true}})
 			p.Watch()
 			p.Stderr.Copy(io.Discard) // it has written
 			test.limit(p.Stdout)
@@ -64,7 +64,7 @@ func TestAwaitExitWithoutPidfd(t *testing.T) {
 		"not pollable": func() (int, error) { return unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := start(t, new(Local), &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 3"}, Stdin: true})
+			p := start(t, new(Local), &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 3"}, IO: IO{Stdin: true}})
 			p.Watch()
 			c := p.program.(*Child)
 			unix.Close(c.raw)
@@ -100,7 +100,7 @@ func TestNoSignalAfterWait(t *testing.T) {
 	if n := l.Len(); n != 0 {
 		t.Errorf("%d programs are left", n)
 	}
-	victim := start(t, new(Local), &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 4"}, Stdin: true})
+	victim := start(t, new(Local), &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 4"}, IO: IO{Stdin: true}})
 	victim.Watch()
 	c := p.program.(*Child)
 	c.PID = victim.PID // it was reused

@@ -145,7 +145,7 @@ func TestIdentity(t *testing.T) {
 func TestIdentityOpensItsFiles(t *testing.T) {
 	needRoot(t)
 	var l spawn.Local
-	if got := says(t, &l, &spawn.Command{Identity: nobody, Stdin: true, Input: []byte("input")}, "cat /dev/stdin >/dev/stdout; echo 2>/dev/stderr"); got != "input" {
+	if got := says(t, &l, &spawn.Command{Identity: nobody, IO: spawn.IO{Stdin: true, Input: []byte("input")}}, "cat /dev/stdin >/dev/stdout; echo 2>/dev/stderr"); got != "input" {
 		t.Errorf("a pipe: %q", got)
 	}
 	file, err := os.CreateTemp(t.TempDir(), "")
@@ -153,11 +153,11 @@ func TestIdentityOpensItsFiles(t *testing.T) {
 	defer file.Close()
 	runnertest.Must(t, os.WriteFile(file.Name(), []byte("body"), 0o600))
 	runnertest.Must(t, os.Remove(file.Name()))
-	if got := says(t, &l, &spawn.Command{Identity: nobody, File: file}, "cat /dev/stdin"); got != "body" {
+	if got := says(t, &l, &spawn.Command{Identity: nobody, IO: spawn.IO{File: file}}, "cat /dev/stdin"); got != "body" {
 		t.Errorf("a file: %q", got)
 	}
 	for _, script := range []string{"echo more >>/dev/stdin", ": >/dev/stdin", "chmod 0600 /dev/stdin"} {
-		if text, err := output(t, &l, &spawn.Command{Identity: nobody, File: file}, script); err == nil {
+		if text, err := output(t, &l, &spawn.Command{Identity: nobody, IO: spawn.IO{File: file}}, script); err == nil {
 			t.Errorf("%s is permitted: %s", script, text)
 		}
 	}
@@ -180,7 +180,7 @@ func TestThreadsOfSandboxEnd(t *testing.T) {
 	if now := threads(t); now != held {
 		t.Errorf("equal sandboxes have %d threads, then %d", held, now)
 	}
-	r := run(t, &l, &spawn.Command{Argv: []string{"/bin/sh", "-c", "echo $$; read x; umask"}, Stdin: true, Sandbox: s})
+	r := run(t, &l, &spawn.Command{Argv: []string{"/bin/sh", "-c", "echo $$; read x; umask"}, IO: spawn.IO{Stdin: true}, Sandbox: s})
 	r.pid()
 	release()
 	again()

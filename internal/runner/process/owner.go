@@ -23,15 +23,15 @@ type who struct {
 
 // find is the script that a request names and its environment, found with the rights of
 // who it is to run as.
-func (p *Runner) find(req *protocol.Request) (s cgi.Script, env []string, as *spawn.Identity, err error) {
+func (p *Scripts) find(params *protocol.Params, id *protocol.RequestID) (s cgi.Script, env []string, as *spawn.Identity, err error) {
 	w, checked := &p.pool, ""
 	if p.opt.Owner != nil {
-		if w, checked, err = p.owner(&req.Params); err != nil {
+		if w, checked, err = p.owner(params); err != nil {
 			return s, nil, nil, err
 		}
 	}
 	err = w.identity.Look(func() (err error) {
-		if s, err = p.rules.Find(&req.Params); err != nil {
+		if s, err = p.rules.Find(params); err != nil {
 			return err
 		}
 		if p.opt.Owner != nil {
@@ -39,7 +39,7 @@ func (p *Runner) find(req *protocol.Request) (s cgi.Script, env []string, as *sp
 				return refused("script %s was replaced while it was looked at", checked)
 			}
 		}
-		env, err = w.told.Of(&req.Params, &req.ID, &s)
+		env, err = w.told.Of(params, id, &s)
 		return err
 	})
 	return s, env, w.identity, err
@@ -53,7 +53,7 @@ type Owner struct {
 // owner is who owns the script that a request names, and the script's name without
 // symbolic links. Nobody else can put another file there: neither the file nor a folder
 // on the way to it is another user's, or can be written by one.
-func (p *Runner) owner(params *protocol.Params) (w *who, script string, err error) {
+func (p *Scripts) owner(params *protocol.Params) (w *who, script string, err error) {
 	err = p.opt.Identity.Look(func() error {
 		s, err := p.rules.Find(params)
 		script = s.Resolved().Path
@@ -137,7 +137,7 @@ type knownOwner struct {
 	until time.Time
 }
 
-func (o *owners) get(uid uint32, p *Runner) (*who, error) {
+func (o *owners) get(uid uint32, p *Scripts) (*who, error) {
 	now := time.Now()
 	o.mu.Lock()
 	known := o.known[uid]

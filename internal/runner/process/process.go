@@ -5,14 +5,9 @@ package process
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"path"
-	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/cgroup"
@@ -42,7 +37,10 @@ type Options struct {
 	Sandbox *spawn.Sandbox
 	Log     *slog.Logger  // nil logs nothing
 	Spawner spawn.Spawner // what starts them; nil: a spawn.Local of its own
-	Cgroup  *cgroup.Pool  // where; nil: in the daemon's
+	// Launcher starts them in place of Spawner, if it is not nil: it knows better than what
+	// is said here which script that is, and what it is started with.
+	Launcher Launcher
+	Cgroup   *cgroup.Pool // where; nil: in the daemon's
 	// Identity is who the programs run as; nil is who we are. Scripts are looked for with
 	// that user's rights.
 	Identity *spawn.Identity
@@ -62,12 +60,8 @@ type Hooks struct {
 // A Runner runs a CGI program for each request (RFC 3875). It satisfies
 // server.Runner and is used by many goroutines at once.
 type Runner struct {
-	opt    Options
-	rules  cgi.Rules
-	pool   who // Options.Identity
-	owners owners
-
-	dropped sync.Map // names that were told of; few, see cgi.Options.Dropped
+	opt      Options
+	launcher Launcher
 }
 
 // New returns a Runner. It starts nothing.
@@ -81,35 +75,11 @@ func New(opt Options) *Runner {
 	if opt.Stderr == "" {
 		opt.Stderr = cgi.StderrLog
 	}
-	p := &Runner{
-		opt:   opt,
-		rules: cgi.Rules{Roots: opt.Roots, Scripts: opt.Scripts, Extensions: opt.Extensions, Interpreters: opt.Interpreters, Chroot: opt.chroot()},
+	p := &Runner{opt, opt.Launcher}
+	if p.launcher == nil {
+		p.launcher = &local{NewScripts(opt), opt.Spawner}
 	}
-	p.pool = who{opt.Identity, p.newTold(opt.Identity)}
 	return p
-}
-
-func (o *Options) chroot() string {
-	if o.Sandbox == nil {
-		return ""
-	}
-	return o.Sandbox.Chroot
-}
-
-// newTold is what programs that run as somebody are told.
-func (p *Runner) newTold(as *spawn.Identity) *cgi.Environment {
-	return cgi.NewEnvironment(cgi.Options{
-		Software: p.opt.Software, Env: p.opt.Env, PassEnv: p.opt.PassEnv,
-		PassParams: p.opt.PassParams, SingleFields: p.opt.SingleFields, Dropped: p.tellDropped,
-		User: as.User(), Chroot: p.opt.chroot(),
-	})
-}
-
-// tellDropped tells of a name once, whoever it was kept from.
-func (p *Runner) tellDropped(name, why string) {
-	if _, told := p.dropped.LoadOrStore(name, true); !told && p.opt.Dropped != nil {
-		p.opt.Dropped(name, why)
-	}
 }
 
 // Run starts the script that req names and returns when it has exited and its
@@ -124,17 +94,6 @@ func (p *Runner) tellDropped(name, why string) {
 // or until all of a Content-Length has: see protocol.WholeWriter. The time in which
 // Stdout takes nothing is not counted.
 func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
-	s, env, as, err := p.find(req)
-	if err != nil {
-		return 0, err
-	}
-	dir := p.opt.Dir
-	if dir == "" {
-		dir, _ = cgi.Inside(p.rules.Chroot, path.Dir(s.Path))
-	}
-	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
-	}
 	input, _ := req.WholeInput()
 	if len(input) > spawn.MaxInput {
 		input = nil
@@ -147,37 +106,16 @@ func (p *Runner) Run(ctx context.Context, req *protocol.Request) (uint32, error)
 		defer file.Close()
 	}
 	began := time.Now()
-	proc, err := p.opt.Spawner.Start(ctx, &spawn.Command{
-		Argv: s.Argv, Env: env, Dir: dir, Stdin: req.Stdin != nil, Input: input, File: file, Identity: as,
-		Cgroup: p.opt.Cgroup, Sandbox: p.opt.Sandbox,
-	})
-	if ctx.Err() != nil && proc == nil {
-		return 0, context.Cause(ctx)
-	}
+	proc, script, err := p.launcher.Launch(ctx, req, spawn.IO{Stdin: req.Stdin != nil, Input: input, File: file})
 	if err != nil {
-		return 0, cannotStart(err)
+		return 0, err
 	}
 	if p.opt.Hooks.Started != nil {
 		p.opt.Hooks.Started(time.Since(began))
 	}
 	if req.Started != nil {
-		req.Started(proc.PID, s.Path)
+		req.Started(proc.PID, script)
 	}
-	r := &run{Process: proc, runner: p, req: req, script: s.Path}
+	r := &run{Process: proc, runner: p, req: req, script: script}
 	return r.attend(ctx)
 }
-
-// cannotStart is the answer to a program that was not started.
-func cannotStart(err error) error {
-	ref := &protocol.Refusal{HTTPStatus: 502, AppStatus: 500, Reason: err}
-	switch {
-	case errors.Is(err, unix.E2BIG):
-		ref.HTTPStatus, ref.AppStatus, ref.Reason = 431, 431, errTooLarge
-	case errors.Is(err, unix.EACCES):
-		ref.HTTPStatus, ref.AppStatus = 403, 403
-	}
-	return ref
-}
-
-// errTooLarge tells that all strings together are more than execve(2) takes.
-var errTooLarge = errors.New("the environment is larger than the kernel takes")

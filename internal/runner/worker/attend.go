@@ -98,7 +98,7 @@ func (p *Pool) warmUpRequest(program *program) *protocol.Request {
 		req.Params.Add("REQUEST_METHOD", "GET")
 	}
 	p.mu.Lock()
-	told := p.told
+	told := p.programs.told
 	p.mu.Unlock()
 	if params, err := told.ForWorker(&req.Params, nil); err == nil {
 		req.Params = *params

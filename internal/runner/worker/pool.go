@@ -92,6 +92,9 @@ type Options struct {
 	Log     *slog.Logger // nil logs nothing
 	Hooks   Hooks
 	Spawner spawn.Spawner // what starts them; nil: a spawn.Local of its own
+	// Launcher starts them in place of Spawner, if it is not nil: it knows better than what
+	// is said here what is started, and for which script a worker may be asked.
+	Launcher Launcher
 	// Identity is who the programs run as; nil is who we are. Scripts are looked for with
 	// that user's rights.
 	Identity *spawn.Identity
@@ -152,8 +155,8 @@ type Pool struct {
 
 	mu         sync.Mutex // guards the fields below
 	opt        Options
-	told       *cgi.Environment
-	rules      *cgi.Rules // nil: workers look for their scripts
+	programs   *Programs
+	launcher   Launcher
 	program    *program
 	folder     *folder     // of the sockets; nil before Prepare
 	timer      *time.Timer // of Supervise
@@ -198,14 +201,8 @@ type program struct {
 	warmUp  []string
 	user    *spawn.Identity
 	sandbox *spawn.Sandbox
-}
 
-// chroot is the root of the program; "" is ours.
-func (p *program) chroot() string {
-	if p.sandbox == nil {
-		return ""
-	}
-	return p.sandbox.Chroot
+	launcher Launcher // guarded by Pool.mu
 }
 
 // New returns a Pool that has not started any: Supervise does.
@@ -215,15 +212,16 @@ func New(o Options) *Pool {
 		p.spawner = new(spawn.Local)
 	}
 	p.launch, p.measure = p.launchProgram, spawn.Usage
-	p.setOptions(o, o.environment())
+	p.setOptions(o, NewPrograms(o))
 	p.program = p.newProgramLocked()
 	return p
 }
 
 func (p *Pool) newProgramLocked() *program {
-	// php-cgi would end after 500 requests: here MaxRequests says when.
-	env := p.told.OfWorker("PHP_FCGI_MAX_REQUESTS=0")
-	return &program{release: p.opt.Release, argv: p.opt.Command, dir: p.opt.Dir, env: env, warmUp: p.opt.WarmUp, user: p.opt.Identity, sandbox: p.opt.Sandbox}
+	return &program{
+		release: p.opt.Release, argv: p.opt.Command, dir: p.opt.Dir, env: p.programs.env, warmUp: p.opt.WarmUp,
+		user: p.opt.Identity, sandbox: p.opt.Sandbox, launcher: p.launcher,
+	}
 }
 
 // isSame reports whether two programs do the same.
@@ -270,8 +268,8 @@ func (s *sampler) permits(now time.Time) bool {
 	return s.n <= perMinute
 }
 
-// setOptions takes options with what is missing filled in, and what told makes of them.
-func (p *Pool) setOptions(o Options, told *cgi.Environment) {
+// setOptions takes options with what is missing filled in, and the programs that they say.
+func (p *Pool) setOptions(o Options, programs *Programs) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -288,27 +286,10 @@ func (p *Pool) setOptions(o Options, told *cgi.Environment) {
 		o.Min = min(o.Min, o.Max)
 		o.MaxSpare = max(o.MaxSpare, o.MinSpare, o.Min, 1)
 	}
-	p.opt, p.rules = o, nil
-	if len(o.Roots) > 0 || len(o.Extensions) > 0 {
-		p.rules = &cgi.Rules{Roots: o.Roots, Extensions: o.Extensions, Chroot: o.chroot()}
+	p.opt, p.programs, p.launcher = o, programs, o.Launcher
+	if p.launcher == nil {
+		p.launcher = &local{programs, p.spawner}
 	}
-	p.told = told
-}
-
-// environment is what the programs are told. It reads files, and so needs no lock.
-func (o *Options) environment() *cgi.Environment {
-	return cgi.NewEnvironment(cgi.Options{
-		Software: o.Software, Env: o.Env, PassEnv: o.PassEnv,
-		PassParams: o.PassParams, SingleFields: o.SingleFields, Dropped: o.Dropped,
-		Command: o.Command, User: o.Identity.User(), Chroot: o.chroot(),
-	})
-}
-
-func (o *Options) chroot() string {
-	if o.Sandbox == nil {
-		return ""
-	}
-	return o.Sandbox.Chroot
 }
 
 // Prepare does what may fail before workers can be started: it makes a folder for their
@@ -420,12 +401,13 @@ func (p *Pool) leaveGraceLocked() time.Duration {
 // program's. Update returns how many workers are to be replaced; Progress tells how many
 // are left.
 func (p *Pool) Update(o Options) (replaces int) {
-	told := o.environment()
+	programs := NewPrograms(o)
 	p.mu.Lock()
 	defer p.unlock()
-	p.setOptions(o, told)
+	p.setOptions(o, programs)
 	next := p.newProgramLocked()
 	isOther := !next.isSame(p.program)
+	p.program.launcher = next.launcher
 	if isOther {
 		p.program, p.settled = next, false
 		p.health.hurry()

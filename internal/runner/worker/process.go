@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -38,33 +37,15 @@ type spawned struct {
 // launchProgram starts the program and returns when it has been executed.
 func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	p.mu.Lock()
-	grace, log, admit, group := p.opt.StopGrace, p.opt.Log, p.opt.Admit, p.opt.Cgroup
+	grace, log, admit, launcher := p.opt.StopGrace, p.opt.Log, p.opt.Admit, program.launcher
 	p.mu.Unlock()
-	if len(program.argv) == 0 {
-		return nil, fmt.Errorf("start a worker: no command")
-	}
-	argv := append([]string(nil), program.argv...)
-	path, err := argv[0], error(nil)
-	if program.chroot() == "" { // there it is not looked for from here
-		path, err = exec.LookPath(argv[0])
-	}
-	if err != nil && filepath.Base(argv[0]) == argv[0] {
-		return nil, fmt.Errorf("start a worker: %w", err)
-	}
-	if err == nil {
-		argv[0] = path
-	}
 	path, socket, err := p.listen(strconv.Itoa(id))
 	if err != nil {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
 	defer unix.Close(socket)
 	w := &spawned{path: path, grace: grace}
-	w.Process, err = p.spawner.Start(context.Background(), &spawn.Command{
-		Argv: argv, Env: program.env, Dir: program.dir, Socket: socket, Identity: program.user,
-		Cgroup: group, OwnCgroup: true, Sandbox: program.sandbox,
-	})
-	if err != nil {
+	if w.Process, err = launcher.Launch(context.Background(), socket); err != nil {
 		os.Remove(w.path)
 		return nil, err
 	}

@@ -10,9 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
-	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // maxAttempts is how many workers are tried for a request of which none has
@@ -71,9 +69,10 @@ func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
 // wants it to have, and with its id, where they do not say it.
 func (p *Pool) tell(req *protocol.Request) (*protocol.Request, *protocol.RequestID, error) {
 	p.mu.Lock()
-	told, rules, long, user := p.told, p.rules, p.opt.LongParams, p.opt.Identity
+	programs, launcher, long := p.programs, p.launcher, p.opt.LongParams
 	p.mu.Unlock()
-	params, err := lookAs(user, told, rules, &req.Params)
+	told := programs.told
+	params, err := programs.resolve(launcher, &req.Params)
 	switch {
 	case err != nil:
 		return nil, nil, err
@@ -87,18 +86,14 @@ func (p *Pool) tell(req *protocol.Request) (*protocol.Request, *protocol.Request
 	return &changed, told.IDForWorker(&req.ID), nil
 }
 
-// lookAs is ForWorker with the rights of who the workers run as. Without rules the script
-// is their business; what there is to look at then is looked at with our rights, as that
-// is what each request would have to pay for.
-func lookAs(user *spawn.Identity, told *cgi.Environment, rules *cgi.Rules, params *protocol.Params) (as *protocol.Params, err error) {
-	if rules == nil {
-		return told.ForWorker(params, nil)
+// resolve returns the params that a worker is sent. Without rules the script is its
+// business; what there is to look at then is looked at with our rights, as that is what each
+// request would have to pay for.
+func (p *Programs) resolve(by Launcher, params *protocol.Params) (*protocol.Params, error) {
+	if p.rules == nil {
+		return p.told.ForWorker(params, nil)
 	}
-	err = user.Look(func() error {
-		as, err = told.ForWorker(params, rules)
-		return err
-	})
-	return as, err
+	return by.Resolve(params)
 }
 
 // Queues reports that requests wait for workers; see server.Queuer.
