@@ -20,7 +20,10 @@ import (
 // each Page is the caller's.
 type Daemon interface {
 	Status() *status.Page
-	IsStopping() bool
+	// Ready is why nothing should be sent to the daemon, or to that pool of it if one is named;
+	// "" if there is no reason. With a room, there is one if not so many requests more would run
+	// at once. The error tells that there is no such pool.
+	Ready(pool string, room int) (reason string, err error)
 }
 
 // Options say what the server shows, and whom it tells when it breaks.
@@ -184,13 +187,7 @@ func (s *Server) handler(closing context.Context) http.Handler {
 	mux.HandleFunc("GET /{$}", showPage)
 	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) { s.events(closing, w, r) })
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "healthy") })
-	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if s.opt.Daemon.IsStopping() {
-			plain(w, http.StatusServiceUnavailable, "stopping")
-			return
-		}
-		plain(w, http.StatusOK, "ready")
-	})
+	mux.HandleFunc("GET /-/ready", s.ready)
 	return s.guard(mux)
 }
 

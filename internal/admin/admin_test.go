@@ -2,6 +2,7 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -20,11 +21,18 @@ import (
 
 // A fakeDaemon says what a test has it say.
 type fakeDaemon struct {
-	page     status.Page
-	stopping bool
+	page   status.Page
+	unfit  string // why it is not ready
+	wanted string // the pool and the room that it was asked for last
 }
 
-func (d *fakeDaemon) IsStopping() bool { return d.stopping }
+func (d *fakeDaemon) Ready(pool string, room int) (string, error) {
+	if pool == "none" {
+		return "", errors.New("no such pool")
+	}
+	d.wanted = fmt.Sprint(pool, " ", room)
+	return d.unfit, nil
+}
 
 // Status is a page of the caller's own.
 func (d *fakeDaemon) Status() *status.Page {
@@ -85,7 +93,7 @@ func isServed(t *testing.T, network, address string) bool {
 }
 
 func TestPages(t *testing.T) {
-	s, d := newTestServer(t)
+	s, _ := newTestServer(t)
 	s.change(t, "tcp:127.0.0.1:0")
 	get := func(path string) (int, string) {
 		t.Helper()
@@ -100,17 +108,7 @@ func TestPages(t *testing.T) {
 		}
 		return res.StatusCode, string(body)
 	}
-	for _, stopping := range []bool{false, true} {
-		d.stopping = stopping
-		ready, code := "ready\n", 200
-		if stopping {
-			ready, code = "stopping\n", 503
-		}
-		if got, body := get("/-/ready"); got != code || body != ready {
-			t.Errorf("stopping %v: /-/ready is %d %q", stopping, got, body)
-		}
-	}
-	for path, want := range map[string]string{"/-/healthy": "healthy", "/metrics": "numbers", "/status": `"name": "php"`} {
+	for path, want := range map[string]string{"/-/healthy": "healthy", "/-/ready": "ready", "/metrics": "numbers", "/status": `"name": "php"`} {
 		if code, body := get(path); code != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %q", path, code, body)
 		}

@@ -24,8 +24,12 @@ type Settings struct {
 // isTCP reports whether others than users whom a file's mode lets in can connect.
 func (s *Settings) isTCP() bool { return strings.HasPrefix(s.Address, "tcp:") }
 
-// answersTo reports whether a Host field names this server.
+// answersTo reports whether a Host field names this server. One that is not there names no
+// other: it is a health check by HTTP/1.0, and no browser leaves it out.
 func (s *Settings) answersTo(host string) bool {
+	if host == "" {
+		return true
+	}
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}

@@ -114,14 +114,27 @@ func newDrainCommand() *cobra.Command {
 		long: `Has a pool take no more requests: they get 503, which web servers can answer by
 another server. Those that run or wait already are served; the command waits for
 that. With --queue new ones wait instead, as with fcgid pause, and it waits for
-those that run. fcgid resume ends it; a reload does not.`,
+those that run. With --notice all is served for so long, and only /-/ready?pool=POOL
+says that it is not ready, so that load balancers send elsewhere what would get 503.
+fcgid resume ends it; a reload does not.`,
 		example: "  fcgid drain php --timeout 5m && maintenance && fcgid resume php",
-		args:    cobra.ExactArgs(1), prepare: ofPool, print: printText, waits: "requests to end",
+		args:    cobra.ExactArgs(1), prepare: ofDrain, print: printText, waits: "requests to end",
 		flags: func(cmd *cobra.Command, o *status.Order) {
 			cmd.Flags().BoolVar(&o.Queue, "queue", false, "new requests wait in the pool's queue instead of getting 503")
+			cmd.Flags().DurationVar(&o.Notice, "notice", 0, "how long before it /-/ready says that the pool is not ready; --timeout begins after it")
 		},
 	}
 	return c.command(status.VerbDrain)
+}
+
+func ofDrain(o *status.Order, args []string) error {
+	switch {
+	case o.Notice < 0:
+		return usageErrorf("--notice %v is negative", o.Notice)
+	case o.Notice > 0 && o.Queue:
+		return usageErrorf("--notice is of no use with --queue: nobody gets 503")
+	}
+	return ofPool(o, args)
 }
 
 func newPauseCommand() *cobra.Command {

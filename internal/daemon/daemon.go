@@ -28,8 +28,8 @@ import (
 // A daemon is the pools, the logs, the metrics, the admin server and the control
 // socket. reload and configure are for one goroutine, which is untilStopped's once the
 // daemon serves. Do carries out an order in a goroutine of that order's, and hands over
-// what only that one may do (inTurn). stop has a goroutine of its own. Status, IsStopping
-// and broken are for all.
+// what only that one may do (inTurn). stop has a goroutine of its own. Status, Ready,
+// IsStopping and broken are for all.
 type daemon struct {
 	opt      Options
 	file     string // opt.File, absolute

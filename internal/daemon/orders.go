@@ -28,7 +28,7 @@ func (d *daemon) Do(ctx context.Context, by admin.Peer, o status.Order) status.R
 	}
 	if o.Timeout > 0 && o.Verb != status.VerbUpgrade { // which has its own
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("not done within %v", o.Timeout))
+		ctx, cancel = context.WithTimeoutCause(ctx, o.Timeout+o.Notice, fmt.Errorf("not done within %v", o.Timeout))
 		defer cancel()
 	}
 	carryOut := map[string]func(context.Context, admin.Peer, status.Order) status.Reply{
@@ -217,8 +217,12 @@ func (d *daemon) orderGate(_ context.Context, by admin.Peer, o status.Order) sta
 
 // orderDrain waits until a pool has no request any more; with a queue until it runs
 // none, and what waits waits on.
-func (d *daemon) orderDrain(ctx context.Context, by admin.Peer, o status.Order) status.Reply {
-	reply := d.orderGate(ctx, by, o)
+func (d *daemon) orderDrain(ctx context.Context, by admin.Peer, o status.Order) (reply status.Reply) {
+	if o.Notice > 0 {
+		reply = d.drainByNotice(by, o)
+	} else {
+		reply = d.orderGate(ctx, by, o)
+	}
 	if reply.Error != "" {
 		return reply
 	}
@@ -233,6 +237,41 @@ func (d *daemon) orderDrain(ctx context.Context, by admin.Peer, o status.Order) 
 		return left, false
 	})
 	return reply
+}
+
+// drainByNotice has a pool say that it is not ready, so that load balancers look elsewhere,
+// and take no requests when the notice is over. It goes on when nobody waits for it.
+func (d *daemon) drainByNotice(by admin.Peer, o status.Order) status.Reply {
+	err := d.pools.SetGate(o.Pool, server.GateLeave)
+	d.tell(by, o.Verb, err, "pool", o.Pool, "notice", o.Notice)
+	if err != nil {
+		return refusal(err)
+	}
+	if err = d.passNotice(o); err == nil {
+		err = d.pools.Refuse(o.Pool)
+	}
+	d.tell(by, o.Verb, err, "pool", o.Pool)
+	if err != nil {
+		return refusal(err)
+	}
+	return status.Reply{Text: "pool " + o.Pool + " takes no requests: they get 503"}
+}
+
+// passNotice waits until the notice is over, or another order has ended it.
+func (d *daemon) passNotice(o status.Order) error {
+	over := time.After(o.Notice)
+	ticker := time.NewTicker(pollTime)
+	defer ticker.Stop()
+	for d.pools.IsLeaving(o.Pool) {
+		select {
+		case <-over:
+			return nil
+		case <-ticker.C:
+		case <-d.ending:
+			return errStopping
+		}
+	}
+	return nil // and Refuse says so
 }
 
 func (d *daemon) orderRecycle(ctx context.Context, by admin.Peer, o status.Order) status.Reply {

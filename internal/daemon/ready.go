@@ -8,6 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Ready is why nothing should be sent to the daemon, or to that pool of it, or not so many
+// requests as room says; "" if there is no reason.
+func (d *daemon) Ready(pool string, room int) (reason string, err error) {
+	switch {
+	case d.IsStopping():
+		return "stopping", nil
+	case pool == "":
+		return "", nil
+	}
+	return d.pools.Ready(pool, room)
+}
+
 // readyFile is the descriptor on which a supervisor (s6, dinit) waits to hear that the
 // daemon serves; 0 is none. One that was not passed to the process is an error: what has
 // its number may be a descriptor of our own.

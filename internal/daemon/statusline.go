@@ -100,7 +100,7 @@ func servingLine(pools []pool.Brief) string {
 	}
 	var line strings.Builder
 	fmt.Fprintf(&line, "%s; requests: %d running, %d waiting, %d served", count(n, "pool"), running, waiting, served)
-	for _, state := range []string{"degraded", status.Paused, status.Drained, status.Draining} {
+	for _, state := range []string{"degraded", status.Leaving, status.Paused, status.Drained, status.Draining} {
 		if names := states[state]; len(names) > 0 {
 			fmt.Fprintf(&line, "; %s: %s", state, strings.Join(names, ", "))
 		}

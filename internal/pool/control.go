@@ -34,6 +34,24 @@ func (s *Set) SetGate(name string, g server.Gate) error {
 	return nil
 }
 
+// Refuse has a pool take no requests any more, if its gate is still GateLeave.
+func (s *Set) Refuse(name string) error {
+	p, err := s.named(name)
+	if err != nil {
+		return err
+	}
+	if !p.server.ChangeGate(server.GateLeave, server.GateRefuse) {
+		return fmt.Errorf("pool %s: another order has ended the notice", name)
+	}
+	return nil
+}
+
+// IsLeaving reports whether a pool's gate is GateLeave.
+func (s *Set) IsLeaving(name string) bool {
+	p := s.running()[name]
+	return p != nil && p.server.Snapshot().Gate == server.GateLeave
+}
+
 // Busy is how many requests a pool runs, and how many wait. A pool that is gone has none.
 func (s *Set) Busy(name string) (running, queued int) {
 	p := s.running()[name]
@@ -149,7 +167,7 @@ func (p *pool) change(to *config.Pool) status.PoolChange {
 }
 
 // gateStates are what orders have made of a pool.
-var gateStates = map[server.Gate]string{server.GateHold: status.Paused, server.GateRefuse: status.Drained}
+var gateStates = map[server.Gate]string{server.GateHold: status.Paused, server.GateRefuse: status.Drained, server.GateLeave: status.Leaving}
 
 // Replaces is how many workers of a pool the last Commit is to replace. It is for a pool
 // that this has changed, or that has worker.reload: always. Like Plan it is for the one

@@ -23,6 +23,7 @@ const (
 	GateOpen   Gate = iota // they run
 	GateHold               // they wait, as if all places to run were taken
 	GateRefuse             // they are refused; those that wait already run when it is their turn
+	GateLeave              // they run; it is told that GateRefuse comes, so that nobody needs to be refused
 )
 
 // admission lets at most max requests run at once. The others wait, first come
@@ -283,6 +284,21 @@ func (a *admission) setLimits(max, queue int) {
 func (a *admission) setGate(g Gate) {
 	a.mu.Lock()
 	defer a.unlock()
+	a.setGateLocked(g)
+}
+
+// changeGate is setGate if it is from; it reports whether it was.
+func (a *admission) changeGate(from, to Gate) bool {
+	a.mu.Lock()
+	defer a.unlock()
+	if a.gate != from {
+		return false
+	}
+	a.setGateLocked(to)
+	return true
+}
+
+func (a *admission) setGateLocked(g Gate) {
 	if a.gate == GateHold {
 		a.crowded = time.Time{} // till now nobody has waited for a place
 	}

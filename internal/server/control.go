@@ -10,6 +10,11 @@ import (
 // Update.
 func (s *Server) SetGate(g Gate) { s.admission.setGate(g) }
 
+// ChangeGate is SetGate if the gate is from; it reports whether it was.
+func (s *Server) ChangeGate(from, to Gate) bool {
+	return s.admission.changeGate(from, to)
+}
+
 // Kill ends a request: its context ends, and it is answered with 503, unless some of its
 // answer has left. The reason is for the log. It returns what the request was, and false
 // when there is none of that serial.

@@ -9,6 +9,7 @@ type Order struct {
 	IDs     []uint64      `json:"ids,omitempty"`  // of kill
 	N       int           `json:"n,omitempty"`    // of scale
 	Queue   bool          `json:"queue,omitempty"`
+	Notice  time.Duration `json:"notice,omitempty"`  // of drain: how long requests still run; not counted by Timeout
 	Timeout time.Duration `json:"timeout,omitempty"` // of what waits; 0 is for ever
 }
 

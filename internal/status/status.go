@@ -41,7 +41,7 @@ type Pool struct {
 	Name             string     `json:"name"`
 	Runner           string     `json:"runner"`
 	User             string     `json:"user,omitempty"` // that its programs run as; "" is the daemon's
-	State            string     `json:"state"`          // one of the four below
+	State            string     `json:"state"`          // one of the five below
 	Listeners        []Listener `json:"listeners"`
 	Limits           Limits     `json:"limits"`
 	Connections      int        `json:"connections"`
@@ -68,6 +68,7 @@ type Pool struct {
 // The states of a pool.
 const (
 	Serving  = "serving"
+	Leaving  = "leaving"  // by an order: requests run, and soon they will be refused
 	Paused   = "paused"   // by an order: requests wait
 	Drained  = "drained"  // by an order: requests are refused
 	Draining = "draining" // it is no more in the configuration, and its last requests end
