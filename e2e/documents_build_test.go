@@ -31,7 +31,7 @@ func TestDocumentedClone(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
 	const url = "https://github.com/fcgid/fcgid"
-	clone := harness.Documented(t, "README.md", "dev-clone", url, harness.Root(t), "git clone", "git clone -q --depth 1 --no-local")
+	clone := harness.Named(t, "dev-clone", url, harness.Root(t), "git clone", "git clone -q --depth 1 --no-local")
 	clone, makeRun := strings.TrimSuffix(clone, "make run\n"), "make run"
 	if strings.Contains(clone, "make") {
 		t.Fatalf("the block does not end with %s: %s", makeRun, clone)
@@ -45,7 +45,7 @@ func TestDocumentedClone(t *testing.T) {
 	if dev != "./fcgid dev" {
 		t.Fatalf("%s runs %q", makeRun, lines)
 	}
-	shell(t, dir, `sudo() { "$@"; }; export DESTDIR=dest`, harness.Documented(t, "README.md", "make-install"))
+	shell(t, dir, `sudo() { "$@"; }; export DESTDIR=dest`, harness.Named(t, "make-install"))
 	if _, err := os.Stat(dir + "/dest/usr/local/bin/fcgid"); err != nil {
 		t.Error(err)
 	}
@@ -54,12 +54,12 @@ func TestDocumentedClone(t *testing.T) {
 	cmd.Dir = dir
 	start(t, cmd)
 	listening(t, "tcp", address)
-	ask := harness.Documented(t, "README.md", "dev-ask", "127.0.0.1:8080", address)
+	ask := harness.Named(t, "dev-ask", "127.0.0.1:8080", address)
 	if got := shell(t, dir, "", ask); !strings.Contains(got, "HTTP/1.1 200 OK\r\n") || !strings.Contains(got, "Hello") {
 		t.Errorf("the sample says %q", got)
 	}
 	// TestExampleFunctions serves it.
-	shell(t, dir, "", harness.Documented(t, "README.md", "example-functions", "serve -c", "check -c"))
+	shell(t, dir, "", harness.Named(t, "example-functions", "serve -c", "check -c"))
 }
 
 // README's commands for a daemon with functions of one's own, on the source that is here
@@ -67,9 +67,9 @@ func TestDocumentedClone(t *testing.T) {
 func TestDocumentedOwnDaemon(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
-	write(t, dir+"/main.go", harness.Documented(t, "README.md", "go-functions"))
-	write(t, dir+"/functions.yaml", harness.Documented(t, "README.md", "pool-functions", "/run/fcgid/", dir+"/"))
-	commands := harness.Documented(t, "README.md", "go-functions-build",
+	write(t, dir+"/main.go", harness.Named(t, "go-functions"))
+	write(t, dir+"/functions.yaml", harness.Named(t, "pool-functions", "/run/fcgid/", dir+"/"))
+	commands := harness.Named(t, "go-functions-build",
 		"go get github.com/fcgid/fcgid@latest", "go mod edit -require=github.com/fcgid/fcgid@v0.0.0 -replace=github.com/fcgid/fcgid="+harness.Root(t), "serve -c", "check -c")
 	// Tidying looks for the newest version of what go.mod does not name yet, which is the root's.
 	text, err := os.ReadFile(filepath.Join(harness.Root(t), "go.sum"))
@@ -120,6 +120,56 @@ func main() {
 	os.Exit(1)
 }
 `
+
+// all is a program around README's three functions.
+const all = `package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/fcgid/fcgid"
+	"github.com/fcgid/fcgid/fcgi"
+)
+
+func main() {
+	err := error(nil)
+	switch os.Args[1] {
+	case "application":
+		err = application(context.Background())
+	case "client":
+		err = client(context.Background())
+	default:
+		daemon()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+`
+
+// README's application in Go answers behind nginx, and its client has an answer of its daemon.
+func TestDocumentedGoAll(t *testing.T) {
+	t.Parallel()
+	m := newManual(t)
+	write(t, m.dir+"/all/main.go", all+m.block("go-all"))
+	program := m.dir + "/all/all"
+	if err := harness.Build(wiretest.UnderRace(), program, m.dir+"/all/main.go"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, m.dir+"/srv/files/a.txt", "a file")
+	harness.Start(t, exec.Command(program, "application")).Listening(t, "unix", m.dir+"/run/app.sock")
+	do(t, "GET", m.nginx("nginx-go")+"/a.txt", nil).is(t, "a file", 200, "a file")
+	serveProgram(t, program, folder(t), "- {name: functions, listen: 'unix:"+m.dir+"/run/functions.sock', timeout: 45s, function: {}}\n")
+	if got := run(t, exec.Command(program, "client")); !strings.HasSuffix(got, "\r\n\r\nHello 192.0.2.1\n") {
+		t.Errorf("the client has %q", got)
+	}
+}
 
 // README's registry and its program beside it answer behind nginx, and its proxy shows what
 // PHP says.
@@ -230,7 +280,7 @@ func TestDocumentedExample(t *testing.T) {
 			words = append(words, strings.Fields(comment)...)
 		}
 	}
-	location := strings.Join(strings.Fields(harness.Documented(t, "README.md", "nginx-php")), " ")
+	location := strings.Join(strings.Fields(harness.Named(t, "nginx-php")), " ")
 	if head := strings.Join(words, " "); !strings.Contains(head, location) {
 		t.Errorf("the head of php.yaml has no\n%s\nin\n%s", location, head)
 	}

@@ -160,7 +160,7 @@ func (w *world) dev(args ...string) (url string) {
 func (w *world) phpPools(root string) string {
 	w.t.Helper()
 	pool := func(block, name, grace string) string {
-		text := harness.Documented(w.t, "README.md", block, "name: php", "name: "+name, "/run/fcgid/php.sock", w.dir+"/"+name)
+		text := harness.Named(w.t, block, "name: php", "name: "+name, "/run/fcgid/php.sock", w.dir+"/"+name)
 		text = strings.NewReplacer("/srv/app/public", root, "/var/www", root).Replace(text)
 		return strings.TrimPrefix(text, "pools:\n") + "      " + grace + ": 1s\n" + w.here("    env: ['PHP_INI_SCAN_DIR=:WORLD/ini', 'TMPDIR=WORLD/tmp']\n")
 	}
@@ -231,7 +231,7 @@ const apacheModules = "proxy proxy_fcgi rewrite dir mime alias"
 // those of the application's .htaccess.
 func (w *world) phpServers(root, nginxLocations, htaccess, front string) []server {
 	w.t.Helper()
-	nginx := harness.Documented(w.t, "README.md", "nginx-php", "/srv/app/public", root, "unix:/run/fcgid/php.sock", "unix:SOCKET",
+	nginx := harness.Named(w.t, "nginx-php", "/srv/app/public", root, "unix:/run/fcgid/php.sock", "unix:SOCKET",
 		"include fastcgi_params;", "include "+w.fastcgiParams()+";", "location / {\n    try_files $uri /index.php$is_args$args;\n}\n", nginxLocations)
 	apache := func(handler, rules string) string {
 		return fmt.Sprintf("DocumentRoot %[1]s\nDirectoryIndex index.php\nAddType text/css .css\nAddType text/javascript .js\nAddType image/jpeg .jpg\nAddType image/png .png\nAddType image/gif .gif\n<Directory %[1]s>\nAllowOverride None\nOptions FollowSymLinks\nRequire all granted\nRewriteEngine on\n%[2]s</Directory>\n%[3]s",

@@ -68,6 +68,35 @@ func Blocks(t testing.TB, file string) (blocks []Block) {
 	return blocks
 }
 
+// Documents are those whose blocks people copy, relative to the repository.
+func Documents(t testing.TB) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(Root(t), "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents := []string{"README.md"}
+	for _, file := range files {
+		documents = append(documents, "docs/"+filepath.Base(file))
+	}
+	return documents
+}
+
+// Named is Documented of the document that has a block of this name. No two have: a
+// block may move from one to the other.
+func Named(t testing.TB, name string, oldnew ...string) string {
+	t.Helper()
+	for _, file := range Documents(t) {
+		for _, b := range Blocks(t, file) {
+			if b.Name == name {
+				return Documented(t, file, name, oldnew...)
+			}
+		}
+	}
+	t.Fatalf("no document has a block with the comment <!-- test: %s --> before it", name)
+	return ""
+}
+
 // Documented is the block of a document that has this name, with other paths in it:
 // old, new, old, new. Each of the old ones has to be there.
 func Documented(t testing.TB, file, name string, oldnew ...string) string {

@@ -8,29 +8,15 @@ import (
 	"testing"
 )
 
-// documents are those whose blocks people copy.
-func documents(t *testing.T) []string {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(Root(t), "docs", "*.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	documents := []string{"README.md"}
-	for _, file := range files {
-		documents = append(documents, "docs/"+filepath.Base(file))
-	}
-	return documents
-}
-
 // A name that a test asks for means one block.
 func TestDocumentedNames(t *testing.T) {
-	for _, file := range documents(t) {
-		seen := make(map[string]int)
+	seen := make(map[string]Block)
+	for _, file := range Documents(t) {
 		for _, b := range Blocks(t, file) {
-			if line := seen[b.Name]; b.Name != "" && line != 0 {
-				t.Errorf("%s: the blocks of lines %d and %d are both %s", file, line, b.Line, b.Name)
+			if other, ok := seen[b.Name]; ok && b.Name != "" {
+				t.Errorf("the blocks of %s:%d and %s:%d are both %s", other.File, other.Line, file, b.Line, b.Name)
 			}
-			seen[b.Name] = b.Line
+			seen[b.Name] = b
 			if strings.Contains(b.Text, "<!-- test:") {
 				t.Errorf("%s:%d: the block has the comment of another one in it", file, b.Line)
 			}
@@ -51,7 +37,7 @@ func TestDocumentedNamesAreRun(t *testing.T) {
 			tests.Write(text)
 		}
 	}
-	for _, file := range documents(t) {
+	for _, file := range Documents(t) {
 		for _, b := range Blocks(t, file) {
 			if b.Name == "" && (b.Lang != "" || !strings.ContainsAny(b.Text, "▶─")) {
 				t.Errorf("%s:%d: the block has no <!-- test: NAME -->", file, b.Line)

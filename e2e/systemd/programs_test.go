@@ -80,7 +80,7 @@ setpriv --reuid www-data --regid www-data --clear-groups git init -q --bare --sh
     listen: unix:/run/fcgid/php.sock
     worker: {command: [/usr/bin/php-cgi], max: 2}
 EOF`)
-	m.sh(harness.Documented(t, "README.md", "unit-hardened"))
+	m.sh(harness.Named(t, "unit-hardened"))
 	m.serves(cgiSocket)
 	if got := m.sh("fcgid request unix:/run/fcgid/php.sock --script /srv/www/hello.php"); got != "hello from PHP" {
 		t.Errorf("a worker says %q", got)

@@ -68,7 +68,7 @@ func TestSocketActivation(t *testing.T) {
 			m.write("/etc/systemd/system/fcgid.socket.d/test.conf", dropIn)
 			m.write(configuration, activated)
 			m.sh("systemctl daemon-reload")
-			m.sh(harness.Documented(t, "README.md", "unit-socket"))
+			m.sh(harness.Named(t, "unit-socket"))
 			testActivated(t, m, path)
 		})
 	}
@@ -117,7 +117,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 			m := installed(t)
 			m.write(configuration, "pools: [{name: functions, listen: '"+listen+"', function: {}}]\n")
 			if listen == "systemd:cgi" {
-				m.sh(harness.Documented(t, "README.md", "unit-socket"))
+				m.sh(harness.Named(t, "unit-socket"))
 			} else {
 				m.sh("systemctl restart fcgid")
 			}
@@ -151,7 +151,7 @@ func TestSocketAndWrongFile(t *testing.T) {
 	const address = "unix:/run/fcgid.sock"
 	m := installed(t)
 	m.write(configuration, activated)
-	m.sh(harness.Documented(t, "README.md", "unit-socket"))
+	m.sh(harness.Named(t, "unit-socket"))
 	m.write(configuration, "bad: true\n")
 	m.fails("systemctl restart fcgid")
 	m.fails("fcgid request " + address + " --script /usr/lib/cgi-bin/hello.cgi")
@@ -170,7 +170,7 @@ func TestTakeOverFcgiwrap(t *testing.T) {
 		t.Fatalf("before: %q", got)
 	}
 	m.write(configuration, activated)
-	m.sh(harness.Documented(t, "README.md", "unit-fcgiwrap"))
+	m.sh(harness.Named(t, "unit-fcgiwrap"))
 	for range 2 {
 		if got := m.ask(address, "who.cgi"); got != "/usr/local/bin/fcgid" {
 			t.Errorf("after: %q", got)
@@ -186,7 +186,7 @@ func TestTakeOverPHPFPM(t *testing.T) {
 	version := m.sh("ls /etc/php")
 	// README names Debian 12's.
 	documented := func(name string) string {
-		return strings.ReplaceAll(harness.Documented(t, "README.md", name), "8.2", version)
+		return strings.ReplaceAll(harness.Named(t, name), "8.2", version)
 	}
 	m.writeMode("/srv/www/who.php", "<?php echo PHP_SAPI, ' ', ini_get('memory_limit'), ' ', extension_loaded('mysqli') ? 'mysqli' : 'nothing';", 0o644)
 	ask := "setpriv --reuid www-data --regid www-data --clear-groups fcgid request unix:/run/php/php" + version + "-fpm.sock --script /srv/www/who.php"

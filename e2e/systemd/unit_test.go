@@ -24,7 +24,7 @@ func installed(t *testing.T, layers ...string) *machine {
 	if failed := m.sh("systemctl list-units --failed --plain --no-legend"); failed != "" {
 		m.t.Fatalf("units have failed at boot:\n%s", failed)
 	}
-	m.sh(harness.Documented(t, "README.md", "unit-start"))
+	m.sh(harness.Named(t, "unit-start"))
 	m.serves(cgiSocket)
 	return m
 }
