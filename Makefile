@@ -1,6 +1,7 @@
 # make          builds ./fcgid, and in build/ its manual pages and completion
 # make run      builds and serves the samples at http://127.0.0.1:8080/
 # make test     installs what the tests need (Debian packages), runs them all
+# make test-docs  runs what README and docs tell to write, and looks at their links and at the pages made from the code
 # make test-lossless  20 upgrades and 100 reloads under 200 clients through nginx: no request may fail (a minute)
 # make test-systemd  installs fcgid on a Debian of its own, which it makes and boots (root; half a minute)
 # make test-vm  runs the tests of cgroups in a machine that qemu emulates (Debian packages; half a minute)
@@ -31,7 +32,7 @@ MANDIR     ?= $(PREFIX)/share/man
 
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: all build pages help run test test-unit test-e2e test-apps test-lossless test-systemd test-vm test-packages screenshots check fuzz bench bench-go install uninstall clean
+.PHONY: all build pages help run test test-unit test-docs test-e2e test-apps test-lossless test-systemd test-vm test-packages screenshots check fuzz bench bench-go install uninstall clean
 
 all: build pages
 
@@ -48,7 +49,7 @@ help:
 run: build
 	./fcgid dev
 
-test: test-packages test-unit test-e2e test-apps
+test: test-packages test-unit test-docs test-e2e test-apps
 	scripts/test-systemd --if-possible
 
 test-packages:
@@ -60,9 +61,15 @@ test-unit:
 	$(GO) test -run '^TestAllocations' ./...
 	$(GO) test -C bench -race ./...
 
-# The race detector's build makes other system calls than the one that users get.
+# What README and docs say: links, commands, recipes, and pages that are made from the code.
+test-docs:
+	$(GO) test ./e2e/harness ./internal/cli/pages
+	$(GO) test -tags e2e -timeout 5m -run '^TestDocumented' ./e2e
+
+# The race detector's build makes other system calls than the one that users get. Of the
+# latter, test-docs runs those of the documents.
 test-e2e:
-	$(GO) test -tags e2e -timeout 10m ./e2e
+	$(GO) test -tags e2e -timeout 10m -skip '^TestDocumented' ./e2e
 	$(GO) test -race -tags e2e -timeout 10m ./e2e
 
 test-apps:
