@@ -41,6 +41,9 @@ var promised = map[string]string{
 	"fcgid_memory_limit_bytes":                           "",
 	"fcgid_spool_bytes":                                  "pool",
 	"fcgid_functions_overdue":                            "pool",
+	"fcgid_pool_serving":                                 "pool",
+	"fcgid_log_dropped_records_total":                    "log",
+	"fcgid_upgrades_total":                               "result",
 }
 
 var labelName = regexp.MustCompile(`([a-z_]+)="`)

@@ -338,7 +338,13 @@ func TestDrainAndResume(t *testing.T) {
 		}
 	}
 	s.order("status").is(t, "status", 0, "drained")
+	if got := s.metric(t, `fcgid_pool_serving{pool="cgi"}`); got != "0" {
+		t.Errorf("drained: fcgid_pool_serving is %s", got)
+	}
 	s.order("resume", "cgi").is(t, "resume", 0, "takes requests")
+	if got := s.metric(t, `fcgid_pool_serving{pool="cgi"}`); got != "1" {
+		t.Errorf("resumed: fcgid_pool_serving is %s", got)
+	}
 	if res, out := s.ask(hello, nil); res.AppStatus != 0 || !strings.Contains(out, "hello") {
 		t.Errorf("resumed: %+v", res)
 	}

@@ -249,6 +249,9 @@ func TestUpgradeFails(t *testing.T) {
 	if exists(u.dir + "/w") {
 		t.Error("a socket of the new daemon is left")
 	}
+	if n := u.metric(t, `fcgid_upgrades_total{result="failure"}`); n != "8" {
+		t.Errorf("%s upgrades are counted as failed", n)
+	}
 	u.configure(pool) // and once all is well
 	u.upgrade().is(t, "a good one", 0)
 }
@@ -453,6 +456,9 @@ func TestUpgradeKeepsConnections(t *testing.T) {
 	}
 	if n := u.metric(t, `fcgid_connections_total{pool="cgi"}`); n != "2" {
 		t.Errorf("%s connections are counted, want 2", n)
+	}
+	if n := u.metric(t, `fcgid_upgrades_total{result="success"}`); n != "3" {
+		t.Errorf("%s upgrades are counted, want 3", n)
 	}
 	if n := u.metric(t, `fcgid_requests_total{outcome="ok",pool="cgi"}`); n != "6" {
 		t.Errorf("%s requests are counted, want 6", n)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -210,7 +211,18 @@ func TestWorkerMetrics(t *testing.T) {
 		`fcgid_worker_requests_waiting{pool="cgi"}`:                  "0",
 		`fcgid_limit{name="max_reqs",pool="cgi"}`:                    "2",
 	})
+	if rss, _ := strconv.ParseFloat(s.metric(t, `fcgid_workers_resident_bytes{pool="cgi"}`), 64); rss < 64<<10 {
+		t.Errorf("two workers have %v bytes", rss)
+	}
 	g.finish(all...)
+	await(t, "the CPU time of workers that run", func() bool {
+		for range 20 {
+			s.asked("")
+		}
+		cpu, _ := strconv.ParseFloat(s.metric(t, `fcgid_process_cpu_seconds_total{pool="cgi"}`), 64)
+		return cpu > 0
+	})
+	served := s.metric(t, `fcgid_requests_total{outcome="ok",pool="cgi"}`)
 	s.configure(s.cPoolOf("a", "scale: static, max: 1"))
 	s.reload(t)
 	s.awaitWorkers("one worker", func(w workersStatus) bool { return len(w.List) == 1 })
@@ -218,6 +230,6 @@ func TestWorkerMetrics(t *testing.T) {
 		`fcgid_workers{pool="cgi",state="idle"}`:              "1",
 		`fcgid_workers_max{pool="cgi"}`:                       "1",
 		`fcgid_worker_exits_total{pool="cgi",reason="scale"}`: "1",
-		`fcgid_requests_total{outcome="ok",pool="cgi"}`:       "2",
+		`fcgid_requests_total{outcome="ok",pool="cgi"}`:       served,
 	})
 }

@@ -67,7 +67,7 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 	d.pools = pool.NewSet(pool.Options{
 		Functions: o.Functions, Logs: l, Metrics: d.metrics, Spawner: &d.programs, Broken: d.broken, Ended: o.Ended, Cgroups: d.openCgroups,
 	})
-	d.metrics.Collect(d.pools.Numbers, d.pools.Memory)
+	d.metrics.Collect(metrics.Sources{Pools: d.pools.Numbers, Memory: d.pools.Memory, LogDropped: l.Dropped})
 	if d.file, err = filepath.Abs(o.File); err != nil {
 		return nil, err
 	}

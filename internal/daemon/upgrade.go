@@ -51,6 +51,7 @@ func (d *daemon) beginUpgrade(timeout time.Duration, reply chan outcome) {
 	if err != nil {
 		sockets.close()
 		d.logs.Error("upgrade refused: this daemon goes on", "error", err)
+		d.metrics.Upgraded(err)
 		reply <- outcome{err: err}
 		return
 	}
@@ -171,6 +172,7 @@ func (d *daemon) hello(h handed) upgrade.Hello {
 // endAttempt notes that an upgrade has failed: all is as it was before.
 func (d *daemon) endAttempt(o outcome) {
 	d.logs.Error("upgrade failed: this daemon goes on", "error", o.err)
+	d.metrics.Upgraded(o.err)
 	for _, l := range d.listeners() {
 		if l == nil || l.IsLost() {
 			continue
@@ -203,6 +205,7 @@ func (d *daemon) leave(o outcome, signals *signals) error {
 	for l := range o.taken {
 		l.Disown()
 	}
+	d.metrics.Upgraded(nil)
 	// systemd takes it from the process that it knows, and after it what the new one says.
 	systemd.SdNotify(false, fmt.Sprintf("MAINPID=%d", o.next.PID))
 	os.Unsetenv("NOTIFY_SOCKET") // with NotifyAccess=all it would take what this one says for the new one's

@@ -37,6 +37,7 @@ type accessLog struct {
 	write    func(*os.File, []byte, time.Duration) (int, error) // writeLines, but for tests
 
 	options atomic.Pointer[AccessOptions] // nil while it is off
+	lost    atomic.Int64                  // lines, since the start
 
 	mu      sync.Mutex // guards the fields below
 	output  string
@@ -103,7 +104,7 @@ func (l *accessLog) add(lines []byte) {
 		return
 	}
 	if len(l.pending)+len(lines) > accessRoom {
-		l.drops += bytes.Count(lines, []byte{'\n'})
+		l.dropLocked(lines)
 		return
 	}
 	l.pending = append(l.pending, lines...)
@@ -116,6 +117,12 @@ func (l *accessLog) add(lines []byte) {
 		l.timer.Reset(0)
 	}
 	l.running = true
+}
+
+func (l *accessLog) dropLocked(lines []byte) {
+	n := bytes.Count(lines, []byte{'\n'})
+	l.drops += n
+	l.lost.Add(int64(n))
 }
 
 // run writes what waits until nothing does.
@@ -162,7 +169,7 @@ func (l *accessLog) deliver(lines []byte) (left []byte) {
 	if isStuck {
 		left = lines[n-l.cut:]
 	} else if err != nil { // such as a full disk: those that follow may find room
-		l.drops += bytes.Count(lines[n:], []byte{'\n'})
+		l.dropLocked(lines[n:])
 	}
 	l.toldLocked(err, isStuck && n == begun)
 	return left

@@ -227,8 +227,8 @@ func TestAccessTakesNothing(t *testing.T) {
 			t.Errorf("%d bytes after %v, which are not what was added: %.20q", len(got), time.Since(began), got)
 		}
 		lost := accessRoom/len(line) + 10 - (len(got)-6)/len(line)
-		if len(s.said) != 2 || s.said[1] != fmt.Sprint("a log has dropped records", "records", lost) {
-			t.Errorf("said %q, lost were %d", s.said, lost)
+		if len(s.said) != 2 || s.said[1] != fmt.Sprint("a log has dropped records", "records", lost) || l.lost.Load() != int64(lost) {
+			t.Errorf("said %q, counted %d, lost were %d", s.said, l.lost.Load(), lost)
 		}
 	})
 }
@@ -245,8 +245,8 @@ func TestAccessCannotBeWritten(t *testing.T) {
 		s.takes(nil)
 		l.add([]byte("c\n"))
 		l.flush()
-		if s.text() != "c\n" || len(s.said) != 2 || s.said[1] != "a log has dropped recordsrecords6" {
-			t.Errorf("wrote %q, said %q", s.text(), s.said)
+		if s.text() != "c\n" || len(s.said) != 2 || s.said[1] != "a log has dropped recordsrecords6" || l.lost.Load() != 6 {
+			t.Errorf("wrote %q, said %q, counted %d", s.text(), s.said, l.lost.Load())
 		}
 	})
 }

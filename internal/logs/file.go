@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,7 @@ const (
 type file struct {
 	stuck     func(output string)            // called when records begin to be dropped; nil is none
 	recovered func(output string, drops int) // called when they are not any more; nil is none
+	lost      *atomic.Int64                  // counts records that were not written; nil is none
 
 	mu     sync.Mutex // guards the fields below
 	output string
@@ -87,6 +89,9 @@ func (l *file) reopen() error {
 // no error. It satisfies zapcore.WriteSyncer with Sync.
 func (l *file) Write(p []byte) (int, error) {
 	output, drops, err := l.write(p)
+	if err != nil && l.lost != nil {
+		l.lost.Add(1)
+	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		if drops == 1 && l.stuck != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -43,7 +44,9 @@ func newFIFO(t *testing.T) (name string, reader *os.File) {
 func TestStuckLog(t *testing.T) {
 	name, reader := newFIFO(t)
 	var said []string
+	var lost atomic.Int64
 	l := &file{
+		lost:      &lost,
 		stuck:     func(output string) { said = append(said, "stuck "+filepath.Base(output)) },
 		recovered: func(output string, drops int) { said = append(said, fmt.Sprintf("recovered %d", drops)) },
 	}
@@ -70,8 +73,8 @@ func TestStuckLog(t *testing.T) {
 		t.Errorf("read %d bytes, %v", n, err)
 	}
 	log()
-	if got := strings.Join(said, ", "); got != "stuck fifo, recovered 20" {
-		t.Errorf("said %q", got)
+	if got := strings.Join(said, ", "); got != "stuck fifo, recovered 20" || lost.Load() != 20 {
+		t.Errorf("said %q, counted %d", got, lost.Load())
 	}
 	l.set("", nil)
 }

@@ -34,6 +34,7 @@ type Logs struct {
 	level  zap.AtomicLevel
 	format atomic.Int32 // a format
 	output file
+	lost   atomic.Int64 // records of output
 	access *accessLog
 	slow   slowFiles
 }
@@ -41,7 +42,7 @@ type Logs struct {
 // New returns Logs as o says.
 func New(o Options) (*Logs, error) {
 	l := &Logs{level: zap.NewAtomicLevel()}
-	l.output.stuck, l.output.recovered = l.stuck, l.recovered
+	l.output.stuck, l.output.recovered, l.output.lost = l.stuck, l.recovered, &l.lost
 	l.access = newAccessLog(func(level slog.Level, message string, fields ...any) {
 		l.Log(context.Background(), level, message, fields...)
 	})
@@ -69,6 +70,12 @@ func (l *Logs) stuck(output string) {
 // recovered tells how many it has dropped.
 func (l *Logs) recovered(output string, drops int) {
 	l.Warn("a log has dropped records", "output", output, "records", drops)
+}
+
+// Dropped is how many records each log has not taken since the start: the daemon's, the
+// access log, and the slow logs of all pools.
+func (l *Logs) Dropped() map[string]int64 {
+	return map[string]int64{"daemon": l.lost.Load(), "access": l.access.lost.Load(), "slow": l.slow.lost.Load()}
 }
 
 // encoderConfig is how a record of the log is written.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap/zapcore"
 )
@@ -12,6 +13,8 @@ import (
 // slowFiles are where slow requests are logged: the slow logs of pools that have
 // one of their own.
 type slowFiles struct {
+	lost atomic.Int64 // records
+
 	mu    sync.Mutex // guards the field below
 	files map[string]*file
 }
@@ -50,7 +53,7 @@ func (l *Logs) setSlow(files map[string]openedFile) {
 	l.slow.files = make(map[string]*file)
 	for pool := range files {
 		if l.slow.files[pool] = old[pool]; old[pool] == nil {
-			l.slow.files[pool] = &file{stuck: l.stuck, recovered: l.recovered}
+			l.slow.files[pool] = &file{stuck: l.stuck, recovered: l.recovered, lost: &l.slow.lost}
 		}
 	}
 	next := l.slow.files

@@ -35,7 +35,7 @@ func (m *Metrics) Export() []byte {
 // all others the new daemon's hold.
 var shared = []string{
 	"fcgid_connections", "fcgid_requests_in_flight", "fcgid_requests_queued", "fcgid_functions_overdue", "fcgid_spool_bytes",
-	"fcgid_memory_bytes", "fcgid_workers", "fcgid_worker_requests_waiting",
+	"fcgid_memory_bytes", "fcgid_workers", "fcgid_worker_requests_waiting", "fcgid_workers_resident_bytes",
 }
 
 func (m *Metrics) gather() ([]*dto.MetricFamily, error) {

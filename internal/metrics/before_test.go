@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -9,7 +10,11 @@ import (
 
 func made(pools ...Numbers) *Metrics {
 	m := New(Kinds{Outcomes: []string{"ok"}})
-	m.Collect(func() []Numbers { return pools }, func() (used, limit int64) { return 10, 100 })
+	m.Collect(Sources{
+		Pools:      func() []Numbers { return pools },
+		Memory:     func() (used, limit int64) { return 10, 100 },
+		LogDropped: func() map[string]int64 { return map[string]int64{"access": 3} },
+	})
 	return m
 }
 
@@ -63,7 +68,10 @@ func TestContinue(t *testing.T) {
 			}
 		}
 	}
+	old.Upgraded(errors.New("no"))
+	old.Upgraded(nil)
 	check("both", map[[2]string]float64{
+		{"fcgid_log_dropped_records_total", ""}: 6, {"fcgid_upgrades_total", ""}: 1,
 		{"fcgid_requests_total", "a"}: 6, {"fcgid_requests_total", "gone"}: 1, {"fcgid_connections_total", "a"}: 120,
 		{"fcgid_connections", "a"}: 5, {"fcgid_limit", "a"}: 9, {"fcgid_memory_bytes", ""}: 20, {"fcgid_memory_limit_bytes", ""}: 100,
 	})

@@ -37,6 +37,7 @@ type Metrics struct {
 	reloadOK      prometheus.Gauge
 	reloadTime    prometheus.Gauge
 	reloads       *prometheus.CounterVec
+	upgrades      *prometheus.CounterVec
 	requests      *prometheus.CounterVec
 	own           *prometheus.CounterVec
 	stderrDropped *prometheus.CounterVec
@@ -66,6 +67,7 @@ func New(kinds Kinds) *Metrics {
 			Name: "fcgid_config_last_reload_success_timestamp_seconds", Help: "When the configuration was last (re)loaded with success.",
 		}),
 		reloads:       counter("fcgid_config_reloads_total", "Reloads of the configuration.", "result"),
+		upgrades:      counter("fcgid_upgrades_total", "Attempts to have another daemon take the place of this one.", "result"),
 		requests:      counter("fcgid_requests_total", "Requests that have ended.", "pool", "outcome"),
 		own:           counter("fcgid_own_requests_total", "Requests for status_path and ping_path, which count nowhere else.", "pool"),
 		stderrDropped: counter("fcgid_stderr_dropped_bytes_total", "What programs wrote to STDERR beyond limits.stderr_rate, and was not logged.", "pool"),
@@ -75,7 +77,7 @@ func New(kinds Kinds) *Metrics {
 		starts:        counter("fcgid_process_starts_total", "Programs started.", "pool"),
 		startDuration: histogram("fcgid_process_start_duration_seconds", "Time that starting a program took."),
 		exits:         counter("fcgid_process_exits_total", "Programs that have exited.", "pool", "reason"),
-		cpu:           counter("fcgid_process_cpu_seconds_total", "CPU time of programs that have exited, user and system.", "pool"),
+		cpu:           counter("fcgid_process_cpu_seconds_total", "CPU time of programs, user and system: of workers as they use it, of others when they have exited.", "pool"),
 		protocol:      counter("fcgid_protocol_errors_total", "Input that breaks the FastCGI protocol.", "pool", "kind"),
 		refused:       counter("fcgid_connections_refused_total", "Connections that allow or allow_uids did not let in.", "pool"),
 		slow:          counter("fcgid_slow_requests_total", "Requests that have run for longer than slow.after.", "pool"),
@@ -83,12 +85,14 @@ func New(kinds Kinds) *Metrics {
 		worker:        newWorkerVectors(),
 	}
 	m.registry.MustRegister(
-		buildInfo(), m.reloadOK, m.reloadTime, m.reloads, m.requests, m.own, m.stderrDropped, m.responses, m.duration, m.queueWait, m.starts,
+		buildInfo(), m.reloadOK, m.reloadTime, m.reloads, m.upgrades, m.requests, m.own, m.stderrDropped, m.responses, m.duration, m.queueWait, m.starts,
 		m.startDuration, m.exits, m.cpu, m.protocol, m.refused, m.slow, m.slowDropped,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	m.reloads.WithLabelValues("success")
-	m.reloads.WithLabelValues("failure")
+	for _, result := range []string{succeeded, failed} {
+		m.reloads.WithLabelValues(result)
+		m.upgrades.WithLabelValues(result)
+	}
 	for _, v := range m.worker.all() {
 		m.registry.MustRegister(v)
 	}
@@ -123,17 +127,33 @@ func histogram(name, help string) *prometheus.HistogramVec {
 	}, []string{"pool"})
 }
 
+// The results of a reload and of an upgrade.
+const (
+	succeeded = "success"
+	failed    = "failure"
+)
+
+func resultOf(err error) string {
+	if err != nil {
+		return failed
+	}
+	return succeeded
+}
+
 // Reloaded notes how a (re)load of the configuration went.
 func (m *Metrics) Reloaded(err error) {
+	m.reloads.WithLabelValues(resultOf(err)).Inc()
 	if err != nil {
-		m.reloads.WithLabelValues("failure").Inc()
 		m.reloadOK.Set(0)
 		return
 	}
-	m.reloads.WithLabelValues("success").Inc()
 	m.reloadOK.Set(1)
 	m.reloadTime.SetToCurrentTime()
 }
+
+// Upgraded counts an attempt to have another daemon take the place of this one. What has
+// succeeded is counted here too: that one goes on from these counters.
+func (m *Metrics) Upgraded(err error) { m.upgrades.WithLabelValues(resultOf(err)).Inc() }
 
 // A Pool counts what happens in a pool.
 type Pool struct {

@@ -9,6 +9,7 @@ import (
 // Numbers are what a pool has counted by itself, and what is so at this moment.
 type Numbers struct {
 	Pool                             string
+	Serving                          bool // no order holds or refuses requests
 	Connections, InFlight, Queued    int
 	Overdue                          int   // functions that run though their requests have ended
 	MaxConns, MaxReqs, Queue         int   // limits in force; 0 is none
@@ -23,20 +24,22 @@ type WorkerNumbers struct {
 	States       map[string]int
 	Max, Waiting int
 	Degraded     bool
+	RSS          int64 // bytes, with descendants
 	AtMax        uint64
 	AtMaxTime    time.Duration
 }
 
-// Collect asks for the numbers of each pool, and for the memory that requests of all have
-// and may have, whenever Prometheus asks for them. It is called once.
-func (m *Metrics) Collect(pools func() []Numbers, memory func() (used, limit int64)) {
-	m.registry.MustRegister(collector{pools, memory})
+// Sources tell what is asked for whenever Prometheus asks.
+type Sources struct {
+	Pools      func() []Numbers
+	Memory     func() (used, limit int64)        // that requests of all pools have, and may have
+	LogDropped func() (records map[string]int64) // that were dropped, by log
 }
 
-type collector struct {
-	pools  func() []Numbers
-	memory func() (used, limit int64)
-}
+// Collect asks the sources from now on. It is called once.
+func (m *Metrics) Collect(from Sources) { m.registry.MustRegister(collector{from}) }
+
+type collector struct{ from Sources }
 
 func poolDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, append([]string{"pool"}, labels...), nil)
@@ -47,6 +50,7 @@ var (
 	descConnectionsTotal = poolDesc("fcgid_connections_total", "Connections accepted.")
 	descInFlight         = poolDesc("fcgid_requests_in_flight", "Requests that are running.")
 	descQueued           = poolDesc("fcgid_requests_queued", "Requests that wait for their turn.")
+	descServing          = poolDesc("fcgid_pool_serving", "Whether requests are begun: 0 while an order holds or refuses them.")
 	descOverdue          = poolDesc("fcgid_functions_overdue", "Functions that still run though their requests have ended.")
 	descLimit            = poolDesc("fcgid_limit", "Limits in force; 0 is none.", "name")
 	descSpool            = poolDesc("fcgid_spool_bytes", "Bytes of bodies and answers in files.")
@@ -58,6 +62,7 @@ var (
 	descWorkersMax   = poolDesc("fcgid_workers_max", "Workers that there may be.")
 	descWaiting      = poolDesc("fcgid_worker_requests_waiting", "Requests that wait for a worker.")
 	descDegraded     = poolDesc("fcgid_workers_degraded", "Whether workers cannot be started.")
+	descResident     = poolDesc("fcgid_workers_resident_bytes", "Memory that workers have, with their descendants: what they share counts for each.")
 	descAtMax        = poolDesc("fcgid_workers_at_max_total", "Times that as many workers as there may be have become busy.")
 	descAtMaxSeconds = poolDesc("fcgid_workers_at_max_seconds_total", "Time for which as many workers as there may be were busy.")
 )
@@ -66,6 +71,7 @@ var (
 var (
 	descMemory      = prometheus.NewDesc("fcgid_memory_bytes", "Memory that requests of all pools hold.", nil, nil)
 	descMemoryLimit = prometheus.NewDesc("fcgid_memory_limit_bytes", "Memory that they may hold.", nil, nil)
+	descLogDropped  = prometheus.NewDesc("fcgid_log_dropped_records_total", "Records that a log did not take.", []string{"log"}, nil)
 )
 
 // Describe sends nothing: which series there are depends on the pools.
@@ -73,14 +79,18 @@ func (c collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect sends the numbers of each pool.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	used, limit := c.memory()
+	used, limit := c.from.Memory()
 	ch <- prometheus.MustNewConstMetric(descMemory, prometheus.GaugeValue, float64(used))
 	ch <- prometheus.MustNewConstMetric(descMemoryLimit, prometheus.GaugeValue, float64(limit))
-	for _, n := range c.pools() {
+	for log, records := range c.from.LogDropped() {
+		ch <- prometheus.MustNewConstMetric(descLogDropped, prometheus.CounterValue, float64(records), log)
+	}
+	for _, n := range c.from.Pools() {
 		s := series{ch, n.Pool}
 		s.gauge(descConnections, float64(n.Connections))
 		s.gauge(descInFlight, float64(n.InFlight))
 		s.gauge(descQueued, float64(n.Queued))
+		s.gauge(descServing, oneIf(n.Serving))
 		s.gauge(descOverdue, float64(n.Overdue))
 		s.gauge(descLimit, float64(n.MaxConns), "max_conns")
 		s.gauge(descLimit, float64(n.MaxReqs), "max_reqs")
@@ -109,15 +119,19 @@ func (s series) workers(n *WorkerNumbers) {
 	for state, workers := range n.States {
 		s.gauge(descWorkers, float64(workers), state)
 	}
-	degraded := 0.
-	if n.Degraded {
-		degraded = 1
-	}
 	s.gauge(descWorkersMax, float64(n.Max))
 	s.gauge(descWaiting, float64(n.Waiting))
-	s.gauge(descDegraded, degraded)
+	s.gauge(descDegraded, oneIf(n.Degraded))
+	s.gauge(descResident, float64(n.RSS))
 	s.count(descAtMax, float64(n.AtMax))
 	s.count(descAtMaxSeconds, n.AtMaxTime.Seconds())
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 func (s series) gauge(d *prometheus.Desc, v float64, labels ...string) {

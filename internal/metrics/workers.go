@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,13 +63,11 @@ func (w *Workers) Started(took time.Duration) {
 	w.starting.Observe(took.Seconds())
 }
 
-// Exited counts one that has ended. The usage may be nil.
-func (w *Workers) Exited(reason string, usage *syscall.Rusage) {
-	w.exits.WithLabelValues(reason).Inc()
-	if usage != nil {
-		w.cpu.Add(cpuTime(usage).Seconds())
-	}
-}
+// Exited counts one that has ended.
+func (w *Workers) Exited(reason string) { w.exits.WithLabelValues(reason).Inc() }
+
+// Used counts CPU time that one has used.
+func (w *Workers) Used(cpu time.Duration) { w.cpu.Add(cpu.Seconds()) }
 
 // Waited counts a request that has waited for a worker.
 func (w *Workers) Waited(d time.Duration) { w.wait.Observe(d.Seconds()) }

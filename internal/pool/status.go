@@ -34,7 +34,7 @@ func (s *Set) Numbers() []metrics.Numbers {
 func (p *pool) numbers() metrics.Numbers {
 	s := p.server.Snapshot()
 	n := metrics.Numbers{
-		Pool: p.name, Connections: s.Connections, InFlight: s.InFlight, Queued: s.Queued, Overdue: s.Overdue,
+		Pool: p.name, Serving: gateStates[s.Gate] == "", Connections: s.Connections, InFlight: s.InFlight, Queued: s.Queued, Overdue: s.Overdue,
 		MaxConns: s.Limits.MaxConns, MaxReqs: s.Limits.MaxReqs, Queue: s.Limits.Queue,
 		Spooled: s.Spooled, Spool: s.Limits.Spool,
 		ConnectionsTotal: s.ConnectionsTotal, Received: s.Received, Sent: s.Sent,
@@ -44,6 +44,7 @@ func (p *pool) numbers() metrics.Numbers {
 		s := w.Numbers()
 		n.Workers = &metrics.WorkerNumbers{
 			States: workerCounts(&s), Max: s.Max, Waiting: s.Waiting, Degraded: s.Degraded, AtMax: s.AtMax, AtMaxTime: s.AtMaxTime,
+			RSS: w.Measure(),
 		}
 	}
 	return n

@@ -76,7 +76,7 @@ func (s *Set) workerOptions(cfg *config.Pool, group *cgroup.Pool, release uint64
 		Stderr: c.Stderr, Admit: s.stderrLimit(cfg.Name).Admit, LongParams: c.LongParams,
 		RunDir:  config.RuntimeFolder(),
 		Log:     s.opt.Logs.With("pool", cfg.Name),
-		Hooks:   worker.Hooks{Started: m.Started, Exited: m.Exited, Waited: m.Waited, Repeated: m.Repeated},
+		Hooks:   worker.Hooks{Started: m.Started, Exited: m.Exited, Used: m.Used, Waited: m.Waited, Repeated: m.Repeated},
 		Spawner: s.opt.Spawner, Identity: identityOf(cfg),
 		Cgroup: group, Sandbox: s.sandboxNow(cfg.Name),
 	}

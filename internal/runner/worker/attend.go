@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/cgi"
@@ -137,8 +136,9 @@ func (p *Pool) exited(w *worker, e *exit) {
 	w.exited()
 	p.all = slices.DeleteFunc(p.all, func(other *worker) bool { return other == w })
 	p.exits[reason]++
+	p.countLocked(w, e.cpu())
 	if p.hooks.Exited != nil {
-		p.laterLocked(func() { p.hooks.Exited(reason, e.usage()) })
+		p.laterLocked(func() { p.hooks.Exited(reason) })
 	}
 	switch {
 	case reason == exitStart, reason == exitProtocol && !w.answered && !w.asked:
@@ -190,11 +190,12 @@ type exit struct {
 	lastLine string // of STDERR
 }
 
-func (e *exit) usage() *syscall.Rusage {
+// cpu is the CPU time that it has used, with its children.
+func (e *exit) cpu() time.Duration {
 	if e.err != nil {
-		return nil
+		return 0
 	}
-	return &e.Usage
+	return time.Duration(e.Usage.Utime.Nano() + e.Usage.Stime.Nano())
 }
 
 // describe says how it ended, with the last that it said.

@@ -107,9 +107,11 @@ type Hooks struct {
 	// Started is called for each worker that is ready, with the time from its start.
 	Started func(took time.Duration)
 	// Exited is called for each worker that has ended, with one of
-	// ExitReasons. The usage, with that of its children, is nil if the
-	// program could not be executed.
-	Exited func(reason string, usage *syscall.Rusage)
+	// ExitReasons.
+	Exited func(reason string)
+	// Used is called with CPU time that workers and their children have used, each part
+	// once: when Measure has found it, and the rest when a worker has ended.
+	Used func(cpu time.Duration)
 	// Waited is called once for each request that a worker was there to take, with the
 	// time it waited for that.
 	Waited func(time.Duration)

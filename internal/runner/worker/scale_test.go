@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os/signal"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +22,7 @@ type snapshot = worker.Snapshot
 func (p *pool) hooks() worker.Hooks {
 	return worker.Hooks{
 		Started: func(time.Duration) { p.tell(func() { p.started++ }) },
-		Exited:  func(reason string, _ *syscall.Rusage) { p.tell(func() { p.exits[reason]++ }) },
+		Exited:  func(reason string) { p.tell(func() { p.exits[reason]++ }) },
 	}
 }
 

@@ -74,6 +74,44 @@ func (p *Pool) Snapshot() Snapshot {
 	return s
 }
 
+// Measure asks the kernel how much memory the workers have, with their descendants, and
+// counts the CPU time that they have used: see Hooks.Used.
+func (p *Pool) Measure() (rss int64) {
+	p.mu.Lock()
+	pids := make(map[*worker]int, len(p.all))
+	for _, w := range p.all {
+		if w.process != nil {
+			pids[w] = w.process.pid()
+		}
+	}
+	p.unlock()
+	used := make(map[*worker]time.Duration, len(pids))
+	for w, pid := range pids {
+		cpu, memory := p.measure(pid)
+		used[w] = cpu
+		rss += memory
+	}
+	p.mu.Lock()
+	defer p.unlock()
+	for _, w := range p.all { // what has exited meanwhile has been counted
+		p.countLocked(w, used[w])
+	}
+	return rss
+}
+
+// countLocked counts what of a worker's CPU time was not counted yet. It may be less than
+// what was: that of a descendant which has left is not there any more.
+func (p *Pool) countLocked(w *worker, cpu time.Duration) {
+	more := cpu - w.counted
+	if more <= 0 {
+		return
+	}
+	w.counted = cpu
+	if p.hooks.Used != nil {
+		p.laterLocked(func() { p.hooks.Used(more) })
+	}
+}
+
 func (p *Pool) snapshot() Snapshot {
 	p.mu.Lock()
 	defer p.unlock()

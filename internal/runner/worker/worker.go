@@ -60,6 +60,7 @@ type worker struct {
 	readied  time.Time // when it became ready; the zero time before
 	used     uint64    // grows with the last use, of all workers of a pool
 	lastUsed time.Time
+	counted  time.Duration // of its CPU time
 }
 
 // A process is what a worker needs of its program.
