@@ -6,6 +6,7 @@
 # make test-systemd  installs fcgid on a Debian of its own, which it makes and boots (root; half a minute)
 # make test-vm  runs the tests of cgroups in a machine that qemu emulates (Debian packages; half a minute)
 # make test-apps  runs WordPress, DokuWiki, public-inbox (compared with php-fpm and Plack) and hgweb, from Debian packages
+# make docs     makes the table of keys in docs/configuration.md anew
 # make screenshots  makes the pictures of docs/ anew (two minutes)
 # make check    what else guards the tree: format, vet, staticcheck, go.mod
 # make fuzz     runs each fuzz test for FUZZTIME
@@ -32,7 +33,7 @@ MANDIR     ?= $(PREFIX)/share/man
 
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: all build pages help run test test-unit test-docs test-e2e test-apps test-lossless test-systemd test-vm test-packages screenshots check fuzz bench bench-go install uninstall clean
+.PHONY: all build pages docs help run test test-unit test-docs test-e2e test-apps test-lossless test-systemd test-vm test-packages screenshots check fuzz bench bench-go install uninstall clean
 
 all: build pages
 
@@ -42,6 +43,9 @@ build:
 # For this machine, whatever the binary is for.
 pages:
 	GOOS= GOARCH= $(GO) run ./internal/cli/pages build
+
+docs:
+	GOOS= GOARCH= $(GO) run ./internal/cli/pages --keys
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile

@@ -59,7 +59,7 @@ type Admin struct {
 	URIs   string         `mapstructure:"uris" default:"hidden"`               // hidden: no query strings in /status on TCP; or full
 	Hosts  []string       `mapstructure:"hosts"`                               // names that it answers to on TCP, besides localhost and IP addresses
 	// Control is the socket through which the daemon takes orders; see [Admin.ControlPath].
-	Control string `mapstructure:"control" default:"auto"` // auto, unix:/path; "" is off
+	Control string `mapstructure:"control" default:"auto" reload:"start"` // auto, unix:/path; "" is off
 }
 
 // Pool is one set of addresses and what answers behind it. Of Process, Worker
@@ -71,15 +71,15 @@ type Pool struct {
 	Timeout       time.Duration `mapstructure:"timeout"         default:"0"` // a request's wall clock; 0 is none
 	Silence       time.Duration `mapstructure:"silence"         default:"0"` // of a program while its client waits; 0 is none
 	OnClientAbort string        `mapstructure:"on_client_abort"`             // kill, close or ignore; "" is kill, for workers close
-	Env           []string      `mapstructure:"env"`                         // NAME=value
-	PassEnv       []string      `mapstructure:"pass_env"        default:"PATH,LANG,TZ"`
+	Env           []string      `mapstructure:"env" reload:"workers"`        // NAME=value
+	PassEnv       []string      `mapstructure:"pass_env"        default:"PATH,LANG,TZ" reload:"workers"`
 	PassParams    []string      `mapstructure:"pass_params"` // names
 	StatusPath    string        `mapstructure:"status_path"` // of a URL: php-fpm's status page; "" is none
 	PingPath      string        `mapstructure:"ping_path"`   // likewise; "" is none
 	PingResponse  string        `mapstructure:"ping_response"   default:"pong"`
-	User          string        `mapstructure:"user"`   // that programs run as, a name or a number; "" is the daemon's
-	Group         string        `mapstructure:"group"`  // "" is the user's
-	Groups        []string      `mapstructure:"groups"` // supplementary ones; empty: the user's own
+	User          string        `mapstructure:"user" reload:"workers"`   // that programs run as, a name or a number; "" is the daemon's
+	Group         string        `mapstructure:"group" reload:"workers"`  // "" is the user's
+	Groups        []string      `mapstructure:"groups" reload:"workers"` // supplementary ones; empty: the user's own
 	Sandbox       Sandbox       `mapstructure:"sandbox"`
 	Process       *Process      `mapstructure:"process"`
 	Worker        *Worker       `mapstructure:"worker"`
@@ -150,7 +150,7 @@ func (i Interpreter) String() string { return i.Extension + "=" + i.Path }
 // at most MaxSpare: what the file does not give bends to what it gives. Other
 // pools do not look at these three, nor does a static one at IdleTimeout.
 type Worker struct {
-	Command      []string       `mapstructure:"command"`                         // argv; the program, an absolute path, accepts on fd 0
+	Command      []string       `mapstructure:"command" reload:"workers"`        // argv; the program, an absolute path, accepts on fd 0
 	Root         []string       `mapstructure:"root"`                            // absolute folders
 	Extensions   []string       `mapstructure:"extensions"`                      // .php; empty: any. With neither of the two, workers look for their scripts
 	Scale        string         `mapstructure:"scale"         default:"dynamic"` // static (always Max), dynamic (spares) or ondemand
@@ -167,10 +167,10 @@ type Worker struct {
 	StartTimeout time.Duration  `mapstructure:"start_timeout" default:"10s"`     // from start to accepting; never 0
 	StopSignal   syscall.Signal `mapstructure:"stop_signal"   default:"SIGTERM"`
 	StopGrace    time.Duration  `mapstructure:"stop_grace"    default:"10s"`     // from StopSignal to SIGKILL
-	WarmUp       []string       `mapstructure:"warm_up"`                         // NAME=value, the parameters of the first request; empty: none is made
+	WarmUp       []string       `mapstructure:"warm_up" reload:"workers"`        // NAME=value, the parameters of the first request; empty: none is made
 	Reload       string         `mapstructure:"reload"        default:"changed"` // which reloads replace the workers: changed ones or always
 	Dispatch     string         `mapstructure:"dispatch"      default:"lifo"`    // lifo or fifo
-	Dir          string         `mapstructure:"dir"`                             // absolute; "" is the daemon's
+	Dir          string         `mapstructure:"dir" reload:"workers"`            // absolute; "" is the daemon's
 	Stderr       string         `mapstructure:"stderr"        default:"log"`     // log, client or both
 	LongParams   bool           `mapstructure:"long_params"   default:"false"`   // pass params on that are longer than a record
 }

@@ -15,19 +15,19 @@ type Sandbox struct {
 	Owner  bool `mapstructure:"owner"   default:"false"` // process: run as the script's owner
 	MinUID int  `mapstructure:"min_uid" default:"1000"`  // of Owner's users and groups, from 1
 
-	Preset       string       `mapstructure:"preset"`                        // strict, whose keys are filled in; "" is none
-	Required     bool         `mapstructure:"required"      default:"false"` // what the machine lacks is a refusal, not a warning
-	Umask        fs.FileMode  `mapstructure:"umask"         default:"0022"`
-	Nice         int32        `mapstructure:"nice"          default:"0"`     // -20 to 19, added to the daemon's
-	OOMScoreAdj  int32        `mapstructure:"oom_score_adj" default:"0"`     // -1000 to 1000; 0 is the daemon's
-	NoNewPrivs   bool         `mapstructure:"no_new_privs"  default:"false"` // set-user-ID programs get nothing by that
-	Capabilities []Capability `mapstructure:"capabilities"`                  // that are kept, or none alone; empty: as they are
-	Rlimits      []Rlimit     `mapstructure:"rlimits"`                       // a name appears once
-	Chroot       string       `mapstructure:"chroot"`                        // absolute; "" is no other root
-	Read         []string     `mapstructure:"read"`                          // what may be read and executed; empty: all
-	Write        []string     `mapstructure:"write"`                         // what may be written; empty: all, without Read nothing
-	Network      bool         `mapstructure:"network"       default:"true"`  // false: no sockets but Unix sockets with a file
-	PrivateTmp   bool         `mapstructure:"private_tmp"   default:"false"` // a /tmp and a /var/tmp of the pool's own
+	Preset       string       `mapstructure:"preset" reload:"workers"`                        // strict, whose keys are filled in; "" is none
+	Required     bool         `mapstructure:"required"      default:"false" reload:"workers"` // what the machine lacks is a refusal, not a warning
+	Umask        fs.FileMode  `mapstructure:"umask"         default:"0022" reload:"workers"`
+	Nice         int32        `mapstructure:"nice"          default:"0" reload:"workers"`     // -20 to 19, added to the daemon's
+	OOMScoreAdj  int32        `mapstructure:"oom_score_adj" default:"0" reload:"workers"`     // -1000 to 1000; 0 is the daemon's
+	NoNewPrivs   bool         `mapstructure:"no_new_privs"  default:"false" reload:"workers"` // set-user-ID programs get nothing by that
+	Capabilities []Capability `mapstructure:"capabilities" reload:"workers"`                  // that are kept, or none alone; empty: as they are
+	Rlimits      []Rlimit     `mapstructure:"rlimits" reload:"workers"`                       // a name appears once
+	Chroot       string       `mapstructure:"chroot" reload:"workers"`                        // absolute; "" is no other root
+	Read         []string     `mapstructure:"read" reload:"workers"`                          // what may be read and executed; empty: all
+	Write        []string     `mapstructure:"write" reload:"workers"`                         // what may be written; empty: all, without Read nothing
+	Network      bool         `mapstructure:"network"       default:"true" reload:"workers"`  // false: no sockets but Unix sockets with a file
+	PrivateTmp   bool         `mapstructure:"private_tmp"   default:"false" reload:"workers"` // a /tmp and a /var/tmp of the pool's own
 
 	Cgroup        string  `mapstructure:"cgroup"         default:"auto"` // auto, off or required
 	Memory        int64   `mapstructure:"memory"         default:"0"`    // of the pool, from 1 MiB; 0 is no limit, as in the next three

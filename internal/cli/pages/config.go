@@ -32,6 +32,7 @@ type reader struct {
 	paragraph []string
 	seen      map[string]bool
 	isOther   bool // the first '#' of a line with a key is to be taken away
+	isAfter   bool // a blank line has come since the last key: comments are of the next one
 }
 
 // A level is a key that the next ones may stand in.
@@ -56,11 +57,12 @@ func (r *reader) line(line string) {
 	comment = strings.TrimPrefix(comment, " ")
 	switch {
 	case strings.TrimSpace(line) == "":
+		r.isAfter = true
 		if len(r.keys) == 0 {
 			r.head = append(r.head, append(r.paragraph, "")...)
 			r.paragraph = nil
 		}
-	case isComment && !strings.HasPrefix(line, "#") && len(r.keys) > 0:
+	case isComment && !strings.HasPrefix(line, "#") && len(r.keys) > 0 && !r.isAfter:
 		r.keys[len(r.keys)-1].text += " " + comment
 	case isComment:
 		if strings.HasPrefix(comment, otherPools) {
@@ -78,6 +80,7 @@ func (r *reader) key(line string) {
 	if m == nil {
 		return
 	}
+	r.isAfter = false
 	indent := len(m[1])
 	for len(r.stack) > 0 && r.stack[len(r.stack)-1].indent >= indent+len(m[2]) {
 		r.stack = r.stack[:len(r.stack)-1]

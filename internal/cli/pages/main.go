@@ -1,6 +1,7 @@
 // Command pages writes what describes fcgid to man(1) and to shells, into the folder
 // that is its argument: man/fcgid.1, one page for each command, man/fcgid.yaml.5, and
-// completion/fcgid.{bash,zsh,fish}. It is run by make, and the daemon does not link it.
+// completion/fcgid.{bash,zsh,fish}. With --keys it writes the table of all keys into
+// docs/configuration.md. It is run by make, and the daemon does not link it.
 package main
 
 import (
@@ -21,10 +22,14 @@ const configFile = "configs/fcgid.yaml"
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: pages FOLDER")
+		fmt.Fprintln(os.Stderr, "usage: pages FOLDER | pages --keys")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1]); err != nil {
+	do := write
+	if os.Args[1] == "--keys" {
+		do = func(string) error { return writeKeys() }
+	}
+	if err := do(os.Args[1]); err != nil {
 		fmt.Fprintf(os.Stderr, "pages: %v\n", err)
 		os.Exit(1)
 	}
@@ -55,6 +60,23 @@ func write(folder string) error {
 		return err
 	}
 	return writeCompletion(root, completion)
+}
+
+// writeKeys makes the table of keysPage anew.
+func writeKeys() error {
+	page, err := os.ReadFile(keysPage)
+	if err != nil {
+		return err
+	}
+	file, err := os.ReadFile(configFile)
+	if err != nil {
+		return err
+	}
+	text, err := withKeys(string(page), string(file))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(keysPage, []byte(text), 0o644)
 }
 
 func writeCompletion(root *cobra.Command, folder string) error {
