@@ -185,6 +185,44 @@ func (s *site) statusJSON(pool string, pools int) {
 	}
 }
 
+// fcgid status POOL says what became of the pool's requests, and why and when the last one
+// that had no good answer failed.
+func TestStatusTellsOfFailures(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "unix", simple)
+	s.order("status", "cgi").is(t, "before", 0, "\nrequests that have ended: 0\n")
+	failing := s.script("fails.sh", "#!/bin/sh\nexit 3\n")
+	s.ask(s.hello(), nil)
+	s.ask(failing, nil, "REQUEST_URI", "/fails?secret", "REQUEST_ID", "of-the-web")
+	s.ask(s.dir+"/cgi/none.sh", nil) // which is no failure, but anybody's
+	s.ask(s.hello(), nil)
+	await(t, "four requests", func() bool {
+		return strings.Contains(s.order("status", "cgi").stdout, "\nrequests that have ended: 4: 2 ok, 1 error, 1 rejected\n")
+	})
+	s.order("status", "cgi").is(t, "after", 0, "\nlast failure: ", " ago (20", "), error: ", "exit status 3", ": GET /fails?secret, "+failing+"\n")
+	s.order("status", "cgi", "--admin", "tcp:"+s.admin).is(t, "by TCP", 0, ": GET /fails, "+failing+"\n")
+	var page struct {
+		Pools []struct {
+			Ended map[string]int `json:"requests_total"`
+			Last  struct {
+				Time    time.Time
+				Outcome string
+				Reason  string
+				Number  int `json:"request"`
+				ID      string
+			} `json:"last_failure"`
+		}
+	}
+	if err := json.Unmarshal([]byte(s.order("status", "cgi", "--json").stdout), &page); err != nil || len(page.Pools) != 1 {
+		t.Fatalf("%v, %+v", err, page)
+	}
+	got := page.Pools[0]
+	if got.Ended["error"] != 1 || got.Ended["ok"] != 2 || got.Last.Outcome != "error" || !strings.Contains(got.Last.Reason, "exit status 3") ||
+		got.Last.Number == 0 || got.Last.ID != "of-the-web" || got.Last.Time.IsZero() {
+		t.Errorf("JSON has %+v", got)
+	}
+}
+
 // The promised metrics of workers.
 func TestWorkerMetrics(t *testing.T) {
 	s := newWorkerSite(t, cPool(t, "scale: static, max: 2"))

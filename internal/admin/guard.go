@@ -57,7 +57,13 @@ func (s *Server) page() *status.Page {
 	if settings := s.settings.Load(); !settings.isTCP() || settings.FullURIs {
 		return page
 	}
-	for _, pool := range page.Pools {
+	for i := range page.Pools {
+		pool := &page.Pools[i]
+		if pool.LastFailure != nil {
+			failure := *pool.LastFailure // which others have too
+			hideQuery(&failure.URI)
+			pool.LastFailure = &failure
+		}
 		for i := range pool.Requests {
 			hideQuery(&pool.Requests[i].URI)
 		}

@@ -54,7 +54,10 @@ func TestQueryStringsAreHidden(t *testing.T) {
 		settings Settings
 		want     string
 	}{{tcp, "/a"}, {full, "/a?token=secret"}, {tcp, "/a"}, {unix, "/a?token=secret"}} {
+		failure := status.Failure{URI: "/a?token=secret"}
 		d.page.Pools = []status.Pool{{
+			LastFailure: &failure,
+
 			Requests: []status.Request{{URI: "/a?token=secret"}, {URI: "/b"}},
 			Workers:  &status.Workers{List: []status.Worker{{Current: []status.CurrentRequest{{URI: "/a?token=secret"}}}}},
 		}}
@@ -69,6 +72,9 @@ func TestQueryStringsAreHidden(t *testing.T) {
 		}
 		if got := page.Pools[0].Workers.List[0].Current[0].URI; got != c.want {
 			t.Errorf("%s: a worker has %s, want %s", c.settings.Address, got, c.want)
+		}
+		if got := page.Pools[0].LastFailure.URI; got != c.want || failure.URI != "/a?token=secret" {
+			t.Errorf("%s: the last failure has %s, want %s; the pool's own has %s", c.settings.Address, got, c.want, failure.URI)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/metrics"
 	"github.com/fcgid/fcgid/internal/server"
+	"github.com/fcgid/fcgid/internal/status"
 )
 
 // A pool is a configured pool at work: its server and its endpoints.
@@ -23,8 +24,9 @@ type pool struct {
 	started time.Time
 	server  *server.Server
 	slow    *slowReporter
-	slowed  atomic.Int64 // requests that have run for longer than slow.after
-	queued  atomic.Int64 // that have waited at once, as far as a status page has seen
+	slowed  atomic.Int64                   // requests that have run for longer than slow.after
+	queued  atomic.Int64                   // that have waited at once, as far as a status page has seen
+	failed  atomic.Pointer[status.Failure] // the last one, or nil
 	metrics *metrics.Pool
 
 	mu        sync.Mutex // guards the fields below
@@ -64,6 +66,10 @@ func (s *Set) newPool(name string) *pool {
 					return
 				}
 				m.Done(string(r.Outcome), r.HTTPStatus, r.Queue+r.Run)
+				switch r.Outcome {
+				case server.Failed, server.TimedOut, server.Overloaded:
+					p.failed.Store(describeFailure(r))
+				}
 			},
 			Accounts: s.opt.Logs.HasAccess,
 			Account: func(r *server.Result) {

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/metrics"
@@ -94,6 +95,7 @@ func (p *pool) status(full bool) status.Pool {
 	for _, b := range p.metrics.Latencies() {
 		state.Latencies = append(state.Latencies, status.Bucket(b))
 	}
+	state.LastFailure = p.failed.Load()
 	state.Requests = []status.Request{}
 	for _, r := range p.server.Requests() {
 		state.Requests = append(state.Requests, describeRequest(r))
@@ -128,6 +130,19 @@ func outdated(now *workerPool, replaced []*workerPool) *status.Outdated {
 		return nil
 	}
 	return &o
+}
+
+// describeFailure keeps nothing of the result.
+func describeFailure(r *server.Result) *status.Failure {
+	f := &status.Failure{
+		Time: r.Ended, Outcome: string(r.Outcome), ID: r.Serial, Name: r.ID.String(),
+		Script: strings.Clone(r.Params.Get("SCRIPT_FILENAME")), Method: strings.Clone(r.Params.Get("REQUEST_METHOD")),
+		URI: strings.Clone(r.Params.Get("REQUEST_URI")),
+	}
+	if r.Reason != nil {
+		f.Reason = r.Reason.Error()
+	}
+	return f
 }
 
 func describeRequest(r server.RequestInfo) status.Request {

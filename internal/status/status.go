@@ -57,6 +57,8 @@ type Pool struct {
 	// What counts them outlives the pool, until one of its name is in no configuration.
 	Ended     map[string]int64 `json:"requests_total,omitempty"`
 	Latencies Latencies        `json:"request_seconds,omitempty"`
+	// LastFailure is nil as long as there was none.
+	LastFailure *Failure `json:"last_failure,omitempty"`
 
 	Cgroup   *Cgroup   `json:"cgroup,omitempty"`   // nil: there is none
 	Outdated *Outdated `json:"outdated,omitempty"` // nil: there are none
@@ -110,6 +112,19 @@ type Request struct {
 	Method string  `json:"method,omitempty"`
 	URI    string  `json:"uri,omitempty"`
 	Remote string  `json:"remote,omitempty"`
+}
+
+// A Failure is a request that had no good answer since its program failed, took too long
+// or had no room: its outcome is error, timeout or overloaded.
+type Failure struct {
+	Time    time.Time `json:"time"` // of its end
+	Outcome string    `json:"outcome"`
+	Reason  string    `json:"reason"`
+	ID      uint64    `json:"request"`
+	Name    string    `json:"id,omitempty"`
+	Script  string    `json:"script,omitempty"`
+	Method  string    `json:"method,omitempty"`
+	URI     string    `json:"uri,omitempty"`
 }
 
 // Workers are those of a pool.

@@ -21,7 +21,7 @@ func TestCurrentRequests(t *testing.T) {
 // Nothing that others have written reaches a terminal as it is.
 func TestStatusIsPrintable(t *testing.T) {
 	page := Page{File: "a\x1b[2J", Reload: Reload{Error: "b\x1b[2J"}, Pools: []Pool{
-		{Name: "p", Runner: "worker", Workers: &Workers{Degraded: "c\x1b[2J"}},
+		{Name: "p", Runner: "worker", Workers: &Workers{Degraded: "c\x1b[2J"}, LastFailure: &Failure{Reason: "d\x1b", Method: "e\x1b", URI: "f\x1b", Script: "g\x1b"}},
 	}}
 	var out strings.Builder
 	if err := page.Print(&out, true); err != nil {
@@ -29,6 +29,31 @@ func TestStatusIsPrintable(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "\x1b") {
 		t.Errorf("got %q", out.String())
+	}
+}
+
+// Of a pool its requests are told by what became of them, and why the last one failed.
+func TestStatusTellsOfFailures(t *testing.T) {
+	now := time.Now()
+	pool := Pool{Name: "p", Runner: "process"}
+	page := Page{Time: now, Pools: []Pool{pool}}
+	printed := func() string {
+		var out strings.Builder
+		if err := page.Print(&out, true); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	if got := printed(); !strings.Contains(got, "\nrequests that have ended: 0\n") || strings.Contains(got, "last failure") {
+		t.Errorf("a new pool: %s", got)
+	}
+	at := now.Add(-3 * time.Minute)
+	page.Pools[0].Ended = map[string]int64{"error": 3, "aborted": 0, "ok": 12, "timeout": 1}
+	page.Pools[0].LastFailure = &Failure{Time: at, Outcome: "error", Reason: "exit status 3", ID: 7, Method: "GET", URI: "/a", Script: "/srv/a"}
+	want := "\nrequests that have ended: 16: 12 ok, 3 error, 1 timeout\nlast failure: 3m0s ago (" + at.Format(time.DateTime) +
+		"), error: exit status 3\n  request 7: GET /a, /srv/a\n"
+	if got := printed(); !strings.Contains(got, want) {
+		t.Errorf("got %s, want %s in it", got, want)
 	}
 }
 

@@ -3,6 +3,8 @@ package status
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -31,12 +33,17 @@ func (p *Page) Print(w io.Writer, details bool) error {
 		return nil
 	}
 	for i := range p.Pools {
-		p.Pools[i].printDetails(w)
+		p.Pools[i].printDetails(w, p.Time)
 	}
 	return nil
 }
 
-func (s *Pool) printDetails(w io.Writer) {
+func (s *Pool) printDetails(w io.Writer, now time.Time) {
+	fmt.Fprintf(w, "\nrequests that have ended: %s\n", s.ended())
+	if f := s.LastFailure; f != nil {
+		fmt.Fprintf(w, "last failure: %s ago (%s), %s: %s\n  request %d: %s %s, %s\n", age(now.Sub(f.Time)), f.Time.Format(time.DateTime),
+			f.Outcome, Printable(f.Reason), f.ID, Printable(f.Method), Printable(f.URI), Printable(f.Script))
+	}
 	if o := s.Outdated; o != nil {
 		fmt.Fprintf(w, "\nworkers still to be replaced: %d (%s)\n", o.Workers, Printable(o.Why))
 	}
@@ -63,6 +70,25 @@ func (s *Pool) printDetails(w io.Writer) {
 			row(r.ID, r.Stage, age(seconds(r.Age)), orDash(r.PID), orDash(r.Method), orDash(r.URI), orDash(r.Script))
 		}
 	})
+}
+
+// ended is like "12: 10 ok, 2 timeout".
+func (s *Pool) ended() string {
+	all, parts := int64(0), []string{}
+	for _, outcome := range slices.Sorted(maps.Keys(s.Ended)) {
+		n := s.Ended[outcome]
+		all += n
+		switch part := fmt.Sprintf("%d %s", n, outcome); {
+		case outcome == "ok":
+			parts = slices.Insert(parts, 0, part)
+		case n > 0:
+			parts = append(parts, part)
+		}
+	}
+	if all == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d: %s", all, strings.Join(parts, ", "))
 }
 
 // table writes rows in columns. What stands in a cell is not ours to trust: it
