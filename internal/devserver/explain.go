@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/server"
 	"github.com/fcgid/fcgid/internal/status"
 )
@@ -63,7 +64,7 @@ func (e *endings) ended(r *server.Result) {
 	if r.Reason != nil {
 		end.Reason = r.Reason.Error()
 	} else if r.Outcome == server.OK && r.End.AppStatus != 0 {
-		end.Exit = server.ExitText(r.End.AppStatus)
+		end.Exit = cgi.ExitText(r.End.AppStatus)
 	}
 	if c := e.open[r.Params.Get(idParam)]; c != nil {
 		c <- end

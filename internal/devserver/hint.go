@@ -25,7 +25,7 @@ func (f *front) hint(t *target, p *problem) string {
 		return "There is nothing of that name below " + f.site.dir + "."
 	case p.Status == http.StatusForbidden:
 		return f.hintForbidden(t)
-	case strings.Contains(p.Reason, "carriage return"), strings.Contains(p.Reason, `\r`) && strings.Contains(p.Reason, "interpreter"):
+	case strings.Contains(p.Reason, "Windows line endings"), strings.Contains(p.Reason, `\r`) && strings.Contains(p.Reason, "interpreter"):
 		return "The lines of the file end as on Windows: sed -i 's/\\r$//' " + t.name
 	case p.Status == http.StatusBadGateway:
 		return f.hintFailed(t, p)

@@ -100,9 +100,9 @@ func TestJournal(t *testing.T) {
 	}
 	l.With("pool", "www").Warn("request not served", "error", errors.New("no way"), "request", 7, "run", 1500*time.Millisecond, "lines", []string{"a", "b"})
 	want := map[string]string{
-		"MESSAGE":  `request not served pool=www error="no way" request=7 run=1.5s lines="[\"a\",\"b\"]"`,
+		"MESSAGE":  `request not served pool=www error="no way" request=7 run_ms=1500 lines="[\"a\",\"b\"]"`,
 		"PRIORITY": "4", "SYSLOG_IDENTIFIER": filepath.Base(os.Args[0]), "FCGID_MSG": "request not served",
-		"FCGID_POOL": "www", "FCGID_ERROR": "no way", "FCGID_REQUEST": "7", "FCGID_RUN": "1.5s", "FCGID_LINES": `["a","b"]`,
+		"FCGID_POOL": "www", "FCGID_ERROR": "no way", "FCGID_REQUEST": "7", "FCGID_RUN_MS": "1500", "FCGID_LINES": `["a","b"]`,
 	}
 	got := j.next()
 	for name, value := range want {

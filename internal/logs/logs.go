@@ -56,7 +56,7 @@ func New(o Options) (*Logs, error) {
 }
 
 func newLogger(core zapcore.Core) *slog.Logger {
-	return slog.New(zapslog.NewHandler(core, zapslog.AddStacktraceAt(noLevel)))
+	return slog.New(zapslog.NewHandler(milliseconds{core}, zapslog.AddStacktraceAt(noLevel)))
 }
 
 // noLevel is above all levels.
@@ -82,7 +82,6 @@ func (l *Logs) Dropped() map[string]int64 {
 func encoderConfig() zapcore.EncoderConfig {
 	c := zap.NewProductionEncoderConfig()
 	c.EncodeTime = zapcore.ISO8601TimeEncoder
-	c.EncodeDuration = zapcore.StringDurationEncoder
 	return c
 }
 

@@ -1,7 +1,9 @@
 package nbio
 
 import (
+	"errors"
 	"io"
+	"net"
 	"syscall"
 )
 
@@ -35,11 +37,20 @@ func (r *Reader) Read(p []byte) (int, error) {
 	r.p = nil
 	switch {
 	case err != nil:
-		return 0, err
+		return 0, Cause(err)
 	case r.n == 0 && r.err == nil:
 		return 0, io.EOF
 	}
 	return r.n, r.err
+}
+
+// Cause is what has ended a wait, without what package net says of it for programmers:
+// "raw-read unix @->/run/x.sock: …".
+func Cause(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err
+	}
+	return err
 }
 
 // A Writer writes to a socket in the runtime's poller with TryWrite. The zero value
@@ -62,10 +73,10 @@ func (w *Writer) WriteAll(rc syscall.RawConn, b []byte) (int, error) {
 	w.b, w.n, w.err = b, 0, nil
 	err := rc.Write(w.wait)
 	w.b = nil
-	if err == nil {
-		err = w.err
+	if err != nil {
+		return w.n, Cause(err)
 	}
-	return w.n, err
+	return w.n, w.err
 }
 
 func (w *Writer) write(fd uintptr) (done bool) {

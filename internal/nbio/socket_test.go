@@ -224,3 +224,23 @@ func TestAllocationsOfSockets(t *testing.T) {
 		t.Errorf("%v allocations, want none", n)
 	}
 }
+
+// What ends a wait is told in words for people: not as package net has it, with its name
+// for the call and both addresses.
+func TestWaitEndsInPlainWords(t *testing.T) {
+	a, _, rc := sockets(t)
+	a.SetDeadline(time.Unix(1, 0))
+	_, err := nbio.NewReader(rc).Read(make([]byte, 1))
+	if !errors.Is(err, os.ErrDeadlineExceeded) || err.Error() != "i/o timeout" {
+		t.Errorf("Read: %v", err)
+	}
+	_, err = new(nbio.Writer).WriteAll(rc, make([]byte, 1))
+	if !errors.Is(err, os.ErrDeadlineExceeded) || err.Error() != "i/o timeout" {
+		t.Errorf("WriteAll: %v", err)
+	}
+	a.Close()
+	_, err = nbio.NewReader(rc).Read(make([]byte, 1))
+	if !errors.Is(err, net.ErrClosed) || err.Error() != "use of closed network connection" {
+		t.Errorf("Read of a socket that is closed: %v", err)
+	}
+}

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -74,7 +75,7 @@ func (s *slowReporter) report(r server.RequestInfo) bool {
 func (s *slowReporter) write(r server.RequestInfo) {
 	req := describeRequest(r)
 	fields := []any{
-		"request", req.ID, "remote", req.Remote, "method", req.Method, "uri", req.URI, "script", req.Script,
+		"request", req.ID, "remote", req.Remote, "client", cmp.Or(req.Client, req.Remote), "method", req.Method, "uri", req.URI, "script", req.Script,
 		"queue", r.Queue, "run", r.Run, "pid", req.PID,
 	}
 	fields = append(fields, s.look(r)...)

@@ -149,6 +149,7 @@ func describeRequest(r server.RequestInfo) status.Request {
 	s := status.Request{ID: r.Serial, Stage: r.Stage, Age: r.Age.Seconds(), PID: r.PID, Remote: r.Remote}
 	if r.Params != nil {
 		s.Name = r.ID.String()
+		s.Client = r.Params.Get("REMOTE_ADDR")
 		s.Script = r.Params.Get("SCRIPT_FILENAME")
 		s.Method = r.Params.Get("REQUEST_METHOD")
 		s.URI = r.Params.Get("REQUEST_URI")

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 type Request struct {
 	// Serial tells the requests of a daemon apart, in logs and lists.
 	Serial uint64
+	// Peer is the address of who has sent the request, as a rule a web server.
+	Peer string
 	// ID names the request for its program, and everywhere. It is not among Params, unless
 	// it has come there.
 	ID     RequestID
@@ -64,6 +67,10 @@ type Request struct {
 	// after the context has ended, since it can kill its process, say.
 	Ends *atomic.Bool
 }
+
+// Client is the address of who has asked the web server, as far as is known: REMOTE_ADDR,
+// or the peer.
+func (r *Request) Client() string { return cmp.Or(r.Params.Get("REMOTE_ADDR"), r.Peer) }
 
 // Usage is what a program has used. What is 0 is not known.
 type Usage struct {

@@ -125,7 +125,7 @@ func (b *backlog) write(records []byte) (first bool, err error) {
 // report tells why a program has to wait for its client.
 func (b *backlog) report(err error) {
 	b.req.server.opt.Log.Warn("answer cannot be spooled: its program waits for the client",
-		"request", b.req.req.Serial, "remote", b.req.conn.remote, "error", err)
+		"request", b.req.req.Serial, "client", b.req.req.Client(), "script", b.req.req.Params.Get("SCRIPT_FILENAME"), "error", err)
 }
 
 // drained returns what is closed when there is nothing to send.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -54,12 +55,20 @@ func newConn(a *Address, nc net.Conn) *conn {
 		c.under = layer.NetConn()
 	}
 	if a := nc.RemoteAddr(); a != nil {
-		c.remote = a.String()
+		c.remote = nameOf(a)
 	}
 	c.in.init(c)
 	c.table.init(c)
 	c.out.init(c)
 	return c
+}
+
+// nameOf is what a peer is called: that of a Unix socket has no address, as a rule.
+func nameOf(a net.Addr) string {
+	if name := a.String(); a.Network() != "unix" || strings.Trim(name, "@") != "" {
+		return name
+	}
+	return "unix"
 }
 
 // server is that of the pool which has the connection's address now.

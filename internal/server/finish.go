@@ -2,16 +2,14 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -208,7 +206,7 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 	if appStatus == 0 {
 		appStatus = 500
 	} else {
-		err = fmt.Errorf("%w (%s)", err, ExitText(appStatus))
+		err = fmt.Errorf("%w (%s)", err, cgi.ExitText(appStatus))
 	}
 	err = cgi.HeaderError(err, instead)
 	return refusal{502, appStatus, 0, Failed, err}
@@ -222,7 +220,7 @@ func (r *request) ended(appStatus uint32, err error) refusal {
 	case err != nil:
 		return refusal{0, appStatus, 0, Failed, err}
 	case short != nil && appStatus != 0:
-		return refusal{0, appStatus, 0, Failed, fmt.Errorf("%w (%s)", short, ExitText(appStatus))}
+		return refusal{0, appStatus, 0, Failed, fmt.Errorf("%w (%s)", short, cgi.ExitText(appStatus))}
 	case short != nil:
 		return refusal{0, appStatus, 0, Failed, short}
 	}
@@ -298,7 +296,8 @@ func (s *Server) done(res *Result) {
 	s.served.Add(1)
 	if len(res.Dropped) > 0 {
 		s.opt.Log.Warn("response header has lines that are no fields, which were dropped",
-			"lines", res.Dropped, "request", res.Serial, "script", res.Params.Get("SCRIPT_FILENAME"))
+			"lines", res.Dropped, "request", res.Serial, "client", cmp.Or(res.Params.Get("REMOTE_ADDR"), res.Remote),
+			"script", res.Params.Get("SCRIPT_FILENAME"))
 	}
 	if res.Outcome != OK || res.End.AppStatus != 0 {
 		s.log(res)
@@ -306,14 +305,6 @@ func (s *Server) done(res *Result) {
 	if s.opt.Hooks.Done != nil {
 		s.opt.Hooks.Done(res)
 	}
-}
-
-// ExitText says how a program has ended: an exit status above 128 is a signal's.
-func ExitText(appStatus uint32) string {
-	if name := unix.SignalName(syscall.Signal(appStatus - 128)); appStatus > 128 && name != "" {
-		return "killed by " + name
-	}
-	return fmt.Sprintf("exit status %d", appStatus)
 }
 
 // log tells what went wrong. The level is Warn for what a program or an overload did; Info
@@ -335,7 +326,8 @@ func (s *Server) log(res *Result) {
 		return
 	}
 	fields := []slog.Attr{
-		slog.String("outcome", string(res.Outcome)), slog.Uint64("request", res.Serial), slog.String("id", res.ID.String()), slog.String("remote", res.Remote),
+		slog.String("outcome", string(res.Outcome)), slog.Uint64("request", res.Serial), slog.String("id", res.ID.String()),
+		slog.String("remote", res.Remote), slog.String("client", cmp.Or(res.Params.Get("REMOTE_ADDR"), res.Remote)),
 		slog.String("script", res.Params.Get("SCRIPT_FILENAME")), slog.String("uri", res.Params.Get("REQUEST_URI")),
 		slog.Int("status", res.HTTPStatus), slog.Uint64("app_status", uint64(res.End.AppStatus)),
 		slog.Duration("queue", res.Queue), slog.Duration("run", res.Run),
@@ -356,7 +348,7 @@ func (s *Server) log(res *Result) {
 	switch {
 	case res.Outcome == OK:
 		message = "request was answered, and its program failed"
-		fields = append(fields, slog.String("error", ExitText(res.End.AppStatus)))
+		fields = append(fields, slog.String("error", cgi.ExitText(res.End.AppStatus)))
 	case res.Reason != nil:
 		fields = append(fields, slog.Any("error", res.Reason))
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/nbio"
 )
 
 // halfClosed reports whether a client that sends no more may still read. Of a
@@ -30,7 +32,7 @@ func (c *conn) awaitHangup() error {
 		return err
 	}
 	if err := raw.Read(func(fd uintptr) bool { return hangup(fd) }); err != nil {
-		return err
+		return nbio.Cause(err)
 	}
 	return io.EOF
 }

@@ -128,7 +128,7 @@ func newRequestOf(s *Server, c *conn, id uint16, b protocol.Begin) *request {
 	r.answer.init(r)
 	r.silence.limit = settings.Silence
 	r.req.Role = b.Role
-	r.req.Serial = s.opt.Serials.Add(1)
+	r.req.Serial, r.req.Peer = s.opt.Serials.Add(1), c.remote
 	r.req.Canceler, r.req.Ends = r, &r.ends
 	return r
 }
@@ -340,7 +340,7 @@ func (r *request) setLength() {
 	}
 	if given && r.hasLength && size > 0 { // web servers that keep the body to themselves send the length all the same
 		r.server.opt.Log.Info("CONTENT_LENGTH is not the length of the body that came", "request", r.req.Serial,
-			"script", r.req.Params.Get("SCRIPT_FILENAME"), "declared", declared, "came", size)
+			"client", r.req.Client(), "script", r.req.Params.Get("SCRIPT_FILENAME"), "declared", declared, "came", size)
 	}
 	r.req.Params.Set("CONTENT_LENGTH", text)
 }

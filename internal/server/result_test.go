@@ -68,7 +68,7 @@ func TestLog(t *testing.T) {
 		p.answer(1)
 		synctest.Wait()
 		s.Update(testSettings(writes(3)))
-		p.send(get(1, true, "SCRIPT_FILENAME", "/srv/x"))
+		p.send(get(1, true, "SCRIPT_FILENAME", "/srv/x", "REMOTE_ADDR", "192.0.2.7"))
 		p.answer(1)
 		synctest.Wait()
 		s.Update(testSettings(writes(139, helloAnswer)))
@@ -102,6 +102,9 @@ func TestLog(t *testing.T) {
 		fields := logs.All()[1].Fields
 		if fields["script"] != "/srv/x" || fields["status"] != int64(502) || fmt.Sprint(fields["error"]) != "response has no header (exit status 3)" {
 			t.Errorf("fields are %v", fields)
+		}
+		if fields["client"] != "192.0.2.7" || fields["remote"] != "pipe" || logs.All()[2].Fields["client"] != "pipe" {
+			t.Errorf("the client is %v, the peer %v; without REMOTE_ADDR the client is %v", fields["client"], fields["remote"], logs.All()[2].Fields["client"])
 		}
 		if got := logs.All()[2].Fields["error"]; got != "killed by SIGSEGV" {
 			t.Errorf("reason is %v", got)

@@ -86,6 +86,8 @@ func (s *socketReader) lend() (buf []byte, n int, err error) {
 		err = s.err
 	case err == nil:
 		err = io.EOF
+	default:
+		err = nbio.Cause(err)
 	}
 	return buf, n, err
 }
@@ -107,5 +109,5 @@ func (s *socketReader) spliceTo(b *liveBody, n int) (moved int, err error) {
 	s.body, s.want, s.moved = b, n, 0
 	err = s.rc.Read(s.trySplice)
 	s.body = nil
-	return s.moved, err
+	return s.moved, nbio.Cause(err)
 }

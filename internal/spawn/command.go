@@ -154,7 +154,7 @@ func interpreterOf(name string) string {
 	}
 	interpreter := strconv.Quote(string(bytes.TrimLeft(line, " \t")))
 	if bytes.HasSuffix(line, []byte{'\r'}) {
-		interpreter += ", with a carriage return at the end of its line as on Windows"
+		interpreter += " (Windows line endings)"
 	}
 	return interpreter
 }

@@ -111,7 +111,8 @@ type Request struct {
 	Script string  `json:"script,omitempty"`
 	Method string  `json:"method,omitempty"`
 	URI    string  `json:"uri,omitempty"`
-	Remote string  `json:"remote,omitempty"`
+	Remote string  `json:"remote,omitempty"` // who has sent it: a web server, as a rule
+	Client string  `json:"client,omitempty"` // REMOTE_ADDR
 }
 
 // A Failure is a request that had no good answer since its program failed, took too long

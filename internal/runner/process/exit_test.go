@@ -75,7 +75,7 @@ func TestCannotStart(t *testing.T) {
 		app    uint32
 		text   string
 	}{
-		"a script with the line ends of Windows": {exe("crlf", "#!/bin/sh\r\n"), options{}, 502, 500, `crlf: its interpreter "/bin/sh\r", with a carriage return at the end of its line as on Windows: no such file or directory`},
+		"a script with the line ends of Windows": {exe("crlf", "#!/bin/sh\r\n"), options{}, 502, 500, `crlf: its interpreter "/bin/sh\r" (Windows line endings): no such file or directory`},
 		"a byte order mark":                      {exe("mark", "\xef\xbb\xbf#!/bin/sh\n"), options{}, 502, 500, "mark: it is no program and begins with a byte order mark, which must not be before #!: exec format error"},
 		"UTF-16":                                 {exe("utf16", "\xff\xfe#\x00!\x00"), options{}, 502, 500, "utf16: it is no program and begins with a byte order mark, not with #!: exec format error"},
 		"no such interpreter in the script":      {exe("shebang", "#!/no/such\n"), options{}, 502, 500, "shebang: its interpreter \"/no/such\": no such file or directory"},

@@ -206,10 +206,8 @@ func (e *exit) describe() string {
 		return e.err.Error()
 	case e.OutOfMemoryError() != nil:
 		text = e.OutOfMemoryError().Error()
-	case e.Status.Signaled():
-		text = fmt.Sprintf("signal %d (%v)", e.Status.Signal(), e.Status.Signal())
 	default:
-		text = fmt.Sprintf("exit status %d", e.Status.ExitStatus())
+		text = cgi.ExitText(e.Code())
 	}
 	if e.lastLine != "" {
 		text += ": " + e.lastLine

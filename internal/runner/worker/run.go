@@ -357,11 +357,11 @@ func (p *Pool) judgeLocked(w *worker, x *exchange) {
 		p.settled = p.settled || !w.outdated
 		if x.missing && p.missing.permits(time.Now()) {
 			p.logLocked(slog.LevelInfo, "worker has not found the script", "script", x.req.Params.Get("SCRIPT_FILENAME"),
-				"uri", x.req.Params.Get("REQUEST_URI"), "request", x.req.Serial, "pid", w.process.pid())
+				"uri", x.req.Params.Get("REQUEST_URI"), "request", x.req.Serial, "client", x.req.Client(), "pid", w.process.pid())
 		}
 	case fateLost:
 		if x.begun {
-			p.logLocked(slog.LevelWarn, "worker gave up a request", "request", x.req.Serial, "pid", w.process.pid(),
+			p.logLocked(slog.LevelWarn, "worker gave up a request", "request", x.req.Serial, "client", x.req.Client(), "pid", w.process.pid(),
 				"method", x.req.Params.Get("REQUEST_METHOD"),
 				"script", x.req.Params.Get("SCRIPT_FILENAME"), "error", x.err)
 		}
@@ -383,7 +383,7 @@ func (p *Pool) judgeLocked(w *worker, x *exchange) {
 	if w.serves() {
 		w.failure = x.err
 		p.logLocked(slog.LevelWarn, "worker is replaced", "reason", reason, "pid", w.process.pid(),
-			"request", x.req.Serial, "script", x.req.Params.Get("SCRIPT_FILENAME"), "error", x.err)
+			"request", x.req.Serial, "client", x.req.Client(), "script", x.req.Params.Get("SCRIPT_FILENAME"), "error", x.err)
 	}
 	if w.inFlight > 0 {
 		w.retire(reason)
