@@ -20,6 +20,7 @@ var layers = [][]string{
 	{"internal/admin", "internal/upgrade"},
 	{"internal/pool", "internal/devserver", "internal/migrate"},
 	{"internal/privsep"},
+	{"internal/launch"},
 	{"fcgi"},
 	{"internal/server", "internal/runner/process", "internal/runner/worker", "internal/runner/function"},
 	{"internal/spawn"},

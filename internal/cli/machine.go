@@ -6,7 +6,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/fcgid/fcgid/internal/config"
-	"github.com/fcgid/fcgid/internal/pool"
+	"github.com/fcgid/fcgid/internal/launch"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
 
@@ -25,7 +25,7 @@ func printMachine(w io.Writer) error {
 func checkSandboxes(w io.Writer, cfg *config.Config) error {
 	for i := range cfg.Pools {
 		p := &cfg.Pools[i]
-		_, lacks, err := pool.FitSandbox(new(spawn.Local), p, spawn.Umask())
+		_, lacks, err := launch.FitSandbox(new(spawn.Local), p, spawn.Umask())
 		if err != nil {
 			return config.Faults{cfg.FaultAt(fmt.Sprintf("pools[%d].sandbox", i), err.Error())}
 		}

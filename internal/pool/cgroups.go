@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/launch"
 	"github.com/fcgid/fcgid/internal/status"
 )
 
@@ -37,44 +37,23 @@ func (c *cgroups) close() {
 	}
 }
 
-// cgroupLimits are what a configuration says of a pool's cgroup.
-func cgroupLimits(s *config.Sandbox) cgroup.Limits {
-	return cgroup.Limits{
-		Memory: s.Memory, MemoryRequest: s.MemoryRequest, Pids: s.Pids, CPU: s.CPU, Required: requiredBy(s) != "",
-	}
-}
-
-// requiredBy is the key that refuses what lacks a limit, "" if none does.
-func requiredBy(s *config.Sandbox) string {
-	switch {
-	case s.Cgroup == "required":
-		return "sandbox.cgroup is required"
-	case s.Required && s.IsLimited():
-		return "sandbox.required"
-	}
-	return ""
-}
-
-// usesCgroup reports whether a pool is to have one.
-func usesCgroup(cfg *config.Pool) bool { return cfg.Function == nil && cfg.Sandbox.Cgroup != "off" }
-
 // prepareCgroups makes those that pools are to have and do not, and finds out what of
 // their limits cannot be had: an error if it is required.
 func (p *Plan) prepareCgroups() error {
 	running := p.set.running()
-	if slices.ContainsFunc(p.cfg.Pools, func(cfg config.Pool) bool { return usesCgroup(&cfg) }) {
+	if slices.ContainsFunc(p.cfg.Pools, func(cfg config.Pool) bool { return launch.UsesCgroup(&cfg) }) {
 		p.set.cgroups.look()
 	}
 	for i := range p.cfg.Pools {
 		cfg := &p.cfg.Pools[i]
-		if !usesCgroup(cfg) {
+		if !launch.UsesCgroup(cfg) {
 			continue
 		}
 		group, unmet, err := p.prepareCgroup(cfg, running[cfg.Name])
 		if err == nil {
 			err = unmet
 		}
-		if key := requiredBy(&cfg.Sandbox); err != nil && key != "" {
+		if key := launch.RequiredBy(&cfg.Sandbox); err != nil && key != "" {
 			return fmt.Errorf("pool %s: %s: %w", cfg.Name, key, err)
 		}
 		p.groups[cfg.Name] = group
@@ -91,8 +70,8 @@ func (p *Plan) prepareCgroup(cfg *config.Pool, now *pool) (group *cgroup.Pool, u
 	if tree == nil {
 		return nil, nil, p.set.cgroups.why
 	}
-	limits := cgroupLimits(&cfg.Sandbox)
-	unmet = unmetError(tree.Unmet(&limits))
+	limits := launch.CgroupLimits(&cfg.Sandbox)
+	unmet = launch.UnmetError(tree.Unmet(&limits))
 	if now != nil && now.cgroup != nil {
 		return now.cgroup, unmet, nil
 	}
@@ -103,32 +82,11 @@ func (p *Plan) prepareCgroup(cfg *config.Pool, now *pool) (group *cgroup.Pool, u
 	return group, unmet, nil
 }
 
-// unmetError tells of limits in one line, those with the same reason together.
-func unmetError(unmet []cgroup.Unmet) error {
-	var all []error
-	keys := make(map[string][]string)
-	for _, u := range unmet {
-		why := u.Why.Error()
-		if keys[why] == nil {
-			all = append(all, u.Why)
-		}
-		keys[why] = append(keys[why], "sandbox."+u.Key)
-	}
-	var texts []string
-	for _, why := range all {
-		texts = append(texts, strings.Join(keys[why.Error()], ", ")+": "+why.Error())
-	}
-	if len(texts) == 0 {
-		return nil
-	}
-	return errors.New(strings.Join(texts, "; "))
-}
-
 // commitCgroup gives a pool its cgroup, and that its limits. One that it has already it
 // keeps, without limits if it is to have none: programs are in it. It reports whether the
 // pool has come to have one.
 func (s *Set) commitCgroup(p *pool, cfg *config.Pool, group *cgroup.Pool) (came bool) {
-	limits := cgroupLimits(&cfg.Sandbox)
+	limits := launch.CgroupLimits(&cfg.Sandbox)
 	p.mu.Lock()
 	before := p.cgroup
 	if group != nil {
@@ -149,7 +107,7 @@ func (s *Set) commitCgroup(p *pool, cfg *config.Pool, group *cgroup.Pool) (came 
 
 // groupOf is where the programs of a pool are started.
 func (p *pool) groupOf(cfg *config.Pool) *cgroup.Pool {
-	if !usesCgroup(cfg) {
+	if !launch.UsesCgroup(cfg) {
 		return nil
 	}
 	return p.cgroupNow()

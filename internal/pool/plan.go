@@ -39,10 +39,7 @@ func (s *Set) Plan(ctx context.Context, cfg *config.Config) (*Plan, error) {
 		moved: make(map[string]map[string]*endpoint), ready: make(map[string]*workerPool),
 		groups: make(map[string]*cgroup.Pool), sandboxes: make(map[string]*sandbox),
 	}
-	err := p.prepareCgroups()
-	if err == nil {
-		err = p.prepareSandboxes()
-	}
+	err := p.prepareConfinement()
 	if err == nil {
 		err = p.prepareWorkers()
 	}
@@ -57,6 +54,17 @@ func (s *Set) Plan(ctx context.Context, cfg *config.Config) (*Plan, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// prepareConfinement does so for what bounds programs, where this process starts them.
+func (p *Plan) prepareConfinement() error {
+	if p.set.opt.Launchers != nil {
+		return nil
+	}
+	if err := p.prepareCgroups(); err != nil {
+		return err
+	}
+	return p.prepareSandboxes()
 }
 
 // Undo leaves all as it was before.
@@ -75,7 +83,7 @@ func (p *Plan) prepareWorkers() error {
 			continue
 		}
 		p.set.removeDead.Do(p.set.removeDeadFolders)
-		w, err := p.set.prepareWorkers(cfg, p.groups[cfg.Name], p.sandboxes[cfg.Name].Sandbox)
+		w, err := p.set.prepareWorkers(cfg, p.groups[cfg.Name], p.sandboxes[cfg.Name].box())
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/launch"
 )
 
 // Unreached tells, for people, which folders and programs of pools that have a user are
@@ -17,7 +18,7 @@ func Unreached(cfg *config.Config) (texts []string) {
 		if p.RunsAs == nil {
 			continue
 		}
-		identityOf(p).Look(func() error {
+		launch.Identity(p).Look(func() error {
 			for _, path := range reached(p) {
 				if err := unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS); err == unix.EACCES {
 					texts = append(texts, fmt.Sprintf("pool %s: its user %s cannot go to %s: %v", p.Name, p.RunsAs.Name, path, err))

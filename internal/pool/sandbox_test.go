@@ -12,6 +12,7 @@ import (
 
 	"github.com/fcgid/fcgid/fcgi"
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/launch"
 	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -164,7 +165,7 @@ func TestStrictOfOwners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, lacks, err := FitSandbox(s.opt.Spawner, &cfg.Pools[0], 0o022)
+	_, lacks, err := launch.FitSandbox(s.opt.Spawner, &cfg.Pools[0], 0o022)
 	if err != nil || strings.Contains(fmt.Sprint(lacks), "nproc") {
 		t.Errorf("lacks %v, error %v", lacks, err)
 	}

@@ -24,13 +24,23 @@ import (
 type Options struct {
 	Functions Functions
 	Logs      *logs.Logs
-	Metrics   *metrics.Metrics     // made with Kinds
-	Spawner   spawn.Spawner        // of all programs
+	Metrics   *metrics.Metrics // made with Kinds
+	Spawner   spawn.Spawner    // of all programs
+	// Launchers, if not nil, starts them in place of Spawner, under their sandboxes and in
+	// their cgroups, which are its business alone. Spawner has slow.command then.
+	Launchers Launchers
 	Ended     func(*server.Result) // told of each request, if not nil
 	Broken    func(error)          // called when a listener has failed for good
 	// Cgroups opens what the daemon has of the cgroup hierarchy. Each Plan that has a use
 	// for it calls it, until there is one; nil is that there is none.
 	Cgroups func() (*cgroup.Tree, error)
+}
+
+// Launchers start the programs of pools, and tell of params that are kept from these. What
+// it returns is of the configuration that is being planned or committed.
+type Launchers interface {
+	Scripts(pool string, dropped func(name, why string)) process.Launcher
+	Workers(pool string, dropped func(name, why string)) worker.Launcher
 }
 
 // A Set is all pools of the daemon: those of the configuration in force, and those

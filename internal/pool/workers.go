@@ -8,9 +8,9 @@ import (
 
 	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/launch"
 	"github.com/fcgid/fcgid/internal/runner/worker"
 	"github.com/fcgid/fcgid/internal/spawn"
-	"github.com/fcgid/fcgid/internal/version"
 )
 
 // A workerPool is the workers of a pool while they are supervised, until stop.
@@ -63,23 +63,22 @@ func (s *Set) updateWorkers(p *pool, cfg *config.Pool) {
 
 func (s *Set) workerOptions(cfg *config.Pool, group *cgroup.Pool, release uint64) worker.Options {
 	c, m := cfg.Worker, s.opt.Metrics.Workers(cfg.Name)
-	return worker.Options{
-		Command: c.Command, Dir: c.Dir, WarmUp: c.WarmUp, Release: release, Roots: c.Root, Extensions: c.Extensions,
-		Env: cfg.Env, PassEnv: cfg.PassEnv, PassParams: cfg.PassParams,
-		SingleFields: cfg.Limits.SingleFields, Dropped: s.tellDropped(cfg.Name),
-		Software: version.Software(),
-		Scale:    c.Scale, Max: c.Max, Min: c.Min, MinSpare: c.MinSpare, MaxSpare: c.MaxSpare,
-		Concurrency: c.Concurrency, SpawnRate: c.SpawnRate, Dispatch: c.Dispatch,
-		IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
-		MaxRequests: c.MaxRequests, MaxMemory: c.MaxMemory,
-		StartTimeout: c.StartTimeout, StopSignal: c.StopSignal, StopGrace: c.StopGrace,
-		Stderr: c.Stderr, Admit: s.stderrLimit(cfg.Name).Admit, LongParams: c.LongParams,
-		RunDir:  config.RuntimeFolder(),
-		Log:     s.opt.Logs.With("pool", cfg.Name),
-		Hooks:   worker.Hooks{Started: m.Started, Exited: m.Exited, Used: m.Used, Waited: m.Waited, Repeated: m.Repeated},
-		Spawner: s.opt.Spawner, Identity: identityOf(cfg),
-		Cgroup: group, Sandbox: s.sandboxNow(cfg.Name),
+	opt := launch.Workers(cfg, s.sandboxNow(cfg.Name), group)
+	opt.WarmUp, opt.Release = c.WarmUp, release
+	opt.Dropped = s.tellDropped(cfg.Name)
+	opt.Scale, opt.Max, opt.Min, opt.MinSpare, opt.MaxSpare = c.Scale, c.Max, c.Min, c.MinSpare, c.MaxSpare
+	opt.Concurrency, opt.SpawnRate, opt.Dispatch = c.Concurrency, c.SpawnRate, c.Dispatch
+	opt.IdleTimeout, opt.MaxLifetime, opt.MaxRequests, opt.MaxMemory = c.IdleTimeout, c.MaxLifetime, c.MaxRequests, c.MaxMemory
+	opt.StartTimeout, opt.StopSignal, opt.StopGrace = c.StartTimeout, c.StopSignal, c.StopGrace
+	opt.Stderr, opt.Admit, opt.LongParams = c.Stderr, s.stderrLimit(cfg.Name).Admit, c.LongParams
+	opt.RunDir = config.RuntimeFolder()
+	opt.Log = s.opt.Logs.With("pool", cfg.Name)
+	opt.Hooks = worker.Hooks{Started: m.Started, Exited: m.Exited, Used: m.Used, Waited: m.Waited, Repeated: m.Repeated}
+	opt.Spawner = s.opt.Spawner
+	if s.opt.Launchers != nil {
+		opt.Launcher = s.opt.Launchers.Workers(cfg.Name, opt.Dropped)
 	}
+	return opt
 }
 
 // removeDeadFolders removes what daemons that were killed have left.

@@ -127,8 +127,10 @@ func (c *Client) end() {
 	}
 }
 
-// maxAtWork is how many questions a spawner has at work at once; others wait to be read.
-const maxAtWork = 64
+// maxAtWork is how many questions a spawner has at work at once; others wait to be read. It
+// is large, as the file system that one pool's scripts are on may hang, and the other pools'
+// programs are to be started and ended.
+const maxAtWork = 1024
 
 // Serve answers what the other end of conn asks, until that has gone (nil), or sends what is no
 // question. Each is answered by handle, in a goroutine of its own, whose error refuses it; the
@@ -171,6 +173,10 @@ func answerWith(conn *Conn, m *Message, handle func(*Message) (*Message, error))
 		answer = &Message{Kind: KindAnswer}
 	default:
 		answer.Kind = KindAnswer
+	}
+	if m.ID == 0 { // of Tell
+		answer.Close()
+		return
 	}
 	answer.ID = m.ID
 	conn.Send(answer) // whether the daemon is there is seen elsewhere

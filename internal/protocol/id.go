@@ -52,6 +52,10 @@ func Identify(params *Params) RequestID {
 	return id
 }
 
+// KnownID is the id of that text, for who was told it by the one who had the request; "" is
+// none.
+func KnownID(text string) RequestID { return RequestID{taken: text, known: text != ""} }
+
 // make fills in an id that nobody can guess.
 func (id *RequestID) make() {
 	var b [16]byte

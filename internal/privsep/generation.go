@@ -1,0 +1,310 @@
+package privsep
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/cgroup"
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/launch"
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner/process"
+	"github.com/fcgid/fcgid/internal/runner/worker"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// Cgroups opens what the spawner has of the cgroup hierarchy.
+type Cgroups func() (*cgroup.Tree, error)
+
+// A generation is what can be started under one configuration.
+type generation struct {
+	number uint64
+	pools  map[string]*startable
+}
+
+// A startable is a pool's programs: scripts, or workers.
+type startable struct {
+	scripts *process.Scripts
+	workers *worker.Programs
+	places  *places
+	group   *cgroup.Pool // nil: none
+	limits  cgroup.Limits
+	release func() // of its sandbox
+	dropped dropped
+}
+
+// Prepare does what can fail before the pools of a generation can be started: commit or undo
+// is called next. Other pools' programs go on. spool is the folder of the daemon's unlinked
+// files, as in spawn.Sandbox.
+func (p *Programs) Prepare(number uint64, pools []config.Pool, spool string) (commit, undo func(), err error) {
+	next := &generation{number, make(map[string]*startable)}
+	var undos []func()
+	undo = func() {
+		for i := len(undos) - 1; i >= 0; i-- {
+			undos[i]()
+		}
+	}
+	var tree *cgroup.Tree
+	var why error
+	if p.opt.Cgroups != nil {
+		tree, why = p.opt.Cgroups()
+	}
+	for i := range pools {
+		cfg := &pools[i]
+		if cfg.Process == nil && cfg.Worker == nil {
+			continue
+		}
+		group := func(s *startable) error { return s.prepareGroup(cfg, p.groupNow(cfg.Name), tree, why, &undos) }
+		s, err := p.prepare(cfg, spool, group, &undos)
+		if err != nil {
+			undo()
+			return nil, nil, fmt.Errorf("pool %s: %w", cfg.Name, err)
+		}
+		next.pools[cfg.Name] = s
+	}
+	maxima := make(map[string]int)
+	for i := range pools {
+		maxima[pools[i].Name] = mostPrograms(&pools[i])
+	}
+	return func() { p.commit(next, maxima) }, undo, nil
+}
+
+func (p *Programs) prepare(cfg *config.Pool, spool string, group func(*startable) error, undos *[]func()) (*startable, error) {
+	if cfg.RunsAs == nil || cfg.RunsAs.UID == 0 || cfg.RunsAs.UID == p.opt.User {
+		return nil, errors.New("user: its programs would run as root or as the daemon's user")
+	}
+	s := &startable{places: p.placesOf(cfg.Name), limits: launch.CgroupLimits(&cfg.Sandbox)}
+	if err := group(s); err != nil {
+		return nil, err
+	}
+	box, lacks, err := launch.FitSandbox(p.opt.Spawner, cfg, spawn.Umask())
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range lacks {
+		p.opt.Log.Warn("the programs of a pool run without a part of their sandbox", "pool", cfg.Name, "key", l.Key, "reason", l.Reason)
+	}
+	if box != nil && cfg.Process != nil && len(box.Read) > 0 {
+		box.Spool = spool
+	}
+	if s.release, err = p.opt.Spawner.Hold(box, launch.SandboxIdentity(cfg)); err != nil {
+		return nil, err
+	}
+	*undos = append(*undos, s.release)
+	if cfg.Process != nil {
+		opt := launch.Scripts(cfg, box, s.group)
+		opt.Dropped = s.dropped.add
+		s.scripts = process.NewScripts(opt)
+	} else {
+		opt := launch.Workers(cfg, box, s.group)
+		opt.Dropped = s.dropped.add
+		s.workers = worker.NewPrograms(opt)
+	}
+	return s, nil
+}
+
+// prepareGroup gives a pool its cgroup: the one that it has, or another.
+func (s *startable) prepareGroup(cfg *config.Pool, now *cgroup.Pool, tree *cgroup.Tree, why error, undos *[]func()) (err error) {
+	if !launch.UsesCgroup(cfg) {
+		return nil
+	}
+	switch {
+	case tree == nil && why == nil:
+		return nil
+	case tree == nil:
+		err = why
+	case now != nil:
+		s.group, err = now, launch.UnmetError(tree.Unmet(&s.limits))
+	default:
+		if s.group, err = tree.Pool(cfg.Name, s.limits); err == nil {
+			*undos = append(*undos, s.group.Close)
+			err = launch.UnmetError(tree.Unmet(&s.limits))
+		}
+	}
+	if key := launch.RequiredBy(&cfg.Sandbox); err != nil && key != "" {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+// groupNow is the cgroup that a pool has.
+func (p *Programs) groupNow(name string) *cgroup.Pool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.current.pools[name]; s != nil {
+		return s.group
+	}
+	return nil
+}
+
+// commit has a generation be the current one. The one before is there for a while still.
+func (p *Programs) commit(next *generation, maxima map[string]int) {
+	for name, s := range next.pools {
+		s.places.set(maxima[name])
+		if s.group != nil {
+			if err := s.group.Set(s.limits); err != nil {
+				p.opt.Log.Warn("limits of a pool do not hold", "pool", name, "error", err)
+			}
+		}
+	}
+	p.mu.Lock()
+	oldest := p.previous
+	p.previous, p.current = p.current, next
+	if p.retire != nil {
+		p.retire.Stop()
+	}
+	previous := p.previous
+	p.retire = time.AfterFunc(retireTime, func() { p.retirePrevious(previous) })
+	p.mu.Unlock()
+	p.drop(oldest)
+}
+
+func (p *Programs) retirePrevious(g *generation) {
+	p.mu.Lock()
+	is := p.previous == g
+	if is {
+		p.previous = nil
+	}
+	p.mu.Unlock()
+	if is {
+		p.drop(g)
+	}
+}
+
+// drop lets go of what a generation has that no other one needs.
+func (p *Programs) drop(g *generation) {
+	if g == nil {
+		return
+	}
+	for name, s := range g.pools {
+		s.release()
+		if s.group != nil && s.group != p.groupNow(name) {
+			s.group.Close()
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, places := range p.places {
+		if p.current.pools[name] == nil && (p.previous == nil || p.previous.pools[name] == nil) && places.isFree() {
+			delete(p.places, name)
+		}
+	}
+}
+
+// mostPrograms is how many programs a pool can need at once. Workers that are replaced, and
+// those that leave, are there beside those that serve.
+func mostPrograms(cfg *config.Pool) int {
+	if cfg.Worker != nil {
+		return 2*cfg.Worker.Max + 2
+	}
+	return cfg.Places()
+}
+
+// Places are how many programs a pool may have, of all its generations.
+type places struct {
+	freed chan struct{} // has one when there may be a place that was not there before
+
+	mu     sync.Mutex // guards the fields below
+	max, n int
+}
+
+// placeTime is how long a place is waited for: the daemon may have heard of an exit, and asks
+// for the next start, before the place of the program that has exited is free.
+const placeTime = 5 * time.Second
+
+var errNoPlace = &protocol.Refusal{HTTPStatus: 503, AppStatus: 503, Reason: errors.New("the pool has as many programs as it may have")}
+
+func (p *Programs) placesOf(name string) *places {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.places[name] == nil {
+		p.places[name] = &places{freed: make(chan struct{}, 1)}
+	}
+	return p.places[name]
+}
+
+func (p *places) take() error {
+	if p.tryTake() {
+		return nil
+	}
+	timeout := time.NewTimer(placeTime)
+	defer timeout.Stop()
+	for {
+		select {
+		case <-p.freed:
+			if p.tryTake() {
+				return nil
+			}
+		case <-timeout.C:
+			return errNoPlace
+		}
+	}
+}
+
+func (p *places) tryTake() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.n >= p.max {
+		return false
+	}
+	p.n++
+	if p.n < p.max {
+		p.tellLocked() // another one may wait
+	}
+	return true
+}
+
+func (p *places) tellLocked() {
+	select {
+	case p.freed <- struct{}{}:
+	default:
+	}
+}
+
+func (p *places) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.n--
+	p.tellLocked()
+}
+
+func (p *places) set(most int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.max = most
+	p.tellLocked()
+}
+
+func (p *places) isFree() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n == 0
+}
+
+// dropped are names of params that were kept from programs, until the daemon is told, with
+// the reasons: one after the other.
+type dropped struct {
+	mu   sync.Mutex // guards the field below
+	list []string
+}
+
+// maxDropped bounds what is kept for the daemon.
+const maxDropped = 64
+
+func (d *dropped) add(name, why string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.list) < 2*maxDropped {
+		d.list = append(d.list, name, why)
+	}
+}
+
+func (d *dropped) take() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := d.list
+	d.list = nil
+	return list
+}

@@ -1,0 +1,368 @@
+package privsep
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner/process"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// retireTime is how long the pools of the generation before the last one can be started: by
+// requests that have begun under it, and have waited since.
+const retireTime = time.Minute
+
+// ProgramsOptions are what Programs have for life.
+type ProgramsOptions struct {
+	Conn    *Conn        // to the daemon; it is closed if that says what it never would
+	Spawner *spawn.Local // which should Adopt
+	User    uint32       // the daemon's: no program runs as it, or as root
+	Cgroups Cgroups      // nil: there are none
+	Log     *slog.Logger // nil logs nothing
+}
+
+// Programs are what the spawner starts for the daemon: those of the pools of its tables, each
+// as its user, up to its maximum, and nothing else.
+type Programs struct {
+	opt ProgramsOptions
+	wg  sync.WaitGroup // a goroutine for each program
+
+	mu       sync.Mutex // guards the fields below
+	current  *generation
+	previous *generation // until it is retired
+	retire   *time.Timer // of previous
+	places   map[string]*places
+	running  map[uint64]*running // by handle
+}
+
+// A running program is one that was started and was not waited for. Its handle was chosen
+// by the daemon, and means nothing but in its messages.
+type running struct {
+	handle   uint64
+	isWorker bool
+	places   *places
+
+	mu         sync.Mutex   // guards the fields below
+	child      *spawn.Child // nil until it is started
+	exited     bool
+	terminated bool // its process group was asked to end
+	reaped     bool
+	isServing  bool // what else has its socket is being ended
+}
+
+// NewPrograms returns those of no pool.
+func NewPrograms(o ProgramsOptions) *Programs {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Programs{opt: o, current: new(generation), places: make(map[string]*places), running: make(map[uint64]*running)}
+}
+
+// Handle does what a message asks for that is about programs, for Serve.
+func (p *Programs) Handle(m *Message) (*Message, error) {
+	var body []byte
+	var err error
+	switch m.Kind {
+	case KindResolve:
+		body, err = p.resolve(m)
+	case KindStartCGI:
+		body, err = p.startCGI(m)
+	case KindStartWorker:
+		body, err = p.startWorker(m)
+	case KindSignal:
+		body, err = p.signal(m)
+	default:
+		err = fmt.Errorf("%w: kind %d is about no program", ErrBroken, m.Kind)
+	}
+	if errors.Is(err, ErrBroken) {
+		p.opt.Log.Error("the daemon says what it never would: it is ended", "error", err)
+		p.opt.Conn.Close()
+	}
+	if err != nil {
+		return nil, refusalOf(err)
+	}
+	return &Message{Body: body}, nil
+}
+
+// Kill kills all programs with what they have started, and from now on each that is started.
+func (p *Programs) Kill() { p.opt.Spawner.Kill() }
+
+// Wait waits until all have exited, after Kill.
+func (p *Programs) Wait() { p.wg.Wait() }
+
+func (p *Programs) resolve(m *Message) ([]byte, error) {
+	d := decoder{b: m.Body}
+	generation, name, params := d.uint(), d.string(), d.string()
+	parsed, err := parse(&d, params)
+	if err != nil || len(m.FDs) > 0 {
+		return nil, fmt.Errorf("%w: %d descriptors, %v", ErrBroken, len(m.FDs), err)
+	}
+	s, err := p.startable(generation, name)
+	if err == nil && s.workers == nil {
+		err = errKind
+	}
+	if err != nil {
+		return nil, err
+	}
+	told, err := s.workers.Resolve(parsed)
+	if err != nil {
+		return nil, err
+	}
+	return appendStrings(appendString(nil, told.Append(nil)), s.dropped.take()), nil
+}
+
+var errKind = errors.New("the pool has no such programs")
+
+// parse ends a body whose last value are params.
+func parse(d *decoder, params string) (*protocol.Params, error) {
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	parsed, err := protocol.ParseParams(params)
+	return &parsed, err
+}
+
+func (p *Programs) startCGI(m *Message) ([]byte, error) {
+	d := decoder{b: m.Body}
+	handle, generation, name := d.uint(), d.uint(), d.string()
+	id, params := protocol.KnownID(d.string()), d.string()
+	parsed, err := parse(&d, params)
+	if err == nil {
+		err = checkFiles(m.FDs, unix.S_IFIFO, unix.S_IFREG, unix.S_IFCHR)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrBroken, err)
+	}
+	s, err := p.startable(generation, name)
+	if err == nil && s.scripts == nil {
+		err = errKind
+	}
+	if err != nil {
+		return nil, err
+	}
+	cmd, script, err := s.scripts.Command(parsed, &id)
+	if err != nil {
+		return nil, err
+	}
+	pid, err := p.start(s, &running{handle: handle, places: s.places}, &cmd, m.FDs)
+	if err != nil {
+		return nil, err
+	}
+	return appendStrings(appendString(appendUint(nil, pid), script), s.dropped.take()), nil
+}
+
+func (p *Programs) startWorker(m *Message) ([]byte, error) {
+	d := decoder{b: m.Body}
+	handle, generation, name := d.uint(), d.uint(), d.string()
+	err := d.end()
+	if err == nil {
+		err = checkFiles(m.FDs, unix.S_IFSOCK)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrBroken, err)
+	}
+	s, err := p.startable(generation, name)
+	if err == nil && s.workers == nil {
+		err = errKind
+	}
+	if err != nil {
+		return nil, err
+	}
+	cmd, err := s.workers.Command()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Socket = m.FDs[0]
+	pid, err := p.start(s, &running{handle: handle, isWorker: true, places: s.places}, &cmd, m.FDs)
+	return appendUint(nil, pid), err
+}
+
+// checkFiles reports whether descriptors can be those of a program: the first is of one of
+// the types, the others are pipes.
+func checkFiles(fds []int, types ...uint32) error {
+	if len(fds) != 3 {
+		return fmt.Errorf("%d descriptors came for a program", len(fds))
+	}
+	for i, fd := range fds {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return fmt.Errorf("descriptor %d: %w", i, err)
+		}
+		if i == 1 {
+			types = []uint32{unix.S_IFIFO}
+		}
+		if !slices.Contains(types, st.Mode&unix.S_IFMT) {
+			return fmt.Errorf("descriptor %d has mode %o", i, st.Mode)
+		}
+	}
+	return nil
+}
+
+// start starts a program when there is a place for it.
+func (p *Programs) start(s *startable, r *running, cmd *spawn.Command, fds []int) (pid uint64, err error) {
+	if cmd.Identity == nil || cmd.Identity.UID == 0 || cmd.Identity.UID == p.opt.User {
+		return 0, &protocol.Refusal{HTTPStatus: 403, AppStatus: 403, Reason: errors.New("it would run as root or as the daemon's user")}
+	}
+	if err := s.places.take(); err != nil {
+		return 0, err
+	}
+	if err := p.add(r); err != nil {
+		s.places.release()
+		return 0, err
+	}
+	child, err := p.opt.Spawner.Execute(cmd, [3]int(fds))
+	if err != nil {
+		p.remove(r)
+		if r.isWorker {
+			return 0, err
+		}
+		return 0, process.CannotStart(err)
+	}
+	r.mu.Lock()
+	r.child = child
+	r.mu.Unlock()
+	p.wg.Go(func() { p.attend(r, child) })
+	return uint64(child.PID), nil
+}
+
+func (p *Programs) add(r *running) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running[r.handle] != nil {
+		return fmt.Errorf("%w: handle %d is another program's", ErrBroken, r.handle)
+	}
+	p.running[r.handle] = r
+	return nil
+}
+
+func (p *Programs) remove(r *running) {
+	p.mu.Lock()
+	delete(p.running, r.handle)
+	p.mu.Unlock()
+	r.places.release()
+}
+
+// attend tells of a program's exit. One of which nothing more is wanted then, as it was left
+// alone, is reaped before.
+func (p *Programs) attend(r *running, child *spawn.Child) {
+	exited := child.AwaitExit()
+	r.mu.Lock()
+	r.exited = true
+	r.reaped = exited && !r.isWorker && !r.terminated
+	reaped := r.reaped
+	r.mu.Unlock()
+	event := exit{handle: r.handle, isGivenUp: !exited, isReaped: reaped}
+	if reaped {
+		event.Exit, event.err = child.Reap(false)
+		p.remove(r)
+	}
+	p.opt.Conn.Send(&Message{Kind: KindExited, Body: event.append(nil)}) // if nobody is there, all ends
+}
+
+// What KindSignal asks for beside the targets of spawn.
+const (
+	orderEndServing = iota + 100
+	orderReap
+)
+
+// signal signals a program, or waits for it. A handle that nobody has is of one that has
+// exited meanwhile.
+func (p *Programs) signal(m *Message) ([]byte, error) {
+	d := decoder{b: m.Body}
+	handle, order, argument, grace := d.uint(), d.uint(), d.uint(), time.Duration(d.uint())
+	signal := unix.Signal(argument)
+	if err := d.end(); err != nil || len(m.FDs) > 0 || argument > 64 || grace < 0 || grace > maxGrace {
+		return nil, fmt.Errorf("%w: a signal with %d descriptors, %v", ErrBroken, len(m.FDs), err)
+	}
+	isTarget := order < orderEndServing && spawn.Target(order).IsValid(signal)
+	if !isTarget && order != orderEndServing && order != orderReap {
+		return nil, fmt.Errorf("%w: signal %d for target %d", ErrBroken, signal, order)
+	}
+	p.mu.Lock()
+	r := p.running[handle]
+	p.mu.Unlock()
+	if r == nil {
+		return nil, nil
+	}
+	switch order {
+	case orderReap:
+		return p.reap(r, argument == 1)
+	case orderEndServing:
+		r.endServing(signal, grace)
+	default:
+		r.signal(signal, spawn.Target(order))
+	}
+	return nil, nil
+}
+
+// maxGrace is far longer than a program may take.
+const maxGrace = 24 * time.Hour
+
+func (r *running) signal(s unix.Signal, to spawn.Target) {
+	r.mu.Lock()
+	child := r.child
+	if r.reaped {
+		child = nil
+	}
+	if child != nil && !r.exited && to == spawn.ToGroup {
+		r.terminated = true
+	}
+	r.mu.Unlock()
+	if child != nil {
+		child.Signal(s, to)
+	}
+}
+
+// endServing is done once for a program that has exited.
+func (r *running) endServing(s unix.Signal, grace time.Duration) {
+	r.mu.Lock()
+	is := r.exited && !r.reaped && !r.isServing
+	r.isServing = true
+	r.mu.Unlock()
+	if is {
+		r.child.EndServing(s, grace)
+	}
+}
+
+// reap answers how a program has exited, and forgets it.
+func (p *Programs) reap(r *running, terminated bool) ([]byte, error) {
+	r.mu.Lock()
+	is := r.exited && !r.reaped
+	r.reaped = r.reaped || is
+	r.mu.Unlock()
+	if !is {
+		return nil, errors.New("the program has not exited")
+	}
+	if terminated {
+		r.child.Kill() // what is left of its tree
+	}
+	event := exit{handle: r.handle, isReaped: true}
+	event.Exit, event.err = r.child.Reap(terminated)
+	p.remove(r)
+	return event.append(nil), nil
+}
+
+// startable is the pool of that name in a generation. One that is not known any more counts as
+// the current one: its pool is as it was.
+func (p *Programs) startable(number uint64, name string) (*startable, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.current
+	switch {
+	case number > g.number:
+		return nil, fmt.Errorf("there is no generation %d", number)
+	case number < g.number && p.previous != nil && number == p.previous.number:
+		g = p.previous
+	}
+	if s := g.pools[name]; s != nil {
+		return s, nil
+	}
+	return nil, &protocol.Refusal{HTTPStatus: 503, AppStatus: 503, Reason: fmt.Errorf("there is no pool %.100q any more", name)}
+}

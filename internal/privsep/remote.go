@@ -1,0 +1,284 @@
+package privsep
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner/process"
+	"github.com/fcgid/fcgid/internal/runner/worker"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// A Remote is the daemon's side of Programs: it has the spawner start what pools run.
+type Remote struct {
+	client *Client
+
+	mu         sync.Mutex // guards the fields below
+	generation uint64
+	last       uint64 // handle
+	programs   map[uint64]*remoteProgram
+	gone       bool
+	killed     bool
+}
+
+// NewRemote returns one that takes the events of a client, whose Run is to be called later.
+func NewRemote(client *Client) *Remote {
+	r := &Remote{client: client, programs: make(map[uint64]*remoteProgram)}
+	client.Event = r.event
+	return r
+}
+
+// SetGeneration says under which one launchers start programs that are made from now on.
+func (r *Remote) SetGeneration(number uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.generation = number
+}
+
+// Gone is called when the spawner has gone: all programs are lost.
+func (r *Remote) Gone() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gone = true
+	for handle, p := range r.programs {
+		delete(r.programs, handle)
+		p.end(exit{isGivenUp: true})
+	}
+}
+
+// event takes what the spawner says unasked: that a program has exited.
+func (r *Remote) event(m *Message) {
+	defer m.Close()
+	e, err := parseExit(m.Body)
+	if m.Kind != KindExited || err != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.programs[e.handle]; p != nil {
+		delete(r.programs, e.handle)
+		p.end(e)
+	}
+}
+
+// Kill kills every program with its tree, at once, and from now on every one that is started.
+func (r *Remote) Kill() {
+	r.mu.Lock()
+	r.killed = true
+	var all []*remoteProgram
+	for _, p := range r.programs {
+		all = append(all, p)
+	}
+	r.mu.Unlock()
+	for _, p := range all {
+		p.Signal(unix.SIGKILL, spawn.ToTree)
+	}
+}
+
+func (r *Remote) isKilled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.killed
+}
+
+func (r *Remote) add() *remoteProgram {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last++
+	p := &remoteProgram{client: r.client, handle: r.last, exited: make(chan struct{})}
+	if r.gone {
+		p.end(exit{isGivenUp: true})
+		return p
+	}
+	r.programs[p.handle] = p
+	return p
+}
+
+func (r *Remote) forget(p *remoteProgram) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.programs, p.handle)
+}
+
+// Scripts starts the scripts of a pool. dropped is told of params that are kept from them.
+func (r *Remote) Scripts(pool string, dropped func(name, why string)) process.Launcher {
+	return r.pool(pool, dropped).scripts()
+}
+
+// Workers starts the workers of a pool, likewise.
+func (r *Remote) Workers(pool string, dropped func(name, why string)) worker.Launcher {
+	return r.pool(pool, dropped).workers()
+}
+
+func (r *Remote) pool(name string, dropped func(name, why string)) *remotePool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if dropped == nil {
+		dropped = func(string, string) {}
+	}
+	return &remotePool{Remote: r, name: name, number: r.generation, dropped: dropped}
+}
+
+// A remotePool is a pool of one generation.
+type remotePool struct {
+	*Remote
+	name    string
+	number  uint64
+	dropped func(name, why string)
+}
+
+type (
+	remoteScripts struct{ *remotePool }
+	remoteWorkers struct{ *remotePool }
+)
+
+func (p *remotePool) scripts() process.Launcher { return remoteScripts{p} }
+func (p *remotePool) workers() worker.Launcher  { return remoteWorkers{p} }
+
+// Launch is that of process.Launcher.
+func (p remoteScripts) Launch(ctx context.Context, req *protocol.Request, io spawn.IO) (*spawn.Process, string, error) {
+	if ctx.Err() != nil {
+		return nil, "", context.Cause(ctx)
+	}
+	proc, answer, err := p.start(KindStartCGI, &io, func(b []byte) []byte {
+		return appendString(appendString(b, req.ID.String()), req.Params.Append(nil))
+	})
+	if err != nil {
+		if ref := (*protocol.Refusal)(nil); !errors.As(err, &ref) {
+			err = &protocol.Refusal{HTTPStatus: 502, AppStatus: 500, Reason: err}
+		}
+		return nil, "", err
+	}
+	script := answer.string()
+	p.tell(answer.strings())
+	return proc, script, nil
+}
+
+// Launch is that of worker.Launcher.
+func (p remoteWorkers) Launch(_ context.Context, socket int) (*spawn.Process, error) {
+	proc, _, err := p.start(KindStartWorker, &spawn.IO{Socket: socket}, func(b []byte) []byte { return b })
+	return proc, err
+}
+
+// Resolve is that of worker.Launcher.
+func (p remoteWorkers) Resolve(params *protocol.Params) (*protocol.Params, error) {
+	body := appendString(appendUint(nil, p.number), p.name)
+	m, err := p.client.Ask(context.Background(), KindResolve, appendString(body, params.Append(nil)))
+	if err != nil {
+		return nil, errorOf(err)
+	}
+	defer m.Close()
+	d := decoder{b: m.Body}
+	text := d.string()
+	p.tell(d.strings())
+	told, err := protocol.ParseParams(text)
+	return &told, errors.Join(err, d.end())
+}
+
+// tell tells of params that were dropped.
+func (p *remotePool) tell(dropped []string) {
+	for ; len(dropped) >= 2; dropped = dropped[2:] {
+		p.dropped(dropped[0], dropped[1])
+	}
+}
+
+// start has a program started. It does not give up waiting for the answer, as nobody would
+// end the program then. What is left of the answer is the caller's.
+func (p *remotePool) start(kind Kind, io *spawn.IO, more func([]byte) []byte) (proc *spawn.Process, answer *decoder, err error) {
+	var fds spawn.Pipes
+	defer fds.CloseTheirs()
+	if err = fds.Open(io); err == nil {
+		err = fds.Share(io)
+	}
+	if err != nil {
+		fds.Close()
+		return nil, nil, err
+	}
+	program := p.add()
+	body := appendString(appendUint(appendUint(nil, program.handle), p.number), p.name)
+	theirs := fds.Theirs()
+	m, err := p.client.Ask(context.Background(), kind, more(body), theirs[:]...)
+	if err != nil {
+		fds.Close()
+		p.forget(program)
+		return nil, nil, errorOf(err)
+	}
+	m.Close()
+	if p.isKilled() {
+		program.Signal(unix.SIGKILL, spawn.ToTree)
+	}
+	answer = &decoder{b: m.Body}
+	return fds.Process(int(answer.uint()), program), answer, nil
+}
+
+// A remoteProgram is a spawn.Program that the spawner has started.
+type remoteProgram struct {
+	client *Client
+	handle uint64
+	exited chan struct{} // closed by end
+	exit   exit          // written by end
+}
+
+// end is called once.
+func (p *remoteProgram) end(e exit) {
+	p.exit = e
+	close(p.exited)
+}
+
+// HasExited is that of spawn.Program.
+func (p *remoteProgram) HasExited() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// AwaitExit is that of spawn.Program.
+func (p *remoteProgram) AwaitExit() bool {
+	<-p.exited
+	return !p.exit.isGivenUp
+}
+
+// Signal is that of spawn.Program.
+func (p *remoteProgram) Signal(s unix.Signal, to spawn.Target) {
+	p.client.Tell(KindSignal, p.order(uint64(to), uint64(s), 0)) // if nobody is there, it ends as well
+}
+
+// EndServing is that of spawn.Program.
+func (p *remoteProgram) EndServing(ask unix.Signal, grace time.Duration) {
+	p.client.Ask(context.Background(), KindSignal, p.order(orderEndServing, uint64(ask), min(grace, maxGrace)))
+}
+
+// Reap is that of spawn.Program.
+func (p *remoteProgram) Reap(terminated bool) (*spawn.Exit, error) {
+	if <-p.exited; p.exit.isReaped {
+		return p.exit.result(terminated)
+	}
+	var argument uint64
+	if terminated {
+		argument = 1
+	}
+	m, err := p.client.Ask(context.Background(), KindSignal, p.order(orderReap, argument, 0))
+	if err != nil {
+		return (&exit{isGivenUp: true}).result(terminated)
+	}
+	defer m.Close()
+	e, err := parseExit(m.Body)
+	if err != nil {
+		return (&exit{isGivenUp: true}).result(terminated)
+	}
+	return e.result(terminated)
+}
+
+func (p *remoteProgram) order(order, argument uint64, grace time.Duration) []byte {
+	return appendUint(appendUint(appendUint(appendUint(nil, p.handle), order), argument), uint64(grace))
+}
+
+var _ spawn.Program = (*remoteProgram)(nil)
