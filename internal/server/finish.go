@@ -63,10 +63,36 @@ const (
 	endWait    = 30 * time.Second
 )
 
-// finish ends the request: the rest of its answer, or one of our own if its program
-// gave none, the ends of the streams, END_REQUEST. It is called once, by who has made
-// the step to stateAnswer or stateParting; nothing else ends what was begun.
+// A lastWord is what ends a request for its client: the rest of its answer, or one of our own,
+// the ends of the streams, END_REQUEST.
+type lastWord struct {
+	records []byte
+	verdict refusal
+	end     protocol.End
+	isEarly bool // it goes out before the client has sent all of STDIN
+
+	hasRunner bool // when it was sent: the Runner has not returned
+}
+
+// finish ends the request, and waits until its last word is written. It is called once, by
+// who has made the step to stateAnswer or stateParting, unless that calls finishSoon;
+// nothing else ends what was begun.
 func (r *request) finish(appStatus uint32, err error) {
+	r.conclude(appStatus, err)
+	r.conn.table.freeID(r)
+	r.sendLast()
+}
+
+// finishSoon is finish for who has nothing else to do for r: what ends other requests may
+// leave with it, and others may write it.
+func (r *request) finishSoon(appStatus uint32, err error) {
+	r.conclude(appStatus, err)
+	others := r.conn.table.freeID(r)
+	r.conn.out.gather(r, others)
+}
+
+// conclude closes the answer and makes r's last word.
+func (r *request) conclude(appStatus uint32, err error) {
 	begun, left := r.answer.close()
 	if cause := context.Cause(r.ctx); cause != nil {
 		err = cause
@@ -85,16 +111,32 @@ func (r *request) finish(appStatus uint32, err error) {
 		made := protocol.Identify(params)
 		name = &made
 	}
+	r.result.Params, r.result.ID = params, name
 	isOwn := v.isOwn(left)
 	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
 	// No pooled buffer: many may wait for a client that does not read.
 	out := r.appendEnd(r.end[:0], &v, params, isOwn)
-	out = protocol.AppendEnd(out, r.id, end)
-	isEarly := isOwn && !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer
-	now, hasRunner := r.conn.table.sendEnd(r, out, isEarly)
-	r.result.Params, r.result.ID = params, name
-	r.report(now, v, end)
-	r.account(hasRunner)
+	r.last = lastWord{
+		records: protocol.AppendEnd(out, r.id, end), verdict: v, end: end,
+		isEarly: isOwn && !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer,
+	}
+}
+
+// sendLast sends r's last word, and waits for the client.
+func (r *request) sendLast() {
+	r.conn.out.write(r, r.last.records) // a connection that cannot be written to is closed
+	now := time.Now()
+	r.sent(now)
+	r.tell(now)
+}
+
+// sent is called when r's last word was written at that time, or cannot be.
+func (r *request) sent(at time.Time) { r.last.hasRunner = r.conn.table.sent(r, at) }
+
+// tell hands over what became of r, after that.
+func (r *request) tell(at time.Time) {
+	r.report(at, r.last.verdict, r.last.end)
+	r.account(r.last.hasRunner)
 }
 
 // account hands the result over to Hooks.Account. If the Runner still has the request, and

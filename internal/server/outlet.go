@@ -35,6 +35,7 @@ type outlet struct {
 	control  []byte     // records that answer no open request, not yet written
 	refused  []*Result  // of the requests that control answers
 	flushing bool       // somebody writes control
+	last     lastWords  // likewise
 }
 
 func (o *outlet) init(c *conn) {

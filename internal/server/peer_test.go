@@ -104,20 +104,24 @@ type testServer struct {
 }
 
 // startServer serves l until the test ends; a nil l takes what dial gives it.
-func startServer(t testing.TB, l net.Listener, settings Settings) *testServer {
+func startServer(t testing.TB, l net.Listener, settings Settings, change ...func(*Options)) *testServer {
 	t.Helper()
 	ts := &testServer{t: t, l: l, served: make(chan error, 1), done: make(chan Result, 1<<14)}
 	if l == nil {
 		ts.l = newPipeListener()
 	}
-	ts.Server = New(settings, Options{Hooks: Hooks{
+	opt := Options{Hooks: Hooks{
 		Done: func(r *Result) { ts.done <- *r },
 		ProtocolError: func(kind string) {
 			ts.mu.Lock()
 			defer ts.mu.Unlock()
 			ts.errors = append(ts.errors, kind)
 		},
-	}})
+	}}
+	for _, f := range change {
+		f(&opt)
+	}
+	ts.Server = New(settings, opt)
 	ctx, stop := context.WithCancel(context.Background())
 	ts.stop, ts.at = stop, NewAddress(ts.Server)
 	go func() { ts.served <- ts.at.Serve(ctx, ts.l); close(ts.served) }()

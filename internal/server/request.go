@@ -18,7 +18,7 @@ import (
 //
 // Its goroutines are those of its connection: run, from when its turn has come, or it is
 // turned away, until its Runner has returned (it may be the read loop's: runInPlace); and
-// finish, which writes END_REQUEST. run does that itself unless the request has to end
+// finish, which writes END_REQUEST. run sees to that itself unless the request has to end
 // before.
 type request struct {
 	// Immutable.
@@ -64,7 +64,8 @@ type request struct {
 	silence silence // likewise
 
 	// Of finish. They are here to save allocations.
-	end    [192]byte // the last records, if they are small
+	end    [192]byte // for last.records, if they are small
+	last   lastWord
 	result Result
 	usage  protocol.Usage // of the Runner, until it has returned
 

@@ -429,31 +429,32 @@ func (t *table) returned(r *request, appStatus uint32, err error) {
 		r.accountLate()
 		r.dispose()
 	case from != stateParting:
-		r.finish(appStatus, err)
+		r.finishSoon(appStatus, err)
 	}
 }
 
-// sendEnd is the event that r is answered. It frees r's id and then writes the records
-// that end it, since the peer may use the id again as soon as it has seen them. It
-// returns when that was, and whether r's Runner still has it.
-func (t *table) sendEnd(r *request, records []byte, early bool) (sent time.Time, hasRunner bool) {
+// freeID is for before r's last word is written: the peer may use r's id again as soon as
+// it has seen that. It reports whether other requests are open, or about to be answered.
+func (t *table) freeID(r *request) (others bool) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	delete(t.byID, r.id)
 	t.sending++
-	if !r.keep || early {
+	if !r.keep || r.last.isEarly {
 		t.phase = max(t.phase, phaseClosing)
 	}
 	if !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer {
 		t.leaveLocked(r.id)
 	}
-	t.mu.Unlock()
+	return len(t.byID) > 0 || t.sending > 1
+}
 
-	t.conn.out.write(r, records) // a connection that cannot be written to is closed
-
-	now := time.Now()
+// sent is the event that r's last word was written at that time, or cannot be. It reports
+// whether r's Runner still has it.
+func (t *table) sent(r *request, at time.Time) (hasRunner bool) {
 	t.mu.Lock()
 	t.sending--
-	t.idle = now
+	t.idle = at
 	_, to, _ := r.stepLocked(eventSent)
 	t.letGoLocked(r)
 	t.settleLocked()
@@ -461,7 +462,7 @@ func (t *table) sendEnd(r *request, records []byte, early bool) (sent time.Time,
 	if to == stateOver {
 		r.dispose()
 	}
-	return now, to == stateLeft
+	return to == stateLeft
 }
 
 // letGoLocked takes r off the live requests when it is over.
