@@ -171,6 +171,50 @@ func TestSandboxOfPHP(t *testing.T) {
 	}
 }
 
+// Where a sandboxed program says that it was refused something, the log and the status say
+// which keys to look at; where there is no sandbox they do not.
+func TestSandboxHint(t *testing.T) {
+	t.Parallel()
+	dir := outsideTmp(t)
+	secret := write(t, dir+"/other/secret", "secret")
+	cgi := script(t, dir+"/www/a.cgi", "#!/bin/sh\ncat "+secret+" </dev/null\nprintf '"+textHead+"done'\n")
+	php := write(t, dir+"/www/a.php", `<?php ini_set("log_errors", 1); ini_set("error_log", ""); file_get_contents("`+secret+`"); echo "done";`)
+	strict := "sandbox: {preset: strict}"
+	d := serve(t, folder(t), strings.NewReplacer("DIR", dir, "PHP", need(t, "php-cgi")).Replace(
+		"- {name: cgi, listen: 'unix:DIR/cgi.sock', process: {root: [DIR/www]}, "+strict+"}\n"+
+			"- {name: php, listen: 'unix:DIR/php.sock', worker: {command: [PHP], root: [DIR/www], scale: static, max: 1}, "+strict+"}\n"+
+			"- {name: broken, listen: 'unix:DIR/broken.sock', worker: {command: [/bin/sh, -c, 'cat DIR/other/secret'], root: [DIR/www], scale: static, max: 1}, "+strict+"}\n"+
+			"- {name: free, listen: 'unix:DIR/free.sock', process: {root: [DIR/www]}}\n"))
+	const hint = "the sandbox may have refused that: see sandbox.read and sandbox.write"
+	hinted := func(message, pool string) bool {
+		for line := range strings.Lines(d.out.String()) {
+			if strings.Contains(line, `"msg":"`+message+`"`) && strings.Contains(line, `"pool":"`+pool+`"`) && strings.Contains(line, "ermission denied") {
+				return strings.Contains(line, `"hint":"`+hint+`"`)
+			}
+		}
+		return false
+	}
+	for pool, path := range map[string]string{"cgi": cgi, "php": php, "free": cgi} {
+		if got := say(t, dir+"/"+pool+".sock", path); !strings.Contains(got, "done") {
+			t.Errorf("%s: %q", pool, got)
+		}
+	}
+	for pool, message := range map[string]string{"cgi": "script stderr", "php": "request stderr", "broken": "worker stderr"} {
+		await(t, "a hint of pool "+pool, func() bool { return hinted(message, pool) })
+	}
+	await(t, "the status to tell it too", func() bool {
+		code, stdout, _ := fcgid(t, "/", nil, "status", "broken", "-c", d.file)
+		return code == 0 && strings.Contains(stdout, "Permission denied ("+hint+")")
+	})
+	// A program that is in no sandbox, as a user who may not.
+	denied := script(t, dir+"/www/b.cgi", "#!/bin/sh\necho cat: x: Permission denied >&2\nprintf '"+textHead+"done'\n")
+	say(t, dir+"/free.sock", denied)
+	await(t, "the line of the pool without a sandbox", func() bool { return strings.Contains(d.out.String(), "cat: x: Permission denied") })
+	if hinted("script stderr", "free") {
+		t.Error("a pool without a sandbox has a hint")
+	}
+}
+
 // A program in a chroot is told what its files are called in there.
 func TestSandboxChroot(t *testing.T) {
 	t.Parallel()

@@ -24,6 +24,9 @@ func (l *lines) log(line string) {
 	if admit := l.run.runner.opt.Admit; admit != nil && !admit(len(line)) {
 		return
 	}
-	l.run.runner.opt.Log.Info("script stderr", "line", line,
-		"request", l.run.req.Serial, "id", l.run.req.ID.String(), "script", l.run.script, "pid", l.run.PID)
+	fields := []any{"line", line, "request", l.run.req.Serial, "id", l.run.req.ID.String(), "script", l.run.script, "pid", l.run.PID}
+	if hint := l.run.runner.opt.Sandbox.Hint(line); hint != "" {
+		fields = append(fields, "hint", hint)
+	}
+	l.run.runner.opt.Log.Info("script stderr", fields...)
 }

@@ -448,13 +448,14 @@ type requestStderr struct {
 	to     string
 	log    *slog.Logger
 	admit  func(bytes int) bool
+	box    *spawn.Sandbox
 	cutter cgi.Entries
 }
 
 func (p *Pool) newRequestStderr(x *exchange) *requestStderr {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return &requestStderr{x: x, to: p.opt.Stderr, log: p.opt.Log, admit: p.opt.Admit}
+	return &requestStderr{x: x, to: p.opt.Stderr, log: p.opt.Log, admit: p.opt.Admit, box: p.opt.Sandbox}
 }
 
 func (r *requestStderr) write(b []byte) {
@@ -471,8 +472,12 @@ func (r *requestStderr) emit(line string) {
 	if r.admit != nil && !r.admit(len(line)) {
 		return
 	}
-	r.log.Info("request stderr", "line", line, "request", r.x.req.Serial, "id", r.x.req.ID.String(),
-		"script", r.x.req.Params.Get("SCRIPT_FILENAME"), "pid", r.x.seat.worker.process.pid())
+	fields := []any{"line", line, "request", r.x.req.Serial, "id", r.x.req.ID.String(),
+		"script", r.x.req.Params.Get("SCRIPT_FILENAME"), "pid", r.x.seat.worker.process.pid()}
+	if hint := r.box.Hint(line); hint != "" {
+		fields = append(fields, "hint", hint)
+	}
+	r.log.Info("request stderr", fields...)
 }
 
 func (r *requestStderr) flush() { r.cutter.Flush(r.emit) }

@@ -37,7 +37,7 @@ type spawned struct {
 // launchProgram starts the program and returns when it has been executed.
 func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	p.mu.Lock()
-	grace, log, admit, launcher := p.opt.StopGrace, p.opt.Log, p.opt.Admit, program.launcher
+	grace, log, admit, box, launcher := p.opt.StopGrace, p.opt.Log, p.opt.Admit, p.opt.Sandbox, program.launcher
 	p.mu.Unlock()
 	path, socket, err := p.listen(strconv.Itoa(id))
 	if err != nil {
@@ -49,7 +49,7 @@ func (p *Pool) launchProgram(program *program, id int) (process, error) {
 		os.Remove(w.path)
 		return nil, err
 	}
-	w.stderr = &programStderr{log: log, admit: admit, pid: w.PID}
+	w.stderr = &programStderr{log: log, admit: admit, box: box, pid: w.PID}
 	w.pump.Go(func() {
 		defer w.Stderr.Close()
 		w.Stderr.Copy(w.stderr)
@@ -148,6 +148,7 @@ func (w *spawned) wait() *exit {
 type programStderr struct {
 	log    *slog.Logger
 	admit  func(bytes int) bool
+	box    *spawn.Sandbox
 	pid    int
 	cutter cgi.Entries // the pump's
 
@@ -165,15 +166,23 @@ func (s *programStderr) flush() { s.cutter.Flush(s.emit) }
 
 func (s *programStderr) emit(line string) {
 	if s.admit == nil || s.admit(len(line)) {
-		s.log.Info("worker stderr", "line", line, "pid", s.pid)
+		fields := []any{"line", line, "pid", s.pid}
+		if hint := s.box.Hint(line); hint != "" {
+			fields = append(fields, "hint", hint)
+		}
+		s.log.Info("worker stderr", fields...)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.line = line[strings.LastIndexByte(line, '\n')+1:]
 }
 
+// last is its last line, with why that may be.
 func (s *programStderr) last() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if hint := s.box.Hint(s.line); hint != "" {
+		return s.line + " (" + hint + ")"
+	}
 	return s.line
 }
