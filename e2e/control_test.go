@@ -216,6 +216,17 @@ func TestReloadRefused(t *testing.T) {
 	reload().is(t, "the good file at last", 0, "pool cgi: unchanged")
 }
 
+// orderAs runs a command as a user who has no name.
+func orderAs(t *testing.T, uid uint32, args ...string) output {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Run()
+	return output{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
 // Root and the daemon's user may, and nobody else, whatever the mode of the socket; and
 // nobody at all by TCP.
 func TestOrdersOfOthers(t *testing.T) {
@@ -233,25 +244,25 @@ func TestOrdersOfOthers(t *testing.T) {
 		{"requests"}, {"status"}, {"top", "--once"}, {"check", "--diff", "-c", s.file},
 	}
 	as := func(uid uint32, args []string) output {
-		cmd := exec.CommandContext(t.Context(), binary, append(slices.Clone(args), "--control", control)...)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-		var stdout, stderr strings.Builder
-		cmd.Stdout, cmd.Stderr = &stdout, &stderr
-		cmd.Run()
-		return output{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+		return orderAs(t, uid, append(slices.Clone(args), "--control", control)...)
 	}
 	for _, verb := range verbs {
-		as(1234, verb).is(t, verb[0], 1, "permission denied")
+		as(1234, verb).is(t, verb[0], 1, "permission denied", "You are 1234, and its folder", " is of root with mode 0700: run this as root (sudo)")
 	}
+	// Without the path, which for a daemon that was started by hand is another for each user.
+	orderAs(t, 1234, "requests", "-c", s.file).is(t, "another user's daemon", 1, "it is another user's: there are daemons of root here, who can ask")
 	// Somebody has opened the way to it.
-	os.Chmod(control, 0o666)
 	for dir := control; dir != "/tmp" && dir != "/"; dir = dir[:strings.LastIndexByte(dir, '/')] {
 		if dir != control {
 			os.Chmod(dir, 0o755)
 		}
 	}
 	for _, verb := range verbs {
-		as(1234, verb).is(t, verb[0], 1, "uid 1234 may not")
+		as(1234, verb).is(t, verb[0], 1, "permission denied", "You are 1234, and the socket is of root with mode 0600: run this as root (sudo)")
+	}
+	os.Chmod(control, 0o666)
+	for _, verb := range verbs {
+		as(1234, verb).is(t, verb[0], 1, "uid 1234 may not: only root may, whose daemon it is")
 	}
 	res, err := http.Post("http://"+s.admin+"/orders", "application/json", strings.NewReader(`{"verb":"scale","pool":"cgi","n":7}`))
 	if err != nil || res.StatusCode/100 != 4 {
@@ -269,6 +280,27 @@ func TestOrdersOfOthers(t *testing.T) {
 	if !s.ordered(1234, "only root") || !s.ordered(0, `"verb":"scale"`, `"now":2`) {
 		t.Error("the log does not have who has ordered it")
 	}
+}
+
+// Who is not told by a daemon of another user's learns whose it is, and how to ask it.
+func TestDaemonOfAnotherUser(t *testing.T) {
+	needRoot(t)
+	s := &site{t: t, dir: folder(t), network: "unix"}
+	s.address = s.dir + "/s"
+	os.Chmod(s.dir, 0o777)
+	s.daemon = launch(t, s.dir, s.pool("cgi", "process: {root: [/usr/bin]}"), asNobody, func(c *exec.Cmd) { c.Env = append(os.Environ(), "TMPDIR="+s.dir) })
+	t.Setenv("TMPDIR", s.dir)
+	control := s.control()
+	s.order("requests").is(t, "root", 1, "it does not run, or has another control socket", "a daemon of nobody has it at "+control)
+	s.order("status").is(t, "root by the admin server", 0, "serving")
+	s.order("requests", "--control", control).is(t, "root, told where", 0, "REQUEST")
+	orderAs(t, 1234, "requests", "-c", s.file).is(t, "another user", 1, "there are daemons of nobody here, who can ask, as root can")
+	orderAs(t, 1234, "requests", "--control", control).is(t, "another user, told where", 1,
+		"You are 1234, and its folder "+s.dir+"/fcgid-65534 is of nobody with mode 0700: run this as root, or as nobody (sudo -u nobody)")
+
+	os.Chmod(s.file, 0o600)
+	t.Setenv("FCGID_ADMIN_CONTROL", "unix:"+control)
+	orderAs(t, 1234, "status", "-c", s.file).is(t, "neither way", 1, "You are 1234, and its folder", "; nor can the admin server be asked: ", "permission denied")
 }
 
 // A request that is killed has 503 for an answer, and nothing is left of its tree.

@@ -268,7 +268,7 @@ func TestUpgradeByOthers(t *testing.T) {
 	cmd := exec.Command(binary, "upgrade", "--control", u.dir+"/control")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "only root and the daemon's user may") {
+	if err == nil || !strings.Contains(string(out), "uid 65534 may not: only root may") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if now := u.running(); now != old {

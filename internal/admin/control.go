@@ -171,7 +171,11 @@ func (c *Control) guard(next http.Handler) http.Handler {
 		by, known := r.Context().Value(peerKey{}).(Peer)
 		if !known || by.UID != 0 && by.UID != uint32(os.Geteuid()) {
 			refusals.Warn("order refused", "uid", by.UID, "by_pid", by.PID, "error", "only root and the daemon's user may")
-			c.reply(w, http.StatusForbidden, status.Reply{Error: fmt.Sprintf("uid %d may not: only root and the daemon's user may", by.UID)})
+			who := "only root may, whose daemon it is"
+			if uid := os.Geteuid(); uid != 0 {
+				who = fmt.Sprintf("only root and the daemon's user may, uid %d", uid)
+			}
+			c.reply(w, http.StatusForbidden, status.Reply{Error: fmt.Sprintf("uid %d may not: %s", by.UID, who)})
 			return
 		}
 		next.ServeHTTP(w, r)

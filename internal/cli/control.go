@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -85,7 +82,7 @@ func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error
 		err = context.Cause(ctx)
 		fallthrough
 	case err != nil:
-		return nil, fmt.Errorf("ask the daemon at %s: %w", path, unreached(err))
+		return nil, fmt.Errorf("ask the daemon at %s: %w", path, unreached(path, err))
 	case len(reply.Faults) > 0:
 		return nil, exitError{exitConfig, strings.Join(reply.Faults, "\n")}
 	case reply.Error != "":
@@ -100,28 +97,6 @@ func withOutcome(err error, line string) error {
 		return exitError{exitConfig, e.msg + "\n" + line}
 	}
 	return err
-}
-
-// unreached says what an error of the connection means here.
-func unreached(err error) error {
-	var asked *url.Error
-	if errors.As(err, &asked) {
-		err = asked.Err
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: it does not run, or has another control socket (--control PATH)", err)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: it does not run any more", err)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: only root and the daemon's user may", err)
-	}
-	return err
-}
-
-// isUnreached reports whether nobody could be asked at all.
-func isUnreached(err error) bool {
-	return errors.Is(err, errControlOff) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrPermission)
 }
 
 // left is an error that says what has not come to its end.

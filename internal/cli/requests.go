@@ -68,7 +68,7 @@ func (t *target) status(ctx context.Context) (*status.Page, error) {
 	defer cancel()
 	page, err := admin.FetchStatus(ctx, "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("ask the daemon at %s: %w", path, unreached(err))
+		return nil, fmt.Errorf("ask the daemon at %s: %w", path, unreached(path, err))
 	}
 	return page, nil
 }

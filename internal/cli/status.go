@@ -70,16 +70,25 @@ func (o *statusOptions) run(cmd *cobra.Command, pool string) error {
 
 // page asks through the control socket, and the admin server where that cannot be done.
 func (o *statusOptions) page(ctx context.Context) (*status.Page, error) {
-	address := o.admin
-	if address == "" {
-		page, err := o.status(ctx)
-		if err == nil || o.control != "" || !isUnreached(err) {
-			return page, err
-		}
-		if address, err = o.address(); err != nil {
-			return nil, err
-		}
+	if o.admin != "" {
+		return o.ask(ctx, o.admin)
 	}
+	page, unreached := o.status(ctx)
+	if unreached == nil || o.control != "" || !isUnreached(unreached) {
+		return page, unreached
+	}
+	address, err := o.address()
+	if err == nil {
+		page, err = o.ask(ctx, address)
+	}
+	if err != nil {
+		return nil, unreachedEither(unreached, err)
+	}
+	return page, o.reads(page.File) // two that leave admin.listen alone have one address
+}
+
+// ask asks an admin server.
+func (*statusOptions) ask(ctx context.Context, address string) (*status.Page, error) {
 	network, target, err := parseDialAddress(address)
 	if err != nil {
 		return nil, err
@@ -90,10 +99,7 @@ func (o *statusOptions) page(ctx context.Context) (*status.Page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the daemon at %s: %w", address, err)
 	}
-	if o.admin == "" {
-		err = o.reads(page.File) // two that leave admin.listen alone have one address
-	}
-	return page, err
+	return page, nil
 }
 
 // address is that of the admin server.

@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/status"
+	"github.com/fcgid/fcgid/internal/users"
+)
+
+// unreached says what an error of the connection to a control socket means here, and what
+// to do.
+func unreached(path string, err error) error {
+	var asked *url.Error
+	if errors.As(err, &asked) {
+		err = asked.Err
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: it does not run, or has another control socket (--control PATH)%s", err, ofOthers(path))
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: it does not run any more", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: only root and the daemon's user may%s", err, refusedBy(path))
+	}
+	return err
+}
+
+// isUnreached reports whether nobody could be asked at all.
+func isUnreached(err error) bool {
+	return errors.Is(err, errControlOff) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrPermission)
+}
+
+// unreachedEither is the error of who could be asked neither through the control socket
+// nor through the admin server. That a user may not is what to tell them; that there is no
+// daemon is no news of the control socket's.
+func unreachedEither(control, adminServer error) error {
+	if errors.Is(control, fs.ErrPermission) {
+		return fmt.Errorf("%w; nor can the admin server be asked: %v", control, adminServer)
+	}
+	return adminServer
+}
+
+// refusedBy says whose the socket is, or the nearest folder on the way to it that lets
+// nobody in, and how to ask as that user.
+func refusedBy(path string) string {
+	what := "the socket"
+	for {
+		info, err := os.Lstat(path)
+		if err == nil {
+			if what != "the socket" {
+				what = "its folder " + status.Printable(path)
+			}
+			return whoMay(what, info)
+		}
+		if path == filepath.Dir(path) || !errors.Is(err, fs.ErrPermission) {
+			return ""
+		}
+		what, path = "a folder", filepath.Dir(path)
+	}
+}
+
+// whoMay is "" where it is not the owner that matters.
+func whoMay(what string, info fs.FileInfo) string {
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(owner.Uid) == os.Geteuid() {
+		return ""
+	}
+	who := users.NameOf(owner.Uid)
+	as := "as root (sudo)"
+	if owner.Uid != 0 {
+		as = fmt.Sprintf("as root, or as %s (sudo -u %[1]s)", who)
+	}
+	return fmt.Sprintf(". You are %s, and %s is of %s with mode %#o: run this %s", users.NameOf(uint32(os.Geteuid())), what, who, info.Mode().Perm(), as)
+}
+
+// ofOthers tells where daemons of other users, started by hand, have their sockets when
+// this user's folder for them has not the one that was looked for.
+func ofOthers(path string) string {
+	if filepath.Dir(path) != config.PrivateFolder() {
+		return ""
+	}
+	folders, _ := filepath.Glob(filepath.Join(os.TempDir(), "fcgid-*"))
+	var found []string
+	for _, folder := range folders {
+		uid, err := strconv.ParseUint(strings.TrimPrefix(filepath.Base(folder), "fcgid-"), 10, 32)
+		if err != nil || int(uid) == os.Geteuid() {
+			continue
+		}
+		socket := filepath.Join(folder, filepath.Base(path))
+		switch _, err := os.Lstat(socket); {
+		case err == nil:
+			return fmt.Sprintf("; a daemon of %s has it at %s", users.NameOf(uint32(uid)), socket)
+		case errors.Is(err, fs.ErrPermission):
+			found = append(found, users.NameOf(uint32(uid)))
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	return "; or it is another user's: there are daemons of " + strings.Join(found, ", ") + " here, who can ask, as root can"
+}
