@@ -274,7 +274,7 @@ func TestServeSurvives(t *testing.T) {
 				c.Args = append([]string{"bash", "-c", `exec "$0" "$@" <&- ` + streams}, append(c.Args, "--access_log.output", "stdout")...)
 				c.Args[3], c.Path = binary, need(t, "bash")
 			})
-			for _, sig := range []syscall.Signal{syscall.SIGUSR2, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGCHLD, syscall.SIGWINCH, syscall.SIGURG} {
+			for _, sig := range []syscall.Signal{syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGCHLD, syscall.SIGWINCH, syscall.SIGURG} {
 				r.signal(sig)
 				r.good(t, r.unix)
 			}
@@ -284,6 +284,13 @@ func TestServeSurvives(t *testing.T) {
 			}
 			r.reload(t)
 			r.good(t, r.tcp)
+			r.signal(syscall.SIGUSR2) // the next daemon has the same streams
+			if code := r.exitCode(); code != 0 {
+				t.Errorf("exit status %d", code)
+			}
+			next := r.status(t).PID
+			t.Cleanup(func() { syscall.Kill(next, syscall.SIGTERM); awaitGone(t, []int{next}) })
+			r.good(t, r.unix)
 		})
 	}
 }

@@ -315,6 +315,39 @@ func TestUpgradeAtOnce(t *testing.T) {
 	u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
 }
 
+// Who knows the old daemon only is heard while that ends: a reload is the new one's, and
+// an upgrade is refused.
+func TestSignalsAfterUpgrade(t *testing.T) {
+	t.Parallel()
+	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+	long := script(t, u.dir+"/cgi/long.sh", "#!/bin/sh\necho $$ >"+u.dir+"/pid\nwhile [ ! -e "+u.dir+"/go ]; do sleep 0.02; done\n"+plainHeader)
+	running := connect(t, u.dir+"/s")
+	running.send(request(1, params(long), ""))
+	awaitPID(t, u.dir+"/pid")
+	u.upgrade().is(t, "upgrade", 0)
+	now := u.running()
+	for _, test := range []struct {
+		signal syscall.Signal
+		says   string
+	}{
+		{syscall.SIGUSR2, `"msg":"upgrade refused: another daemon has taken this one's place"`},
+		{syscall.SIGHUP, `"msg":"reloaded"`},
+	} {
+		u.signal(test.signal)
+		await(t, test.says, func() bool { return strings.Contains(u.log(), test.says) })
+	}
+	if after := u.running(); after != now {
+		t.Errorf("process %d answers, not %d", after, now)
+	}
+	write(t, u.dir+"/go", "")
+	if r := running.reply(1); r.status() != 200 {
+		t.Errorf("the request that was running: %v", r)
+	}
+	if code := u.exitCode(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+}
+
 // The end of a new daemon that is not ready is not that of the old one, by whichever signal.
 func TestUpgradeIsEnded(t *testing.T) {
 	t.Parallel()

@@ -202,6 +202,11 @@ func (d *daemon) cancelAttempt() (o outcome, isReplaced bool) {
 // leave ends this daemon, since another one has taken its place: it takes nothing new, and
 // lets what it has come to its end.
 func (d *daemon) leave(o outcome, signals *signals) error {
+	defer func() { // also of one that came last
+		if len(signals.reload) > 0 {
+			o.next.Signal(unix.SIGHUP)
+		}
+	}()
 	for l := range o.taken {
 		l.Disown()
 	}
@@ -214,9 +219,6 @@ func (d *daemon) leave(o outcome, signals *signals) error {
 	}
 	d.logs.Info("upgraded: the new daemon serves, and this one ends with its last request", "successor", o.next.PID)
 	d.attempt.reply <- o
-	if len(signals.reload) > 0 { // it may have read the file before it was changed
-		o.next.Signal(unix.SIGHUP)
-	}
 	hurry := make(chan struct{}, 1)
 	o.next.Follow(d.metrics.Export, func() {
 		select {
@@ -246,7 +248,8 @@ func (d *daemon) leave(o outcome, signals *signals) error {
 }
 
 // drain lets the last requests end, for upgrade_timeout. If somebody wants it to be over
-// soon, they have shutdown_timeout.
+// soon, they have shutdown_timeout. A reload is passed on: who knows this process only means
+// the daemon, and the new one may have read the file before it was changed.
 func (d *daemon) drain(signals *signals, hurry <-chan struct{}, next *upgrade.Successor) error {
 	stopped := make(chan struct{})
 	go func() {
@@ -279,6 +282,11 @@ func (d *daemon) drain(signals *signals, hurry <-chan struct{}, next *upgrade.Su
 			}
 			d.logs.Info("stopping", "signal", s.String())
 			hasten()
+		case <-signals.reload:
+			d.logs.Info("reload passed on to the new daemon", "successor", next.PID)
+			next.Signal(unix.SIGHUP)
+		case <-signals.upgrade:
+			d.logs.Error("upgrade refused: another daemon has taken this one's place", "successor", next.PID)
 		case <-signals.reopen:
 			d.reopenLogs()
 		case <-gone:
