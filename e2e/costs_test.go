@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -40,6 +41,7 @@ func documentedCosts(t *testing.T) map[string]costs {
 }
 
 func TestCostsOfARequest(t *testing.T) {
+	t.Parallel()
 	most := documentedCosts(t)
 	if len(most) != 3 {
 		t.Fatalf("docs/performance.md has %v", most)
@@ -58,8 +60,11 @@ func TestCostsOfARequest(t *testing.T) {
 - {name: worker, listen: "unix:%[1]s/w", worker: {command: [%[2]s], scale: static, max: 1}}
 - {name: cgi, listen: "unix:%[1]s/c", process: {root: [%[1]s]}}
 `, dir, need(t, "php-cgi")), stock(t))
-	for _, c := range []struct{ kind, socket, script string }{
-		{"function", "/f", "/fcgid.ping"}, {"worker", "/w", dir + "/hello.php"}, {"CGI", "/c", dir + "/hello"},
+	for _, c := range []struct {
+		kind, socket, script string
+		requests             int
+	}{
+		{"function", "/f", "/fcgid.ping", 5000}, {"worker", "/w", dir + "/hello.php", 5000}, {"CGI", "/c", dir + "/hello", 500},
 	} {
 		client := wiretest.Dial(t, &net.UnixAddr{Net: "unix", Name: dir + c.socket})
 		wire := helloRequest(c.script)
@@ -69,7 +74,7 @@ func TestCostsOfARequest(t *testing.T) {
 			}
 		}
 		ask(100)
-		got := d.costsOf(t, ask)
+		got := d.costsOf(t, c.requests, ask)
 		t.Logf("%s hello: %.1f allocations, %.1f system calls, %.0f bytes copied", c.kind, got.allocations, got.calls, got.bytes)
 		if m := most[c.kind]; got.allocations > m.allocations || got.calls > m.calls || got.bytes > m.bytes {
 			t.Errorf("%s hello takes %+v, want %+v at most", c.kind, got, m)
@@ -93,17 +98,21 @@ func helloRequest(script string) []byte {
 	return wiretest.Get(1, true, all...)
 }
 
-// costsOf is what each request takes that ask sends.
-func (d *daemon) costsOf(t *testing.T, ask func(n int)) costs {
+// costsOf is what each request takes that ask sends. To ask for the number of allocations
+// takes thousands itself, now more, now less, which is why it is asked after many requests.
+// Of several rounds the least counts: a busy machine adds to each.
+func (d *daemon) costsOf(t *testing.T, requests int, ask func(n int)) costs {
 	t.Helper()
-	const requests, traced = 1000, 200 // many, since to ask for the number allocates too
-	d.mallocs(t)
-	first := d.mallocs(t)
-	before := d.mallocs(t)
-	ask(requests)
-	allocations := d.mallocs(t) - before - (before - first)
-	calls, bytes := d.tally(t, d.traced(t, func() { ask(traced) }))
-	return costs{allocations / requests, calls / traced, bytes / traced}
+	const rounds, traced = 3, 100
+	least := costs{math.Inf(1), math.Inf(1), math.Inf(1)}
+	for range rounds {
+		before := d.mallocs(t)
+		ask(requests)
+		least.allocations = min(least.allocations, (d.mallocs(t)-before)/float64(requests))
+		calls, bytes := d.tally(t, d.traced(t, func() { ask(traced) }))
+		least.calls, least.bytes = min(least.calls, calls/traced), min(least.bytes, bytes/traced)
+	}
+	return least
 }
 
 func (d *daemon) mallocs(t *testing.T) float64 {
@@ -152,6 +161,9 @@ var notCounted = regexp.MustCompile(`^(futex|nanosleep|epoll_|sched_|madvise|mma
 // copies are the calls whose result is a number of bytes that were copied.
 var copies = regexp.MustCompile(`^(read|recv|pread|write|send|pwrite)[a-z0-9]*$`)
 
+// tooEarly is the result of a call that found nothing yet, which is luck too.
+const tooEarly = "-1 EAGAIN "
+
 // traceLine is a call of a thread, or the end of one, and its result.
 var traceLine = regexp.MustCompile(`^(\d+) +(?:<\.\.\. )?(\w+)(?:\(| resumed>).*\) += (-?\d+)`)
 
@@ -165,7 +177,7 @@ func (d *daemon) tally(t *testing.T, trace string) (n, bytes float64) {
 	names := make(map[string]int)
 	for line := range strings.Lines(trace) {
 		m := traceLine.FindStringSubmatch(line)
-		if m == nil || notCounted.MatchString(m[2]) || isWake(m[2], m[3]) {
+		if m == nil || strings.Contains(line, tooEarly) || notCounted.MatchString(m[2]) || isWake(m[2], m[3]) {
 			continue
 		}
 		if _, err := os.Stat(fmt.Sprintf("/proc/%d/task/%s", d.Process.Pid, m[1])); err != nil {
