@@ -93,23 +93,31 @@ var cgiServers = map[string]func(m *manual) (url string){
 		url, _ := lighttpd(m.t, m.dir+"/srv", m.block("lighttpd-cgi"))
 		return url
 	},
-	"HAProxy": func(m *manual) string {
-		address := freeAddress(m.t)
-		conf := write(m.t, m.dir+"/haproxy.cfg", "defaults\n    mode http\n    timeout connect 5s\n    timeout client 30s\n    timeout server 30s\n"+
-			"frontend www\n    bind "+address+"\n    default_backend cgi\n"+m.block("haproxy-cgi"))
-		start(m.t, exec.Command(need(m.t, "haproxy"), "-db", "-f", conf))
-		listening(m.t, "tcp", address)
-		return "http://" + address
-	},
-	"Caddy": func(m *manual) string {
-		address := freeAddress(m.t)
-		conf := write(m.t, m.dir+"/Caddyfile", "{\n\tadmin off\n\tauto_https off\n}\nhttp://"+address+" {\n"+m.block("caddy-cgi")+"}\n")
-		cmd := exec.Command(need(m.t, "caddy"), "run", "--config", conf, "--adapter", "caddyfile")
-		cmd.Env = append(os.Environ(), "HOME="+m.dir)
-		start(m.t, cmd)
-		listening(m.t, "tcp", address)
-		return "http://" + address
-	},
+	"HAProxy": func(m *manual) string { return m.haproxy("cgi", m.block("haproxy-cgi")) },
+	"Caddy":   func(m *manual) string { return m.caddy(m.block("caddy-cgi")) },
+}
+
+// haproxy starts HAProxy with a backend.
+func (m *manual) haproxy(backend, conf string) (url string) {
+	m.t.Helper()
+	address := freeAddress(m.t)
+	file := write(m.t, m.dir+"/haproxy.cfg", "defaults\n    mode http\n    timeout connect 5s\n    timeout client 30s\n    timeout server 30s\n"+
+		"frontend www\n    bind "+address+"\n    default_backend "+backend+"\n"+conf)
+	start(m.t, exec.Command(need(m.t, "haproxy"), "-db", "-f", file))
+	listening(m.t, "tcp", address)
+	return "http://" + address
+}
+
+// caddy starts Caddy with a site.
+func (m *manual) caddy(site string) (url string) {
+	m.t.Helper()
+	address := freeAddress(m.t)
+	file := write(m.t, m.dir+"/Caddyfile", "{\n\tadmin off\n\tauto_https off\n}\nhttp://"+address+" {\n"+site+"}\n")
+	cmd := exec.Command(need(m.t, "caddy"), "run", "--config", file, "--adapter", "caddyfile")
+	cmd.Env = append(os.Environ(), "HOME="+m.dir)
+	start(m.t, cmd)
+	listening(m.t, "tcp", address)
+	return "http://" + address
 }
 
 // README's block for each web server serves a cgi-bin.
@@ -313,10 +321,26 @@ func (m *manual) askPHP(url, rest string) {
 	do(m.t, "GET", url+"/index.php", nil).is(m.t, "index.php", 200, "index.php - "+rest)
 	do(m.t, "GET", url+"/other.php/a/b", nil).is(m.t, "path info", 200, "other.php /a/b "+rest)
 	for _, path := range []string{"/uploads/photo.jpg/x.php", "/none.php"} {
-		if got := do(m.t, "GET", url+path, nil); got.status != 403 && got.status != 404 || strings.Contains(got.body, "it was run") {
+		got := do(m.t, "GET", url+path, nil)
+		// Some web servers have the front controller answer, or send the picture.
+		isOther := strings.HasPrefix(got.body, "index.php ") || strings.HasPrefix(got.body, "<?php")
+		if got.status != 403 && got.status != 404 && !isOther || strings.Contains(got.body, "it was run") {
 			m.t.Errorf("%s: %d %q", path, got.status, got.body)
 		}
 	}
+}
+
+// phpServers start each web server with the block for PHP.
+var phpServers = map[string]func(m *manual) (url string){
+	"Apache": func(m *manual) string {
+		return m.apache(apacheModules, "DocumentRoot "+m.dir+"/srv/app/public\n"+m.block("apache-php"))
+	},
+	"lighttpd": func(m *manual) string {
+		url, _ := lighttpd(m.t, m.dir+"/srv/app/public", m.block("lighttpd-php"))
+		return url
+	},
+	"HAProxy": func(m *manual) string { return m.haproxy("php", m.block("haproxy-php")) },
+	"Caddy":   func(m *manual) string { return m.caddy(m.block("caddy-php")) },
 }
 
 // README's pools and locations for PHP; those of mod_fcgid beside mod_fcgid itself,
@@ -329,6 +353,15 @@ func TestDocumentedPHP(t *testing.T) {
 			m.php()
 			m.serve(m.block(pool))
 			m.askPHP(m.nginx(location), "- 128M")
+		})
+	}
+	for name, start := range phpServers {
+		t.Run(name, func(t *testing.T) {
+			m := newManual(t)
+			m.php()
+			m.serve(m.block("pool-php"))
+			m.open("php.sock")
+			m.askPHP(start(m), "- 128M")
 		})
 	}
 	t.Run("mod_fcgid", func(t *testing.T) {

@@ -88,6 +88,13 @@ func TestDocumentedLinks(t *testing.T) {
 			}
 		}
 	}
+	data, err := os.ReadFile(filepath.Join(Root(t), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Count(string(data), "\n"); lines > 300 {
+		t.Errorf("README has %d lines; what is more belongs into docs", lines)
+	}
 	readme := text(t, "README.md")
 	for _, file := range Documents(t)[1:] {
 		if !strings.Contains(readme, "]("+file) {
