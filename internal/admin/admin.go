@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -42,9 +43,11 @@ type Server struct {
 	eventTime    time.Duration
 	eventClients chan struct{} // maxEventClients
 
-	l    *listen.Listener
-	srv  *http.Server
-	done chan struct{} // closed when srv has ended
+	l         *listen.Listener
+	srv       *http.Server
+	closer    *closer       // of srv
+	endEvents func()        // has those who watch the page leave
+	done      chan struct{} // closed when srv serves no more
 }
 
 // New returns a Server that serves nothing: a Change gives it an address.
@@ -140,11 +143,10 @@ func (c Change) Commit() {
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelInfo),
 	}, make(chan struct{})
-	srv.RegisterOnShutdown(endEvents)
-	s.srv, s.done = srv, done
+	s.srv, s.closer, s.endEvents, s.done = srv, newCloser(srv), endEvents, done
 	go func() {
 		defer close(done)
-		if err := srv.Serve(c.l); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.Serve(c.l); !errors.Is(err, net.ErrClosed) {
 			s.opt.Broken(err)
 		}
 	}()
@@ -159,12 +161,10 @@ func (s *Server) Close() {
 	if s.srv == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if s.srv.Shutdown(ctx) != nil {
-		s.srv.Close()
-	}
+	s.l.Close()
 	<-s.done
+	s.endEvents()
+	s.closer.end(s.srv)
 	for range maxEventClients { // all have ended when the places are ours
 		s.eventClients <- struct{}{}
 	}

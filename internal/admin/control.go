@@ -38,8 +38,6 @@ const (
 	clientTime = 10 * time.Second
 	// maxOrder is the size of an order.
 	maxOrder = 1 << 20
-	// closeTime is how long Close waits for replies that are on their way.
-	closeTime = time.Second
 )
 
 // ControlOptions say what a Control has for life.
@@ -56,7 +54,8 @@ type Control struct {
 	srv        *http.Server
 	slots      chan struct{} // maxOrders
 	closed     chan struct{} // closed when nobody is let in any more
-	close      func()        // closes it, once
+	closer     *closer       // of srv
+	closing    sync.Once
 	l          *listen.Listener
 	serving    sync.WaitGroup
 }
@@ -66,7 +65,6 @@ func NewControl(o ControlOptions) *Control { return newControl(o, clientTime) }
 
 func newControl(o ControlOptions, clientTime time.Duration) *Control {
 	c := &Control{opt: o, clientTime: clientTime, slots: make(chan struct{}, maxOrders), closed: make(chan struct{})}
-	c.close = sync.OnceFunc(func() { close(c.closed) })
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { c.reply(w, http.StatusOK, o.Daemon.Status()) })
 	mux.HandleFunc("POST /orders", c.order)
@@ -76,6 +74,7 @@ func newControl(o ControlOptions, clientTime time.Duration) *Control {
 		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelInfo),
 	}
 	c.srv.SetKeepAlivesEnabled(false)
+	c.closer = newCloser(c.srv)
 	return c
 }
 
@@ -90,8 +89,8 @@ func (c *Control) Listen(ctx context.Context, path string) error {
 	}
 	c.l = l
 	c.serving.Go(func() {
-		// It ends by Close of either; a socket that breaks takes no orders, and no request.
-		if err := c.srv.Serve(slotted{l, c.slots, c.closed}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		// It ends when the socket is closed; one that breaks takes no orders, and no request.
+		if err := c.srv.Serve(slotted{l, c.slots, c.closed}); !errors.Is(err, net.ErrClosed) {
 			c.opt.Log.Error("the control socket takes no more orders", "error", err)
 		}
 	})
@@ -107,13 +106,14 @@ func (c *Control) IsLost() bool { return c.l.IsLost() }
 // Close ends the serving, once those who wait have their replies, or after a moment.
 // It may be called again, by any goroutine.
 func (c *Control) Close() {
-	c.close()
-	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
-	defer cancel()
-	if c.srv.Shutdown(ctx) != nil {
-		c.srv.Close()
-	}
-	c.serving.Wait()
+	c.closing.Do(func() {
+		close(c.closed)
+		if c.l != nil {
+			c.l.Close()
+		}
+		c.serving.Wait()
+		c.closer.end(c.srv)
+	})
 }
 
 // slotted is a listener that lets in only as many clients as there are slots.
