@@ -17,7 +17,7 @@ const maxID = 128
 // their logs. The zero value is none.
 type RequestID struct {
 	taken string   // from the params
-	made  [32]byte // else, in hexadecimal digits
+	made  [16]byte // else; it is written in hexadecimal digits
 	known bool
 	param bool // the params have it as IDParam
 }
@@ -58,10 +58,8 @@ func KnownID(text string) RequestID { return RequestID{taken: text, known: text 
 
 // make fills in an id that nobody can guess.
 func (id *RequestID) make() {
-	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:8], rand.Uint64())
-	binary.LittleEndian.PutUint64(b[8:], rand.Uint64())
-	hex.Encode(id.made[:], b[:])
+	binary.LittleEndian.PutUint64(id.made[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(id.made[8:], rand.Uint64())
 }
 
 // isHarmless reports whether an id can stand in a log, a header, a shell's word and the
@@ -106,7 +104,7 @@ func (id *RequestID) Append(dst []byte) []byte {
 	case id.taken != "":
 		return append(dst, id.taken...)
 	case id.known:
-		return append(dst, id.made[:]...)
+		return hex.AppendEncode(dst, id.made[:])
 	}
 	return dst
 }
@@ -114,7 +112,7 @@ func (id *RequestID) Append(dst []byte) []byte {
 // String is the id, or "". One that was made costs memory.
 func (id *RequestID) String() string {
 	if id.known && id.taken == "" {
-		return string(id.made[:])
+		return hex.EncodeToString(id.made[:])
 	}
 	return id.taken
 }
@@ -124,8 +122,8 @@ func (id *RequestID) appendPair(dst []byte) []byte {
 	if id.taken != "" {
 		return AppendPair(dst, IDParam, id.taken)
 	}
-	dst = append(appendLength(appendLength(dst, len(IDParam)), len(id.made)), IDParam...)
-	return append(dst, id.made[:]...)
+	dst = append(appendLength(appendLength(dst, len(IDParam)), hex.EncodedLen(len(id.made))), IDParam...)
+	return hex.AppendEncode(dst, id.made[:])
 }
 
 // pairLen is how long that is.
@@ -133,5 +131,5 @@ func (id *RequestID) pairLen() int {
 	if id.taken != "" {
 		return encodedLen(IDParam) + encodedLen(id.taken)
 	}
-	return encodedLen(IDParam) + 1 + len(id.made)
+	return encodedLen(IDParam) + 1 + hex.EncodedLen(len(id.made))
 }
