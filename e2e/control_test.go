@@ -236,18 +236,11 @@ func TestOrdersOfOthers(t *testing.T) {
 	g := newGate(t, s.dir)
 	running := s.later("gate")
 	g.arrive(1)
-	id := fmt.Sprint(s.status(t).Pools[0].Requests[0].ID)
+	request := s.status(t).Pools[0].Requests[0].ID
 	control := s.control()
 	before := s.awaitWorkers("a worker", func(w workersStatus) bool { return len(w.List) == 1 })
-	verbs := [][]string{
-		{"reload"}, {"kill", id}, {"drain", "cgi"}, {"pause", "cgi"}, {"resume", "cgi"}, {"recycle", "cgi"}, {"scale", "cgi", "7"},
-		{"requests"}, {"status"}, {"top", "--once"}, {"check", "--diff", "-c", s.file},
-	}
-	as := func(uid uint32, args []string) output {
-		return orderAs(t, uid, append(slices.Clone(args), "--control", control)...)
-	}
-	for _, verb := range verbs {
-		as(1234, verb).is(t, verb[0], 1, "permission denied", "You are 1234, and its folder", " is of root with mode 0700: run this as root (sudo)")
+	for _, v := range verbs {
+		orderAs(t, 1234, v.of(control, s.file, request)...).is(t, v.args[0], 1, "permission denied", "You are 1234, and its folder", " is of root with mode 0700: run this as root (sudo)")
 	}
 	// Without the path, which for a daemon that was started by hand is another for each user.
 	orderAs(t, 1234, "requests", "-c", s.file).is(t, "another user's daemon", 1, "it is another user's: there are daemons of root here, who can ask")
@@ -257,12 +250,12 @@ func TestOrdersOfOthers(t *testing.T) {
 			os.Chmod(dir, 0o755)
 		}
 	}
-	for _, verb := range verbs {
-		as(1234, verb).is(t, verb[0], 1, "permission denied", "You are 1234, and the socket is of root with mode 0600: run this as root (sudo)")
+	for _, v := range verbs {
+		orderAs(t, 1234, v.of(control, s.file, request)...).is(t, v.args[0], 1, "permission denied", "You are 1234, and the socket is of root with mode 0600: run this as root (sudo)")
 	}
 	os.Chmod(control, 0o666)
-	for _, verb := range verbs {
-		as(1234, verb).is(t, verb[0], 1, "uid 1234 may not: only root may, whose daemon it is")
+	for _, v := range verbs {
+		orderAs(t, 1234, v.of(control, s.file, request)...).is(t, v.args[0], 1, "uid 1234 may not: only root may, whose daemon it is")
 	}
 	res, err := http.Post("http://"+s.admin+"/orders", "application/json", strings.NewReader(`{"verb":"scale","pool":"cgi","n":7}`))
 	if err != nil || res.StatusCode/100 != 4 {
@@ -276,7 +269,7 @@ func TestOrdersOfOthers(t *testing.T) {
 		t.Errorf("somebody has done something: %+v", now)
 	}
 	g.finish(running)
-	as(0, []string{"scale", "cgi", "2"}).is(t, "root", 0, "worker.max is 2")
+	orderAs(t, 0, "scale", "cgi", "2", "--control", control).is(t, "root", 0, "worker.max is 2")
 	if !s.ordered(1234, "only root") || !s.ordered(0, `"verb":"scale"`, `"now":2`) {
 		t.Error("the log does not have who has ordered it")
 	}
