@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -198,30 +197,6 @@ func TestDocumentedFcgiwrap(t *testing.T) {
 	}
 	m.serve("- {name: cgi, listen: 'unix:" + m.dir + "/run/cgi.sock', process: {root: [" + m.dir + "/srv/cgi-bin]}}\n")
 	same("a pool")
-}
-
-// What fcgid import writes for Debian's php-fpm is taken and serves.
-func TestImportPHP(t *testing.T) {
-	confs, err := filepath.Glob("/etc/php/*/fpm/pool.d/www.conf")
-	if err != nil || len(confs) == 0 {
-		t.Fatalf("php-fpm is not installed: %v", err)
-	}
-	dir := folder(t)
-	code, text, stderr := fcgid(t, dir, nil, "import", "php-fpm", "--root", dir, confs[0])
-	if code != 0 {
-		t.Fatalf("exit status %d, %s", code, stderr)
-	}
-	socket := regexp.MustCompile(`unix:[^"]+`).FindString(text)
-	write(t, dir+"/fcgid.yaml", "admin: {listen: \"\", control: \"\"}\n"+strings.ReplaceAll(text, socket, "unix:"+dir+"/php.sock"))
-	write(t, dir+"/index.php", "<?php echo 'imported ', PHP_SAPI;")
-	if code, out, stderr := fcgid(t, dir, nil, "check", "fcgid.yaml"); code != 0 {
-		t.Fatalf("exit status %d: %s%s", code, out, stderr)
-	}
-	p := start(t, exec.Command(binary, "serve", "-c", dir+"/fcgid.yaml"))
-	p.Listening(t, "unix", dir+"/php.sock")
-	if code, out, stderr := fcgid(t, dir, nil, "request", "unix:"+dir+"/php.sock", "--script", dir+"/index.php"); code != 0 || !strings.Contains(out, "imported cgi-fcgi") {
-		t.Errorf("exit status %d: %s%s", code, out, stderr)
-	}
 }
 
 // README's pool and locations serve git, to everybody who clones and to those with a
