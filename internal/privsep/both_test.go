@@ -77,7 +77,7 @@ func newSide(t testing.TB, isRemote bool) *side {
 		daemon.Close()
 		running.Wait()
 		s.programs.Kill()
-		s.programs.Wait()
+		s.programs.Close()
 	})
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -40,6 +41,7 @@ type Programs struct {
 	retire   *time.Timer // of previous
 	places   map[string]*places
 	running  map[uint64]*running // by handle
+	isOver   bool                // there is no daemon any more
 }
 
 // A running program is one that was started and was not waited for. Its handle was chosen
@@ -92,10 +94,34 @@ func (p *Programs) Handle(m *Message) (*Message, error) {
 }
 
 // Kill kills all programs with what they have started, and from now on each that is started.
-func (p *Programs) Kill() { p.opt.Spawner.Kill() }
+// Nobody is to ask how they have exited any more.
+func (p *Programs) Kill() {
+	p.mu.Lock()
+	p.isOver = true
+	all := slices.Collect(maps.Values(p.running))
+	p.mu.Unlock()
+	p.opt.Spawner.Kill()
+	for _, r := range all {
+		p.reap(r, true) // if it has exited
+	}
+}
 
 // Wait waits until all have exited, after Kill.
 func (p *Programs) Wait() { p.wg.Wait() }
+
+// Close is Wait, and lets go of what pools have.
+func (p *Programs) Close() {
+	p.Wait()
+	p.mu.Lock()
+	current, previous := p.current, p.previous
+	p.current, p.previous = new(generation), nil
+	if p.retire != nil {
+		p.retire.Stop()
+	}
+	p.mu.Unlock()
+	p.drop(previous)
+	p.drop(current)
+}
 
 func (p *Programs) resolve(m *Message) ([]byte, error) {
 	d := decoder{b: m.Body}
@@ -262,6 +288,13 @@ func (p *Programs) attend(r *running, child *spawn.Child) {
 	if reaped {
 		event.Exit, event.err = child.Reap(false)
 		p.remove(r)
+	}
+	p.mu.Lock()
+	isOver := p.isOver
+	p.mu.Unlock()
+	if isOver {
+		p.reap(r, true) // unless that was done
+		return
 	}
 	p.opt.Conn.Send(&Message{Kind: KindExited, Body: event.append(nil)}) // if nobody is there, all ends
 }

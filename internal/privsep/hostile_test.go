@@ -1,0 +1,444 @@
+package privsep
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/logtest"
+	"github.com/fcgid/fcgid/internal/polltest"
+	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// A speaker is a daemon that was taken over: a process of its user that has the daemon's end
+// of the session, and says what it likes. DIR is the pool's root, to which it may write.
+type speaker struct {
+	conn *Conn
+	dir  string
+	last uint64
+
+	exits int // that it has heard of
+}
+
+// attacks are what it tries; each says how that went.
+var attacks = map[string]func(*speaker) string{
+	"environment": func(s *speaker) string {
+		return s.run(filepath.Join(s.dir, "env.sh"), "LD_PRELOAD", "/x.so", "BASH_ENV", "/x", "ENV2", "y", "HTTP_PROXY", "p", "GIT_CONFIG", "/x", "HOME", "/x")
+	},
+	"outside":       func(s *speaker) string { return s.run("/etc/passwd") },
+	"dots":          func(s *speaker) string { return s.run(s.dir + "/../../../etc/passwd") },
+	"magic":         func(s *speaker) string { return s.run("/proc/self/root" + s.dir + "/env.sh") },
+	"symlink":       func(s *speaker) string { return s.run(s.link("/bin/id")) },
+	"interpreter":   func(s *speaker) string { return s.run(s.link("/etc/shadow") + "/x.sh") },
+	"large":         func(s *speaker) string { return s.run(filepath.Join(s.dir, "env.sh"), many(3000)...) },
+	"unknown pool":  func(s *speaker) string { return s.start("root", 1, filepath.Join(s.dir, "env.sh")) },
+	"future":        func(s *speaker) string { return s.start("cgi", 1<<63, filepath.Join(s.dir, "env.sh")) },
+	"workers of it": func(s *speaker) string { return s.worker("cgi") },
+	"owner":         func(s *speaker) string { return s.start("owner", 1, s.own()) },
+
+	"foreign handle": func(s *speaker) string { return s.signal(1, uint64(spawn.ToTree), 9) },
+	"ended handle": func(s *speaker) string {
+		s.run(filepath.Join(s.dir, "env.sh"))
+		for s.exits == 0 {
+			s.receive()
+		}
+		return s.signal(s.last, uint64(spawn.ToTree), 9) + s.signal(s.last, orderReap, 1)
+	},
+	"reap before exit": func(s *speaker) string {
+		return s.start("cgi", 1, filepath.Join(s.dir, "wait.sh")) + ", " + s.signal(s.last, orderReap, 0)
+	},
+	"flood": func(s *speaker) string {
+		for range 20 {
+			s.last++
+			s.send(KindStartCGI, s.scriptBody("cgi", 1, filepath.Join(s.dir, "wait.sh")), s.files()...)
+		}
+		said := map[string]int{}
+		for range 20 {
+			said[s.answer()]++
+		}
+		return fmt.Sprint(said)
+	},
+
+	// These end the session.
+	"handle in use": func(s *speaker) string {
+		s.start("cgi", 1, filepath.Join(s.dir, "wait.sh"))
+		s.last--
+		return s.start("cgi", 1, filepath.Join(s.dir, "wait.sh"))
+	},
+	"signal of none":    func(s *speaker) string { return s.signal(1, uint64(spawn.ToSocket)+1, 9) },
+	"signal beyond":     func(s *speaker) string { return s.signal(1, uint64(spawn.ToGroup), 1000) },
+	"stop of a tree":    func(s *speaker) string { return s.signal(1, uint64(spawn.ToTree), uint64(unix.SIGSTOP)) },
+	"no descriptors":    func(s *speaker) string { return s.ask(KindStartCGI, s.scriptBody("cgi", 1, "/x")) },
+	"a folder as stdin": func(s *speaker) string { return s.odd(0, s.dir) },
+	"a file as stdout":  func(s *speaker) string { return s.odd(1, "/etc/passwd") },
+	"descriptors": func(s *speaker) string {
+		var fds []int
+		for range 60 {
+			fds = append(fds, s.files()...)
+		}
+		return s.ask(KindStartCGI, s.scriptBody("cgi", 1, "/x"), fds...)
+	},
+	"truncated": func(s *speaker) string {
+		body := s.scriptBody("cgi", 1, "/x")
+		return s.ask(KindStartCGI, body[:len(body)-1], s.files()...)
+	},
+	"broken params": func(s *speaker) string {
+		body := appendString(appendUint(appendUint(nil, 1), 1), "cgi")
+		return s.ask(KindStartCGI, appendString(appendString(body, "id"), "\xff\xff\xff\xff"), s.files()...)
+	},
+	"an answer":       func(s *speaker) string { return s.ask(KindAnswer, nil) },
+	"an event":        func(s *speaker) string { return s.ask(KindExited, make([]byte, 64)) },
+	"what is no kind": func(s *speaker) string { return s.ask(lastKind+1, nil) },
+	"no message": func(s *speaker) string {
+		s.conn.conn.Write([]byte("x"))
+		return s.answer()
+	},
+
+	// These are for the kernel to refuse.
+	"ptrace": func(*speaker) string {
+		_, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(spawnerPID()), 0, 0, 0, 0)
+		return errno.Error()
+	},
+	"getfd": func(*speaker) string {
+		fd, err := unix.PidfdOpen(spawnerPID(), 0)
+		if err != nil {
+			return err.Error()
+		}
+		_, err = unix.PidfdGetfd(fd, 0, 0)
+		return err.Error()
+	},
+	"kill": func(*speaker) string { return unix.Kill(spawnerPID(), unix.SIGKILL).Error() },
+}
+
+// wants are how they go: the beginning of what is said.
+var wants = map[string]string{
+	"environment": "started", "outside": "403", "dots": "403", "magic": "403", "symlink": "403", "interpreter": "40",
+	"large": "431", "unknown pool": "503", "future": "there is no generation", "workers of it": "the pool has no such programs", "owner": "403",
+	"foreign handle": "done", "ended handle": "donedone", "reap before exit": "started, the program has not exited",
+	"flood": "map[503 the pool has as many programs as it may have:17 started:3]",
+
+	"ptrace": "operation not permitted", "getfd": "operation not permitted", "kill": "operation not permitted",
+}
+
+func many(n int) (pairs []string) {
+	for i := range n {
+		pairs = append(pairs, fmt.Sprint("N", i), strings.Repeat("x", 1300))
+	}
+	return pairs
+}
+
+func spawnerPID() int {
+	pid, _ := strconv.Atoi(os.Getenv("SPAWNER"))
+	return pid
+}
+
+func (s *speaker) link(to string) string {
+	name := filepath.Join(s.dir, "writable", fmt.Sprint("l", os.Getpid(), ".sh"))
+	os.Symlink(to, name)
+	return name
+}
+
+// own is a script of its own user.
+func (s *speaker) own() string {
+	name := filepath.Join(s.dir, "writable", "own.sh")
+	os.WriteFile(name, []byte("id"), 0o755)
+	return name
+}
+
+// files are descriptors as a program's are; the other ends are never closed.
+func (s *speaker) files() (fds []int) {
+	for i := range 3 {
+		var pipe [2]int
+		unix.Pipe2(pipe[:], unix.O_CLOEXEC)
+		fds = append(fds, pipe[min(i, 1)])
+	}
+	return fds
+}
+
+func (s *speaker) odd(i int, name string) string {
+	fds := s.files()
+	fds[i], _ = unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	return s.ask(KindStartCGI, s.scriptBody("cgi", 1, filepath.Join(s.dir, "env.sh")), fds...)
+}
+
+func (s *speaker) scriptBody(pool string, generation uint64, script string, pairs ...string) []byte {
+	params := runnertest.Params(append([]string{"SCRIPT_FILENAME", script}, pairs...)...)
+	body := appendString(appendUint(appendUint(nil, s.last), generation), pool)
+	return appendString(appendString(body, "id"), params.Append(nil))
+}
+
+func (s *speaker) start(pool string, generation uint64, script string, pairs ...string) string {
+	s.last++
+	return s.ask(KindStartCGI, s.scriptBody(pool, generation, script, pairs...), s.files()...)
+}
+
+func (s *speaker) worker(pool string) string {
+	s.last++
+	socket, _ := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	body := appendString(appendUint(appendUint(nil, s.last), 1), pool)
+	return s.ask(KindStartWorker, body, append([]int{socket}, s.files()[1:]...)...)
+}
+
+// run starts a script and waits for its exit, if it is started.
+func (s *speaker) run(script string, pairs ...string) string {
+	s.last++
+	var out, stderr [2]int
+	unix.Pipe2(out[:], unix.O_CLOEXEC)
+	unix.Pipe2(stderr[:], unix.O_CLOEXEC)
+	answer := s.ask(KindStartCGI, s.scriptBody("cgi", 1, script, pairs...), s.files()[0], out[1], stderr[1])
+	unix.Close(out[1])
+	unix.Close(stderr[1])
+	text, _ := io.ReadAll(os.NewFile(uintptr(out[0]), ""))
+	return answer + " " + string(text)
+}
+
+func (s *speaker) signal(handle, order, argument uint64) string {
+	return s.ask(KindSignal, appendUint(appendUint(appendUint(appendUint(nil, handle), order), argument), 0))
+}
+
+func (s *speaker) send(kind Kind, body []byte, fds ...int) {
+	s.conn.Send(&Message{Kind: kind, ID: s.last + 1000, Body: body, FDs: fds})
+}
+
+func (s *speaker) ask(kind Kind, body []byte, fds ...int) string {
+	s.send(kind, body, fds...)
+	return s.answer()
+}
+
+func (s *speaker) receive() (*Message, error) {
+	m, err := s.conn.Receive()
+	if err == nil && m.Kind == KindExited {
+		s.exits++
+	}
+	return m, err
+}
+
+func (s *speaker) answer() string {
+	for {
+		m, err := s.receive()
+		switch {
+		case err != nil:
+			return "ended"
+		case m.Kind == KindAnswer && len(m.Body) > 0:
+			return "started"
+		case m.Kind == KindAnswer:
+			return "done"
+		case m.Kind == KindRefusal:
+			text := errorOf(&Refusal{m.Body}).Error()
+			var ref *protocol.Refusal
+			if errors.As(errorOf(&Refusal{m.Body}), &ref) {
+				text = fmt.Sprint(ref.HTTPStatus, " ", text)
+			}
+			return text
+		}
+	}
+}
+
+func TestMain(m *testing.M) {
+	runnertest.Main(m, map[string]func() int{"speaker": speak, "tracer": trace})
+}
+
+// speak is the process that was taken over.
+func speak() int {
+	conn, err := NewConn(3)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	conn.MaxFDs = 3
+	s := &speaker{conn: conn, dir: os.Getenv("DIR"), last: 10}
+	fmt.Println(attacks[os.Getenv("ATTACK")](s))
+	return 0
+}
+
+// trace is what a program of the pool tries with the daemon.
+func trace() int {
+	pid, _ := strconv.Atoi(os.Getenv("DAEMON"))
+	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(pid), 0, 0, 0, 0)
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == nil {
+		_, err = unix.PidfdGetfd(fd, 3, 0)
+	}
+	_, readErr := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	fmt.Print(errno, "; ", err, "; ", unix.Kill(pid, unix.SIGKILL), "; ", readErr != nil)
+	return 0
+}
+
+// A stage is a spawner with two pools, and room for a speaker.
+type stage struct {
+	t        *testing.T
+	programs *Programs
+	local    *spawn.Local
+	dir      string
+	binary   string
+}
+
+// copyOfSelf is this program, for others to execute. It is made before anything else runs,
+// as a file that a child has open for writing is not executed.
+func copyOfSelf(t *testing.T) string {
+	self, err := os.ReadFile("/proc/self/exe")
+	runnertest.Must(t, err)
+	name := filepath.Join(folder(t), "speaker")
+	runnertest.Must(t, os.WriteFile(name, self, 0o755))
+	return name
+}
+
+func newStage(t *testing.T, binary string) *stage {
+	if os.Geteuid() != 0 {
+		t.Skip("only root starts programs as others")
+	}
+	log, _ := logtest.New()
+	s := &stage{t: t, local: new(spawn.Local), dir: folder(t), binary: binary}
+	for name, text := range map[string]string{"env.sh": "env", "wait.sh": "exec sleep 600"} {
+		runnertest.WriteFile(t, filepath.Join(s.dir, name), text, 0o644)
+	}
+	writable := filepath.Join(s.dir, "writable")
+	runnertest.Must(t, os.Mkdir(writable, 0o755))
+	runnertest.Must(t, os.Chown(writable, daemonUser, daemonUser))
+	pool, owner := cgi(s.dir), cgi(s.dir)
+	pool.Limits.MaxReqs = 3
+	owner.Name, owner.Sandbox = "owner", config.Sandbox{Owner: true, MinUID: 1000}
+	s.programs = NewPrograms(ProgramsOptions{Spawner: s.local, User: daemonUser, Log: log})
+	commit, _, err := s.programs.Prepare(1, []config.Pool{pool, owner}, "")
+	runnertest.Must(t, err)
+	commit()
+	t.Cleanup(func() {
+		s.programs.Kill() // as at the end of the session
+		s.programs.Close()
+		if n := s.local.Len(); n != 0 {
+			t.Errorf("%d programs are left", n)
+		}
+	})
+	return s
+}
+
+// attack has a speaker try something, and the spawner serve it to its end.
+func (s *stage) attack(name string) (said string) {
+	conn, fd, err := NewPair()
+	runnertest.Must(s.t, err)
+	conn.MaxFDs = 3
+	s.programs.opt.Conn = conn
+	// As a child of this process it would count as an orphan of some program, whose pipes it has.
+	cmd := exec.Command("/bin/sh", "-c", s.binary+"; :")
+	cmd.Env = []string{"HELPER=speaker", fmt.Sprint("SPAWNER=", os.Getpid()), "ATTACK=" + name, "DIR=" + s.dir, "GORACE=atexit_sleep_ms=0"}
+	cmd.ExtraFiles = []*os.File{os.NewFile(uintptr(fd), "theirs")}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: daemonUser, Gid: daemonUser}}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	runnertest.Must(s.t, cmd.Start())
+	cmd.ExtraFiles[0].Close()
+	Serve(conn, s.programs.Handle)
+	cmd.Wait()
+	return out.String()
+}
+
+// A daemon that was taken over can do what a client of its pools' sockets can, and no more.
+func TestHostileSpeaker(t *testing.T) {
+	binary := copyOfSelf(t)
+	for name := range attacks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, binary)
+			want, isKnown := wants[name]
+			if !isKnown {
+				want = "ended"
+			}
+			said := s.attack(name)
+			if !strings.HasPrefix(said, want) {
+				t.Errorf("it hears %q, want %s", said, want)
+			}
+			if name == "environment" {
+				for _, bad := range []string{"LD_PRELOAD=", "BASH_ENV=", "HTTP_PROXY=", "GIT_CONFIG=", "HOME=/x"} {
+					if strings.Contains(said, bad) {
+						t.Errorf("%s has reached the program: %s", bad, said)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A program of a pool has no way to the daemon.
+func TestDaemonIsOutOfReachOfPools(t *testing.T) {
+	s := newStage(t, copyOfSelf(t))
+	daemon := exec.Command("sleep", "600")
+	daemon.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: daemonUser, Gid: daemonUser}}
+	runnertest.Must(t, daemon.Start())
+	defer daemon.Wait()
+	defer daemon.Process.Kill()
+	var out bytes.Buffer
+	cmd := &spawn.Command{
+		Argv: []string{s.binary}, Dir: "/", Identity: &spawn.Identity{UID: poolUser, GID: poolUser},
+		Env: []string{"HELPER=tracer", fmt.Sprint("DAEMON=", daemon.Process.Pid), "GORACE=atexit_sleep_ms=0"},
+	}
+	runnertest.Must(t, spawn.Run(t.Context(), s.local, cmd, &out))
+	if want := strings.Repeat("operation not permitted; ", 3) + "true"; out.String() != want {
+		t.Errorf("a program says %q, want %q", out.String(), want)
+	}
+}
+
+// When the daemon is killed, nothing of its programs is left.
+func TestKilledDaemonLeavesNothing(t *testing.T) {
+	s := newSide(t, true)
+	dir := folder(t)
+	run := s.scripts(cgi(dir))
+	life := newLife(t)
+	script := runnertest.WriteFile(t, filepath.Join(dir, "s.sh"), `exec 3>"$LIFE"; trap '' TERM; (setsid sleep 600; true) & echo started; wait; sleep 600`, 0o644)
+	c := newCall(script, "LIFE", life.Path)
+	var ended sync.WaitGroup
+	ended.Go(func() { run.Run(context.Background(), &c.Request) })
+	c.out.Await(t, "started\n")
+	s.remote.client.conn.Close()
+	s.programs.Kill() // as who serves the session does at its end
+	life.AwaitEnd(t)
+	ended.Wait()
+	polltest.Until(t, "all to be reaped", func() bool { return s.local.Len() == 0 })
+}
+
+// FuzzHandle has the spawner asked whatever there may be. Nothing of it is started: there is
+// no pool.
+func FuzzHandle(f *testing.F) {
+	s := &speaker{}
+	f.Add(byte(KindStartCGI), s.scriptBody("cgi", 1, "/x"), 3)
+	f.Add(byte(KindStartWorker), appendString(appendUint(appendUint(nil, 1), 1), "w"), 3)
+	f.Add(byte(KindResolve), appendString(appendString(appendUint(nil, 1), "w"), "\x01\x01ab"), 0)
+	f.Add(byte(KindSignal), appendUint(appendUint(appendUint(appendUint(nil, 1), orderReap), 1), 0), 0)
+	f.Fuzz(func(t *testing.T, kind byte, body []byte, n int) {
+		conn, fd, err := NewPair()
+		if err != nil {
+			t.Skip(err)
+		}
+		defer unix.Close(fd)
+		defer conn.Close()
+		p := NewPrograms(ProgramsOptions{Conn: conn, Spawner: new(spawn.Local)})
+		m := &Message{Kind: Kind(kind), ID: 1, Body: body}
+		for range min(max(n, 0), 4) {
+			null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+			if err == nil {
+				m.FDs = append(m.FDs, null)
+			}
+		}
+		defer m.Close()
+		answer, err := p.Handle(m)
+		var ref *Refusal
+		if err == nil && (answer == nil || len(answer.Body) > 0) || err != nil && !errors.As(err, &ref) {
+			t.Fatalf("%v, %v", answer, err)
+		}
+		parseExit(body)
+	})
+}
