@@ -213,6 +213,10 @@ func TestServeLogs(t *testing.T) {
 	})
 	r.one(t, r.unix, r.dir+"/cgi/three.sh")
 	await(t, "a line in the new access log", func() bool { return lines(access) == 1 && lines(log) > 0 })
+	await(t, "what was done", func() bool {
+		b, _ := os.ReadFile(log)
+		return strings.Contains(string(b), fmt.Sprintf(`"msg":"opened the files of logs anew","files":[%q,%q]`, access, log))
+	})
 	if n := lines(access + ".1"); n != 1 {
 		t.Errorf("%d lines in the old access log", n)
 	}

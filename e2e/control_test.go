@@ -83,23 +83,26 @@ func TestReloadAnswers(t *testing.T) {
 	t.Parallel()
 	s := newWorkerSite(t, cPool(t, "scale: static, max: 2"))
 	s.awaitWorkers("2 workers", func(w workersStatus) bool { return w.in("idle") == 2 })
-	s.order("reload").is(t, "the same file", 0, "reloaded "+s.file, "pool cgi: unchanged\n")
+	s.order("reload").is(t, "the same file", 0, "reloaded "+s.file+"\n1 pool unchanged\n")
 
 	other := fmt.Sprintf("- {name: other, listen: 'unix:%s/other', process: {root: [%s]}}\n", s.dir, s.dir)
 	s.configure(s.cPoolOf("b", "scale: static, max: 2") + other)
-	s.order("check", "--diff").is(t, "what it would do", 0, "pool cgi: changed: env\n", "pool other: added", "would change 2 of 2 pools")
+	s.order("check", "--diff").is(t, "what it would do", 0, "cgi: env GEN changed\nother: added\n")
 	if got := s.asked("").gen; got != "a" {
 		t.Errorf("check --diff has done it: %q", got)
 	}
-	s.order("reload").is(t, "other workers, another pool", 0, "pool cgi: changed: env; 2 of 2 workers replaced\n", "pool other: added\n")
+	s.order("reload").is(t, "other workers, another pool", 0, "cgi: env GEN changed; workers replaced: 2 of 2\nother: added\n")
+	if want := `"pools":2,"changes":"cgi: env GEN changed; other: added"`; !strings.Contains(s.out.String(), want) {
+		t.Errorf("the log does not have %s: %s", want, s.out)
+	}
 	for range 3 {
 		if got := s.asked("").gen; got != "b" {
 			t.Errorf("after the reload a worker of %q has answered", got)
 		}
 	}
 	s.configure(s.cPoolOf("b", "scale: static, max: 2"))
-	s.order("reload").is(t, "one pool less", 0, "pool cgi: unchanged\n", "pool other: removed\n")
-	s.order("check", "--diff").is(t, "nothing to do", 0, "a reload would change nothing")
+	s.order("reload").is(t, "one pool less", 0, "other: removed\n1 pool unchanged\n")
+	s.order("check", "--diff").is(t, "nothing to do", 0, "1 pool unchanged\n")
 	if uid := os.Geteuid(); !s.ordered(uid, `"verb":"reload"`) || s.ordered(uid, `"verb":"diff"`) {
 		t.Error("the log does not have who has ordered it")
 	}
@@ -111,11 +114,11 @@ func TestReloadToBrokenProgram(t *testing.T) {
 	s := newWorkerSite(t, cPool(t, "scale: static, max: 2"))
 	s.asked("")
 	s.configure(s.pool("cgi", "worker: {command: [/bin/false], scale: static, max: 2}"))
-	s.order("reload").is(t, "a broken program", 1, "pool cgi: 2 workers are not replaced yet", "cannot be started: exit status 1", "0 of 2 workers replaced")
+	s.order("reload").is(t, "a broken program", 1, "pool cgi: 2 workers not replaced yet", "cannot be started: exit status 1", "workers replaced: 0 of 2")
 	s.asked("")
 	s.order("reload").is(t, "the same again", 1, "not replaced yet")
 	s.configure(s.cPoolOf("b", "scale: static, max: 2"))
-	s.order("reload").is(t, "a good one", 0, "of 2 workers replaced")
+	s.order("reload").is(t, "a good one", 0, "workers replaced: ")
 	if got := s.asked("").gen; got != "b" {
 		t.Errorf("a worker of %q has answered", got)
 	}
@@ -213,7 +216,7 @@ func TestReloadRefused(t *testing.T) {
 		}
 	}
 	s.configure(good)
-	reload().is(t, "the good file at last", 0, "pool cgi: unchanged")
+	reload().is(t, "the good file at last", 0, "1 pool unchanged")
 }
 
 // orderAs runs a command as a user who has no name.
@@ -440,10 +443,10 @@ func TestRecycle(t *testing.T) {
 	stop.Store(true)
 	clients.Wait()
 	await(t, "the old ones to leave", func() bool { return len(common(s.workers().pids(), first)) == 0 })
-	s.order("recycle", "cgi").is(t, "once more", 0, "pool cgi: 3 of 3 workers replaced")
+	s.order("recycle", "cgi").is(t, "once more", 0, "pool cgi: workers replaced: 3 of 3")
 
 	s.configure(s.pool("cgi", simple))
-	s.order("reload").is(t, "no workers any more", 0, "changed: ")
+	s.order("reload").is(t, "no workers any more", 0, "cgi: ", "process added, worker removed")
 	s.order("recycle", "cgi").is(t, "a pool without workers", 1, "has no workers: each request has a process of its own")
 }
 
@@ -464,8 +467,8 @@ func TestScale(t *testing.T) {
 	if w := s.workers(); w.Max != 2 {
 		t.Errorf("%+v", w)
 	}
-	s.order("check", "--diff").is(t, "diff", 0, "pool cgi: changed: worker.max\n")
-	s.order("reload").is(t, "reload", 0, "pool cgi: changed: worker.max\n")
+	s.order("check", "--diff").is(t, "diff", 0, "cgi: worker.max 2→1\n")
+	s.order("reload").is(t, "reload", 0, "cgi: worker.max 2→1\n")
 	s.awaitWorkers("1 worker", func(w workersStatus) bool { return w.Max == 1 && w.in("idle") == 1 && len(w.List) == 1 })
 
 	s.configure(s.pool("cgi", simple))

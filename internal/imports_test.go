@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/cgroup"},
 	{"internal/cgi"},
 	{"internal/listen", "internal/config", "internal/metrics", "internal/logs", "internal/status", "internal/phpfpm"},
-	{"internal/version", "internal/address", "internal/access", "internal/users"},
+	{"internal/plural", "internal/version", "internal/address", "internal/access", "internal/users"},
 	{"internal/protocol"},
 	{"internal/nbio"},
 }
@@ -37,7 +37,7 @@ var forTests = []string{"e2e/harness", "internal/doctest", "internal/polltest", 
 
 // narrow are packages that may import less of ours than what is below them.
 var narrow = map[string][]string{
-	"internal/server":          {"internal/protocol", "internal/cgi", "internal/nbio"},
+	"internal/server":          {"internal/protocol", "internal/cgi", "internal/nbio", "internal/plural"},
 	"internal/runner/process":  {"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn", "internal/cgroup", "internal/users"},
 	"internal/runner/worker":   {"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn", "internal/cgroup"},
 	"internal/runner/function": {"internal/protocol"},
@@ -47,12 +47,13 @@ var narrow = map[string][]string{
 	"internal/listen":          {"internal/address"},
 	"internal/config":          {"internal/address", "internal/access", "internal/users"},
 	"internal/metrics":         {"internal/version"},
-	"internal/top":             {"internal/status"},
+	"internal/top":             {"internal/status", "internal/plural"},
 	"internal/logs":            {"internal/access"},
 	"internal/access":          nil,
 	"internal/users":           nil,
 	"internal/phpfpm":          {"internal/access"},
-	"internal/status":          nil,
+	"internal/status":          {"internal/plural"},
+	"internal/plural":          nil,
 	"internal/version":         nil,
 	"internal/address":         nil,
 	"internal/protocol":        nil,

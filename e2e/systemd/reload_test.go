@@ -50,7 +50,7 @@ func TestReloadRefused(t *testing.T) {
 	}
 	m.write(configuration, good)
 	m.sh("systemctl reload fcgid")
-	if got := m.sh("fcgid reload"); !strings.Contains(got, "pool cgi: unchanged") {
+	if got := m.sh("fcgid reload"); !strings.Contains(got, "pool unchanged") {
 		t.Errorf("fcgid reload says %q", got)
 	}
 	if got := m.sh("stat -c '%a %U' /run/fcgid/control.sock"); got != "600 www-data" {

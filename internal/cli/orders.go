@@ -166,7 +166,7 @@ once its request has ended. Waits until all that serve are new ones.`,
 		example: "  fcgid recycle php",
 		args:    cobra.ExactArgs(1), prepare: ofPool, waits: "workers to be replaced",
 		print: func(cmd *cobra.Command, o *status.Order, reply *status.Reply) error {
-			fmt.Fprintf(cmd.OutOrStdout(), "pool %s: %s workers replaced\n", o.Pool, reply.Workers)
+			fmt.Fprintf(cmd.OutOrStdout(), "pool %s: workers replaced: %s\n", o.Pool, reply.Workers)
 			return left(reply)
 		},
 	}

@@ -28,7 +28,7 @@ What is refused changes nothing, and the daemon serves on.`,
 				return withOutcome(err, "refused, the old configuration stays")
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "reloaded %s\n", status.Printable(reply.Changes.File))
-			if err := reply.Changes.Print(cmd.OutOrStdout(), false); err != nil {
+			if err := reply.Changes.Print(cmd.OutOrStdout()); err != nil {
 				return err
 			}
 			return left(reply)
@@ -48,5 +48,5 @@ func printDiff(cmd *cobra.Command, t *target) error {
 	if err := t.reads(reply.Changes.File); err != nil {
 		return err
 	}
-	return reply.Changes.Print(cmd.OutOrStdout(), true)
+	return reply.Changes.Print(cmd.OutOrStdout())
 }

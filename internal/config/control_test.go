@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"testing"
 )
 
@@ -97,31 +96,6 @@ func TestControlFaults(t *testing.T) {
 	_, err = load(t, "admin: {control: 'unix:/run/a', listen: 'unix:/run/a'}\n"+one)
 	if err == nil {
 		t.Error("one place for two sockets")
-	}
-}
-
-// A difference is named as it stands in the file.
-func TestDiff(t *testing.T) {
-	const worker = "pools:\n- {name: a, listen: 'unix:/run/a', worker: {command: [/bin/x], max: 2}}\n"
-	for _, test := range []struct {
-		a, b         string
-		global, pool []string
-	}{
-		{one, one, nil, nil},
-		{one, "log: {level: debug}\nmemory: 64MiB\nadmin: {hosts: [x]}\n" + one, []string{"log.level", "admin.hosts", "memory"}, nil},
-		{one, one + "  env: [A=b]\n  limits: {queue: 7, body: 0}\n", nil, []string{"limits.queue", "limits.body", "env"}},
-		{one, "pools:\n- name: a\n  listen: [{address: 'unix:/run/a', mode: '0600'}]\n  process: {root: [/srv], linger: 1s}\n", nil, []string{"listen[0].mode", "process.linger"}},
-		{one, "pools:\n- name: a\n  listen: ['unix:/run/a', 'unix:/run/b']\n  process: {root: [/srv]}\n", nil, []string{"listen"}},
-		{one, worker, nil, []string{"process", "worker"}},
-		{worker, "pools:\n- {name: a, listen: 'unix:/run/a', worker: {command: [/bin/x, y], max: 3}}\n", nil, []string{"worker.command", "worker.max", "worker.max_spare"}},
-	} {
-		a, b := mustLoad(t, test.a), mustLoad(t, test.b)
-		if got := a.Diff(b); !slices.Equal(got, test.global) {
-			t.Errorf("%s\n%s: global %v, want %v", test.a, test.b, got, test.global)
-		}
-		if got := a.Pools[0].Diff(&b.Pools[0]); !slices.Equal(got, test.pool) {
-			t.Errorf("%s\n%s: pool %v, want %v", test.a, test.b, got, test.pool)
-		}
 	}
 }
 

@@ -165,12 +165,13 @@ func (d *daemon) reload(ctx context.Context) (*status.Changes, error) {
 		d.logs.Error("reload refused: the old configuration stays", "file", d.opt.File, "error", err)
 		return nil, err
 	}
+	what := changes.String() // workers are yet to be replaced
 	d.addRolls(changes, cfg)
 	d.control.restore(ctx)
 	d.keepSockets()
 	d.warnOf(cfg)
 	d.reserveThreads() // of which sandboxes take some for themselves
-	d.logs.Info("reloaded", "file", d.opt.File, "pools", len(cfg.Pools))
+	d.logs.Info("reloaded", "file", d.opt.File, "pools", len(cfg.Pools), "changes", what)
 	return changes, nil
 }
 

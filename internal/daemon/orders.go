@@ -9,6 +9,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/admin"
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/plural"
 	"github.com/fcgid/fcgid/internal/server"
 	"github.com/fcgid/fcgid/internal/status"
 )
@@ -135,7 +136,7 @@ func (d *daemon) unconverged(pools []status.PoolChange) (left []string, hopeless
 		}
 		text := fmt.Sprintf("pool %s: no worker has started yet", p.Name)
 		if n := progress.Outdated; n > 0 {
-			text = fmt.Sprintf("pool %s: %d workers are not replaced yet", p.Name, n)
+			text = fmt.Sprintf("pool %s: %s not replaced yet", p.Name, plural.Of(n, "worker"))
 		}
 		if progress.Failing != "" {
 			text += ": workers cannot be started: " + progress.Failing

@@ -293,9 +293,15 @@ func (d *daemon) untilStopped(signals *signals) error {
 }
 
 func (d *daemon) reopenLogs() {
-	if err := d.logs.Reopen(); err != nil {
-		d.logs.Error("cannot reopen logs", "error", err)
+	files, failed := d.logs.Reopen()
+	for _, err := range failed {
+		d.logs.Error("a log's file cannot be opened anew: the one that is open is written on", "error", err)
 	}
+	if len(files)+len(failed) == 0 {
+		d.logs.Info("no log is a file, so none was opened anew")
+		return
+	}
+	d.logs.Info("opened the files of logs anew", "files", files)
 }
 
 // echoTime is how soon after a signal another one is the same: timeout(1) and

@@ -10,6 +10,7 @@ import (
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/fcgid/fcgid/internal/plural"
 	"github.com/fcgid/fcgid/internal/pool"
 	"github.com/fcgid/fcgid/internal/status"
 )
@@ -99,7 +100,7 @@ func servingLine(pools []pool.Brief) string {
 		}
 	}
 	var line strings.Builder
-	fmt.Fprintf(&line, "%s; requests: %d running, %d waiting, %d served", count(n, "pool"), running, waiting, served)
+	fmt.Fprintf(&line, "%s; requests: %d running, %d waiting, %d served", plural.Of(n, "pool"), running, waiting, served)
 	for _, state := range []string{"degraded", status.Leaving, status.Paused, status.Drained, status.Draining} {
 		if names := states[state]; len(names) > 0 {
 			fmt.Fprintf(&line, "; %s: %s", state, strings.Join(names, ", "))
@@ -115,9 +116,9 @@ func stoppingLine(pools []pool.Brief, oldest func(pool string) (status.Request, 
 		r, open := oldest(p.Name)
 		switch {
 		case open > 0:
-			waits = append(waits, fmt.Sprintf("pool %s: %s, the oldest %s", p.Name, count(open, "request"), oldestText(&r)))
+			waits = append(waits, fmt.Sprintf("pool %s: %s, the oldest %s", p.Name, plural.Of(open, "request"), oldestText(&r)))
 		case p.Workers > 0:
-			waits = append(waits, fmt.Sprintf("pool %s: %s", p.Name, count(p.Workers, "worker")))
+			waits = append(waits, fmt.Sprintf("pool %s: %s", p.Name, plural.Of(p.Workers, "worker")))
 		}
 	}
 	if len(waits) == 0 {
@@ -132,11 +133,4 @@ func oldestText(r *status.Request) string {
 		text = fmt.Sprintf("pid %d, %s", r.PID, text)
 	}
 	return fmt.Sprintf("%s (%s)", status.Printable(cmp.Or(r.Script, r.URI, fmt.Sprintf("request %d", r.ID))), text)
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -85,15 +85,15 @@ func (l *accessLog) setFile(output string, f *os.File) {
 	}
 }
 
-func (l *accessLog) reopen() error {
+func (l *accessLog) reopen() (output string, err error) {
 	l.mu.Lock()
-	output := l.output
+	output = l.output
 	l.mu.Unlock()
 	f, err := open(output)
 	if err == nil {
 		l.setFile(output, f)
 	}
-	return err
+	return output, err
 }
 
 // add takes lines, or drops them.

@@ -58,8 +58,8 @@ func TestAccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Access(line)
-	if err := l.Reopen(); err != nil {
-		t.Fatal(err)
+	if _, failed := l.Reopen(); failed != nil {
+		t.Fatal(failed)
 	}
 	f, err := access.Parse("%m %r %s")
 	if err != nil {

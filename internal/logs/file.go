@@ -72,17 +72,17 @@ func closeFile(f *os.File) {
 	}
 }
 
-// reopen opens the file anew, after a rotation has moved the old one away.
-func (l *file) reopen() error {
+// reopen opens the file anew, after a rotation has moved the old one away, and returns
+// its name.
+func (l *file) reopen() (output string, err error) {
 	l.mu.Lock()
-	output := l.output
+	output = l.output
 	l.mu.Unlock()
 	f, err := open(output)
-	if err != nil {
-		return err
+	if err == nil {
+		l.set(output, f)
 	}
-	l.set(output, f)
-	return nil
+	return output, err
 }
 
 // Write appends a record, or drops it when it cannot within logPatience, which is

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -98,4 +99,29 @@ func TestCutRecord(t *testing.T) {
 		t.Errorf("read %q", got[:n])
 	}
 	l.set("", nil)
+}
+
+// Reopen says which files it has opened, each once, and which it could not.
+func TestReopenSaysWhat(t *testing.T) {
+	dir := t.TempDir()
+	gone := filepath.Join(dir, "gone")
+	if err := os.Mkdir(gone, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	log, slow := filepath.Join(dir, "log"), filepath.Join(dir, "slow")
+	l, err := New(Options{Level: "info", Output: log, Access: AccessOptions{Output: filepath.Join(gone, "access")},
+		Slow: map[string]string{"a": slow, "b": slow, "c": "stderr"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(gone); err != nil {
+		t.Fatal(err)
+	}
+	files, failed := l.Reopen()
+	if want := []string{log, slow}; !slices.Equal(files, want) {
+		t.Errorf("opened %q, want %q", files, want)
+	}
+	if len(failed) != 1 || !strings.Contains(failed[0].Error(), "open log: open "+gone+"/access: no such file") {
+		t.Errorf("failed: %v", failed)
+	}
 }

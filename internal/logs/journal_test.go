@@ -174,7 +174,7 @@ func TestJournalGoesAndStands(t *testing.T) {
 	if got := j.next()["FCGID_MSG"]; got != "found again" {
 		t.Errorf("got %q", got)
 	}
-	if err := l.Reopen(); err != nil {
+	if _, err := l.Reopen(); err != nil {
 		t.Error(err)
 	}
 	for l.output.drops == 0 { // nobody reads

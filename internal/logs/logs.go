@@ -6,9 +6,9 @@ package logs
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -141,9 +141,23 @@ func chooseFormat(o Options, output *os.File) (string, *os.File, format) {
 	return o.Output, output, f.lineFormat()
 }
 
-// Reopen opens the files of all logs anew, after a rotation.
-func (l *Logs) Reopen() error {
-	return errors.Join(l.output.reopen(), l.access.reopen(), l.slow.reopen())
+// Reopen opens the files of all logs anew, after a rotation, and returns which those are.
+// A log whose file cannot be opened goes on with the one that it has.
+func (l *Logs) Reopen() (files []string, failed []error) {
+	do := func(reopen func() (string, error)) {
+		output, err := reopen()
+		switch {
+		case err != nil:
+			failed = append(failed, err)
+		case !slices.Contains([]string{"", "stderr", "stdout", journalOutput}, output):
+			files = append(files, output)
+		}
+	}
+	do(l.output.reopen)
+	do(l.access.reopen)
+	l.slow.each(do)
+	slices.Sort(files) // pools may have one file together
+	return slices.Compact(files), failed
 }
 
 func isTerminal(f *os.File) bool {

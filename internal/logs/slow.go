@@ -1,7 +1,6 @@
 package logs
 
 import (
-	"errors"
 	"log/slog"
 	"os"
 	"sync"
@@ -68,13 +67,13 @@ func (l *Logs) setSlow(files map[string]openedFile) {
 	}
 }
 
-func (l *slowFiles) reopen() (err error) {
+// each calls do with the reopen of each of them.
+func (l *slowFiles) each(do func(reopen func() (string, error))) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, f := range l.files {
-		err = errors.Join(err, f.reopen())
+		do(f.reopen)
 	}
-	return err
 }
 
 // Slow is what the slow requests of a pool are logged with now: one JSON record

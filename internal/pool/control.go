@@ -140,7 +140,7 @@ func (s *Set) Progress(name string) worker.Progress {
 // Diff is what cfg changes in what runs. Like Plan it is for the one goroutine that
 // plans. Workers are not told of: see Replaces.
 func (s *Set) Diff(cfg *config.Config) status.Changes {
-	changes := status.Changes{Keys: s.global().Diff(cfg), Pools: []status.PoolChange{}}
+	changes := status.Changes{Changed: s.global().Diff(cfg), Pools: []status.PoolChange{}}
 	running := s.running()
 	for i := range cfg.Pools {
 		changes.Pools = append(changes.Pools, running[cfg.Pools[i].Name].change(&cfg.Pools[i]))
@@ -161,7 +161,7 @@ func (p *pool) change(to *config.Pool) status.PoolChange {
 	}
 	c := status.PoolChange{Name: to.Name, Change: status.Unchanged, State: gateStates[p.server.Snapshot().Gate]}
 	if !reflect.DeepEqual(p.cfg, *to) {
-		c.Change, c.Keys = status.Changed, p.cfg.Diff(to)
+		c.Change, c.Changed = status.Changed, p.cfg.Diff(to)
 	}
 	return c
 }

@@ -35,12 +35,12 @@ func TestDiff(t *testing.T) {
 	got := s.Diff(changed)
 	var text []string
 	for _, p := range got.Pools {
-		text = append(text, fmt.Sprint(p.Name, " ", p.Change, p.Keys))
+		text = append(text, fmt.Sprint(p.Name, " ", p.Change, p.Changed))
 	}
 	if want := "one unchanged[], three added[], two removed[]"; strings.Join(text, ", ") != want {
 		t.Errorf("got %q, want %s", text, want)
 	}
-	if got := s.Diff(s.load(one, "{name: two, listen: unix:%D/two, limits: {queue: 7}, function: {names: [one]}}")).Pools[1]; got.Change != "changed" || fmt.Sprint(got.Keys) != "[limits.queue function.names]" {
+	if got := s.Diff(s.load(one, "{name: two, listen: unix:%D/two, limits: {queue: 7}, function: {names: [one]}}")).Pools[1]; got.Change != "changed" || fmt.Sprint(got.Changed) != "[limits.queue 1024→7 function.names [two]→[one]]" {
 		t.Errorf("got %+v", got)
 	}
 	s.answers("two", "two", "two")

@@ -1,6 +1,10 @@
 package pool
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/fcgid/fcgid/internal/plural"
+)
 
 // Ready is why a load balancer should send nothing to a pool, or nothing more; "" if there is
 // no reason. One is that not so many requests more as room says would run at once: they would
@@ -34,7 +38,7 @@ func (s *Set) Ready(name string, room int) (reason string, err error) {
 	if free > 0 {
 		text = "almost full"
 	}
-	return fmt.Sprintf("pool %s is %s: room for %d of %d requests, %d wait", name, text, free, places, waiting), nil
+	return fmt.Sprintf("pool %s is %s: room for %d of %s, %d waiting", name, text, free, plural.Of(places, "request"), waiting), nil
 }
 
 // atMost is the lower one of two limits, of which 0 is none.

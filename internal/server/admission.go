@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/fcgid/fcgid/internal/plural"
 )
 
 // The reasons for which a request is not admitted.
@@ -204,7 +206,7 @@ func (a *admission) fullLocked() error {
 	if a.crowded.IsZero() {
 		return fmt.Errorf("%w: %s, and none may wait (limits.queue)", errQueueFull, a.takenLocked())
 	}
-	return fmt.Errorf("%w: %d requests wait (limits.queue), and %s", errQueueFull, a.waiting.Len(), a.takenLocked())
+	return fmt.Errorf("%w: %s in it (limits.queue), and %s", errQueueFull, plural.Of(a.waiting.Len(), "request"), a.takenLocked())
 }
 
 // takenLocked says that there is no place, and since when.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/nbio"
+	"github.com/fcgid/fcgid/internal/plural"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -394,7 +395,7 @@ func (w *answer) checkWhole() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if n := w.missingLocked(); n > 0 {
-		return fmt.Errorf("answer ended %d bytes before its Content-Length of %d", n, w.length)
+		return fmt.Errorf("answer ended %s before its Content-Length of %d", plural.Of(n, "byte"), w.length)
 	}
 	return nil
 }

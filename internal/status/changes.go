@@ -4,44 +4,46 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/fcgid/fcgid/internal/plural"
 )
 
-// Print writes for a person what changes, or what would.
-func (c *Changes) Print(w io.Writer, would bool) error {
-	if len(c.Keys) > 0 {
-		fmt.Fprintf(w, "global: %s\n", strings.Join(c.Keys, ", "))
-	}
-	for _, p := range c.Pools {
-		fmt.Fprintf(w, "pool %s: %s\n", p.Name, p.describe())
-	}
-	if !would {
-		return nil
-	}
-	_, err := fmt.Fprintln(w, c.summary())
+// Print writes for a person what has changed, or would: a line for each part of String.
+func (c *Changes) Print(w io.Writer) error {
+	_, err := fmt.Fprintln(w, strings.Join(c.parts(), "\n"))
 	return err
 }
 
-// summary is for what has not been done.
-func (c *Changes) summary() string {
-	n := 0
+// String is like "shop: worker.max 10→4; 1 pool unchanged": what Print writes, in a line.
+func (c *Changes) String() string { return strings.Join(c.parts(), "; ") }
+
+// parts are what has changed for all pools, each pool that something is said of, and how
+// many others there are.
+func (c *Changes) parts() (parts []string) {
+	if len(c.Changed) > 0 {
+		parts = append(parts, strings.Join(c.Changed, ", "))
+	}
+	rest := 0
 	for _, p := range c.Pools {
-		if p.Change != Unchanged {
-			n++
+		if p.Change == Unchanged && p.Workers == nil && p.State == "" {
+			rest++
+			continue
 		}
+		parts = append(parts, p.Name+": "+p.describe())
 	}
-	if n == 0 && len(c.Keys) == 0 {
-		return "a reload would change nothing"
+	if rest > 0 || len(parts) == 0 {
+		parts = append(parts, plural.Of(rest, "pool")+" unchanged")
 	}
-	return fmt.Sprintf("a reload would change %d of %d pools", n, len(c.Pools))
+	return parts
 }
 
 func (p *PoolChange) describe() string {
 	text := p.Change
-	if len(p.Keys) > 0 {
-		text += ": " + strings.Join(p.Keys, ", ")
+	if len(p.Changed) > 0 {
+		text = strings.Join(p.Changed, ", ")
 	}
 	if p.Workers != nil {
-		text += "; " + p.Workers.String() + " workers replaced"
+		text += "; workers replaced: " + p.Workers.String()
 	}
 	if p.State != "" {
 		text += "; it is " + p.State + " (fcgid resume " + p.Name + ")"

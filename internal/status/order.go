@@ -40,16 +40,17 @@ type Reply struct {
 
 // Changes are what a configuration file changes in the daemon.
 type Changes struct {
-	File  string       `json:"file"` // absolute
-	Keys  []string     `json:"keys,omitempty"`
-	Pools []PoolChange `json:"pools"`
+	File string `json:"file"` // absolute
+	// Changed are keys of no pool, as "log.level info→debug".
+	Changed []string     `json:"changed,omitempty"`
+	Pools   []PoolChange `json:"pools"`
 }
 
 // A PoolChange is what becomes of a pool.
 type PoolChange struct {
 	Name    string   `json:"name"`
-	Change  string   `json:"change"` // one of the four below
-	Keys    []string `json:"keys,omitempty"`
+	Change  string   `json:"change"`            // one of the four below
+	Changed []string `json:"changed,omitempty"` // keys, as "worker.max 10→4"
 	Workers *Roll    `json:"workers,omitempty"` // nil: none is replaced
 	State   string   `json:"state,omitempty"`   // as of Pool, if it serves no request
 }

@@ -124,7 +124,7 @@ func (s *Pool) state() string {
 	return s.State
 }
 
-// workers is like "3 busy, 1 idle, 4/8".
+// workers is like "3 busy, 1 idle, 4/8". No more than all places are taken.
 func (s *Pool) workers() string {
 	if s.Workers == nil {
 		return "-"
@@ -135,7 +135,11 @@ func (s *Pool) workers() string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	return strings.Join(append(parts, outOf(len(s.Workers.List), s.Workers.Max)), ", ")
+	n := 0 // those that leave take no place, and one more may start while others are replaced
+	for _, state := range []string{"starting", "idle", "busy"} {
+		n += s.Workers.States[state]
+	}
+	return strings.Join(append(parts, outOf(min(n, s.Workers.Max), s.Workers.Max)), ", ")
 }
 
 func (s *Pool) listeners() string {

@@ -148,7 +148,7 @@ func (m *model) tell(msg repliedMsg) {
 	case len(msg.reply.Killed) > 0:
 		m.note, m.isBad = fmt.Sprintf("request %d of pool %s ended", msg.reply.Killed[0].ID, msg.reply.Killed[0].Pool), false
 	case msg.reply.Workers != nil:
-		m.note, m.isBad = fmt.Sprintf("pool %s: %s workers replaced", msg.order.Pool, msg.reply.Workers), false
+		m.note, m.isBad = fmt.Sprintf("pool %s: workers replaced: %s", msg.order.Pool, msg.reply.Workers), false
 	default:
 		m.note, m.isBad = msg.reply.Text, false
 	}

@@ -48,7 +48,7 @@ func (m *model) summary(pool *status.Pool) []string {
 		}
 	}
 	if o := pool.Outdated; o != nil {
-		lines = append(lines, fmt.Sprintf("still to be replaced: %d workers (%s)", o.Workers, clean(o.Why)))
+		lines = append(lines, fmt.Sprintf("workers still to be replaced: %d (%s)", o.Workers, clean(o.Why)))
 	}
 	if pool.Overdue > 0 {
 		lines = append(lines, m.pen.paint(alarm, fmt.Sprintf("functions that do not return though their requests have ended: %d", pool.Overdue)))

@@ -335,7 +335,7 @@ func TestReplies(t *testing.T) {
 		{err: errors.New("only root and the daemon's user may"), want: "kill: only root and the daemon's user may", isBad: true},
 		{reply: status.Reply{Killed: []status.Killed{{ID: 7, Pool: "www"}}}, want: "request 7 of pool www ended"},
 		{reply: status.Reply{Killed: []status.Killed{{ID: 7, Error: "no such request"}}}, want: "request 7: no such request", isBad: true},
-		{reply: status.Reply{Workers: &status.Roll{Replaced: 2, Of: 3}}, want: "pool www: 2 of 3 workers replaced"},
+		{reply: status.Reply{Workers: &status.Roll{Replaced: 2, Of: 3}}, want: "pool www: workers replaced: 2 of 3"},
 		{reply: status.Reply{Workers: &status.Roll{Replaced: 2, Of: 3}, Left: []string{"1 is left"}}, want: "not finished: 1 is left", isBad: true},
 	} {
 		m.Update(repliedMsg{status.Order{Verb: "kill", Pool: "www"}, &test.reply, test.err})

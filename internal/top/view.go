@@ -6,6 +6,8 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
+
+	"github.com/fcgid/fcgid/internal/plural"
 )
 
 // View is the whole screen.
@@ -108,7 +110,7 @@ func (m *model) head() []string {
 	lines := []string{
 		m.pen.paint(strong, "fcgid "+clean(p.Version)) + fmt.Sprintf("  pid %d  up %s  %s  memory %s of %s",
 			p.PID, span(p.Time.Sub(p.Started)), reload, size(float64(p.Memory)), size(float64(p.MemoryLimit))),
-		fmt.Sprintf("%d running, %d waiting  %s req/s, %s bad/s  %d connections", running, waiting, rate(requests), rate(failed), conns),
+		fmt.Sprintf("%d running, %d waiting  %s req/s, %s bad/s  %s", running, waiting, rate(requests), rate(failed), plural.Of(conns, "connection")),
 	}
 	if !p.Reload.OK && p.Reload.Error != "" {
 		lines = append(lines, m.pen.paint(alarm, clean(p.Reload.Error)))
