@@ -118,7 +118,7 @@ func TestDevExplains(t *testing.T) {
 		"/empty.sh":   {502, []string{"Content-Type: text/html"}},
 		"/bare.sh":    {502, []string{"#!/bin/sh; or chmod -x " + dir + "/bare.sh"}},
 		"/.env":       {404, []string{"names that begin with a dot are not served"}},
-		"/windows.sh": {502, []string{"carriage return", "sed -i"}},
+		"/windows.sh": {502, []string{"Windows line endings", "sed -i"}},
 		"/slow.sh":    {408, []string{"longer than its timeout", "--timeout"}},
 		"/fatal.php":  {500, []string{"undefined function nowhere()"}},
 	} {
