@@ -13,7 +13,7 @@ import (
 // answered, and who was not is the other's.
 func TestCloseAnswersWhoWasAccepted(t *testing.T) {
 	s, _ := newTestServer(t)
-	for i := range 30 {
+	for i := range 10 {
 		path := filepath.Join(t.TempDir(), "s")
 		s.change(t, "unix:"+path)
 		spare := share(t, s)

@@ -14,10 +14,19 @@ func (d *daemon) Ready(pool string, room int) (reason string, err error) {
 	switch {
 	case d.IsStopping():
 		return "stopping", nil
+	case !d.isConfigured(): // and the admin server serves already
+		return "starting", nil
 	case pool == "":
 		return "", nil
 	}
 	return d.pools.Ready(pool, room)
+}
+
+// isConfigured reports whether a configuration is in force, and status and metrics say so.
+func (d *daemon) isConfigured() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.lastReload.Time.IsZero()
 }
 
 // readyFile is the descriptor on which a supervisor (s6, dinit) waits to hear that the
