@@ -206,6 +206,12 @@ func TestSandboxHint(t *testing.T) {
 		code, stdout, _ := fcgid(t, "/", nil, "status", "broken", "-c", d.file)
 		return code == 0 && strings.Contains(stdout, "Permission denied ("+hint+")")
 	})
+	code, stdout, stderr := fcgid(t, "/", nil, "request", "unix:"+dir+"/cgi.sock", "--script", script(t, dir+"/www/c.cgi", "#!/bin/sh\nexec cat "+secret+"\n"))
+	output{code, stdout, stderr}.is(t, "a program without an answer", 1, "502 Bad Gateway")
+	await(t, "the reason to tell it too", func() bool {
+		code, stdout, _ := fcgid(t, "/", nil, "status", "cgi", "-c", d.file)
+		return code == 0 && strings.Contains(stdout, "error: response has no header: "+hint+" (exit status 1)")
+	})
 	// A program that is in no sandbox, as a user who may not.
 	denied := script(t, dir+"/www/b.cgi", "#!/bin/sh\necho cat: x: Permission denied >&2\nprintf '"+textHead+"done'\n")
 	say(t, dir+"/free.sock", denied)

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/nbio"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/spawn"
@@ -39,6 +41,8 @@ type run struct {
 	pumps        sync.WaitGroup // goroutines that move stdin and stderr, and wait for the exit
 	inputErr     error          // of reading what is to be its stdin; written before pumps are done
 	input        nbio.LargePipe // what its stdin was; likewise
+	hint         string         // what in its sandbox may be why it has complained; likewise
+	delivered    int64          // bytes of STDOUT
 	inputDropped atomic.Bool    // its stdin is not wanted any more
 	gone         chan struct{}  // closed when it has exited, if watch was called
 }
@@ -72,7 +76,16 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 	if r.runner.opt.Hooks.Exited != nil {
 		r.runner.opt.Hooks.Exited(exitReason(e), &e.Usage)
 	}
-	return e.Code(), errors.Join(r.tellLimits(e), outErr, r.inputErr, waitErr)
+	return e.Code(), cmp.Or(errors.Join(r.tellLimits(e), outErr, r.inputErr, waitErr), r.silent())
+}
+
+// silent is the error of a program that has complained of what its sandbox may have
+// refused, and has no answer.
+func (r *run) silent() error {
+	if r.delivered > 0 || r.hint == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", cgi.ErrNoHeader, r.hint)
 }
 
 // tellLimits tells which limit of its cgroup the program has met: by an error if that
@@ -112,6 +125,7 @@ func (r *run) deliver(ctx context.Context) error {
 	look := min(longestLook, r.runner.opt.Linger/10+time.Millisecond)
 	for quiet := -look; ; quiet += look { // the first time it has not waited for that long
 		n, err := r.Stdout.Copy(r.req.Stdout)
+		r.delivered += n
 		switch err {
 		case nil, spawn.ErrExpired:
 			return nil

@@ -26,6 +26,7 @@ func (l *lines) log(line string) {
 	}
 	fields := []any{"line", line, "request", l.run.req.Serial, "id", l.run.req.ID.String(), "script", l.run.script, "pid", l.run.PID}
 	if hint := l.run.runner.opt.Sandbox.Hint(line); hint != "" {
+		l.run.hint = hint
 		fields = append(fields, "hint", hint)
 	}
 	l.run.runner.opt.Log.Info("script stderr", fields...)
