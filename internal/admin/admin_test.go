@@ -37,7 +37,7 @@ func (d *fakeDaemon) Ready(pool string, room int) (string, error) {
 // Status is a page of the caller's own.
 func (d *fakeDaemon) Status() *status.Page {
 	page := d.page
-	page.Pools = slices.Clone(page.Pools)
+	page.Pools, page.LeavingRequests = slices.Clone(page.Pools), slices.Clone(page.LeavingRequests)
 	for i := range page.Pools {
 		pool := &page.Pools[i]
 		pool.Requests = slices.Clone(pool.Requests)

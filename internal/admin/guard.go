@@ -57,6 +57,9 @@ func (s *Server) page() *status.Page {
 	if settings := s.settings.Load(); !settings.isTCP() || settings.FullURIs {
 		return page
 	}
+	for i := range page.LeavingRequests {
+		hideQuery(&page.LeavingRequests[i].URI)
+	}
 	for i := range page.Pools {
 		pool := &page.Pools[i]
 		if pool.LastFailure != nil {

@@ -61,6 +61,7 @@ func TestQueryStringsAreHidden(t *testing.T) {
 			Requests: []status.Request{{URI: "/a?token=secret"}, {URI: "/b"}},
 			Workers:  &status.Workers{List: []status.Worker{{Current: []status.CurrentRequest{{URI: "/a?token=secret"}}}}},
 		}}
+		d.page.LeavingRequests = []status.OpenRequest{{Request: status.Request{URI: "/a?token=secret"}}}
 		s.changeTo(t, c.settings)
 		addr := s.l.Addr()
 		page, err := FetchStatus(t.Context(), addr.Network(), addr.String())
@@ -69,6 +70,9 @@ func TestQueryStringsAreHidden(t *testing.T) {
 		}
 		if got, _ := json.Marshal(page.Pools[0].Requests); page.Pools[0].Requests[0].URI != c.want || page.Pools[0].Requests[1].URI != "/b" {
 			t.Errorf("%s: %s, want %s", c.settings.Address, got, c.want)
+		}
+		if got := page.LeavingRequests[0].URI; got != c.want {
+			t.Errorf("%s: one that an older daemon has is %s, want %s", c.settings.Address, got, c.want)
 		}
 		if got := page.Pools[0].Workers.List[0].Current[0].URI; got != c.want {
 			t.Errorf("%s: a worker has %s, want %s", c.settings.Address, got, c.want)

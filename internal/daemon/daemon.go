@@ -235,21 +235,8 @@ func (d *daemon) Status() *status.Page {
 	d.mu.Unlock()
 	used, limit := d.pools.Memory()
 	return &status.Page{
-		Version: version.Version, PID: os.Getpid(), Leaving: d.leaving(), Started: d.started, Time: time.Now(), File: d.file, Reload: reload,
+		Version: version.Version, PID: os.Getpid(), Leaving: d.leaving(), LeavingRequests: d.requestsBefore(), Started: d.started, Time: time.Now(), File: d.file, Reload: reload,
 		Memory: used, MemoryLimit: limit, Pools: d.pools.Status(),
-	}
-}
-
-// leaving is the pid of the daemon whose place this one has taken, while that is there.
-func (d *daemon) leaving() int {
-	if d.before == nil {
-		return 0
-	}
-	select {
-	case <-d.before.Gone():
-		return 0
-	default:
-		return d.before.Hello.PID
 	}
 }
 

@@ -183,18 +183,8 @@ func (d *daemon) addRolls(changes *status.Changes, cfg *config.Config) {
 }
 
 func (d *daemon) orderKill(_ context.Context, by admin.Peer, o status.Order) (reply status.Reply) {
-	reason := fmt.Errorf("killed by uid %d (fcgid kill)", by.UID)
 	for _, id := range o.IDs {
-		killed := status.Killed{ID: id}
-		pool, r, ok := d.pools.Kill(id, reason)
-		if !ok {
-			killed.Error = "no such request: it may have ended"
-			d.tell(by, o.Verb, errors.New(killed.Error), "request", id)
-		} else {
-			killed.Pool, killed.Script = pool, r.Script
-			d.tell(by, o.Verb, nil, "request", id, "pool", pool, "stage", r.Stage, "pid", r.PID, "script", r.Script, "uri", r.URI)
-		}
-		reply.Killed = append(reply.Killed, killed)
+		reply.Killed = append(reply.Killed, d.killOne(by, id))
 	}
 	return reply
 }

@@ -21,6 +21,10 @@ import (
 	"github.com/fcgid/fcgid/internal/version"
 )
 
+// serialGap is how many requests more than it has had when a new daemon begins the old one
+// may have until its end. Their numbers are in no other's way.
+const serialGap = 1_000_000
+
 // upgradeTime is how long a new daemon that a signal has asked for may take to be ready.
 const upgradeTime = time.Minute
 
@@ -94,7 +98,7 @@ func (d *daemon) tryUpgrade(ctx context.Context, hello upgrade.Hello, sockets ha
 	if err != nil {
 		return outcome{err: err}
 	}
-	if err := next.Begin(); err != nil {
+	if err := next.Begin(d.pools.Serial() + serialGap); err != nil {
 		return outcome{err: err}
 	}
 	taken := make(map[*listen.Listener]int)
@@ -220,11 +224,14 @@ func (d *daemon) leave(o outcome, signals *signals) error {
 	d.logs.Info("upgraded: the new daemon serves, and this one ends with its last request", "successor", o.next.PID)
 	d.attempt.reply <- o
 	hurry := make(chan struct{}, 1)
-	o.next.Follow(d.metrics.Export, func() {
-		select {
-		case hurry <- struct{}{}:
-		default:
-		}
+	o.next.Follow(upgrade.Answers{
+		Metrics: d.metrics.Export, Requests: d.tellRequests, Kill: d.killFor,
+		Hurry: func() {
+			select {
+			case hurry <- struct{}{}:
+			default:
+			}
+		},
 	})
 	give := make(map[*listen.Listener]func(net.Conn) bool)
 	var lost atomic.Int64
@@ -335,6 +342,7 @@ func (d *daemon) takeOver(before *upgrade.Predecessor, signals *signals) error {
 	}
 	d.before = before
 	d.metrics.Continue(before.Metrics)
+	d.pools.CountFrom(before.Serial())
 	listen.Begin()
 	d.adopting.Go(func() {
 		if lost := before.Connections(d.pools.Adopt); lost > 0 {

@@ -155,6 +155,22 @@ func TestKillInDrainingPool(t *testing.T) {
 	<-answers
 }
 
+// Numbers go on from where they are told to, and never back.
+func TestCountFrom(t *testing.T) {
+	s := newTestSet(t)
+	for _, c := range []struct{ from, next uint64 }{{0, 1}, {1, 1}, {1000, 1000}, {7, 1000}, {1001, 1001}} {
+		s.CountFrom(c.from)
+		if next := s.Serial() + 1; next != c.next {
+			t.Errorf("from %d: the next one is %d, want %d", c.from, next, c.next)
+		}
+	}
+	s.configure("{name: one, listen: unix:%D/one, function: {names: [one]}}")
+	s.answers("one", "one", "one")
+	if got := s.Serial(); got != 1001 {
+		t.Errorf("the request has the number %d", got)
+	}
+}
+
 // Recycle is for workers.
 func TestRecycle(t *testing.T) {
 	s := newTestSet(t)

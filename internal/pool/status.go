@@ -20,6 +20,23 @@ func (s *Set) Status() []status.Pool {
 	return pools
 }
 
+// Requests are those of all pools, also of those that drain.
+func (s *Set) Requests() []status.OpenRequest {
+	all := []status.OpenRequest{}
+	for _, p := range s.withDraining() {
+		for _, r := range p.server.Requests() {
+			all = append(all, status.OpenRequest{Pool: p.name, Request: describeRequest(r)})
+		}
+	}
+	return all
+}
+
+// Serial is the number of the last request of all pools.
+func (s *Set) Serial() uint64 { return s.serials.Load() }
+
+// CountFrom gives the next request that number. It is called before there is one.
+func (s *Set) CountFrom(serial uint64) { s.serials.Store(max(s.serials.Load()+1, serial) - 1) }
+
 // Memory is how much requests of all pools hold in memory, and how much they may.
 func (s *Set) Memory() (used, limit int64) { return s.memory.Used(), s.memory.Limit() }
 

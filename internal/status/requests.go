@@ -21,7 +21,8 @@ var Stages = []string{"params", "body", "queued", "running", "ending"}
 
 // An OpenRequest is a request with its pool.
 type OpenRequest struct {
-	Pool string `json:"pool"`
+	Pool    string `json:"pool"`
+	Leaving int    `json:"leaving_pid,omitempty"` // of the daemon that has it, if that was replaced
 	Request
 }
 
@@ -30,19 +31,22 @@ func (p *Page) Open(f RequestFilter) ([]OpenRequest, error) {
 	if f.Stage != "" && !slices.Contains(Stages, f.Stage) {
 		return nil, fmt.Errorf("no stage %q; there is %s", f.Stage, strings.Join(Stages, ", "))
 	}
-	pools := p.Pools
-	if f.Pool != "" {
-		var err error
-		if pools, err = p.Named(f.Pool); err != nil {
-			return nil, err
+	all := slices.Clone(p.LeavingRequests)
+	for _, pool := range p.Pools {
+		for _, r := range pool.Requests {
+			all = append(all, OpenRequest{Pool: pool.Name, Request: r})
 		}
 	}
 	found := []OpenRequest{}
-	for _, pool := range pools {
-		for _, r := range pool.Requests {
-			if f.lets(&r) {
-				found = append(found, OpenRequest{pool.Name, r})
-			}
+	for _, r := range all {
+		if (f.Pool == "" || r.Pool == f.Pool) && f.lets(&r.Request) {
+			found = append(found, r)
+		}
+	}
+	// A pool that has gone with an upgrade may have some; one that there never was is an error.
+	if f.Pool != "" && !slices.ContainsFunc(all, func(r OpenRequest) bool { return r.Pool == f.Pool }) {
+		if _, err := p.Named(f.Pool); err != nil {
+			return nil, err
 		}
 	}
 	slices.SortStableFunc(found, func(a, b OpenRequest) int { return cmp.Compare(b.Age, a.Age) })

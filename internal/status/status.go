@@ -18,12 +18,14 @@ type Page struct {
 	Version string `json:"version"`
 	PID     int    `json:"pid"`
 	// Leaving is the pid of the daemon before, which still has requests after an upgrade.
-	Leaving int       `json:"leaving_pid,omitempty"`
-	Started time.Time `json:"started"`
-	Time    time.Time `json:"time"` // of this page
-	File    string    `json:"config_file"`
-	Reload  Reload    `json:"last_reload"`
-	Memory  int64     `json:"memory_bytes"` // that requests of all pools hold
+	Leaving int `json:"leaving_pid,omitempty"`
+	// LeavingRequests are those, and those of daemons before it.
+	LeavingRequests []OpenRequest `json:"leaving_requests,omitempty"`
+	Started         time.Time     `json:"started"`
+	Time            time.Time     `json:"time"` // of this page
+	File            string        `json:"config_file"`
+	Reload          Reload        `json:"last_reload"`
+	Memory          int64         `json:"memory_bytes"` // that requests of all pools hold
 	// MemoryLimit is what they may.
 	MemoryLimit int64  `json:"memory_limit_bytes"`
 	Pools       []Pool `json:"pools"`

@@ -102,3 +102,36 @@ func TestWaiting(t *testing.T) {
 		t.Errorf("got %s", text)
 	}
 }
+
+// Requests of a daemon that was replaced are among the open ones, also of a pool that only
+// that one has; a pool that neither has is an error.
+func TestOpenRequestsOfOldDaemon(t *testing.T) {
+	page := Page{
+		Pools:           []Pool{{Name: "php", Requests: []Request{{ID: 1000007, Age: 1, Stage: "running"}}}, {Name: "idle"}},
+		LeavingRequests: []OpenRequest{{"php", 71, Request{ID: 3, Age: 9, Stage: "running"}}, {"gone", 71, Request{ID: 4, Age: 5, Stage: "queued"}}},
+	}
+	for _, test := range []struct {
+		filter RequestFilter
+		want   string
+	}{
+		{RequestFilter{}, "[3 4 1000007]"},
+		{RequestFilter{Pool: "php"}, "[3 1000007]"},
+		{RequestFilter{Pool: "gone"}, "[4]"},
+		{RequestFilter{Pool: "gone", Stage: "running"}, "[]"},
+		{RequestFilter{Pool: "idle"}, "[]"},
+		{RequestFilter{Pool: "none"}, `no pool "none"; there is php, idle`},
+	} {
+		found, err := page.Open(test.filter)
+		ids := []uint64{}
+		for _, r := range found {
+			ids = append(ids, r.ID)
+		}
+		got := fmt.Sprint(ids)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != test.want {
+			t.Errorf("%+v: %s, want %s", test.filter, got, test.want)
+		}
+	}
+}

@@ -20,7 +20,7 @@ func (p *Page) Print(w io.Writer, details bool) error {
 	fmt.Fprintf(w, "fcgid %s, pid %d, up %s, configuration %s read %s ago: %s\n",
 		p.Version, p.PID, age(time.Since(p.Started)), Printable(p.File), age(time.Since(p.Reload.Time)), reload)
 	if p.Leaving != 0 {
-		fmt.Fprintf(w, "pid %d, which it has replaced, still ends its requests\n", p.Leaving)
+		fmt.Fprintf(w, "pid %d, which it has replaced, still ends its requests: %d\n", p.Leaving, len(p.LeavingRequests))
 	}
 	fmt.Fprintln(w)
 	table(w, []string{"POOL", "RUNS", "STATE", "CONNS", "RUNNING", "QUEUED", "WORKERS", "LISTEN"}, func(row func(...any)) {

@@ -20,8 +20,8 @@ import (
 // was its turn.
 var ErrGone = errors.New("the daemon that was to be replaced has ended, or has given this one up")
 
-// metricsTime is how long an old daemon may take to tell what it has counted.
-const metricsTime = 2 * time.Second
+// answerTime is how long an old daemon may take for an answer.
+const answerTime = 2 * time.Second
 
 // A Predecessor is the old daemon, as the new one sees it. Its methods may be called by
 // many goroutines after Serving.
@@ -34,11 +34,13 @@ type Predecessor struct {
 	yours chan struct{} // closed when the old one has told that it takes nothing new
 	gone  chan struct{} // closed when nothing more comes
 
-	asking sync.Mutex // held while an answer is waited for, which metricsTime bounds
-	answer chan []byte
+	asking sync.Mutex // held while an answer is waited for, which answerTime bounds
+	asked  uint64     // of the last question; guarded by asking
+	answer chan message
 
-	mu   sync.Mutex // guards the field below
-	last []byte     // what it had counted when it told of it last
+	mu     sync.Mutex // guards the fields below
+	serial uint64     // of begin
+	last   []byte     // what it had counted when it told of it last
 }
 
 // Inherit takes over what another daemon has handed to this process. It returns nil if
@@ -59,7 +61,7 @@ func Inherit() (*Predecessor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take over: %w", err)
 	}
-	p := &Predecessor{ch: newChannel(conn), conns: conns, begun: make(chan struct{}), yours: make(chan struct{}), gone: make(chan struct{}), answer: make(chan []byte, 1)}
+	p := &Predecessor{ch: newChannel(conn), conns: conns, begun: make(chan struct{}), yours: make(chan struct{}), gone: make(chan struct{}), answer: make(chan message, 1)}
 	conn.SetReadDeadline(time.Now().Add(beginTime))
 	m, err := p.ch.expect(kindHello)
 	if err != nil || m.Hello == nil {
@@ -85,19 +87,38 @@ func (p *Predecessor) follow() {
 		}
 		switch m.Kind {
 		case kindBegin:
+			p.mu.Lock()
+			p.serial = m.Serial
+			p.mu.Unlock()
 			close(p.begun)
 		case kindYours:
 			close(p.yours)
 		case kindMetrics:
-			p.keep(m.Metrics)
-			select {
-			case p.answer <- m.Metrics:
-			default:
-			}
+			p.keep(m.Body)
+			p.deliver(m)
+		case kindRequests, kindKill:
+			p.deliver(m)
 		case kindLast:
-			p.keep(m.Metrics)
+			p.keep(m.Body)
 		}
 	}
+}
+
+// deliver hands an answer over, in place of one that nobody has waited for long enough.
+func (p *Predecessor) deliver(m message) {
+	select {
+	case <-p.answer:
+	default:
+	}
+	p.answer <- m // it has room, and nobody else sends
+}
+
+// Serial is that of this daemon's first request, once Begun is closed: no request of the old one
+// has it, or a higher one.
+func (p *Predecessor) Serial() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.serial
 }
 
 // Begun is closed when the old daemon has it begin, after Prepared.
@@ -176,22 +197,45 @@ func (p *Predecessor) Close() {
 // Metrics are what the old daemon has counted, and whether it is still there. If it does
 // not answer they are what it has told last.
 func (p *Predecessor) Metrics() (counted []byte, isThere bool) {
-	p.asking.Lock()
-	defer p.asking.Unlock()
-	select {
-	case <-p.answer: // one that came too late
-	default:
-	}
-	isThere = p.ch.send(message{Kind: kindMetrics}) == nil
-	select {
-	case <-p.answer:
-	case <-p.gone: // its last words have been heard
-		isThere = false
-	case <-time.After(metricsTime):
-	}
+	_, isThere = p.ask(kindMetrics, nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.last, isThere
+}
+
+// Requests are those that the old daemon still has; nil if it does not say.
+func (p *Predecessor) Requests() []byte {
+	requests, _ := p.ask(kindRequests, nil)
+	return requests
+}
+
+// Kill has the old daemon end requests, and returns what has come of that; nil if it does not
+// say.
+func (p *Predecessor) Kill(asked []byte) []byte {
+	done, _ := p.ask(kindKill, asked)
+	return done
+}
+
+// ask waits for an answer, which is nil if none comes in time, and tells whether the old
+// daemon is there.
+func (p *Predecessor) ask(kind string, body []byte) (answer []byte, isThere bool) {
+	p.asking.Lock()
+	defer p.asking.Unlock()
+	p.asked++
+	isThere = p.ch.send(message{Kind: kind, Ask: p.asked, Body: body}) == nil
+	late := time.After(answerTime)
+	for {
+		select {
+		case m := <-p.answer:
+			if m.Ask == p.asked { // not one that came too late
+				return m.Body, isThere
+			}
+		case <-p.gone: // its last words have been heard
+			return nil, false
+		case <-late:
+			return nil, isThere
+		}
+	}
 }
 
 func (p *Predecessor) keep(counted json.RawMessage) {

@@ -87,9 +87,10 @@ func (s *Successor) Prepared(ctx context.Context) (taken []int, err error) {
 
 // Begin has the new daemon accept connections, and returns when it does. On error it has
 // been killed, and the old daemon goes on; of what it had accepted by then nothing is known.
-func (s *Successor) Begin() error {
+// Its first request has that serial.
+func (s *Successor) Begin(serial uint64) error {
 	s.ch.conn.SetReadDeadline(time.Now().Add(beginTime))
-	if err := s.ch.send(message{Kind: kindBegin}); err != nil {
+	if err := s.ch.send(message{Kind: kindBegin, Serial: serial}); err != nil {
 		return s.kill(err)
 	}
 	if _, err := s.ch.expect(kindServing); err != nil {
@@ -99,9 +100,17 @@ func (s *Successor) Begin() error {
 	return nil
 }
 
-// Follow tells the new daemon that it is the one now, and serves it until End: metrics
-// is asked for what the old one has counted, and hurry is called when the new one stops.
-func (s *Successor) Follow(metrics func() []byte, hurry func()) {
+// Answers are what the new daemon may have of the old one: JSON that this package does not look at.
+// They are called by one goroutine.
+type Answers struct {
+	Metrics  func() []byte             // what the old one has counted
+	Requests func() []byte             // those that it still has
+	Kill     func(asked []byte) []byte // ends some
+	Hurry    func()                    // called when the new one stops
+}
+
+// Follow tells the new daemon that it is the one now, and answers it until End.
+func (s *Successor) Follow(a Answers) {
 	s.heard = make(chan struct{})
 	s.ch.send(message{Kind: kindYours}) // it notices itself when it is not told
 	go func() {
@@ -111,12 +120,19 @@ func (s *Successor) Follow(metrics func() []byte, hurry func()) {
 			if err != nil {
 				return
 			}
+			answer := message{Kind: m.Kind, Ask: m.Ask}
 			switch m.Kind {
 			case kindMetrics:
-				s.ch.send(message{Kind: kindMetrics, Metrics: metrics()})
+				answer.Body = a.Metrics()
+			case kindRequests:
+				answer.Body = a.Requests()
+			case kindKill:
+				answer.Body = a.Kill(m.Body)
 			case kindHurry:
-				hurry()
+				a.Hurry()
+				continue
 			}
+			s.ch.send(answer)
 		}
 	}()
 }
@@ -149,7 +165,7 @@ func (s *Successor) Give(place int, conn net.Conn) bool {
 // End tells the new daemon what the old one has counted in all, and that it has ended.
 func (s *Successor) End(metrics []byte) {
 	s.conns.Close()
-	s.ch.send(message{Kind: kindLast, Metrics: metrics})
+	s.ch.send(message{Kind: kindLast, Body: metrics})
 	s.ch.conn.Close()
 	<-s.heard
 }

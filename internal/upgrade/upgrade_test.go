@@ -96,7 +96,7 @@ func newDaemon(part string) error {
 			return err
 		}
 		counted, isThere := p.Metrics()
-		fmt.Fprintf(c, "%s %v", counted, isThere)
+		fmt.Fprintf(c, "%s %v, requests %s from %d, killed %s", counted, isThere, p.Requests(), p.Serial(), p.Kill([]byte("2")))
 		c.Close()
 		if !isThere {
 			return nil
@@ -196,7 +196,7 @@ func TestSuccessorDies(t *testing.T) {
 	if _, err := s.Prepared(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Begin(); err == nil || !strings.Contains(err.Error(), "has ended before it was ready") {
+	if err := s.Begin(4711); err == nil || !strings.Contains(err.Error(), "has ended before it was ready") {
 		t.Errorf("%v", err)
 	}
 	o.dial()
@@ -214,7 +214,7 @@ func TestSuccessorFailsToBegin(t *testing.T) {
 	if _, err := s.Prepared(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Begin(); err == nil || err.Error() != "stopped by a signal" {
+	if err := s.Begin(4711); err == nil || err.Error() != "stopped by a signal" {
 		t.Errorf("%v", err)
 	}
 }
@@ -227,7 +227,7 @@ func TestSuccessorStalls(t *testing.T) {
 	if _, err := s.Prepared(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Begin(); err == nil || !strings.Contains(err.Error(), `"serving" was expected`) {
+	if err := s.Begin(4711); err == nil || !strings.Contains(err.Error(), `"serving" was expected`) {
 		t.Errorf("%v", err)
 	}
 	if unix.Kill(s.PID, 0) != unix.ESRCH {
@@ -253,12 +253,17 @@ func TestUpgrade(t *testing.T) {
 	if err != nil || len(taken) != 1 || taken[0] != 0 {
 		t.Fatalf("%v, %v", taken, err)
 	}
-	if err := s.Begin(); err != nil {
+	if err := s.Begin(4711); err != nil {
 		t.Fatal(err)
 	}
 	hurried := make(chan struct{}, 10)
-	s.Follow(func() []byte { return []byte(`[7]`) }, func() { hurried <- struct{}{} })
-	if got := read(t, waiting); got != "[7] true" {
+	s.Follow(Answers{
+		Metrics:  func() []byte { return []byte(`[7]`) },
+		Requests: func() []byte { return []byte(`["one","two"]`) },
+		Kill:     func(asked []byte) []byte { return append([]byte(`[1,`), append(asked, ']')...) },
+		Hurry:    func() { hurried <- struct{}{} },
+	})
+	if got := read(t, waiting); got != `[7] true, requests ["one","two"] from 4711, killed [1,2]` {
 		t.Errorf("who has waited is told %q", got)
 	}
 	<-hurried
@@ -284,7 +289,7 @@ func TestUpgrade(t *testing.T) {
 	}
 
 	s.End([]byte(`[9]`))
-	if got := read(t, o.dial()); got != "[9] false" {
+	if got := read(t, o.dial()); got != "[9] false, requests  from 4711, killed " {
 		t.Errorf("after the end of the old one: %q", got)
 	}
 	<-s.Gone()

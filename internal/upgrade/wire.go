@@ -5,11 +5,11 @@
 //	old                                new
 //	hello: the sockets           ─▶
 //	                             ◀─    prepared, or failed: the sockets that it uses
-//	begin                        ─▶
+//	begin                        ─▶    the number that requests have next
 //	                             ◀─    serving
 //	yours                        ─▶    the old one has told systemd, and takes nothing new
-//	                             ◀─    metrics, as often as it likes
-//	metrics                      ─▶
+//	                             ◀─    metrics, requests or kill, as often as it likes
+//	the answer to that           ─▶
 //	                             ◀─    hurry: the new one stops, and the old one is to end soon
 //	last                         ─▶    what the old one has counted, when it has ended
 //
@@ -41,18 +41,22 @@ const (
 	kindServing  = "serving"
 	kindYours    = "yours"
 	kindMetrics  = "metrics"
+	kindRequests = "requests"
+	kindKill     = "kill"
 	kindHurry    = "hurry"
 	kindLast     = "last"
 )
 
 // A message is what one of the two says.
 type message struct {
-	Kind    string          `json:"kind"`
-	Hello   *Hello          `json:"hello,omitempty"`
-	Taken   []int           `json:"taken,omitempty"`  // of prepared
-	Error   string          `json:"error,omitempty"`  // of failed
-	Faults  []string        `json:"faults,omitempty"` // of failed: what is wrong in the configuration
-	Metrics json.RawMessage `json:"metrics,omitempty"`
+	Kind   string          `json:"kind"`
+	Hello  *Hello          `json:"hello,omitempty"`
+	Taken  []int           `json:"taken,omitempty"`  // of prepared
+	Error  string          `json:"error,omitempty"`  // of failed
+	Faults []string        `json:"faults,omitempty"` // of failed: what is wrong in the configuration
+	Serial uint64          `json:"serial,omitempty"` // of begin: of the first request
+	Ask    uint64          `json:"ask,omitempty"`    // which question it is, or the answer to which
+	Body   json.RawMessage `json:"body,omitempty"`   // of a question and its answer, and of last
 }
 
 // Hello is what the new daemon is told by the old one.
