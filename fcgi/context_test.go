@@ -106,7 +106,12 @@ func TestErrTimeout(t *testing.T) {
 func TestTimeoutHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		causes := make(chan error, 1)
+		deadlines := make(chan time.Time, 1)
 		wait := fcgi.HandlerFunc(func(ctx context.Context, _ *fcgi.Request) (uint32, error) {
+			deadline, _ := ctx.Deadline()
+			deadlines <- deadline
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
 			<-ctx.Done()
 			causes <- context.Cause(ctx)
 			time.Sleep(time.Hour) // it does not obey
@@ -129,6 +134,9 @@ func TestTimeoutHandler(t *testing.T) {
 			if took := time.Since(began); took != want {
 				t.Errorf("%s took %v, want %v", name, took, want)
 			}
+			if told := (<-deadlines).Sub(began); told != want {
+				t.Errorf("%s: the deadline is in %v, want %v", name, told, want)
+			}
 			if cause := <-causes; !errors.Is(cause, fcgi.ErrTimeout) {
 				t.Errorf("%s: cause is %v", name, cause)
 			}
@@ -136,6 +144,37 @@ func TestTimeoutHandler(t *testing.T) {
 		w.send(wiretest.Get(1, true, "SCRIPT_FILENAME", "over"))
 		w.want(1, helloAnswer, 0)
 		time.Sleep(2 * time.Hour)
+	})
+}
+
+// A handler's context has the Deadline of its connection's, and none where nothing ends it.
+func TestDeadlineOfTheConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		ends, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		for _, tt := range []struct {
+			timeout, want time.Duration
+			base          context.Context
+		}{
+			{0, 0, t.Context()}, {time.Minute, time.Minute, t.Context()},
+			{0, time.Hour, ends}, {time.Minute, time.Minute, ends}, {2 * time.Hour, time.Hour, ends},
+		} {
+			w := serve(t, &fcgi.Server{
+				Timeout: tt.timeout, BaseContext: func(net.Listener) context.Context { return tt.base },
+				Handler: fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+					deadline, ok := ctx.Deadline()
+					if ok {
+						fmt.Fprint(req.Stdout, plain, deadline.Sub(began))
+					} else {
+						fmt.Fprint(req.Stdout, plain, time.Duration(0))
+					}
+					return 0, nil
+				}),
+			}).dial()
+			w.send(wiretest.Get(1, true))
+			w.want(1, plain+tt.want.String(), 0)
+		}
 	})
 }
 

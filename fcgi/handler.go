@@ -65,8 +65,9 @@ var (
 // or goes away, when a timeout is over, and when the server is stopped;
 // context.Cause says which, see [ErrAborted]. The request is answered at that
 // moment, with 408 or 503 where anybody is there to see it. The handler should
-// return soon: nothing can end it, and nobody takes what it still writes. The values of
-// ctx are those of [Server.BaseContext] and [Server.ConnContext].
+// return soon: nothing can end it, and nobody takes what it still writes. With a timeout
+// ctx has a Deadline. The values of ctx are those of [Server.BaseContext] and
+// [Server.ConnContext].
 type Handler interface {
 	ServeFCGI(ctx context.Context, req *Request) (appStatus uint32, err error)
 }
@@ -98,8 +99,9 @@ func (r *Request) endAfter(ctx context.Context, d time.Duration) (_ context.Cont
 	if r.call == nil || r.call.from.Canceler == nil {
 		return context.WithTimeoutCause(ctx, d, ErrTimeout)
 	}
+	deadline := time.Now().Add(d)
 	forget := r.call.from.Canceler.EndAfter(d)
-	return ctx, func() { forget() }
+	return protocol.WithDeadline(ctx, deadline), func() { forget() }
 }
 
 func init() {

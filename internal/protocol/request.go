@@ -91,6 +91,23 @@ type Canceler interface {
 	EndAfter(d time.Duration) (stop func() bool)
 }
 
+// WithDeadline is ctx as one that tells by when it ends, for who looks at Deadline before it
+// begins something: somebody else sees to that end.
+func WithDeadline(ctx context.Context, deadline time.Time) context.Context {
+	if earlier, ok := ctx.Deadline(); ok && earlier.Before(deadline) {
+		return ctx
+	}
+	return &deadlineContext{ctx, deadline}
+}
+
+type deadlineContext struct {
+	context.Context
+	deadline time.Time
+}
+
+// Deadline is when the context ends, at the latest.
+func (c *deadlineContext) Deadline() (deadline time.Time, ok bool) { return c.deadline, true }
+
 // AfterCancel is context.AfterFunc for ctx, the very one with which the request runs,
 // and costs less where there is a Canceler, whose terms hold.
 func (r *Request) AfterCancel(ctx context.Context, f func()) (stop func() bool) {

@@ -414,7 +414,19 @@ func (r *request) work() (appStatus uint32, err error) {
 	} else {
 		r.runs()
 	}
-	return r.runner.Run(r.ctx, &r.req)
+	return r.runner.Run(r.runContext(), &r.req)
+}
+
+// runContext is ctx with the time by which it ends, where that is known.
+func (r *request) runContext() context.Context {
+	ctx := r.ctx
+	if deadline, ok := r.conn.parent.Deadline(); ok {
+		ctx = protocol.WithDeadline(ctx, deadline)
+	}
+	if r.timeout != nil { // else it waits for a place of its Runner first
+		ctx = protocol.WithDeadline(ctx, time.Now().Add(r.settings.Timeout))
+	}
+	return ctx
 }
 
 // runs is called once, when the request has waited for the last time: the times that
