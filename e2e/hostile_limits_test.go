@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -90,9 +91,11 @@ func spool(t *testing.T, tmp string) {
 				if got.status() != 503 && !served || got.end == nil {
 					t.Errorf("2 MiB, length %v: got %v, want 503", length, got)
 				}
-				p.send(request(1, params(count), "small"))
-				if got := p.reply(1); got.body() != "5 of 5" {
-					t.Errorf("the next request on the connection: %v", got)
+				for _, size := range []int{5, 64 << 10} { // body_memory: what is no larger needs no file
+					p.send(request(1, params(count), strings.Repeat("x", size)))
+					if got := p.reply(1); got.body() != fmt.Sprintf("%d of %d", size, size) {
+						t.Errorf("the next request on the connection, with %d bytes: %v", size, got)
+					}
 				}
 			}
 			r.good(t, address)
