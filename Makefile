@@ -67,7 +67,7 @@ test-unit:
 
 # What README and docs say: links, commands, recipes, and pages that are made from the code.
 test-docs:
-	$(GO) test -run '^Test(Documented|Anchors|Keys|ConfigPage)' ./e2e/harness ./internal/cli/pages ./internal/pool ./internal/cli ./internal
+	$(GO) test -run '^Test(Documented|Anchors|Keys|ConfigPage)' ./e2e/harness ./internal/cli/pages ./internal/pool ./internal/cli ./internal/config ./internal
 	$(GO) test -tags e2e -timeout 10m -run '^TestDocumented' ./e2e
 
 # The race detector's build makes other system calls than the one that users get. Of the

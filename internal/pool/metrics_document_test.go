@@ -2,6 +2,8 @@ package pool
 
 import (
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -78,6 +80,21 @@ func TestDocumentedMetrics(t *testing.T) {
 	for name := range rows {
 		if !seen[name] {
 			t.Errorf("there is no %s any more", name)
+		}
+	}
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, "../../README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`(fcgid_[a-z_]+)[{`]").FindAllStringSubmatch(string(text), -1) {
+			if !seen[m[1]] {
+				t.Errorf("%s names %s, which there is not", file, m[1])
+			}
 		}
 	}
 }
