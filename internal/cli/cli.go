@@ -14,6 +14,7 @@ import (
 	"github.com/fcgid/fcgid/fcgi"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/pool"
+	"github.com/fcgid/fcgid/internal/privsep"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
 
@@ -37,7 +38,11 @@ func run(functions *fcgi.Registry) (status int) {
 		}
 		return status
 	}
-	if err := spawn.CleanInheritance(notifyFDs(os.Args)...); err != nil {
+	err := privsep.Begin()
+	if err == nil {
+		err = spawn.CleanInheritance(notifyFDs(os.Args)...)
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "fcgid: %v\n", err)
 		return exitFailure
 	}

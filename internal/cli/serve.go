@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+	"os"
 	"strconv"
 	"strings"
 
@@ -9,6 +11,7 @@ import (
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/daemon"
 	"github.com/fcgid/fcgid/internal/pool"
+	"github.com/fcgid/fcgid/internal/privsep"
 )
 
 func newServeCommand(functions pool.Functions) *cobra.Command {
@@ -32,17 +35,44 @@ that wait for a newline on the descriptor of --notify-fd.`,
 			if file == "-" {
 				return usageErrorf("-c -: a reload could not read the standard input again; fcgid check can read it")
 			}
-			return daemon.Run(daemon.Options{
-				File: file, Functions: functions, NotifyFD: notify,
-				Load: func() (*config.Config, error) {
+			load := privsep.Loader{
+				Check: func() (*config.Config, error) {
 					return config.LoadAndCheck(file, cmd.Flags(), functions.Names())
 				},
-			})
+				HandOver: func() (*config.Config, *config.Bundle, error) {
+					return config.LoadForOthers(file, cmd.Flags(), functions.Names())
+				},
+			}
+			o := daemon.Options{File: file, Functions: functions, NotifyFD: notify, Load: load.Check}
+			switch {
+			case privsep.IsReader():
+				return privsep.Read(load)
+			case privsep.IsDaemon():
+				session, err := privsep.NewSession(cmd.Flags())
+				if err != nil {
+					return err
+				}
+				o.Spawner, o.Load, o.NotifyFD = session, session.Load, session.NotifyFD
+			case os.Geteuid() == 0 && config.MayHaveUser(file):
+				status, err := privsep.Spawn(notify)
+				if !errors.Is(err, privsep.ErrTogether) {
+					return exitWith(status, err)
+				}
+			}
+			return daemon.Run(o)
 		},
 	}
 	addConfigFlags(cmd.Flags(), &file)
 	cmd.Flags().IntVar(&notify, notifyFlag, 0, "`descriptor` that gets a newline, and is closed, when the daemon serves")
 	return cmd
+}
+
+// exitWith is the error that has the program exit with a status, of what has said why itself.
+func exitWith(status int, err error) error {
+	if err == nil && status != 0 {
+		return exitError{code: status}
+	}
+	return err
 }
 
 const notifyFlag = "notify-fd"

@@ -21,11 +21,13 @@ func (r *report) checkMachine(c *Config, functions []string) {
 	if c.SpoolDir != "" {
 		r.checkFolder("spool_dir", c.SpoolDir)
 	}
+	r.checkUser(c)
 	for i := range c.Pools {
 		p := &c.Pools[i]
 		key := fmt.Sprintf("pools[%d]", i)
 		r.checkIdentity(key, p)
 		r.checkScriptOwner(key, p)
+		r.checkApart(key, c, p)
 		for j, l := range p.Listen {
 			r.checkOwner(fmt.Sprintf("%s.listen[%d]", key, j), l)
 		}

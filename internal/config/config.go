@@ -21,6 +21,9 @@ type Config struct {
 	Log       Log       `mapstructure:"log"`
 	AccessLog AccessLog `mapstructure:"access_log"`
 	Admin     Admin     `mapstructure:"admin"`
+	// User is who the daemon is when it was started as root, a name or a number; "" is who
+	// has started it.
+	User string `mapstructure:"user"`
 	// Memory bounds PARAMS, bodies and answers in memory, of all pools together.
 	Memory int64 `mapstructure:"memory" default:"0"` // at least 16 MiB; 0 is a quarter of what there is
 	// SpoolDir holds bodies and answers that are on their way and not in memory.
@@ -33,6 +36,10 @@ type Config struct {
 	Include []string `mapstructure:"include"`
 	// Pools holds those of the file and then those of the included files, at least one.
 	Pools []Pool `mapstructure:"pools"`
+
+	// RunsAs is what [LoadAndCheck] has found User to be, if that is somebody else than who
+	// has started this process, which is root then; nil is who we are.
+	RunsAs *Identity
 
 	warnings Faults
 	places   map[string]place // of what the files give

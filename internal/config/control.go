@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/fcgid/fcgid/internal/address"
+	"github.com/fcgid/fcgid/internal/users"
 )
 
 // autoControl is the value of admin.control that has ControlPath choose.
@@ -25,8 +26,13 @@ const autoControl = "auto"
 //     for /etc/fcgid/NAME.yaml: the folders of fcgid.service and of fcgid@NAME.service;
 //   - in [PrivateFolder] for any other file.
 func (a *Admin) ControlPath(file string) string {
+	return a.controlPathOf(os.Geteuid(), file)
+}
+
+// controlPathOf is ControlPath of a daemon that is a user.
+func (a *Admin) controlPathOf(uid int, file string) string {
 	if a.Control == autoControl {
-		return autoControlPath(file)
+		return autoControlPath(uid, file)
 	}
 	return strings.TrimPrefix(a.Control, "unix:")
 }
@@ -34,7 +40,7 @@ func (a *Admin) ControlPath(file string) string {
 // IsControlAuto reports whether nobody has named the place of the control socket.
 func (a *Admin) IsControlAuto() bool { return a.Control == autoControl }
 
-func autoControlPath(file string) string {
+func autoControlPath(uid int, file string) string {
 	const name = "control.sock"
 	if folder := RuntimeFolder(); folder != "" {
 		return filepath.Join(folder, name)
@@ -49,7 +55,7 @@ func autoControlPath(file string) string {
 		return "/run/fcgid-" + base + "/" + name
 	}
 	sum := sha256.Sum256([]byte(file))
-	return filepath.Join(PrivateFolder(), fmt.Sprintf("%x.sock", sum[:8]))
+	return filepath.Join(privateFolder(uid), fmt.Sprintf("%x.sock", sum[:8]))
 }
 
 // RuntimeFolder is the first folder for sockets that systemd has made for the unit, see
@@ -63,8 +69,10 @@ func RuntimeFolder() string {
 }
 
 // PrivateFolder is where the control sockets of this user are that have no other place.
-func PrivateFolder() string {
-	return filepath.Join(os.TempDir(), "fcgid-"+strconv.Itoa(os.Geteuid()))
+func PrivateFolder() string { return privateFolder(os.Geteuid()) }
+
+func privateFolder(uid int) string {
+	return filepath.Join(os.TempDir(), "fcgid-"+strconv.Itoa(uid))
 }
 
 // FindControl is where to look for the control socket of the daemon that reads a file,
@@ -72,28 +80,35 @@ func PrivateFolder() string {
 // that says nothing of it, or is none, means auto. "" is that it is turned off.
 func FindControl(file string) string {
 	a := Admin{Control: autoControl}
+	written := writtenOf(file)
 	if value, ok := os.LookupEnv(variable("admin.control")); ok {
 		a.Control = value
-	} else if value, ok := writtenControl(file); ok {
-		a.Control = value
+	} else if written.Admin.Control != nil {
+		a.Control = *written.Admin.Control
 	}
 	if parsed, err := address.Parse(a.Control); a.Control != "" && (err != nil || parsed.Kind != address.Unix) {
 		a.Control = autoControl
 	}
-	return a.ControlPath(file)
+	uid := os.Geteuid()
+	if u, err := users.Find(written.User); uid == 0 && err == nil {
+		uid = int(u.UID) // root, who asks, has started that one's daemon
+	}
+	return a.controlPathOf(uid, file)
 }
 
-// writtenControl is what a file says, if it is YAML so far.
-func writtenControl(file string) (value string, ok bool) {
+// A written is what has to do with the control socket.
+type written struct {
+	User  string
+	Admin struct{ Control *string }
+}
+
+// writtenOf is what a file says, if it is YAML so far.
+func writtenOf(file string) (w written) {
 	data, err := readFile(file)
-	if err != nil {
-		return "", false
+	if err == nil && yaml.Unmarshal(data, &w) != nil {
+		return written{}
 	}
-	var whole struct{ Admin struct{ Control *string } }
-	if yaml.Unmarshal(data, &whole) != nil || whole.Admin.Control == nil {
-		return "", false
-	}
-	return *whole.Admin.Control, true
+	return w
 }
 
 // MostAtOnce is the largest number of requests that a pool may be told to do at once, or

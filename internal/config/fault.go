@@ -60,6 +60,7 @@ func (p place) String() string {
 // A report collects faults. Keys are paths in the whole Config, such as
 // pools[2].limits.queue; the key "" is the main file.
 type report struct {
+	source    source // of the files
 	faults    Faults
 	warnings  Faults
 	places    map[string]place

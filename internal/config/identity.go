@@ -64,6 +64,46 @@ func firstIdentityKey(p *Pool) string {
 	return ".groups"
 }
 
+// checkUser finds out who the daemon is to be, if that is somebody else than this process.
+func (r *report) checkUser(c *Config) {
+	if c.User == "" {
+		return
+	}
+	u, err := users.Find(c.User)
+	if err != nil {
+		r.add("user", "%v", unprefixed(err))
+		return
+	}
+	id := &Identity{Name: u.Name, UID: u.UID, GID: u.GID}
+	switch id.Groups, err = u.Groups(); {
+	case err != nil:
+		r.add("user", "%v", err)
+	case int(u.UID) == os.Geteuid():
+	case os.Geteuid() != 0:
+		r.add("user", "only root can become somebody else, and this is user %s: start fcgid as root, or take user out and start it as the one that is meant",
+			users.NameOf(uint32(os.Geteuid())))
+	default:
+		c.RunsAs = id
+	}
+}
+
+// checkApart reports a pool whose programs would run as the daemon or as root, where the
+// daemon is somebody that root has started: they could do to it what they like, or it to all.
+func (r *report) checkApart(key string, c *Config, p *Pool) {
+	if c.RunsAs == nil || p.Function != nil || p.Sandbox.Owner {
+		return
+	}
+	why := "needs a user of its own for its programs, neither the daemon's nor root: user: NAME"
+	switch {
+	case p.User == "":
+		r.add(key, "with user (%s) a pool %s, or sandbox.owner", c.User, why)
+	case p.RunsAs != nil && p.RunsAs.UID == c.RunsAs.UID:
+		r.add(key+".user", "is the daemon's, which no program may be: with user (%s) a pool %s", c.User, why)
+	case p.RunsAs != nil && p.RunsAs.UID == 0:
+		r.add(key+".user", "is root: with user (%s) a pool %s", c.User, why)
+	}
+}
+
 // isOurs reports whether it is who this process is, whose groups the programs get. Groups
 // that the file gives are those and no others.
 func (id *Identity) isOurs(exactly bool) bool {

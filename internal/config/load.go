@@ -65,7 +65,7 @@ func variable(key string) string {
 // flags may be nil or lack some of [AddFlags]. Load looks at no other part of
 // the machine; [LoadAndCheck] does.
 func Load(path string, flags *pflag.FlagSet) (*Config, error) {
-	return loadAnd(path, flags, (*report).validate)
+	return loadAnd(disk{}, path, flags, (*report).validate)
 }
 
 // LoadAndCheck is Load that looks for what the configuration needs of this
@@ -73,16 +73,21 @@ func Load(path string, flags *pflag.FlagSet) (*Config, error) {
 // programs of pools. A user or group that is a number need not exist. functions
 // are the names of those compiled into this program, which pools may name.
 func LoadAndCheck(path string, flags *pflag.FlagSet, functions []string) (*Config, error) {
-	return loadAnd(path, flags, func(r *report, c *Config) {
+	return loadAndCheck(disk{}, path, flags, functions)
+}
+
+func loadAndCheck(from source, path string, flags *pflag.FlagSet, functions []string) (*Config, error) {
+	return loadAnd(from, path, flags, func(r *report, c *Config) {
 		r.validate(c)
 		r.checkMachine(c, functions)
 		r.warnOfMachine(c)
 	})
 }
 
-func loadAnd(path string, flags *pflag.FlagSet, judge func(*report, *Config)) (*Config, error) {
+func loadAnd(from source, path string, flags *pflag.FlagSet, judge func(*report, *Config)) (*Config, error) {
 	r := newReport(map[string]place{})
-	data, err := readFile(path)
+	r.source = from
+	data, err := from.read(path)
 	if err != nil {
 		r.addAt(place{file: path}, "%v", err)
 		return nil, r.err()
@@ -183,7 +188,7 @@ func (r *report) glob(key, dir, pattern string) []string {
 	if !filepath.IsAbs(pattern) {
 		pattern = filepath.Join(globMeta.ReplaceAllString(dir, `\$0`), pattern)
 	}
-	files, err := filepath.Glob(pattern)
+	files, err := r.source.glob(pattern)
 	if err != nil {
 		r.add(key, "%v", err)
 	}
@@ -194,7 +199,7 @@ func (r *report) glob(key, dir, pattern string) []string {
 // readIncluded returns the pools of an included file, of which there may be
 // none. One that cannot be read is a fault of the include entry at key.
 func (r *report) readIncluded(key, file string, firstPool int) []any {
-	data, err := readFile(file)
+	data, err := r.source.read(file)
 	if err != nil {
 		r.addAt(r.find(key), "%s: %v", file, err)
 		return nil

@@ -130,10 +130,34 @@ func (d *daemon) configure(ctx context.Context, cfg *config.Config) (err error) 
 		undoLogs()
 		return err
 	}
+	if err := d.commitSpawner(); err != nil {
+		pools.Undo()
+		admin.Undo()
+		undoLogs()
+		return err
+	}
 	commitLogs()
 	pools.Commit()
 	admin.Commit()
 	return nil
+}
+
+// commitSpawner has the spawner, if there is one, start programs of the new configuration.
+func (d *daemon) commitSpawner() error {
+	if d.opt.Spawner == nil {
+		return nil
+	}
+	if err := d.opt.Spawner.Commit(); err != nil {
+		return fmt.Errorf("commit the configuration: %w", err)
+	}
+	return nil
+}
+
+// abortSpawner has it forget what was loaded, unless that was committed.
+func (d *daemon) abortSpawner() {
+	if d.opt.Spawner != nil {
+		d.opt.Spawner.Abort()
+	}
 }
 
 // load reads the file, which may not say what only a start can do.
@@ -153,6 +177,7 @@ func (d *daemon) load() (*config.Config, error) {
 func (d *daemon) reload(ctx context.Context) (*status.Changes, error) {
 	notifyReloading()
 	defer notifyReady()
+	defer d.abortSpawner()
 	var changes *status.Changes
 	cfg, err := d.load()
 	if err != nil {

@@ -149,6 +149,7 @@ func (d *daemon) unconverged(pools []status.PoolChange) (left []string, hopeless
 
 func (d *daemon) orderDiff(ctx context.Context, _ admin.Peer, _ status.Order) (reply status.Reply) {
 	err := d.inTurn(ctx, func() {
+		defer d.abortSpawner()
 		cfg, err := d.load()
 		reply = refusal(err)
 		if err == nil {

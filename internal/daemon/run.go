@@ -18,6 +18,7 @@ import (
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/pool"
+	"github.com/fcgid/fcgid/internal/privsep"
 	"github.com/fcgid/fcgid/internal/server"
 	"github.com/fcgid/fcgid/internal/upgrade"
 	"github.com/fcgid/fcgid/internal/version"
@@ -36,6 +37,9 @@ type Options struct {
 	// Reword, if not nil, tells a warning of the configuration to people who have written
 	// no file.
 	Reword func(warning config.Fault) string
+	// Spawner, if not nil, is the process that has started this one to be somebody else: Load
+	// is of it.
+	Spawner *privsep.Session
 	// NotifyFD is a descriptor that gets a newline, and is closed, when the daemon serves;
 	// 0 is none. A daemon that takes another one's place has none.
 	NotifyFD int
@@ -161,6 +165,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 	d.store = newStore(stored(before))
 	defer d.logs.Flush()
 	defer d.reapOrphans()()
+	d.watchSpawner()
 	if err := d.control.open(context.Background()); err != nil {
 		return err
 	}
@@ -223,6 +228,14 @@ func (d *daemon) reapOrphans() (stop func()) {
 	return func() {
 		cancel()
 		running.Wait()
+	}
+}
+
+// watchSpawner has the daemon end in order when its spawner has gone, with which all programs
+// have. What watches ends with the process.
+func (d *daemon) watchSpawner() {
+	if d.opt.Spawner != nil {
+		go func() { d.broken(d.opt.Spawner.Run()) }()
 	}
 }
 

@@ -82,6 +82,8 @@ func (d *daemon) mayUpgrade() error {
 		return errUpgrading
 	case d.opt.Beside != nil:
 		return errors.New("this daemon is part of another program, which an upgrade would leave without it")
+	case d.opt.Spawner != nil:
+		return errors.New("the daemon has become another user (user), and cannot start one as root: restart it, systemd keeps its sockets meanwhile")
 	case d.program == "":
 		return errors.New("the path of this program is not known")
 	}

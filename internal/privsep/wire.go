@@ -19,6 +19,7 @@ const (
 	KindReload Kind = iota + 1
 	KindCommit
 	KindAbort
+	KindListen
 	KindResolve
 	KindStartCGI
 	KindStartWorker

@@ -61,10 +61,7 @@ func (l *Local) StartSuccessor(path string, files []int) (*Successor, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.spared == nil {
-		l.spared = make(map[int]bool)
-	}
-	l.spared[s.PID] = true
+	l.spare(s.PID)
 	go s.watch(pidfd)
 	return s, nil
 }

@@ -1,0 +1,231 @@
+package privsep
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// A Table is what the spawner knows of a configuration.
+type Table struct {
+	User      config.Identity // the daemon's
+	LogFormat string
+	Pools     []config.Pool // whose programs it starts
+	Listen    []config.Listen
+}
+
+func newTable(c *config.Config) *Table {
+	t := &Table{User: *c.RunsAs, LogFormat: c.Log.Format}
+	for _, p := range c.Pools {
+		t.Listen = append(t.Listen, p.Listen...)
+		if p.Function == nil {
+			t.Pools = append(t.Pools, p)
+		}
+	}
+	return t
+}
+
+// faults are what is wrong with a configuration, on their way.
+type faults struct {
+	Faults config.Faults `json:"faults,omitempty"`
+	Text   string        `json:"text,omitempty"`
+}
+
+func (f *faults) error() error {
+	if len(f.Faults) > 0 {
+		return f.Faults
+	}
+	return errors.New(f.Text)
+}
+
+// refuse is err as a spawner says it.
+func refuse(err error) *Refusal {
+	f := faults{Text: err.Error()}
+	errors.As(err, &f.Faults)
+	body, err := json.Marshal(f)
+	if err != nil {
+		body, _ = json.Marshal(faults{Text: f.Text})
+	}
+	return &Refusal{body}
+}
+
+// unrefuse is its opposite.
+func unrefuse(err error) error {
+	refusal, ok := errors.AsType[*Refusal](err)
+	if !ok {
+		return err
+	}
+	var f faults
+	if json.Unmarshal(refusal.Body, &f) != nil {
+		return err
+	}
+	return f.error()
+}
+
+// A Loader loads a configuration: check as one process does it that has the right to do all,
+// handOver for a daemon that has none.
+type Loader struct {
+	Check    func() (*config.Config, error)
+	HandOver func() (*config.Config, *config.Bundle, error)
+}
+
+// Read is the life of a reader: it tells the spawner what load says.
+func Read(load Loader) error {
+	conn, err := NewConn(role.numbers[0])
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	m, err := answerOf(load)
+	if err != nil {
+		m = &Message{Kind: KindRefusal, Body: refuse(err).Body}
+	}
+	return conn.Send(m)
+}
+
+// answerOf has the table and the bundle; or nothing, at the start, where there is to be no
+// daemon of another user, or where that would find for itself what is wrong.
+func answerOf(load Loader) (*Message, error) {
+	m := &Message{Kind: KindAnswer}
+	if role.numbers[1] == 1 {
+		if c, err := load.Check(); err != nil || c.RunsAs == nil {
+			return m, nil
+		}
+	}
+	c, bundle, err := load.HandOver()
+	if err != nil {
+		return nil, err
+	}
+	if c.RunsAs == nil {
+		return nil, errors.New("user cannot change while the daemon runs: restart it")
+	}
+	for _, value := range []any{newTable(c), bundle} {
+		fd, err := seal(value)
+		if err != nil {
+			return nil, fmt.Errorf("hand over the configuration: %w", err)
+		}
+		m.FDs = append(m.FDs, fd)
+	}
+	return m, nil
+}
+
+// seal puts a value into a file of memory that nobody can change any more.
+func seal(value any) (fd int, err error) {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return -1, err
+	}
+	fd, err = unix.MemfdCreate("fcgid", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return -1, err
+	}
+	file := os.NewFile(uintptr(fd), "memfd")
+	defer file.Close()
+	if _, err := file.Write(data); err != nil {
+		return -1, err
+	}
+	if _, err := unix.FcntlInt(file.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE); err != nil {
+		return -1, fmt.Errorf("seal: %w", err)
+	}
+	return unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+}
+
+// unseal reads such a file.
+func unseal(fd int, value any) error {
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return err
+	}
+	data := make([]byte, stat.Size)
+	for at := 0; at < len(data); {
+		n, err := unix.Pread(fd, data[at:], int64(at))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		at += n
+	}
+	return json.Unmarshal(data, value)
+}
+
+// A reading is what a reader has found.
+type reading struct {
+	table  *Table
+	bundle int // a descriptor
+}
+
+func (r *reading) close() { unix.Close(r.bundle) }
+
+// readTime is how long a reader may take: users may be looked up over a network.
+const readTime = time.Minute
+
+// read has a process of its own read the configuration. It is nil at the start where this one
+// is to go on alone.
+func read(local *spawn.Local, isFirst bool) (*reading, error) {
+	conn, theirs, err := NewPair()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	conn.MaxFDs = 2
+	number := 0
+	if isFirst {
+		number = 1
+	}
+	reader, err := local.StartSelf(nil, []string{fmt.Sprintf("%s=%s 3 %d", roleVariable, roleReader, number)}, []uintptr{0, 1, 2, uintptr(theirs)})
+	unix.Close(theirs)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readTime)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { reader.Signal(unix.SIGKILL) })() // it has spoken, or never will
+	m, err := conn.Receive()
+	if err != nil {
+		reader.Signal(unix.SIGKILL)
+		<-reader.Exited()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("read the configuration: not done within %v", readTime)
+		}
+		return nil, fmt.Errorf("read the configuration: the process that does it has ended: %s", describe(reader.Status()))
+	}
+	<-reader.Exited()
+	return readingOf(m)
+}
+
+func readingOf(m *Message) (*reading, error) {
+	defer m.Close()
+	switch {
+	case m.Kind == KindRefusal:
+		return nil, &Refusal{m.Body}
+	case len(m.FDs) == 0:
+		return nil, nil
+	case len(m.FDs) != 2:
+		return nil, ErrBroken
+	}
+	r := &reading{table: new(Table), bundle: m.FDs[1]}
+	if err := unseal(m.FDs[0], r.table); err != nil {
+		return nil, fmt.Errorf("read the table: %w", err)
+	}
+	m.FDs = m.FDs[:1]
+	return r, nil
+}
+
+// describe says how a process has ended.
+func describe(status unix.WaitStatus) string {
+	if status.Signaled() {
+		return "signal: " + status.Signal().String()
+	}
+	return fmt.Sprintf("exit status %d", status.ExitStatus())
+}

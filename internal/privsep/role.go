@@ -1,0 +1,72 @@
+package privsep
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// roleVariable tells a process that a spawner has started what it is to be: a word, and the
+// numbers of descriptors.
+const roleVariable = "FCGID_ROLE"
+
+// The roles.
+const (
+	roleReader = "reader" // its socket, and 1 if it is the first one
+	roleDaemon = "daemon" // its socket; the bundle is the next one, and then that of --notify-fd, if the last number is 1
+)
+
+var role struct {
+	name    string
+	numbers [2]int
+}
+
+// Begin finds out what this process is to be. It is called first in main.
+func Begin() error {
+	text := os.Getenv(roleVariable)
+	if text == "" {
+		return nil
+	}
+	os.Unsetenv(roleVariable)
+	if _, err := fmt.Sscan(text, &role.name, &role.numbers[0], &role.numbers[1]); err != nil {
+		return fmt.Errorf("%s %q: %w", roleVariable, text, err)
+	}
+	if role.name != roleDaemon {
+		return nil
+	}
+	// Nobody of the same user may look into it, or take its descriptors.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make the daemon not dumpable: %w", err)
+	}
+	if _, ok := os.LookupEnv("LISTEN_FDS"); ok {
+		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+	}
+	return nil
+}
+
+// IsReader reports whether this process is to read the configuration for a spawner.
+func IsReader() bool { return role.name == roleReader }
+
+// IsDaemon reports whether this process is a spawner's daemon.
+func IsDaemon() bool { return role.name == roleDaemon }
+
+// passedToSpawner are the descriptors that systemd has passed to this process, and the
+// variables by which its child is to know them.
+func passedToSpawner() (fds []uintptr, env []string) {
+	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err != nil || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
+		return nil, nil
+	}
+	for fd := range n {
+		fds = append(fds, uintptr(fd+3))
+	}
+	for _, v := range os.Environ() {
+		if strings.HasPrefix(v, "LISTEN_FDS=") || strings.HasPrefix(v, "LISTEN_FDNAMES=") {
+			env = append(env, v)
+		}
+	}
+	return fds, env
+}

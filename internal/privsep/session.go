@@ -1,0 +1,131 @@
+package privsep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/config"
+)
+
+// A Session is a daemon's tie to its spawner.
+type Session struct {
+	// NotifyFD is what --notify-fd names, in this process; 0 is none.
+	NotifyFD int
+
+	client *Client
+	flags  *pflag.FlagSet
+
+	mu      sync.Mutex // guards the fields below
+	bundle  int        // a descriptor of what was read before this process began; -1: Load has read it
+	pending uint64     // generation that Load has returned; 0: none
+}
+
+// NewSession takes over what the spawner has given to this process. Flags override keys, as in
+// config.Load. Run is to be called.
+func NewSession(flags *pflag.FlagSet) (*Session, error) {
+	first := role.numbers[0]
+	conn, err := NewConn(first)
+	if err != nil {
+		return nil, err
+	}
+	conn.MaxFDs = 1
+	unix.CloseOnExec(first + 1)
+	s := &Session{client: NewClient(conn), flags: flags, bundle: first + 1}
+	if role.numbers[1] == 1 {
+		s.NotifyFD = first + 2
+	}
+	return s, nil
+}
+
+// Run returns why the spawner is no more.
+func (s *Session) Run() error {
+	if err := s.client.Run(); err != nil {
+		return fmt.Errorf("%w: %v", ErrGone, err)
+	}
+	return ErrGone
+}
+
+// askTime is how long the spawner may take to answer: it reads the configuration meanwhile, and
+// may be stopped.
+const askTime = readTime + 10*time.Second
+
+// Load returns the configuration as the spawner has read it. Commit or Abort is called next.
+func (s *Session) Load() (*config.Config, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bundle >= 0 {
+		fd := s.bundle
+		s.bundle = -1
+		s.pending = 1
+		return s.parse(fd)
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), askTime, errors.New("the process that reads the configuration does not answer"))
+	defer cancel()
+	m, err := s.client.Ask(ctx, KindReload, nil)
+	if err != nil {
+		return nil, unrefuse(err)
+	}
+	defer m.Close()
+	d := decoder{b: m.Body}
+	number := d.uint()
+	if err := d.end(); err != nil || len(m.FDs) != 1 {
+		return nil, fmt.Errorf("read the configuration: %w", ErrBroken)
+	}
+	fd := m.FDs[0]
+	m.FDs = nil
+	s.pending = number
+	c, err := s.parse(fd)
+	if err != nil {
+		s.settle(KindAbort)
+	}
+	return c, err
+}
+
+// parse takes over a descriptor.
+func (s *Session) parse(fd int) (*config.Config, error) {
+	defer unix.Close(fd)
+	var b config.Bundle
+	if err := unseal(fd, &b); err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	return b.Load(s.flags)
+}
+
+// Commit has the spawner start programs as the configuration says that Load has returned last,
+// from now on. It does nothing if that is so already.
+func (s *Session) Commit() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settle(KindCommit)
+}
+
+// Abort has it forget that configuration, unless Commit was called. An error would be that of
+// a spawner that has gone.
+func (s *Session) Abort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle(KindAbort)
+}
+
+// settle is called with mu held.
+func (s *Session) settle(kind Kind) error {
+	if s.pending == 0 {
+		return nil
+	}
+	number := s.pending
+	s.pending = 0
+	ctx, cancel := context.WithTimeoutCause(context.Background(), askTime, errors.New("the process that starts programs does not answer"))
+	defer cancel()
+	m, err := s.client.Ask(ctx, kind, appendUint(nil, number))
+	if err != nil {
+		return err
+	}
+	m.Close()
+	return nil
+}

@@ -1,0 +1,284 @@
+package privsep
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/logs"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// ErrTogether is that of a configuration for which there are not to be two processes.
+var ErrTogether = errors.New("the daemon is not to be somebody else")
+
+// programs are what a spawner starts.
+type programs interface {
+	Prepare(generation uint64, pools []config.Pool) (commit, undo func(), err error)
+	Handle(m *Message) (*Message, error)
+	Kill()
+	Wait()
+}
+
+// A spawner is the process that was started, and stays root.
+type spawner struct {
+	log      *slog.Logger
+	local    spawn.Local
+	conn     *Conn // to the daemon
+	user     config.Identity
+	programs programs
+	sockets  sockets
+
+	turn sync.Mutex // guards the fields below, and is held while the configuration is read or changed
+	last uint64     // generation
+	next *prepared  // nil: none
+}
+
+// A prepared generation is one of which the daemon has not said yet what is to become of it.
+type prepared struct {
+	number       uint64
+	table        *Table
+	commit, undo func()
+}
+
+// Spawn is the life of a spawner: it returns the exit status when the daemon has ended, and
+// ErrTogether if there is to be none. notifyFD is a descriptor that is the daemon's, 0 is none.
+func Spawn(notifyFD int) (status int, err error) {
+	s := new(spawner)
+	first, err := read(&s.local, true)
+	switch {
+	case err != nil:
+		return 0, unrefuse(err)
+	case first == nil:
+		return 0, ErrTogether
+	}
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGABRT, unix.SIGPIPE)
+	l, err := logs.New(logs.Options{Level: "info", Format: first.table.LogFormat, Output: "stderr"})
+	if err != nil {
+		first.close()
+		return 0, err
+	}
+	defer l.Flush()
+	s.log, s.local.Log, s.user = l.Logger, l.Logger, first.table.User
+	s.giveFolders()
+	daemon, err := s.start(first, notifyFD)
+	if err != nil {
+		return 0, err
+	}
+	served := make(chan error, 1)
+	go func() { served <- Serve(s.conn, s.handle) }()
+	return s.attend(daemon, signals, served), nil
+}
+
+// start starts the daemon, and takes over what was read for it.
+func (s *spawner) start(first *reading, notifyFD int) (*spawn.Self, error) {
+	defer first.close()
+	conn, theirs, err := NewPair()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(theirs)
+	s.conn = conn
+	s.conn.MaxFDs = 4
+	s.programs = newPrograms(s)
+	if err := s.prepare(first.table); err != nil {
+		return nil, err
+	}
+	passed, env := passedToSpawner()
+	files := append([]uintptr{0, 1, 2}, passed...)
+	isNotified := 0
+	socket := len(files)
+	files = append(files, uintptr(theirs), uintptr(first.bundle))
+	if notifyFD > 0 {
+		files, isNotified = append(files, uintptr(notifyFD)), 1
+		defer unix.Close(notifyFD)
+	}
+	env = append(env, fmt.Sprintf("%s=%s %d %d", roleVariable, roleDaemon, socket, isNotified))
+	id := &spawn.Identity{UID: s.user.UID, GID: s.user.GID, Groups: s.user.Groups}
+	return s.local.StartSelf(id, env, files)
+}
+
+// attend passes signals on to the daemon until that has ended, and ends what it has left.
+func (s *spawner) attend(daemon *spawn.Self, signals <-chan os.Signal, served <-chan error) (status int) {
+	for {
+		select {
+		case sig := <-signals:
+			s.passOn(daemon, sig.(unix.Signal))
+		case err := <-served:
+			served = nil
+			if err != nil {
+				s.log.Error("the daemon says what it never would, and is killed", "error", err)
+				daemon.Signal(unix.SIGKILL)
+			}
+			time.AfterFunc(endTime, func() { daemon.Signal(unix.SIGKILL) }) // it has closed its end, and is about to exit
+		case <-daemon.Exited():
+			s.programs.Kill()
+			s.conn.Close()
+			s.awaitPrograms()
+			return s.statusOf(daemon.Status())
+		}
+	}
+}
+
+const (
+	// endTime is how long the daemon may live without a connection to the spawner, and the
+	// spawner without a daemon.
+	endTime = time.Second
+	// dumpTime is how long a daemon that systemd's watchdog has given up may take to say where
+	// it stands.
+	dumpTime = 5 * time.Second
+)
+
+func (s *spawner) passOn(daemon *spawn.Self, sig unix.Signal) {
+	switch sig {
+	case unix.SIGPIPE: // nobody reads what we print
+		return
+	case unix.SIGABRT: // of systemd's watchdog
+		time.AfterFunc(dumpTime, func() { daemon.Signal(unix.SIGKILL) })
+	}
+	daemon.Signal(sig)
+	daemon.Signal(unix.SIGCONT) // which systemd sends to the process alone that it has started
+}
+
+// awaitPrograms waits for what was killed, but not for ever.
+func (s *spawner) awaitPrograms() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.programs.Wait()
+	}()
+	select {
+	case <-done:
+	case <-time.After(endTime / 2):
+	}
+}
+
+func (s *spawner) statusOf(status unix.WaitStatus) int {
+	if status.Signaled() {
+		s.log.Error("the daemon was killed, and all programs with it", "signal", status.Signal().String())
+		return 1
+	}
+	return status.ExitStatus()
+}
+
+// handle answers the daemon.
+func (s *spawner) handle(m *Message) (*Message, error) {
+	switch m.Kind {
+	case KindReload:
+		return s.reload()
+	case KindCommit, KindAbort:
+		return nil, s.settle(m)
+	case KindListen:
+		return s.listen(m)
+	}
+	return s.programs.Handle(m)
+}
+
+// reload reads the configuration anew, for the daemon to commit or abort.
+func (s *spawner) reload() (*Message, error) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	r, err := read(&s.local, false)
+	if err != nil {
+		if _, ok := errors.AsType[*Refusal](err); ok {
+			return nil, err
+		}
+		return nil, refuse(err)
+	}
+	if r.table.User.UID != s.user.UID {
+		r.close()
+		return nil, refuse(errors.New("user cannot change while the daemon runs: restart it"))
+	}
+	if err := s.prepare(r.table); err != nil {
+		r.close()
+		return nil, refuse(err)
+	}
+	return &Message{Body: appendUint(nil, s.last), FDs: []int{r.bundle}}, nil
+}
+
+// prepare does what can fail. What was prepared before is undone. The caller holds turn, or is
+// alone.
+func (s *spawner) prepare(t *Table) error {
+	if s.next != nil {
+		s.next.undo()
+		s.next = nil
+	}
+	commit, undo, err := s.programs.Prepare(s.last+1, t.Pools)
+	if err != nil {
+		return err
+	}
+	s.last++
+	s.next = &prepared{s.last, t, commit, undo}
+	s.sockets.prepare(t.Listen)
+	return nil
+}
+
+// settle carries out what the daemon says of the generation that was prepared.
+func (s *spawner) settle(m *Message) error {
+	d := decoder{b: m.Body}
+	number := d.uint()
+	if err := d.end(); err != nil {
+		return err
+	}
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.next == nil || s.next.number != number {
+		return fmt.Errorf("generation %d is not prepared", number)
+	}
+	next := s.next
+	s.next = nil
+	if m.Kind == KindAbort {
+		next.undo()
+		s.sockets.abort()
+		return nil
+	}
+	next.commit()
+	s.sockets.commit()
+	return nil
+}
+
+// giveFolders gives the daemon those that systemd has made for the unit, which are root's.
+func (s *spawner) giveFolders() {
+	for _, name := range []string{"RUNTIME_DIRECTORY", "STATE_DIRECTORY", "LOGS_DIRECTORY"} {
+		for path := range strings.SplitSeq(os.Getenv(name), ":") {
+			if !filepath.IsAbs(path) {
+				continue
+			}
+			if err := s.give(path); err != nil {
+				s.log.Warn("the folder of the unit is not the daemon's", "variable", name, "error", err)
+			}
+		}
+	}
+}
+
+func (s *spawner) give(path string) error {
+	if err := config.TrustFolder(filepath.Dir(path)); err != nil {
+		return err
+	}
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("folder %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return fmt.Errorf("folder %s: %w", path, err)
+	}
+	if stat.Uid != 0 {
+		return nil
+	}
+	if err := unix.Fchownat(fd, "", int(s.user.UID), int(s.user.GID), unix.AT_EMPTY_PATH); err != nil {
+		return fmt.Errorf("chown %s: %w", path, err)
+	}
+	return nil
+}

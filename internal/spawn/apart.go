@@ -1,0 +1,106 @@
+package spawn
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Self is this program, started anew as a child of this process.
+type Self struct {
+	PID int
+
+	exited chan struct{}
+	status unix.WaitStatus // when exited is closed
+}
+
+// StartSelf starts this program with this process's arguments and with those descriptors, which
+// are its own from 0 on. Of the environment it has all but what is meant for this process
+// alone, and env.
+//
+// With an identity it is that user, with no capability and no way to get one or to become
+// somebody else, and in a process group of its own.
+func (l *Local) StartSelf(id *Identity, env []string, files []uintptr) (*Self, error) {
+	s := &Self{exited: make(chan struct{})}
+	attr := &syscall.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{}}
+	attr.Env = append(slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains(ofOneProcess, name)
+	}), env...)
+	if id != nil {
+		attr.Sys.Setpgid = true
+		attr.Sys.Credential = &syscall.Credential{Uid: id.UID, Gid: id.GID, Groups: id.Groups}
+	}
+	started := make(chan error)
+	go func() {
+		// The thread ends with the goroutine: what it has given up it cannot get back.
+		runtime.LockOSThread()
+		started <- l.startSelf(s, id, attr)
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start this program anew: %w", err)
+	}
+	go l.await(s)
+	return s, nil
+}
+
+func (l *Local) startSelf(s *Self, id *Identity, attr *syscall.ProcAttr) (err error) {
+	if id != nil {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return fmt.Errorf("no_new_privs: %w", err)
+		}
+		none := Sandbox{NoNewPrivs: true, LimitCapabilities: true}
+		if err := none.limitCapabilities(false); err != nil {
+			return fmt.Errorf("capabilities: %w", err)
+		}
+	}
+	s.PID, err = syscall.ForkExec("/proc/self/exe", os.Args, attr)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spare(s.PID)
+	return nil
+}
+
+// spare notes a pid that is no program's. The caller holds mu.
+func (l *Local) spare(pid int) {
+	if l.spared == nil {
+		l.spared = make(map[int]bool)
+	}
+	l.spared[pid] = true
+}
+
+// await reaps it.
+func (l *Local) await(s *Self) {
+	for {
+		if _, err := unix.Wait4(s.PID, &s.status, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	l.mu.Lock()
+	delete(l.spared, s.PID)
+	l.mu.Unlock()
+	close(s.exited)
+}
+
+// Exited is closed when it has exited and was waited for.
+func (s *Self) Exited() <-chan struct{} { return s.exited }
+
+// Status is how it has ended, when Exited is closed.
+func (s *Self) Status() unix.WaitStatus { return s.status }
+
+// Signal sends it a signal, unless it has exited.
+func (s *Self) Signal(sig unix.Signal) {
+	select {
+	case <-s.exited:
+	default:
+		unix.Kill(s.PID, sig)
+	}
+}
