@@ -40,7 +40,11 @@ that wait for a newline on the descriptor of --notify-fd.`,
 					return config.LoadAndCheck(file, cmd.Flags(), functions.Names())
 				},
 				HandOver: func() (*config.Config, *config.Bundle, error) {
-					return config.LoadForOthers(file, cmd.Flags(), functions.Names())
+					c, bundle, err := config.LoadForOthers(file, cmd.Flags(), functions.Names())
+					if err == nil {
+						bundle.Unreached = pool.Unreached(c)
+					}
+					return c, bundle, err
 				},
 			}
 			o := daemon.Options{File: file, Functions: functions, NotifyFD: notify, Load: load.Check}

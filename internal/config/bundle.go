@@ -34,6 +34,8 @@ type Bundle struct {
 	User     *Identity           // the daemon's
 	Users    map[string]Identity // of programs, by the names of their pools
 	Warnings Faults
+	// Unreached says what the programs' users cannot go to, of who has found that out.
+	Unreached []string
 }
 
 // MayHaveUser reports whether the key user may stand in a file: it does not, if the word does

@@ -22,7 +22,7 @@ const apart = `user: nobody
 include: [d/*.yaml, one.yaml]
 pools:
 - {name: a, listen: "unix:/a", user: daemon, groups: ["7"], process: {root: [/]}, timeout: 1s}
-- {name: s, listen: "tcp:127.0.0.1:1", sandbox: {owner: true, rlimits: [nofile=7], capabilities: [kill], preset: strict}, process: {root: [/usr]}, timeout: 1s}
+- {name: s, listen: "tcp:127.0.0.1:1", user: bin, sandbox: {owner: true, rlimits: [nofile=7], capabilities: [kill], preset: strict}, process: {root: [/usr]}, timeout: 1s}
 `
 
 // What was read once is what counts, whatever the disk says by then.
@@ -128,7 +128,7 @@ func replace(dir, to string, ofAnother bool) error {
 }
 
 // With a daemon of another user each pool of programs needs one of its own.
-func TestUsersApart(t *testing.T) {
+func TestPoolsOfADaemonApart(t *testing.T) {
 	needRoot(t)
 	write(t, map[string]string{"f": `user: nobody
 pools:
@@ -144,11 +144,12 @@ pools:
 	_, err := LoadAndCheck("f", nil, []string{"f"})
 	const why = "needs a user of its own for its programs, neither the daemon's nor root: user: NAME"
 	wantFaults(t, err,
-		"f:3:3: pools[0]: with user (nobody) a pool "+why+", or sandbox.owner",
+		"f:3:3: pools[0]: with user (nobody) a pool "+why,
 		"f:4:38: pools[1].user: is the daemon's, which no program may be: with user (nobody) a pool "+why,
 		"f:5:38: pools[2].user: is root: with user (nobody) a pool "+why,
-		"f:6:3: pools[3]: with user (nobody) a pool "+why+", or sandbox.owner",
+		"f:6:3: pools[3]: with user (nobody) a pool "+why,
 		"f:8:38: pools[5].user: is the daemon's, which no program may be: with user (nobody) a pool "+why,
+		"f:10:3: pools[7]: with user (nobody) a pool "+why,
 	)
 	write(t, map[string]string{"f": "user: no_such_user\npools: [{name: e, listen: 'unix:/e', function: {}}]\n"})
 	_, err = LoadAndCheck("f", nil, []string{"f"})

@@ -90,13 +90,13 @@ func (r *report) checkUser(c *Config) {
 // checkApart reports a pool whose programs would run as the daemon or as root, where the
 // daemon is somebody that root has started: they could do to it what they like, or it to all.
 func (r *report) checkApart(key string, c *Config, p *Pool) {
-	if c.RunsAs == nil || p.Function != nil || p.Sandbox.Owner {
+	if c.RunsAs == nil || p.Function != nil {
 		return
 	}
 	why := "needs a user of its own for its programs, neither the daemon's nor root: user: NAME"
 	switch {
 	case p.User == "":
-		r.add(key, "with user (%s) a pool %s, or sandbox.owner", c.User, why)
+		r.add(key, "with user (%s) a pool %s", c.User, why)
 	case p.RunsAs != nil && p.RunsAs.UID == c.RunsAs.UID:
 		r.add(key+".user", "is the daemon's, which no program may be: with user (%s) a pool %s", c.User, why)
 	case p.RunsAs != nil && p.RunsAs.UID == 0:

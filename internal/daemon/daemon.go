@@ -13,8 +13,8 @@ import (
 
 	"github.com/fcgid/fcgid/internal/access"
 	"github.com/fcgid/fcgid/internal/admin"
-	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/launch"
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/metrics"
@@ -50,8 +50,6 @@ type daemon struct {
 	attempt  *attempt             // an upgrade that has begun, or nil; of untilStopped
 	ending   chan struct{}        // closed when the stop has begun
 
-	noCgroups string // why programs have none, as it was told last; of who plans
-
 	mu         sync.Mutex // guards the field below
 	lastReload status.Reload
 }
@@ -64,9 +62,15 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 	d := &daemon{opt: o, started: time.Now(), logs: l, metrics: metrics.New(pool.Kinds()), failed: make(chan error, 1),
 		orders: make(chan func()), upgrades: make(chan upgradeOrder), ending: make(chan struct{})}
 	d.programs.Log = l.Logger
-	d.pools = pool.NewSet(pool.Options{
-		Functions: o.Functions, Logs: l, Metrics: d.metrics, Spawner: &d.programs, Broken: d.broken, Ended: o.Ended, Cgroups: d.openCgroups,
-	})
+	options := pool.Options{
+		Functions: o.Functions, Logs: l, Metrics: d.metrics, Spawner: &d.programs, Broken: d.broken, Ended: o.Ended,
+	}
+	if o.Spawner == nil {
+		options.Cgroups = (&launch.Cgroups{Log: l.Logger}).Open
+	} else {
+		options.Launchers = o.Spawner.Remote
+	}
+	d.pools = pool.NewSet(options)
 	d.metrics.Collect(metrics.Sources{Pools: d.pools.Numbers, Memory: d.pools.Memory, LogDropped: l.Dropped})
 	if d.file, err = filepath.Abs(o.File); err != nil {
 		return nil, err
@@ -74,21 +78,6 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 	d.control = newControl(d, cfg)
 	d.admin = admin.New(admin.Options{Daemon: d, Metrics: d.metrics.Handler(), Log: l.Logger, Broken: d.broken})
 	return d, nil
-}
-
-// openCgroups opens what is delegated to the daemon, and says what that is, but no reason
-// twice in a row that there is none.
-func (d *daemon) openCgroups() (*cgroup.Tree, error) {
-	tree, err := cgroup.Open(cgroup.Options{Try: spawn.TryCgroup, Log: d.logs.Logger})
-	if err != nil {
-		if d.noCgroups != err.Error() {
-			d.logs.Info("programs have no cgroups: nothing bounds them by sandbox.memory, pids and cpu", "reason", err)
-		}
-		d.noCgroups = err.Error()
-		return nil, err
-	}
-	d.logs.Info("programs have cgroups", "cgroup", tree.Path(), "controllers", tree.Has())
-	return tree, nil
 }
 
 // logOptions are what a configuration says of logs.
@@ -242,6 +231,9 @@ func (d *daemon) awaitBefore() {
 func (d *daemon) kill() {
 	d.pools.EndWorkers()
 	d.programs.Kill()
+	if d.opt.Spawner != nil {
+		d.opt.Spawner.Remote.Kill()
+	}
 }
 
 // broken is called when the daemon cannot go on: a listener has failed for good, or

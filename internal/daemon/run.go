@@ -116,12 +116,21 @@ func (d *daemon) warnOf(cfg *config.Config) {
 		}
 		d.logs.Warn("the configuration may not be what was meant", "warning", text)
 	}
-	for _, text := range pool.Unreached(cfg) {
+	for _, text := range d.unreached(cfg) {
 		d.logs.Warn("a pool will answer 403", "reason", text)
 	}
 	if need, limit, err := Descriptors(cfg); err == nil && need > limit {
 		d.logs.Warn("the pools may hold more descriptors than the process may have: see limits.max_conns and ulimit -n", "pools", need, "limit", limit)
 	}
+}
+
+// unreached says what the programs of pools cannot go to, as root has found, or as this
+// process can.
+func (d *daemon) unreached(cfg *config.Config) []string {
+	if d.opt.Spawner != nil {
+		return d.opt.Spawner.Unreached()
+	}
+	return pool.Unreached(cfg)
 }
 
 // Run is a daemon's life: it returns when a signal has stopped it, or when it

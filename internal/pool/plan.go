@@ -10,6 +10,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/launch"
 	"github.com/fcgid/fcgid/internal/listen"
 )
 
@@ -214,7 +215,7 @@ func (p *Plan) apply() error {
 // Commit makes the configuration the one in force. It cannot fail.
 func (p *Plan) Commit() {
 	s := p.set
-	s.warnOfSpool(spoolDir(p.cfg))
+	s.warnOfSpool(launch.SpoolDir(p.cfg))
 	limit := memoryLimit(p.cfg)
 	s.memory.SetLimit(limit)
 	s.limitRuntime(limit)
@@ -266,7 +267,7 @@ func (p *Plan) detachMoved() {
 // keepPool has a pool whose configuration has not changed follow what is not its own.
 // Its workers are left alone, unless each reload is to replace them.
 func (s *Set) keepPool(p *pool, global *config.Config) {
-	if dir := spoolDir(global); p.settings.Grace != global.ShutdownTimeout || p.settings.SpoolDir != dir {
+	if dir := launch.SpoolDir(global); p.settings.Grace != global.ShutdownTimeout || p.settings.SpoolDir != dir {
 		settings := p.settings
 		settings.Grace, settings.SpoolDir = global.ShutdownTimeout, dir
 		p.update(p.cfg, settings)

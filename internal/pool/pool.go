@@ -13,6 +13,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/launch"
 	"github.com/fcgid/fcgid/internal/metrics"
 	"github.com/fcgid/fcgid/internal/server"
 	"github.com/fcgid/fcgid/internal/status"
@@ -125,7 +126,7 @@ func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner) se
 		Silence:   cfg.Silence,
 		SlowAfter: cfg.Slow.After,
 		OnAbort:   onAbort(cfg),
-		SpoolDir:  spoolDir(global),
+		SpoolDir:  launch.SpoolDir(global),
 		Grace:     global.ShutdownTimeout,
 		Abandon:   abandon,
 	}

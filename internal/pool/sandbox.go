@@ -28,7 +28,7 @@ func (s *sandbox) box() *spawn.Sandbox {
 
 // prepareSandboxes holds those of all pools.
 func (p *Plan) prepareSandboxes() error {
-	spool := spoolDir(p.cfg)
+	spool := launch.SpoolDir(p.cfg)
 	if spool == os.TempDir() {
 		spool = "" // where others' files are, too
 	}

@@ -1,21 +1,6 @@
 package pool
 
-import (
-	"cmp"
-	"os"
-	"strings"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/fcgid/fcgid/internal/config"
-)
-
-// spoolDir is the folder of bodies and answers that are on their way: spool_dir, or the
-// unit's state folder (systemd.exec(5)), or that for temporary files.
-func spoolDir(cfg *config.Config) string {
-	state, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
-	return cmp.Or(cfg.SpoolDir, state, os.TempDir())
-}
+import "golang.org/x/sys/unix"
 
 // isMemory reports whether what is written to files in a folder stays in memory.
 func isMemory(dir string) bool {

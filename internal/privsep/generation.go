@@ -3,6 +3,7 @@ package privsep
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,7 +49,7 @@ func (p *Programs) Prepare(number uint64, pools []config.Pool, spool string) (co
 	}
 	var tree *cgroup.Tree
 	var why error
-	if p.opt.Cgroups != nil {
+	if p.opt.Cgroups != nil && slices.ContainsFunc(pools, func(cfg config.Pool) bool { return launch.UsesCgroup(&cfg) }) {
 		tree, why = p.opt.Cgroups()
 	}
 	for i := range pools {

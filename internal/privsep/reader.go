@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/launch"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
 
@@ -19,14 +20,13 @@ import (
 type Table struct {
 	User      config.Identity // the daemon's
 	LogFormat string
+	Spool     string        // the folder of the daemon's unlinked files
 	Pools     []config.Pool // whose programs it starts
-	Listen    []config.Listen
 }
 
 func newTable(c *config.Config) *Table {
-	t := &Table{User: *c.RunsAs, LogFormat: c.Log.Format}
+	t := &Table{User: *c.RunsAs, LogFormat: c.Log.Format, Spool: launch.SpoolDir(c)}
 	for _, p := range c.Pools {
-		t.Listen = append(t.Listen, p.Listen...)
 		if p.Function == nil {
 			t.Pools = append(t.Pools, p)
 		}

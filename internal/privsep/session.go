@@ -17,6 +17,8 @@ import (
 type Session struct {
 	// NotifyFD is what --notify-fd names, in this process; 0 is none.
 	NotifyFD int
+	// Remote starts the programs.
+	Remote *Remote
 
 	client *Client
 	flags  *pflag.FlagSet
@@ -24,6 +26,9 @@ type Session struct {
 	mu      sync.Mutex // guards the fields below
 	bundle  int        // a descriptor of what was read before this process began; -1: Load has read it
 	pending uint64     // generation that Load has returned; 0: none
+	current uint64     // the last one that was committed
+
+	unreached []string // of the Bundle that Load has read last
 }
 
 // NewSession takes over what the spawner has given to this process. Flags override keys, as in
@@ -37,6 +42,7 @@ func NewSession(flags *pflag.FlagSet) (*Session, error) {
 	conn.MaxFDs = 1
 	unix.CloseOnExec(first + 1)
 	s := &Session{client: NewClient(conn), flags: flags, bundle: first + 1}
+	s.Remote = NewRemote(s.client)
 	if role.numbers[1] == 1 {
 		s.NotifyFD = first + 2
 	}
@@ -45,7 +51,9 @@ func NewSession(flags *pflag.FlagSet) (*Session, error) {
 
 // Run returns why the spawner is no more.
 func (s *Session) Run() error {
-	if err := s.client.Run(); err != nil {
+	err := s.client.Run()
+	s.Remote.Gone()
+	if err != nil {
 		return fmt.Errorf("%w: %v", ErrGone, err)
 	}
 	return ErrGone
@@ -62,7 +70,7 @@ func (s *Session) Load() (*config.Config, error) {
 	if s.bundle >= 0 {
 		fd := s.bundle
 		s.bundle = -1
-		s.pending = 1
+		s.begin(1)
 		return s.parse(fd)
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), askTime, errors.New("the process that reads the configuration does not answer"))
@@ -79,12 +87,18 @@ func (s *Session) Load() (*config.Config, error) {
 	}
 	fd := m.FDs[0]
 	m.FDs = nil
-	s.pending = number
+	s.begin(number)
 	c, err := s.parse(fd)
 	if err != nil {
 		s.settle(KindAbort)
 	}
 	return c, err
+}
+
+// begin has programs that are planned from now on be started under a generation.
+func (s *Session) begin(number uint64) {
+	s.pending = number
+	s.Remote.SetGeneration(number)
 }
 
 // parse takes over a descriptor.
@@ -94,7 +108,15 @@ func (s *Session) parse(fd int) (*config.Config, error) {
 	if err := unseal(fd, &b); err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
+	s.unreached = b.Unreached
 	return b.Load(s.flags)
+}
+
+// Unreached says what the programs of the configuration that was loaded last cannot go to.
+func (s *Session) Unreached() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unreached
 }
 
 // Commit has the spawner start programs as the configuration says that Load has returned last,
@@ -120,6 +142,9 @@ func (s *Session) settle(kind Kind) error {
 	}
 	number := s.pending
 	s.pending = 0
+	if kind == KindAbort {
+		s.Remote.SetGeneration(s.current)
+	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), askTime, errors.New("the process that starts programs does not answer"))
 	defer cancel()
 	m, err := s.client.Ask(ctx, kind, appendUint(nil, number))
@@ -127,5 +152,8 @@ func (s *Session) settle(kind Kind) error {
 		return err
 	}
 	m.Close()
+	if kind == KindCommit {
+		s.current = number
+	}
 	return nil
 }

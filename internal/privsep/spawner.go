@@ -1,6 +1,7 @@
 package privsep
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/launch"
 	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -21,32 +23,26 @@ import (
 // ErrTogether is that of a configuration for which there are not to be two processes.
 var ErrTogether = errors.New("the daemon is not to be somebody else")
 
-// programs are what a spawner starts.
-type programs interface {
-	Prepare(generation uint64, pools []config.Pool) (commit, undo func(), err error)
-	Handle(m *Message) (*Message, error)
-	Kill()
-	Wait()
-}
-
 // A spawner is the process that was started, and stays root.
 type spawner struct {
 	log      *slog.Logger
 	local    spawn.Local
 	conn     *Conn // to the daemon
 	user     config.Identity
-	programs programs
-	sockets  sockets
+	programs *Programs
+	cgroups  launch.Cgroups
 
 	turn sync.Mutex // guards the fields below, and is held while the configuration is read or changed
 	last uint64     // generation
 	next *prepared  // nil: none
 }
 
+// programFDs are how many descriptors the daemon may send at once: those of a program.
+const programFDs = 3
+
 // A prepared generation is one of which the daemon has not said yet what is to become of it.
 type prepared struct {
 	number       uint64
-	table        *Table
 	commit, undo func()
 }
 
@@ -69,12 +65,18 @@ func Spawn(notifyFD int) (status int, err error) {
 		return 0, err
 	}
 	defer l.Flush()
-	s.log, s.local.Log, s.user = l.Logger, l.Logger, first.table.User
+	s.log, s.local.Log, s.cgroups.Log, s.user = l.Logger, l.Logger, l.Logger, first.table.User
+	if err := s.local.Adopt(); err != nil {
+		s.log.Warn("programs that leave their process group may outlive their requests", "error", err)
+	}
 	s.giveFolders()
 	daemon, err := s.start(first, notifyFD)
 	if err != nil {
 		return 0, err
 	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go s.local.Reap(ctx)
 	served := make(chan error, 1)
 	go func() { served <- Serve(s.conn, s.handle) }()
 	return s.attend(daemon, signals, served), nil
@@ -89,8 +91,10 @@ func (s *spawner) start(first *reading, notifyFD int) (*spawn.Self, error) {
 	}
 	defer unix.Close(theirs)
 	s.conn = conn
-	s.conn.MaxFDs = 4
-	s.programs = newPrograms(s)
+	s.conn.MaxFDs = programFDs
+	s.programs = NewPrograms(ProgramsOptions{
+		Conn: conn, Spawner: &s.local, User: s.user.UID, Cgroups: s.cgroups.Open, Log: s.log,
+	})
 	if err := s.prepare(first.table); err != nil {
 		return nil, err
 	}
@@ -124,8 +128,10 @@ func (s *spawner) attend(daemon *spawn.Self, signals <-chan os.Signal, served <-
 		case <-daemon.Exited():
 			s.programs.Kill()
 			s.conn.Close()
+			status := s.conclude(daemon.Status())
 			s.awaitPrograms()
-			return s.statusOf(daemon.Status())
+			s.cgroups.Close()
+			return status
 		}
 	}
 }
@@ -163,9 +169,12 @@ func (s *spawner) awaitPrograms() {
 	}
 }
 
-func (s *spawner) statusOf(status unix.WaitStatus) int {
+// conclude says how the daemon has ended, and ends what is left of one that was killed.
+func (s *spawner) conclude(status unix.WaitStatus) int {
 	if status.Signaled() {
 		s.log.Error("the daemon was killed, and all programs with it", "signal", status.Signal().String())
+		s.cgroups.Kill()
+		s.local.KillOrphans(endTime / 2)
 		return 1
 	}
 	return status.ExitStatus()
@@ -178,8 +187,6 @@ func (s *spawner) handle(m *Message) (*Message, error) {
 		return s.reload()
 	case KindCommit, KindAbort:
 		return nil, s.settle(m)
-	case KindListen:
-		return s.listen(m)
 	}
 	return s.programs.Handle(m)
 }
@@ -213,13 +220,12 @@ func (s *spawner) prepare(t *Table) error {
 		s.next.undo()
 		s.next = nil
 	}
-	commit, undo, err := s.programs.Prepare(s.last+1, t.Pools)
+	commit, undo, err := s.programs.Prepare(s.last+1, t.Pools, t.Spool)
 	if err != nil {
 		return err
 	}
 	s.last++
-	s.next = &prepared{s.last, t, commit, undo}
-	s.sockets.prepare(t.Listen)
+	s.next = &prepared{s.last, commit, undo}
 	return nil
 }
 
@@ -239,11 +245,9 @@ func (s *spawner) settle(m *Message) error {
 	s.next = nil
 	if m.Kind == KindAbort {
 		next.undo()
-		s.sockets.abort()
 		return nil
 	}
 	next.commit()
-	s.sockets.commit()
 	return nil
 }
 

@@ -19,7 +19,6 @@ const (
 	KindReload Kind = iota + 1
 	KindCommit
 	KindAbort
-	KindListen
 	KindResolve
 	KindStartCGI
 	KindStartWorker

@@ -60,18 +60,17 @@ func (i *Identity) Look(f func() error) error {
 		return fmt.Errorf("look as user %d: %w", i.UID, err)
 	}
 	runtime.LockOSThread()
-	defer beOurselves(own)
 	// Rights are a thread's own, whatever POSIX says. The root user's rights to files
 	// come and go with its fsuid (capabilities(7)).
-	if err = setThreadGroups(i.Groups); err == nil {
-		unix.SetfsgidRetGid(int(i.GID))
-		unix.SetfsuidRetUid(int(i.UID))
-		if uid, _ := unix.SetfsuidRetUid(-1); uid != int(i.UID) {
-			err = unix.EPERM
-		}
-	}
-	if err != nil {
+	if err = setThreadGroups(i.Groups); err != nil {
+		runtime.UnlockOSThread() // nothing has changed
 		return fmt.Errorf("look as user %d: %w", i.UID, err)
+	}
+	defer beOurselves(own)
+	unix.SetfsgidRetGid(int(i.GID))
+	unix.SetfsuidRetUid(int(i.UID))
+	if uid, _ := unix.SetfsuidRetUid(-1); uid != int(i.UID) {
+		return fmt.Errorf("look as user %d: %w", i.UID, unix.EPERM)
 	}
 	return f()
 }

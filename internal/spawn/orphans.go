@@ -98,3 +98,24 @@ func (l *Local) orphans() (all []task) {
 	}
 	return all
 }
+
+// KillOrphans kills what programs have left behind, and what that leaves behind, until nothing
+// is there or time is over. It is for a process that is about to end, after Adopt and Kill.
+func (l *Local) KillOrphans(within time.Duration) {
+	for until := time.Now().Add(within); time.Now().Before(until); time.Sleep(killEvery) {
+		all := l.orphans()
+		for _, t := range all {
+			if t.isZombie {
+				unix.Wait4(t.pid, nil, unix.WNOHANG, nil)
+			} else {
+				unix.Kill(t.pid, unix.SIGKILL)
+			}
+		}
+		if len(all) == 0 && l.Len() == 0 {
+			return
+		}
+	}
+}
+
+// killEvery is how often KillOrphans looks.
+const killEvery = 5 * time.Millisecond
