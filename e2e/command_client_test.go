@@ -26,7 +26,7 @@ func TestRequestCommand(t *testing.T) {
 			stdout, stderr, hidden string
 		}{
 			{args: "--script " + hello + " --query a=b", stdout: "hello a=b"},
-			{args: "--script " + hello + " -i", stdout: "Content-Type: text/plain\r\n\r\nhello "},
+			{args: "--script " + hello + " -i", stdout: "HTTP/1.1 200 OK\nContent-Type: text/plain\n\nhello "},
 			{args: "--values", stdout: "FCGI_MAX_CONNS=7\nFCGI_MAX_REQS=3\nFCGI_MPXS_CONNS=0\n"},
 			{args: "--script " + count + " -d 12345", stdout: "5 of 5"},
 			{args: "--script " + count + " -d @-", stdin: strings.Repeat("x", 100_000), stdout: "100000 of 100000"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,6 +74,8 @@ func newRootCommand(functions pool.Functions) *cobra.Command {
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.Version = versionLine()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageErrorf("%v", err) })
 	root.AddCommand(newServeCommand(functions), newCheckCommand(functions), newRequestCommand(), newDevCommand(functions), newStatusCommand(), newTopCommand(), newRequestsCommand(), newReloadCommand(), newUpgradeCommand(), newImportCommand(), newWrapCommand(), newVersionCommand())
 	root.AddCommand(newOrderCommands()...)
@@ -88,6 +91,7 @@ func newRootCommand(functions pool.Functions) *cobra.Command {
 		c.Args = usageArgs(c.Args)
 	}
 	root.Args = usageArgs(noCommand)
+	completeFlags(root)
 	return root
 }
 
@@ -98,7 +102,11 @@ func noCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+	near := cmd.SuggestionsFor(args[0])
+	if longer := slices.DeleteFunc(slices.Clone(near), func(name string) bool { return !strings.HasPrefix(name, args[0]) }); len(longer) > 0 {
+		near = longer
+	}
+	if len(near) > 0 {
 		return fmt.Errorf("%w (did you mean %s?)", err, strings.Join(near, " or "))
 	}
 	return err

@@ -63,6 +63,12 @@ func (o *requestOptions) check(flags *pflag.FlagSet) error {
 	switch {
 	case o.timeout < 0:
 		return usageErrorf("--timeout %v is negative", o.timeout)
+	case o.repeat < 1:
+		return usageErrorf("--repeat %d is less than 1", o.repeat)
+	case flags.Changed("repeat") && o.include:
+		return usageErrorf("--repeat prints no answer: --include means nothing with it")
+	case flags.Changed("repeat") && o.data == "@-":
+		return usageErrorf("--repeat sends the body again: --data @- can be read once only")
 	case o.values:
 		return o.checkValues(flags)
 	case strings.Contains(o.script, "/") && !filepath.IsAbs(o.script):
@@ -79,7 +85,7 @@ func (o *requestOptions) check(flags *pflag.FlagSet) error {
 }
 
 func (o *requestOptions) checkValues(flags *pflag.FlagSet) error {
-	for _, name := range []string{"script", "method", "query", "param", "data", "role", "include"} {
+	for _, name := range []string{"script", "method", "query", "param", "data", "role", "include", "fail", "repeat"} {
 		if flags.Changed(name) {
 			return usageErrorf("--values sends no request: --%s means nothing with it", name)
 		}

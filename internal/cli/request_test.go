@@ -71,7 +71,7 @@ QUERY_STRING=
 REDIRECT_STATUS=200
 RESPONDER 
 `},
-		{"--script /srv/cgi/a%20b --query x=1 -p EXTRA=a=b -p EXTRA=c --role authorizer -i", `Status: 200 OK
+		{"--script /srv/cgi/a%20b --query x=1 -p EXTRA=a=b -p EXTRA=c --role authorizer -i", `HTTP/1.1 200 OK
 Content-Type: text/plain
 
 REQUEST_METHOD=GET
@@ -211,6 +211,11 @@ func TestRequestUsage(t *testing.T) {
 		"unix:/a --timeout -1s":       "--timeout -1s is negative",
 		"unix:/a --timeout soon":      "invalid",
 		"unix:/a --nope":              "unknown flag: --nope",
+		"unix:/a --repeat 0":          "--repeat 0 is less than 1",
+		"unix:/a --repeat 2 -i":       "--include means nothing with it",
+		"unix:/a --repeat 2 -d @-":    "--data @- can be read once only",
+		"unix:/a --values --repeat 2": "--repeat means nothing with it",
+		"unix:/a --values --fail":     "--fail means nothing with it",
 		"unix:/a --values -i":         "--include means nothing with it",
 		"unix:/a --values --script /": "--script means nothing with it",
 		"unix:/a --role filter --script /no/such/file": "/no/such/file",

@@ -18,8 +18,9 @@ func newServeCommand(functions pool.Functions) *cobra.Command {
 	var file string
 	var notify int
 	cmd := &cobra.Command{
-		Use:   "serve",
-		Short: "Runs the daemon, in the foreground",
+		Use:        "serve",
+		SuggestFor: []string{"start", "run", "daemon"},
+		Short:      "Runs the daemon, in the foreground",
 		Long: `Runs the daemon, in the foreground, with the pools of a configuration file.
 
 Signals: HUP reads the file again; USR1 opens log files anew; USR2 starts the

@@ -14,8 +14,13 @@ func newVersionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Prints version, commit and Go version",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fmt.Fprintf(cmd.OutOrStdout(), "fcgid %s (commit %s, %s)\n", version.Version, version.Commit(), runtime.Version())
-			return nil
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
+			return err
 		},
 	}
+}
+
+// versionLine is what fcgid version and fcgid --version print.
+func versionLine() string {
+	return fmt.Sprintf("fcgid %s (commit %s, %s)", version.Version, version.Commit(), runtime.Version())
 }
