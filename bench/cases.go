@@ -34,6 +34,16 @@ var cases = []*benchCase{
 		},
 	},
 	{
+		name: "cgi-spawner", work: "CGI, static C hello, 8 clients, started by another process",
+		sides: apartSides("spawner", ""),
+		rows:  []rowSpec{{requestRate, "one process", atLeast(0.85)}},
+	},
+	{
+		name: "cgi-confined", work: "the same, with limits and Landlock",
+		sides: apartSides("confined", confined),
+		rows:  []rowSpec{{requestRate, "one process", atLeast(0.8)}},
+	},
+	{
 		name: "cgi-shell", work: "CGI, shell hello, 8 clients, a connection a request",
 		sides: cgiSides(func(r *rig) load { return load{request: r.requestFor("hello.sh"), conns: clients} }),
 		rows:  []rowSpec{{requestRate, "fcgiwrap", atLeast(1.1)}},

@@ -240,6 +240,27 @@ func (p *remoteProgram) HasExited() bool {
 	}
 }
 
+// exitTime is far longer than a program that has closed its output takes to exit, and the
+// spawner to say so, where nothing is wrong.
+const exitTime = 5 * time.Millisecond
+
+// timers are stopped.
+var timers = sync.Pool{New: func() any { t := time.NewTimer(time.Hour); t.Stop(); return t }}
+
+// ExpectExit is that of spawn.Program.
+func (p *remoteProgram) ExpectExit() bool {
+	late := timers.Get().(*time.Timer)
+	defer timers.Put(late)
+	late.Reset(exitTime)
+	defer late.Stop()
+	select {
+	case <-p.exited:
+		return true
+	case <-late.C:
+		return false
+	}
+}
+
 // AwaitExit is that of spawn.Program.
 func (p *remoteProgram) AwaitExit() bool {
 	<-p.exited

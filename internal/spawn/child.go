@@ -47,6 +47,9 @@ func (c *Child) HasExited() bool {
 	}
 }
 
+// ExpectExit is that of Program.
+func (c *Child) ExpectExit() bool { return c.HasExited() }
+
 // AwaitExit is that of Program.
 func (c *Child) AwaitExit() bool {
 	if rc, err := c.watched().SyscallConn(); err == nil {

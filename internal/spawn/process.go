@@ -60,7 +60,7 @@ func (p *Process) Watch() {
 // nor anybody who writes to it. Then that is closed; Watch must not have been called.
 func (p *Process) IsOver() bool {
 	fds := [...]unix.PollFd{{Fd: int32(p.rawStderr), Events: unix.POLLIN}}
-	if n, err := unix.Poll(fds[:], 0); err != nil || n < 1 || fds[0].Revents != unix.POLLHUP || !p.HasExited() {
+	if n, err := unix.Poll(fds[:], 0); err != nil || n < 1 || fds[0].Revents != unix.POLLHUP || !p.program.ExpectExit() {
 		return false
 	}
 	unix.Close(p.rawStderr)

@@ -13,6 +13,9 @@ type Program interface {
 	// HasExited reports whether it has exited. It is not reaped by this: its pid stays
 	// its own, so its process group can be signalled.
 	HasExited() bool
+	// ExpectExit is HasExited of one that has closed its output and so is about to: where it
+	// takes a moment to hear of that, it may wait for that long.
+	ExpectExit() bool
 	// AwaitExit returns when it has exited. It returns false when it has not, and cannot
 	// be signalled. It is called once.
 	AwaitExit() bool
