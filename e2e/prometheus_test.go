@@ -254,6 +254,33 @@ func TestAlertsOfDaemon(t *testing.T) {
 	if err != nil || len(firing) > 0 {
 		t.Errorf("of a daemon that is well: %v, %v", firing, err)
 	}
+	w.areDocumented(t)
+}
+
+// areDocumented compares the metrics that there are with those of docs/metrics.md.
+func (w *watched) areDocumented(t *testing.T) {
+	t.Helper()
+	found, err := w.query(`count by (__name__) ({__name__=~"fcgid_.*"})`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var there []string
+	for _, s := range found {
+		name := regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(s.Metric["__name__"], "")
+		if !slices.Contains(there, name) {
+			there = append(there, name)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(harness.Root(t), "docs/metrics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := regexp.MustCompile("fcgid_[a-z_]+").FindAllString(string(text), -1)
+	slices.Sort(there)
+	slices.Sort(told)
+	if told = slices.Compact(told); !slices.Equal(there, told) {
+		t.Errorf("there are %q, docs/metrics.md has %q", there, told)
+	}
 }
 
 var (
