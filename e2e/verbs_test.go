@@ -24,7 +24,7 @@ var verbs = []verb{
 	{[]string{"status"}, "POOL"},
 	{[]string{"top", "--once"}, "1 running"},
 	{[]string{"requests"}, "running"},
-	{[]string{"check", "--diff", "-c", "FILE"}, "a reload would change nothing"},
+	{[]string{"check", "--diff", "-c", "FILE"}, "unchanged"},
 	{[]string{"kill", "NUMBER"}, "of pool cgi ended"},
 	{[]string{"pause", "cgi"}, "wait in its queue"},
 	{[]string{"resume", "cgi"}, "takes requests"},
