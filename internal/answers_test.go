@@ -132,35 +132,38 @@ func (a *answers) read(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 		parsed = append(parsed, f)
-		for _, d := range f.Decls {
-			g, ok := d.(*ast.GenDecl)
-			if !ok {
-				continue
-			}
-			for _, s := range g.Specs {
-				if v, ok := s.(*ast.ValueSpec); ok && len(v.Values) == 1 {
-					a.vars[v.Names[0].Name] = a.literal(v.Values[0])
-				}
-			}
-		}
+		a.declared(f)
 	}
 	for _, f := range parsed {
-		ast.Inspect(f, func(n ast.Node) bool {
-			switch n := n.(type) {
-			case *ast.BasicLit:
-				if n.Kind == token.STRING {
-					a.texts[reason(n)] = true
-				}
-			case *ast.CallExpr:
-				a.call(n, set.Position(n.Pos()))
-			case *ast.CompositeLit:
-				if isRefusal(n.Type) {
-					a.composite(n, set.Position(n.Pos()))
-				}
-			}
-			return true
-		})
+		ast.Inspect(f, func(n ast.Node) bool { return a.node(n, set) })
 	}
+}
+
+// declared notes the reasons that have a name.
+func (a *answers) declared(f *ast.File) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		if v, ok := n.(*ast.ValueSpec); ok && len(v.Values) == 1 {
+			a.vars[v.Names[0].Name] = a.literal(v.Values[0])
+		}
+		_, isFunction := n.(*ast.FuncDecl)
+		return !isFunction
+	})
+}
+
+func (a *answers) node(n ast.Node, set *token.FileSet) bool {
+	switch n := n.(type) {
+	case *ast.BasicLit:
+		if n.Kind == token.STRING {
+			a.texts[reason(n)] = true
+		}
+	case *ast.CallExpr:
+		a.call(n, set.Position(n.Pos()))
+	case *ast.CompositeLit:
+		if isRefusal(n.Type) {
+			a.composite(n, set.Position(n.Pos()))
+		}
+	}
+	return true
 }
 
 // docs/answers.md has each status with each reason that the code answers it for, as the

@@ -38,16 +38,28 @@ var (
 	label    = regexp.MustCompile(`(\w+)="([^"]*)"`)
 )
 
+// A metricRow is what docs/metrics.md says of a metric.
+type metricRow struct {
+	kind, what string
+	labels     []string // sorted
+}
+
+func metricRows(t *testing.T) map[string]metricRow {
+	rows := make(map[string]metricRow)
+	for _, r := range doctest.Table(t, "../../docs/metrics.md", "| metric ")[1:] {
+		labels := strings.FieldsFunc(r[2], func(c rune) bool { return strings.ContainsRune("`, ", c) })
+		slices.Sort(labels)
+		rows[strings.Trim(r[0], "`")] = metricRow{r[1], r[3], labels}
+	}
+	return rows
+}
+
 // docs/metrics.md has a row for each metric, with its type and its labels, and names the
 // values that a label can have.
 func TestDocumentedMetrics(t *testing.T) {
-	type row struct{ kind, labels, what string }
-	rows := make(map[string]row)
-	for _, r := range doctest.Table(t, "../../docs/metrics.md", "| metric ")[1:] {
-		rows[strings.Trim(r[0], "`")] = row{r[1], strings.ReplaceAll(r[2], "`", ""), r[3]}
-	}
-	seen := make(map[string]bool)
+	rows := metricRows(t)
 	var name string
+	seen := make(map[string]bool)
 	for line := range strings.Lines(all()) {
 		if m := typeLine.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
 			name = m[1]
@@ -57,24 +69,8 @@ func TestDocumentedMetrics(t *testing.T) {
 			} else if r.kind != m[2] {
 				t.Errorf("%s is a %s; docs/metrics.md says %s", name, m[2], r.kind)
 			}
-		}
-		if !strings.HasPrefix(line, name) || name == "" {
-			continue
-		}
-		var labels []string
-		for _, m := range label.FindAllStringSubmatch(line, -1) {
-			if m[1] == "le" {
-				continue
-			}
-			labels = append(labels, m[1])
-			if isFree := m[1] == "pool" || m[1] == "listener" || name == "fcgid_build_info"; !isFree && !regexp.MustCompile(`\b`+m[2]+`\b`).MatchString(rows[name].what) {
-				t.Errorf("%s: the row does not tell of %s=%q", name, m[1], m[2])
-			}
-		}
-		documented := strings.FieldsFunc(rows[name].labels, func(r rune) bool { return r == ',' || r == ' ' })
-		slices.Sort(documented)
-		if slices.Sort(labels); !slices.Equal(labels, documented) {
-			t.Errorf("%s has the labels %q; docs/metrics.md says %q", name, labels, documented)
+		} else if name != "" && strings.HasPrefix(line, name) {
+			checkLabels(t, name, line, rows[name])
 		}
 	}
 	for name := range rows {
@@ -82,6 +78,30 @@ func TestDocumentedMetrics(t *testing.T) {
 			t.Errorf("there is no %s any more", name)
 		}
 	}
+}
+
+// checkLabels compares the labels of a series with the row of its metric.
+func checkLabels(t *testing.T, name, series string, row metricRow) {
+	t.Helper()
+	var labels []string
+	for _, m := range label.FindAllStringSubmatch(series, -1) {
+		if m[1] == "le" {
+			continue
+		}
+		labels = append(labels, m[1])
+		isFree := m[1] == "pool" || m[1] == "listener" || name == "fcgid_build_info"
+		if !isFree && !regexp.MustCompile(`\b`+m[2]+`\b`).MatchString(row.what) {
+			t.Errorf("%s: the row does not tell of %s=%q", name, m[1], m[2])
+		}
+	}
+	if slices.Sort(labels); !slices.Equal(labels, row.labels) {
+		t.Errorf("%s has the labels %q; docs/metrics.md says %q", name, labels, row.labels)
+	}
+}
+
+// Each metric that the documents name is there.
+func TestDocumentedMetricNames(t *testing.T) {
+	rows := metricRows(t)
 	files, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +112,7 @@ func TestDocumentedMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range regexp.MustCompile("`(fcgid_[a-z_]+)[{`]").FindAllStringSubmatch(string(text), -1) {
-			if !seen[m[1]] {
+			if _, ok := rows[m[1]]; !ok {
 				t.Errorf("%s names %s, which there is not", file, m[1])
 			}
 		}
