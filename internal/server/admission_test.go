@@ -462,7 +462,7 @@ func TestCrowd(t *testing.T) {
 		began := time.Now()
 		time.Sleep(1500 * time.Millisecond)
 		err := acquire(t.Context(), &a)
-		if want := "the queue is full: 3 requests wait (limits.queue), and all 2 places have been taken (limits.max_reqs) for 1.5s"; err == nil || err.Error() != want {
+		if want := "the queue is full: 3 requests in it (limits.queue), and all 2 places have been taken (limits.max_reqs) for 1.5s"; err == nil || err.Error() != want {
 			t.Errorf("error is %v", err)
 		}
 		for range 90 {

@@ -98,8 +98,8 @@ func TestShortAnswer(t *testing.T) {
 		outcome        Outcome
 		reason         string
 	}{
-		"short":                {"GET", "Content-Length: 5\n\n1234", 0, 200, Failed, "answer ended 1 bytes before its Content-Length of 5"},
-		"short, and a crash":   {"GET", "Content-Length: 5\n\n1234", 139, 200, Failed, "answer ended 1 bytes before its Content-Length of 5 (killed by SIGSEGV)"},
+		"short":                {"GET", "Content-Length: 5\n\n1234", 0, 200, Failed, "answer ended 1 byte before its Content-Length of 5"},
+		"short, and a crash":   {"GET", "Content-Length: 5\n\n1234", 139, 200, Failed, "answer ended 1 byte before its Content-Length of 5 (killed by SIGSEGV)"},
 		"nothing":              {"GET", "Content-Length: 5\n\n", 0, 200, Failed, "answer ended 5 bytes before its Content-Length of 5"},
 		"whole":                {"GET", "Content-Length: 5\n\n12345", 0, 200, OK, ""},
 		"more":                 {"GET", "Content-Length: 5\n\n123456", 3, 200, OK, ""},
