@@ -71,7 +71,7 @@ type turn struct {
 }
 
 // A waiter is told, once for each turn that had to wait and with no lock of admission's
-// held, that it may run, or why not. If it may, release must follow. It must not wait.
+// held, that it may run, or why not. If it may, leavePlace must follow. It must not wait.
 type waiter interface{ turnCame(err error) }
 
 // A crowd is what requests wait for.
@@ -224,11 +224,11 @@ func (a *admission) takenLocked() string {
 	return fmt.Sprintf("all %d places have been taken (limits.max_reqs)%s for %v", a.max, late, time.Since(a.crowded).Round(time.Millisecond))
 }
 
-// release gives back what a turn that has come has given.
-func (a *admission) release() {
+// leavePlace gives back what a turn that has come has given.
+func (a *admission) leavePlace() {
 	a.mu.Lock()
 	defer a.unlock()
-	a.releaseLocked()
+	a.leavePlaceLocked()
 }
 
 // overdue takes a place, even if none is free, for a function that has left its place
@@ -242,10 +242,10 @@ func (a *admission) overdue(is bool) {
 		return
 	}
 	a.late--
-	a.releaseLocked()
+	a.leavePlaceLocked()
 }
 
-func (a *admission) releaseLocked() {
+func (a *admission) leavePlaceLocked() {
 	a.running--
 	a.admitLocked()
 	a.full = a.full && a.running >= a.max

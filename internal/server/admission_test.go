@@ -287,9 +287,9 @@ func TestAdmittedWhenItLeaves(t *testing.T) {
 		got := make(chan error)
 		go func() { got <- acquire(ctx, &a) }()
 		go cancel(ErrAborted)
-		a.release()
+		a.leavePlace()
 		if err := <-got; err == nil {
-			a.release()
+			a.leavePlace()
 		} else if err != ErrAborted {
 			t.Fatal(err)
 		}
@@ -337,12 +337,12 @@ func TestDeadlines(t *testing.T) {
 				case wait == 0 && (err != nil || waited != time.Hour):
 					t.Errorf("%d: %v after %v", i, err, waited)
 				case wait == 0:
-					a.release()
+					a.leavePlace()
 				}
 			})
 		}
 		time.Sleep(time.Hour)
-		a.release()
+		a.leavePlace()
 		all.Wait()
 		if running, _, waiting, _ := a.numbers(); running != 0 || waiting != 0 {
 			t.Errorf("%d run, %d wait", running, waiting)
@@ -473,7 +473,7 @@ func TestCrowd(t *testing.T) {
 			t.Errorf("told %+v", told)
 		}
 		for range 5 {
-			a.release()
+			a.leavePlace()
 		}
 		waiting.Wait()
 	})
@@ -497,7 +497,7 @@ func TestCrowdAfterAPause(t *testing.T) {
 			t.Errorf("told %+v", told)
 		}
 		for range 3 {
-			a.release()
+			a.leavePlace()
 			synctest.Wait()
 		}
 		waiting.Wait()

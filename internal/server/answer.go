@@ -32,8 +32,8 @@ const (
 type answer struct {
 	req *request
 
-	isClosed bool // nothing more is taken; set with the outlet's turn and mu held, read with either
-	hasLeft  bool // some of the answer has been sent; guarded by the outlet's turn
+	isClosed bool // nothing more is taken; set with the outlet's door and mu held, read with either
+	hasLeft  bool // some of the answer has been sent; guarded by the outlet's door
 
 	outPatience, errPatience patience // of who writes STDOUT, and STDERR
 	backlog                  backlog  // has its own lock
@@ -117,7 +117,7 @@ func (w *answer) pass(p *patience, records []byte) error {
 		case errors.Is(err, errSlow):
 			w.backlog.begin()
 			return nil
-		case !errors.Is(err, errTurn):
+		case !errors.Is(err, errShut):
 			return w.outcome(err)
 		}
 	}
@@ -169,7 +169,7 @@ func (w *answer) appendPartLocked(dst, p []byte, last bool) ([]byte, error) {
 func (w *answer) addHeadLocked(p []byte) (rest []byte, err error) {
 	all := p // the usual case: the header comes in one piece
 	if len(w.head) > 0 {
-		w.req.memory.hold(int64(len(p)))
+		w.req.memory.charge(int64(len(p)))
 		w.head = append(w.head, p...)
 		all = w.head
 	}
@@ -177,7 +177,7 @@ func (w *answer) addHeadLocked(p []byte) (rest []byte, err error) {
 	w.scanned = next
 	if end == 0 {
 		if len(w.head) == 0 {
-			w.req.memory.hold(int64(len(p)))
+			w.req.memory.charge(int64(len(p)))
 			w.head = append(w.head, p...)
 		}
 		if len(all) >= cgi.MaxHeader {
@@ -190,7 +190,7 @@ func (w *answer) addHeadLocked(p []byte) (rest []byte, err error) {
 		w.head = slices.Clone(all) // what follows is no header either
 		return nil, err
 	}
-	w.req.memory.hold(int64(len(h.Block)))
+	w.req.memory.charge(int64(len(h.Block)))
 	w.begun, w.status, w.length, w.dropped = true, h.Status, h.Length, h.Dropped
 	w.head, w.held, w.headLen = nil, h.Block, len(h.Block)
 	w.block, w.blockAt = h.Block[:len(h.Block):len(h.Block)], time.Now()
@@ -354,7 +354,7 @@ func (w *answer) outcome(err error) error {
 		return nil
 	case w.isDeserted():
 		return ErrClientGone
-	case errors.Is(err, errTurn), errors.Is(err, errSlow): // it was cancelled meanwhile
+	case errors.Is(err, errShut), errors.Is(err, errSlow): // it was cancelled meanwhile
 		return errFinished
 	}
 	return err
@@ -404,7 +404,7 @@ func (w *answer) checkWhole() error {
 // complete, and whether some of the answer has left.
 func (w *answer) close() (begun, left bool) {
 	o := &w.req.conn.out
-	o.turn.enter()
+	o.door.enter()
 	defer o.done()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -429,7 +429,7 @@ func (e stderr) Write(p []byte) (int, error) {
 			break
 		}
 		n := min(len(rest), maxPart-len(w.heldErr))
-		w.req.memory.hold(int64(max(0, len(w.heldErr)+n-cap(w.heldErr)))) // the header has to come first
+		w.req.memory.charge(int64(max(0, len(w.heldErr)+n-cap(w.heldErr)))) // the header has to come first
 		w.heldErr = append(w.heldErr, rest[:n]...)
 		var records []byte
 		if len(w.heldErr) == maxPart {

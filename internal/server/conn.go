@@ -35,8 +35,8 @@ type conn struct {
 	memory  budget // bytes that they hold in memory, and its own buffers
 }
 
-// hold counts n bytes that a buffer of the connection has, or has no more.
-func (c *conn) hold(n int64) {
+// charge counts n bytes that a buffer of the connection has, or has no more.
+func (c *conn) charge(n int64) {
 	if c.all != nil {
 		c.memory.take(n, 0)
 		c.all.used.take(n, 0)
@@ -102,7 +102,7 @@ func (c *conn) readLoop() {
 	c.disconnected()
 	c.table.clientGone()
 	c.unfollow()
-	c.hold(-int64(c.in.held))
+	c.charge(-int64(c.in.held))
 	c.wg.Wait()
 	c.forget()
 }
@@ -121,7 +121,7 @@ func (c *conn) read() error {
 		if err != nil {
 			return err
 		}
-		if err := c.table.take(rec); err != nil {
+		if err := c.table.handle(rec); err != nil {
 			return err
 		}
 		c.in.release()

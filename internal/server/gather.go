@@ -46,10 +46,10 @@ func (o *outlet) gather(r *request, others bool) {
 // requests when others can go on: that may take long.
 func (o *outlet) tend() {
 	o.yield()
-	o.turn.enter()
+	o.door.enter()
 	batch := o.takeGathered()
 	left := o.writeGathered(batch)
-	o.turn.leave()
+	o.door.leave()
 	now := time.Now()
 	for _, r := range batch[:left] {
 		r.sent(now)
@@ -93,7 +93,7 @@ func (o *outlet) untend() {
 	}
 }
 
-// writeGathered writes the last words of batch without waiting, with the turn to write. It
+// writeGathered writes the last words of batch without waiting; the door has let the caller in. It
 // returns how many have left; of the next one a part may have, and then the tail is its rest.
 func (o *outlet) writeGathered(batch []*request) (left int) {
 	if o.lost.Load() {

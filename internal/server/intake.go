@@ -121,7 +121,7 @@ func (in *intake) release() {
 // long as it likes.
 func (in *intake) noteSize() {
 	if size := in.reader.Size(); size != in.held {
-		in.conn.hold(int64(size - in.held))
+		in.conn.charge(int64(size - in.held))
 		in.held = size
 	}
 }

@@ -104,8 +104,8 @@ func (s *share) takeBelow(n, limit, ofConn int64) error {
 	return nil
 }
 
-// hold has n more, even above the limit: for what is there already.
-func (s *share) hold(n int64) {
+// charge has n more, even above the limit: for what is there already.
+func (s *share) charge(n int64) {
 	if s.all == nil || n == 0 {
 		return
 	}
@@ -151,6 +151,6 @@ func (s *share) append(b, p []byte) ([]byte, error) {
 		return b, err
 	}
 	b = append(b, p...)
-	s.hold(int64(cap(b) - before - need))
+	s.charge(int64(cap(b) - before - need))
 	return b, nil
 }

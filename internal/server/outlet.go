@@ -27,7 +27,7 @@ type outlet struct {
 	lost atomic.Bool            // nothing can be written any more
 	from atomic.Pointer[writer] // who waits for the client
 
-	turn   door // for who writes; guards the fields below
+	door   door // for who writes; guards the fields below
 	tail   []byte
 	socket nbio.Writer
 
@@ -40,7 +40,7 @@ type outlet struct {
 
 func (o *outlet) init(c *conn) {
 	o.conn = c
-	o.turn.init()
+	o.door.init()
 }
 
 // errSlow is what a writer gets that has waited for long enough. Its records are
@@ -68,7 +68,7 @@ func (p *patience) spend(waited time.Duration) {
 // client as long as that takes something now and then. An error is ErrClientGone, and
 // the connection is closed.
 func (o *outlet) write(r *request, b []byte) error {
-	o.turn.enter()
+	o.door.enter()
 	defer o.done()
 	return o.send(writer{outlet: o, req: r}, b)
 }
@@ -76,8 +76,8 @@ func (o *outlet) write(r *request, b []byte) error {
 // pass sends whole records that r's Runner makes, and none once r has its last answer.
 // It waits no longer than p says, nor when r has been cancelled.
 func (o *outlet) pass(r *request, p *patience, b []byte) error {
-	if !o.take(r, p) {
-		return errTurn
+	if !o.enter(r, p) {
+		return errShut
 	}
 	defer o.done()
 	if r.answer.isClosed {
@@ -87,13 +87,13 @@ func (o *outlet) pass(r *request, p *patience, b []byte) error {
 	return o.send(writer{o, r, p}, b)
 }
 
-// errTurn is what a writer gets that has waited for its turn for long enough: nothing
+// errShut is what a writer gets that has waited at the door for long enough: nothing
 // was written.
-var errTurn = errors.New("another request's client is slower than its program")
+var errShut = errors.New("another request's client is slower than its program")
 
-// take waits for r's turn to write.
-func (o *outlet) take(r *request, p *patience) bool {
-	if o.turn.tryEnter() {
+// enter waits until r may write.
+func (o *outlet) enter(r *request, p *patience) bool {
+	if o.door.tryEnter() {
 		return true
 	}
 	var over <-chan time.Time
@@ -106,12 +106,12 @@ func (o *outlet) take(r *request, p *patience) bool {
 		}()
 		over = timer.C
 	}
-	return o.turn.enterBefore(over, r.ctx.Done())
+	return o.door.enterBefore(over, r.ctx.Done())
 }
 
-func (o *outlet) done() { o.turn.leave() }
+func (o *outlet) done() { o.door.leave() }
 
-// A writer is one who has the turn.
+// A writer is one whom the door has let in.
 type writer struct {
 	*outlet
 	req      *request  // nil for records of none
@@ -294,7 +294,7 @@ func (o *outlet) lose(err error) error {
 func (o *outlet) post(records []byte, refused ...*Result) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.conn.hold(int64(len(records)))
+	o.conn.charge(int64(len(records)))
 	o.control = append(o.control, records...)
 	o.refused = append(o.refused, refused...)
 	if !o.flushing {
@@ -319,7 +319,7 @@ func (o *outlet) flush() {
 			return
 		}
 		o.write(nil, out) // what fails here fails everywhere: the connection is closed
-		o.conn.hold(-int64(len(out)))
+		o.conn.charge(-int64(len(out)))
 		for _, res := range refused {
 			o.conn.server().done(res)
 			o.conn.server().account(res)
@@ -330,7 +330,7 @@ func (o *outlet) flush() {
 // sendFile sends n bytes of a file, which are whole records of r. The error is that of
 // write.
 func (o *outlet) sendFile(r *request, file *os.File, from, n int64) error {
-	o.turn.enter()
+	o.door.enter()
 	defer o.done()
 	w := writer{outlet: o, req: r}
 	rc := o.conn.in.socket.rc
@@ -366,8 +366,8 @@ func (o *outlet) isFlushing() bool {
 // spliceRecord sends a STDOUT record with the next n bytes of the pipe, which are
 // there, as its content. The error is that of pass.
 func (o *outlet) spliceRecord(s *splicer, r *request, p *patience, n int) error {
-	if !o.take(r, p) {
-		return errTurn
+	if !o.enter(r, p) {
+		return errShut
 	}
 	defer o.done()
 	if r.answer.isClosed {

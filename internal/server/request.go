@@ -150,7 +150,7 @@ func (r *request) addParams(content []byte) {
 			return
 		}
 		r.params.Write(content)
-		r.memory.hold(int64(r.params.Cap() - before - need))
+		r.memory.charge(int64(r.params.Cap() - before - need))
 	}
 }
 
@@ -393,7 +393,7 @@ func (r *request) leavePlace() {
 	case r.isOwn.Load():
 		r.server.own.leave()
 	default:
-		r.server.admission.release()
+		r.server.admission.leavePlace()
 	}
 }
 

@@ -118,7 +118,7 @@ func (w *answer) spliceRecord(s *splicer, n int) (moved int, err error) {
 	case errors.Is(err, errSlow):
 		w.backlog.begin()
 		return n, nil
-	case errors.Is(err, errTurn):
+	case errors.Is(err, errShut):
 		w.unsend(n)
 		return 0, nil
 	}

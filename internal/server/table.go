@@ -16,7 +16,7 @@ import (
 const maxOpen = 1024
 
 // A table is what a connection carries: its requests, from BEGIN_REQUEST until
-// nothing of them is left. take is what a record means, settleLocked decides whether
+// nothing of them is left. handle does what a record means, settleLocked decides whether
 // the connection is over once all is answered.
 type table struct {
 	conn *conn
@@ -56,8 +56,8 @@ func (t *table) init(c *conn) {
 	t.conn, t.byID = c, make(map[uint16]*request)
 }
 
-// take is what a record means. An error ends the connection.
-func (t *table) take(rec protocol.Record) error {
+// handle does what a record means. An error ends the connection.
+func (t *table) handle(rec protocol.Record) error {
 	t.conn.in.bulk = nil
 	if rec.IsManagement() {
 		return t.manage(rec)
