@@ -132,6 +132,13 @@ func (c *Client) end() {
 // programs are to be started and ended.
 const maxAtWork = 1024
 
+// Of questions that are large, as params are that no pool takes which has not said so, there
+// are fewer: a daemon that was taken over is not to fill the spawner's memory.
+const (
+	largeBody  = 256 << 10
+	maxOfLarge = 16
+)
+
 // Serve answers what the other end of conn asks, until that has gone (nil), or sends what is no
 // question. Each is answered by handle, in a goroutine of its own, whose error refuses it; the
 // message is closed when it returns. Serve waits for all of them, not beyond a blocked answer:
@@ -140,7 +147,7 @@ func Serve(conn *Conn, handle func(*Message) (*Message, error)) (err error) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer conn.Close()
-	room := make(chan struct{}, maxAtWork)
+	room, large := make(chan struct{}, maxAtWork), make(chan struct{}, maxOfLarge)
 	for {
 		m, err := conn.Receive()
 		if errors.Is(err, io.EOF) {
@@ -154,8 +161,16 @@ func Serve(conn *Conn, handle func(*Message) (*Message, error)) (err error) {
 			return err
 		}
 		room <- struct{}{}
+		isLarge := len(m.Body) > largeBody
+		if isLarge {
+			large <- struct{}{}
+		}
 		running.Go(func() {
-			defer func() { <-room }()
+			defer func() {
+				if <-room; isLarge {
+					<-large
+				}
+			}()
 			answerWith(conn, m, handle)
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -232,6 +233,43 @@ func TestQuestionsAndAnswers(t *testing.T) {
 	running.Wait()
 	if _, err := client.Ask(context.Background(), KindReload, nil); !errors.Is(err, ErrGone) {
 		t.Errorf("asked nobody: %v", err)
+	}
+}
+
+// Large questions are few at once, and answered all.
+func TestLargeQuestionsAreFewAtOnce(t *testing.T) {
+	a, b := newConns(t)
+	client := NewClient(a)
+	var running, asking sync.WaitGroup
+	var mu sync.Mutex
+	at, most := 0, 0
+	count := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		at += n
+		most = max(most, at)
+	}
+	running.Go(func() { client.Run() })
+	running.Go(func() {
+		Serve(b, func(*Message) (*Message, error) {
+			count(1)
+			defer count(-1)
+			runtime.Gosched()
+			return nil, nil
+		})
+	})
+	for range 4 * maxOfLarge {
+		asking.Go(func() {
+			if _, err := client.Ask(t.Context(), KindResolve, make([]byte, largeBody+1)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	asking.Wait()
+	a.Close()
+	running.Wait()
+	if most > maxOfLarge {
+		t.Errorf("%d were at work at once, and %d may be", most, maxOfLarge)
 	}
 }
 
