@@ -23,7 +23,7 @@ type Config struct {
 	Admin     Admin     `mapstructure:"admin"`
 	// User is who the daemon is when it was started as root, a name or a number; "" is who
 	// has started it.
-	User string `mapstructure:"user"`
+	User string `mapstructure:"user" reload:"start"`
 	// Memory bounds PARAMS, bodies and answers in memory, of all pools together.
 	Memory int64 `mapstructure:"memory" default:"0"` // at least 16 MiB; 0 is a quarter of what there is
 	// SpoolDir holds bodies and answers that are on their way and not in memory.
