@@ -107,6 +107,10 @@ func beWorker() int {
 
 var answered, accepted atomic.Int64
 
+// leaving is set before the last connection is closed. From then on the process reads nothing
+// any more: one that has a thread for each connection could read a request that it loses.
+var leaving atomic.Bool
+
 // another is closed when the next connection is accepted, if somebody waits for that.
 var another atomic.Pointer[chan struct{}]
 
@@ -136,6 +140,9 @@ func serveConn(conn net.Conn) {
 	if os.Getenv("SIPS") != "" {
 		r = protocol.NewReader(sipper{conn})
 	}
+	if leaving.Load() {
+		select {}
+	}
 	late := &lateness{}
 	if os.Getenv("DEAF") == "idle" { // hears TERM only between two connections, like php-cgi
 		defer os.Exit(0)
@@ -143,6 +150,7 @@ func serveConn(conn net.Conn) {
 	for serveOne(conn, r, late) {
 		limit, err := strconv.Atoi(os.Getenv("EXIT_AFTER"))
 		if n := answered.Add(1); err == nil && int(n) >= limit {
+			leaving.Store(true)
 			conn.Close() // as php-cgi does, a moment after its last answer
 			os.Exit(0)
 		}
