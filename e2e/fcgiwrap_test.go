@@ -42,7 +42,8 @@ wc -c
 
 // fcgiwrap waits for a hung program for ever.
 func TestHungProgram(t *testing.T) {
-	s := newSite(t, "unix", simple+", timeout: 500ms, limits: {max_reqs: 1, queue: 0}")
+	t.Parallel()
+	s := newSite(t, "unix", simple+", timeout: 2s, limits: {max_reqs: 1, queue: 0}")
 	g := newGate(t, s.dir)
 	hung := s.script("hung.sh", "#!/bin/sh\nsleep 1000 &\necho $$ $! >DIR/in\nwait\n")
 	late := s.script("late.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nbegun'\necho $$ >DIR/in\nexec sleep 1000\n")

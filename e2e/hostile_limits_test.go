@@ -107,7 +107,7 @@ func spool(t *testing.T, tmp string) {
 // The queue is full, or a request waits in it for too long: 503.
 func TestHostileQueue(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "limits: {max_reqs: 1, queue: 2, queue_timeout: 1s}", "")
+	r := newRig(t, "limits: {max_reqs: 1, queue: 2, queue_timeout: 4s}", "")
 	gate := r.dir + "/gate"
 	if err := syscall.Mkfifo(gate, 0o666); err != nil {
 		t.Fatal(err)

@@ -104,6 +104,7 @@ func TestReloadOfBadFile(t *testing.T) {
 // A pool that changes keeps its socket and its connections; what runs ends under
 // the settings that it began with.
 func TestReloadOfChangedPool(t *testing.T) {
+	t.Parallel()
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
 			s := newSite(t, network, simple+", env: [GEN=old]")
@@ -130,7 +131,7 @@ func TestReloadOfChangedPool(t *testing.T) {
 			running := s.askLater(t.Context(), path)
 			g.arrived()
 
-			s.configure(s.pool("cgi", simple+", env: [GEN=new], timeout: 200ms, limits: {max_reqs: 2}"))
+			s.configure(s.pool("cgi", simple+", env: [GEN=new], timeout: 2s, limits: {max_reqs: 2}"))
 			s.reload(t)
 			kept("new")
 			if network == "unix" && s.inode() != inode {

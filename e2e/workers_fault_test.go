@@ -161,6 +161,7 @@ func (s *site) refusals() int { return strings.Count(s.out.String(), `"workers c
 // A worker that does not end a request in time, or answers nonsense, is replaced
 // by another one at once.
 func TestWorkerReplaced(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		program, query string
 		status         int
@@ -171,7 +172,7 @@ func TestWorkerReplaced(t *testing.T) {
 		{"c", "garbage", 502, "protocol"},
 	} {
 		t.Run(test.program+" "+test.query, func(t *testing.T) {
-			s := newWorkerSite(t, "worker: {command: "+workerCommand(t, test.program)+", scale: static, max: 1, stop_grace: 200ms}"+workerEnv("a")+", timeout: 500ms")
+			s := newWorkerSite(t, "worker: {command: "+workerCommand(t, test.program)+", scale: static, max: 1, stop_grace: 200ms}"+workerEnv("a")+", timeout: 2s")
 			s.nginx(keepAlive)
 			last := s.asked("").pid
 			for n := 1; n <= 2; n++ {
@@ -195,7 +196,8 @@ func TestWorkerReplaced(t *testing.T) {
 
 // A request that hangs takes nobody with it who is served by the same worker.
 func TestWorkerOneOfSeveralHangs(t *testing.T) {
-	s := newWorkerSite(t, phpPool(t, "scale: static, max: 1, concurrency: 4, stop_grace: 200ms", "PHP_FCGI_CHILDREN=4")+", timeout: 1s")
+	t.Parallel()
+	s := newWorkerSite(t, phpPool(t, "scale: static, max: 1, concurrency: 4, stop_grace: 200ms", "PHP_FCGI_CHILDREN=4")+", timeout: 3s")
 	s.asked("")
 	hangs := s.later("hang")
 	for range 20 {

@@ -113,7 +113,7 @@ func TestWorkerChildrenEnd(t *testing.T) {
 		awaitGone(t, pids)
 	})
 	t.Run("at a timeout", func(t *testing.T) {
-		s := newWorkerSite(t, cPool(t, "scale: static, max: 1, stop_grace: 100ms")+", timeout: 300ms")
+		s := newWorkerSite(t, cPool(t, "scale: static, max: 1, stop_grace: 100ms")+", timeout: 2s")
 		g := newGate(t, s.dir)
 		hung := s.later("fork")
 		pids := g.pids()
@@ -136,6 +136,7 @@ func TestWorkerChildrenEnd(t *testing.T) {
 // A job that a page has started in the background outlives the worker that did, when
 // that leaves in health; not when the worker has to be ended.
 func TestWorkerJobsStay(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		keys  string
 		leave func(s *site)
@@ -148,7 +149,7 @@ func TestWorkerJobsStay(t *testing.T) {
 		"a timeout":         {"scale: static, max: 1, stop_grace: 100ms", func(s *site) { s.later("hang") }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newWorkerSite(t, phpPool(t, c.keys)+", timeout: 1s")
+			s := newWorkerSite(t, phpPool(t, c.keys)+", timeout: 3s")
 			_, out := s.ask(s.dir+"/cgi/app.php", nil, "QUERY_STRING", "job")
 			var job int
 			if _, err := fmt.Sscanf(out[strings.LastIndex(out, "job"):], "job %d", &job); err != nil {
