@@ -220,7 +220,7 @@ func (c *Client) connect(ctx context.Context) (net.Conn, error) {
 		return c.Dial(ctx)
 	}
 	if c.Address == "" {
-		return nil, errors.New("fcgi.Client: Address is not set")
+		return nil, errors.New("fcgi.Client: neither Address nor Dial is set")
 	}
 	network, name, err := address.ParseDial(c.Address)
 	if err != nil {

@@ -266,7 +266,7 @@ func TestClientValues(t *testing.T) {
 // An error says what to do.
 func TestClientNonsense(t *testing.T) {
 	for want, c := range map[string]*fcgi.Client{
-		"Address is not set":                      {},
+		"neither Address nor Dial is set":         {},
 		"did you mean unix:/run/app.sock?":        {Address: "/run/app.sock"},
 		"did you mean tcp:127.0.0.1:9000?":        {Address: "127.0.0.1:9000"},
 		"/nowhere/s: connect: no such file or di": {Address: "unix:/nowhere/s"},

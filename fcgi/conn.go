@@ -202,6 +202,9 @@ func (c *Conn) Do(ctx context.Context, req *Request) (Result, error) {
 	return Result{AppStatus: end.AppStatus, ProtocolStatus: ProtocolStatus(end.Status)}, nil
 }
 
+// errClosed is for calls of a Conn that is over.
+var errClosed = fmt.Errorf("%w: Close was called, or an earlier Request had Close set (a Client connects again)", net.ErrClosed)
+
 // explain adds what was asked of whom, and that a lost connection has lost the
 // end of the request.
 func (c *Conn) explain(operation string, err error) error {

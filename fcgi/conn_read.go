@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/fcgid/fcgid/internal/nbio"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -106,7 +107,7 @@ func (c *Conn) lose(err error) {
 		err = ErrNoEnd
 	case err == errUnsolicited: // says all
 	default:
-		err = fmt.Errorf("read response: %w", err)
+		err = fmt.Errorf("read response: %w", nbio.Cause(err))
 	}
 	c.reading, c.leading.by = false, nil
 	if q := c.query; q != nil {

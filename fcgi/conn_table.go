@@ -2,7 +2,6 @@ package fcgi
 
 import (
 	"errors"
-	"net"
 	"slices"
 
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -77,7 +76,7 @@ func (t *table) free(x *exchange) {
 }
 
 // errNoID tells that all ids are taken, by requests that run or were given up.
-var errNoID = errors.New("no request id is free")
+var errNoID = errors.New("no request id is free: 65535 requests run on this connection or were given up; a Client takes more connections")
 
 // begin puts x into the table and sees that somebody reads: if nobody did, it is
 // the Do of x that leads.
@@ -85,7 +84,7 @@ func (c *Conn) begin(x *exchange) (leads bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.shutting {
-		return false, net.ErrClosed
+		return false, errClosed
 	}
 	if !c.requests.add(x) {
 		return false, errNoID

@@ -2,7 +2,6 @@ package fcgi
 
 import (
 	"context"
-	"net"
 	"slices"
 )
 
@@ -30,7 +29,7 @@ func (c *Conn) takeTurn(ctx context.Context, shares bool) error {
 	switch {
 	case c.shutting:
 		c.mu.Unlock()
-		return c.explain("request", net.ErrClosed)
+		return c.explain("request", errClosed)
 	case len(c.turns.queue) == 0 && c.mayRun(shares):
 		c.turns.begin(shares)
 		c.mu.Unlock()
@@ -51,7 +50,7 @@ func (c *Conn) takeTurn(ctx context.Context, shares bool) error {
 		return context.Cause(ctx)
 	case <-c.closed:
 		c.stopWaiting(w)
-		return c.explain("request", net.ErrClosed)
+		return c.explain("request", errClosed)
 	}
 }
 

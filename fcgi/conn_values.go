@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -40,7 +39,7 @@ func (c *Conn) Values(ctx context.Context, names ...string) (map[string]string, 
 		size += maxPairLengths + len(n)
 	}
 	if size > maxQuery {
-		return nil, c.explain("values", fmt.Errorf("names take more than %d bytes", maxQuery))
+		return nil, c.explain("values", fmt.Errorf("names take more than %d bytes: ask for fewer at once", maxQuery))
 	}
 	if err := c.takeTurn(ctx, false); err != nil {
 		return nil, err
@@ -72,7 +71,7 @@ func (c *Conn) ask(names []string) (map[string]string, error) {
 	c.mu.Lock()
 	if c.shutting {
 		c.mu.Unlock()
-		return nil, net.ErrClosed
+		return nil, errClosed
 	}
 	c.query = q
 	c.startReader()
@@ -102,7 +101,7 @@ func (c *Conn) answerQuery(rec protocol.Record) (more bool) {
 	}
 	switch rec.Type {
 	case protocol.TypeUnknownType:
-		q.err = errors.New("application does not know GET_VALUES")
+		q.err = errors.New("application does not know GET_VALUES: its limits cannot be asked for")
 	case protocol.TypeGetValuesResult:
 		q.values, q.err = parseValues(rec.Content)
 	default:

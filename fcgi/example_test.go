@@ -37,7 +37,6 @@ func ExampleProgram() {
 func ExampleClient_Do() {
 	address, stop := startApplication()
 	defer stop()
-
 	client := &fcgi.Client{Address: "unix:" + address}
 	var answer strings.Builder
 	result, err := client.Do(context.Background(), &fcgi.Request{
@@ -76,6 +75,22 @@ func ExampleClient_Values() {
 	values, err := client.Values(context.Background(), fcgi.MaxConns, fcgi.MaxReqs, fcgi.MpxsConns)
 	fmt.Println(values, err)
 	// Output: map[FCGI_MAX_CONNS:10 FCGI_MAX_REQS:50 FCGI_MPXS_CONNS:0] <nil>
+}
+
+// Whether an application runs shows by who takes connections. [Client.Values] asks more.
+func ExampleDial() {
+	address, stop := start(&fcgi.Server{})
+	isRunning := func() bool {
+		conn, err := fcgi.Dial(context.Background(), "unix:"+address.String())
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}
+	before := isRunning()
+	stop()
+	fmt.Println(before, isRunning())
+	// Output: true false
 }
 
 // A server runs until its context ends and the last request is answered; then Serve

@@ -210,7 +210,7 @@ func newHandlerCall(from *protocol.Request) *handlerCall {
 }
 
 // errReturned is what a write comes to that is too late.
-var errReturned = errors.New("write after the handler has returned")
+var errReturned = errors.New("write after the handler has returned: it has to wait for the goroutines that it starts")
 
 // outSize is how much of an answer is collected before it is sent.
 const outSize = 8 << 10

@@ -138,7 +138,7 @@ func (p *Program) init() {
 	for _, root := range p.Roots {
 		folder, err := p.absolute(root)
 		if err == nil && root == "" {
-			err = errors.New(`fcgi.Program: a root is ""`)
+			err = errors.New(`fcgi.Program: a root is "": set the absolute path of a folder`)
 		}
 		if p.err = err; err != nil {
 			return

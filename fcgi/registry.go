@@ -63,7 +63,7 @@ func checkName(name string) error {
 	case len(name) > maxName:
 		return fmt.Errorf("name is longer than %d bytes", maxName)
 	case last == "", last == ".", last == "..":
-		return errors.New("name has no last path element")
+		return errors.New("name has no last path element, by which a request would call it: it may not be empty or end with a slash")
 	case !utf8.ValidString(name), strings.ContainsFunc(name, unicode.IsControl):
 		return errors.New("name has control characters or is no UTF-8")
 	}

@@ -67,7 +67,7 @@ var errBodyClosed = errors.New("body of the response was closed")
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	params, err := t.params(r)
 	if err == nil && t.Client == nil {
-		err = errors.New("fcgi.Transport: Client is not set")
+		err = errors.New("fcgi.Transport: Client is not set: it says where the application listens")
 	}
 	if err != nil {
 		if r.Body != nil {

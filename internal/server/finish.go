@@ -283,6 +283,8 @@ func knownVerdict(err error) (v refusal, ok bool) {
 		switch {
 		case refused.HTTPStatus == http.StatusServiceUnavailable:
 			v.status, v.outcome = protocol.StatusOverloaded, Overloaded
+		case refused.HTTPStatus == http.StatusRequestTimeout: // a handler has its own idea of how long
+			v.outcome = TimedOut
 		case refused.HTTPStatus >= 500:
 			v.outcome = Failed
 		}

@@ -153,3 +153,23 @@ func TestLogIsSampled(t *testing.T) {
 		}
 	})
 }
+
+// A handler that gives up with a 408 of its own has timed out, as one that was ended.
+func TestOwn408IsATimeout(t *testing.T) {
+	for status, want := range map[int]Outcome{408: TimedOut, 404: Rejected, 503: Overloaded, 500: Failed} {
+		bubble(t, func(t *testing.T) {
+			var got Outcome
+			s := serve(t, testSettings(func(context.Context, *protocol.Request) (uint32, error) {
+				return 0, &protocol.Refusal{HTTPStatus: status, AppStatus: uint32(status), Reason: errors.New("no time left")}
+			}))
+			s.opt.Hooks.Done = func(r *Result) { got = r.Outcome }
+			p := s.dial()
+			p.send(get(1, true))
+			p.answer(1)
+			synctest.Wait()
+			if got != want {
+				t.Errorf("%d is %q, want %q", status, got, want)
+			}
+		})
+	}
+}
