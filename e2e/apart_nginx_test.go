@@ -44,7 +44,7 @@ func TestApartBehindNginx(t *testing.T) {
 `))
 	}
 	a.configure(pools(alice, www))
-	a.order(t, "reload").is(t, "reload", 0, "pool www: added")
+	a.order(t, "reload").is(t, "reload", 0, "www: added")
 	location := "location /%s/ { include /etc/nginx/fastcgi_params; fastcgi_param SCRIPT_FILENAME %s; fastcgi_param PATH_INFO %s; fastcgi_pass %s; }\n"
 	url := nginx(t, a.dir, fmt.Sprintf(location, "alice", a.dir+"/cgi/who.php", "''", at["alice"])+
 		fmt.Sprintf(location, "repo", backend, "$uri", at["git"])+fmt.Sprintf(location, "www", a.dir+"/cgi/who", "''", at["www"]))

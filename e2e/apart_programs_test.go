@@ -59,7 +59,7 @@ func TestApartPrograms(t *testing.T) {
 	t.Parallel()
 	a := serveApart(t)
 	a.configure(a.withPrograms(t))
-	a.order(t, "reload").is(t, "reload", 0, "pool php: added")
+	a.order(t, "reload").is(t, "reload", 0, "php: added")
 	for _, test := range []struct{ pool, script, body, want string }{
 		{"one", "who", "", "64101 64101 64101 7 /"},
 		{"two", "who", "", "64102 64102 64102 7 /"},
@@ -78,7 +78,7 @@ func TestApartPrograms(t *testing.T) {
 		t.Errorf("the daemon has the children %v", got)
 	}
 	a.configure(strings.ReplaceAll(a.withPrograms(t), "64103", "64104"))
-	a.order(t, "reload").is(t, "reload of another user", 0, "pool php")
+	a.order(t, "reload").is(t, "reload of another user", 0, "php: user 64103→64104")
 	if _, out := a.at(t, "php", "who.php", ""); !strings.Contains(out, "64104 64104") {
 		t.Errorf("after the reload: %q", out)
 	}
