@@ -5,12 +5,17 @@ package harness
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/wiretest"
@@ -35,8 +40,34 @@ func Main(m *testing.M, daemon *string) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		return m.Run()
+		code := m.Run()
+		left := running(dir)
+		for end := time.Now().Add(10 * time.Second); len(left) > 0 && time.Now().Before(end); left = running(dir) {
+			time.Sleep(50 * time.Millisecond)
+		}
+		for pid, command := range left {
+			fmt.Fprintf(os.Stderr, "the tests have left process %d: %s\n", pid, command)
+			syscall.Kill(pid, syscall.SIGKILL)
+			code = 1
+		}
+		return code
 	}())
+}
+
+// running are the processes whose programs lie in a folder, with their commands.
+func running(dir string) map[int]string {
+	found := make(map[int]string)
+	links, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, link := range links {
+		if program, err := os.Readlink(link); err != nil || !strings.HasPrefix(program, dir+"/") {
+			continue
+		}
+		process := filepath.Dir(link)
+		pid, _ := strconv.Atoi(filepath.Base(process))
+		command, _ := os.ReadFile(process + "/cmdline")
+		found[pid] = strings.ReplaceAll(string(command), "\x00", " ")
+	}
+	return found
 }
 
 // Module is the import path of fcgid.
@@ -121,15 +152,28 @@ func Create(path, text string, mode os.FileMode) error {
 	return os.Rename(part, path)
 }
 
-// FreeAddress is a loopback address that nothing listens on.
+// ports are those that tests are given: below the ones from which the kernel takes the ports of
+// clients and of who listens on port 0, so that it gives none of them to anybody else meanwhile.
+const firstPort, ports = 12000, 20000
+
+// lastPort is the port that was given last, from firstPort. Each process begins somewhere else.
+var lastPort atomic.Int64
+
+func init() { lastPort.Store(rand.Int64N(ports)) }
+
+// FreeAddress is a loopback address that nothing listens on, and that is nobody else's until
+// the test that has it listens there.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range ports {
+		address := fmt.Sprintf("127.0.0.1:%d", firstPort+lastPort.Add(1)%ports)
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // Await polls until what is wanted is there, for a minute at most.
