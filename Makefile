@@ -74,7 +74,7 @@ test-docs:
 # latter, test-docs runs those of the documents.
 test-e2e:
 	$(GO) test -tags e2e -timeout 10m -skip '^TestDocumented' ./e2e
-	$(GO) test -race -tags e2e -timeout 10m ./e2e
+	$(GO) test -race -tags e2e -timeout 20m ./e2e
 
 test-apps:
 	scripts/test-packages nginx-light apache2-bin php-cgi php-fpm php-mysql php-gd php-xml mariadb-server \
