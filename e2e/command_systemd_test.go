@@ -44,7 +44,7 @@ func (m *manager) start(more ...string) func(*exec.Cmd) {
 // next is the next message that begins with one of those texts.
 func (m *manager) next(which ...string) string {
 	m.t.Helper()
-	m.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	m.conn.SetReadDeadline(time.Now().Add(time.Minute))
 	for b := make([]byte, 4096); ; {
 		n, err := m.conn.Read(b)
 		if err != nil {
@@ -117,7 +117,7 @@ func TestNotifyFD(t *testing.T) {
 				c.ExtraFiles = []*os.File{write}
 			})
 			write.Close()
-			read.SetReadDeadline(time.Now().Add(30 * time.Second))
+			read.SetReadDeadline(time.Now().Add(time.Minute))
 			if got, err := io.ReadAll(read); string(got) != "\n" || err != nil {
 				t.Errorf("told %q, %v", got, err)
 			}

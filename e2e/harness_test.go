@@ -80,7 +80,7 @@ func (p *process) exitCode() int {
 	p.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		p.t.Fatalf("%s does not exit", p.Path)
 	}
 	return p.ProcessState.ExitCode()

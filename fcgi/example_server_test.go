@@ -117,7 +117,7 @@ func start(s *fcgi.Server) (address net.Addr, stop func()) {
 
 // ask plays the web server: it prints the body of the answer.
 func ask(address net.Addr, params fcgi.Params) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client, err := fcgi.Dial(ctx, address.Network()+":"+address.String())
 	if err != nil {

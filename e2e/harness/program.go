@@ -56,7 +56,7 @@ func Start(t testing.TB, cmd *exec.Cmd) *Program {
 		p.Signal(syscall.SIGTERM)
 		select {
 		case <-p.Done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Errorf("%s did not end by TERM", cmd.Path)
 			p.Signal(syscall.SIGKILL)
 			<-p.Done

@@ -44,7 +44,7 @@ func (k *keeper) take(n int) {
 	k.t.Helper()
 	for range n {
 		text, rights := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
-		k.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		k.conn.SetReadDeadline(time.Now().Add(time.Minute))
 		n, m, _, _, err := k.conn.ReadMsgUnix(text, rights)
 		if err != nil {
 			k.t.Fatal(err)
