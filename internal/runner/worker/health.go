@@ -89,14 +89,19 @@ type health struct {
 	last     time.Time
 	retry    time.Time // when the next probe may start
 	why      string
+	isPast   bool // all that of a program before this one, of which none has failed
 }
 
 func (h *health) isDegraded() bool { return h.failures > 0 }
 
+// isFailing reports whether the program cannot be started, as far as is known: why says
+// how it fails. One that is degraded only since another program was that, is not.
+func (h *health) isFailing() bool { return h.isDegraded() && !h.isPast }
+
 // hurry is called when the program is another one: the next probe is due, and a
-// worker that it has already may be the proof that it runs.
+// worker that it has already may be the proof that it runs. Care is taken on.
 func (h *health) hurry() {
-	h.failures, h.retry, h.last = min(h.failures, 1), time.Time{}, time.Time{}
+	h.failures, h.retry, h.last, h.isPast = min(h.failures, 1), time.Time{}, time.Time{}, true
 }
 
 // probesLocked is how many workers may be started while degraded: one, unless
@@ -135,7 +140,7 @@ func (h *health) fail(p *Pool, w *worker, why string, now time.Time) {
 	}
 	pause := min(shortestBackoff<<min(h.failures, 20), longestBackoff)
 	h.failures++
-	h.last, h.retry, h.why = now, now.Add(pause), why
+	h.last, h.retry, h.why, h.isPast = now, now.Add(pause), why, false
 	p.logLocked(slog.LevelWarn, "workers cannot be started", "command", w.program.argv,
 		"reason", h.why, "failures", h.failures, "retry_in", pause)
 }

@@ -219,7 +219,7 @@ func (p *Pool) waitedTooLongLocked(why error) error {
 	switch {
 	case why != nil:
 		reason = fmt.Errorf("%w: %w", reason, why)
-	case p.health.isDegraded():
+	case p.health.isFailing():
 		reason = fmt.Errorf("%w: workers cannot be started: %s", reason, p.health.why)
 	case p.saturation.is:
 		reason = fmt.Errorf("%w: all %d (worker.max) have been busy for %v", reason, p.opt.Max, time.Since(p.saturation.since).Round(time.Millisecond))

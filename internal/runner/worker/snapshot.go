@@ -128,8 +128,11 @@ func (p *Pool) numbersLocked() Numbers {
 		Scale: p.opt.Scale, Max: p.opt.Max,
 		Starting: n[stateStarting], Idle: n[stateIdle], Busy: n[stateBusy], Stopping: n[stateStopping],
 		Outdated: p.ranks.outdated, Waiting: p.waiting.Len(), Starts: p.starts, Exits: maps.Clone(p.exits),
-		Degraded: p.health.isDegraded(), Why: p.health.why, Retry: p.health.retry,
+		Degraded: p.health.isFailing(), Retry: p.health.retry,
 		AtMax: p.saturation.times, AtMaxTime: p.saturation.total, MostBusy: p.ranks.mostBusy, MostWaiting: p.mostWaiting,
+	}
+	if numbers.Degraded {
+		numbers.Why = p.health.why
 	}
 	numbers.Leaving, numbers.WhyOutdated = p.outdatedLocked()
 	if p.saturation.is {
@@ -149,7 +152,7 @@ func (p *Pool) outdatedLocked() (leaving int, why string) {
 		}
 	}
 	switch {
-	case p.ranks.outdated > 0 && p.health.isDegraded():
+	case p.ranks.outdated > 0 && p.health.isFailing():
 		why = "workers of the new configuration cannot be started: " + p.health.why
 	case p.ranks.outdated > 0:
 		why = "those of the new configuration are not ready"

@@ -515,3 +515,47 @@ func TestDeafWorkers(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// What a reload has corrected is not told any more: the reason was the other program's.
+// One that fails as well has a reason of its own.
+func TestCorrectedProgramHasNoOldReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var broken atomic.Bool
+		o := Options{Scale: ScaleStatic, Max: 2, StartTimeout: 5 * time.Second}
+		p, stop := fakeWorkers(t, o, func(id int) (process, error) {
+			f := newFake(id)
+			if broken.Load() {
+				f.die()
+			}
+			return f, nil
+		})
+		defer stop()
+		time.Sleep(time.Minute)
+		reload := func(env string, isBroken bool) {
+			broken.Store(isBroken)
+			o.Env = []string{env}
+			p.Update(o)
+			synctest.Wait()
+		}
+		reload("A=broken", true)
+		time.Sleep(time.Minute)
+		if s := p.snapshot(); !s.Degraded || s.Why == "" {
+			t.Fatalf("it is not degraded: %+v", s)
+		}
+		reload("A=good", false)
+		if s := p.snapshot(); s.Degraded || s.Why != "" || strings.Contains(s.WhyOutdated, "cannot be started") {
+			t.Errorf("corrected: %+v", s)
+		}
+		time.Sleep(time.Minute)
+		if s := p.snapshot(); s.Degraded || s.Idle != 2 || s.Outdated != 0 {
+			t.Errorf("a minute later: %+v", s)
+		}
+		reload("A=broken again", true)
+		time.Sleep(time.Minute)
+		reload("A=and again", true)
+		time.Sleep(time.Second)
+		if s := p.snapshot(); !s.Degraded || s.Why == "" || !strings.Contains(s.WhyOutdated, "cannot be started") {
+			t.Errorf("broken once more: %+v", s)
+		}
+	})
+}
