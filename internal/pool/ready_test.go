@@ -34,7 +34,7 @@ func TestReady(t *testing.T) {
 		s.SetGate(pool, server.GateOpen)
 	}
 	s.readyIs(t, "idle", "one", 3, "")
-	s.readyIs(t, "idle", "one", 4, "pool one is almost full: room for 3 of 3 requests, 0 waiting")
+	s.readyIs(t, "idle", "one", 4, "pool one is almost full: room for 3 of 3 requests, 0 wait")
 	s.readyIs(t, "idle", "php", 2, "")
 	s.readyIs(t, "idle", "php", 3, "almost full: room for 2 of 2 ")
 	if reason, err := s.Ready("none", 0); err == nil || !strings.Contains(err.Error(), "there is one, php") {
@@ -61,7 +61,7 @@ func TestReady(t *testing.T) {
 	}
 	polltest.Until(t, "both workers to be busy", func() bool { // the second one may still be starting
 		reason, _ := s.Ready("php", 1)
-		return reason == "pool php is full: room for 0 of 2 requests, 1 waiting"
+		return strings.HasPrefix(reason, "pool php is full: room for 0 of 2 requests, 1 wait")
 	})
 	gate.Open()
 	for range 3 {
