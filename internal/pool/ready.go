@@ -38,7 +38,7 @@ func (s *Set) Ready(name string, room int) (reason string, err error) {
 	if free > 0 {
 		text = "almost full"
 	}
-	return fmt.Sprintf("pool %s is %s: room for %d of %s, %d wait", name, text, free, plural.Of(places, "request"), waiting), nil
+	return fmt.Sprintf("pool %s is %s: room for %d of %s, %d waiting", name, text, free, plural.Of(places, "request"), waiting), nil
 }
 
 // atMost is the lower one of two limits, of which 0 is none.
