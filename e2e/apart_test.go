@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -104,6 +105,10 @@ func TestApart(t *testing.T) {
 	}
 	if uid := procStatus(t, a.Process.Pid)["Uid"]; uid != "0 0 0 0" {
 		t.Errorf("the spawner is %s", uid)
+	}
+	// It must not die when programs fork until there is no room for a thread.
+	if n, err := strconv.Atoi(procStatus(t, a.Process.Pid)["Threads"]); err != nil || n < 24 {
+		t.Errorf("the spawner has %d threads, %v", n, err)
 	}
 	a.ping(t)
 	other := freeAddress(t)

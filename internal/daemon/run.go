@@ -20,6 +20,7 @@ import (
 	"github.com/fcgid/fcgid/internal/pool"
 	"github.com/fcgid/fcgid/internal/privsep"
 	"github.com/fcgid/fcgid/internal/server"
+	"github.com/fcgid/fcgid/internal/spawn"
 	"github.com/fcgid/fcgid/internal/upgrade"
 	"github.com/fcgid/fcgid/internal/version"
 )
@@ -179,7 +180,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 		return err
 	}
 	defer d.control.close()
-	reserveThreads(spareThreads, threadRoom()) // before the first request can take the last one
+	spawn.ReserveThreads() // before the first request can take the last one
 	if err := d.configure(context.Background(), cfg); err != nil {
 		d.pools.Stop() // of which there are none, but what was made for them
 		return err
@@ -223,6 +224,13 @@ func (d *daemon) warnOfRoot(cfg *config.Config) {
 	}
 	if len(pools) > 0 {
 		d.logs.Warn("running as root, and so do the programs of pools without a user", "pools", pools)
+	}
+}
+
+// reserveThreads makes spare threads, and says if there is no room for them.
+func (d *daemon) reserveThreads() {
+	if n := spawn.ReserveThreads(); n < spawn.SpareThreads {
+		d.logs.Warn("little room for threads, without which the daemon dies: see ulimit -u and TasksMax", "threads", n)
 	}
 }
 

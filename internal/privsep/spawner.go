@@ -226,6 +226,9 @@ func (s *spawner) prepare(t *Table) error {
 	}
 	s.last++
 	s.next = &prepared{s.last, commit, undo}
+	if n := spawn.ReserveThreads(); n < spawn.SpareThreads { // of which sandboxes have taken some for themselves
+		s.log.Warn("little room for threads, without which the process that starts programs dies: see ulimit -u and TasksMax", "threads", n)
+	}
 	return nil
 }
 

@@ -1,4 +1,4 @@
-package daemon
+package spawn
 
 import (
 	"math"

@@ -1,4 +1,4 @@
-package daemon
+package spawn
 
 import (
 	"bufio"
@@ -14,17 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spareThreads is how many threads are made at start: twice what the daemon was seen
-// to have under load. The runtime takes them when it needs one, and dies when it needs
-// one that the kernel does not give, since somebody forks without end.
-const spareThreads = 24
+// SpareThreads is how many threads a process that starts programs makes at start: twice what
+// the daemon was seen to have under load. The runtime takes them when it needs one, and dies
+// when it needs one that the kernel does not give, since somebody forks without end.
+const SpareThreads = 24
 
-// reserveThreads makes the spare threads, and says if there is no room for them.
-func (d *daemon) reserveThreads() {
-	if n := reserveThreads(spareThreads, threadRoom()); n < spareThreads {
-		d.logs.Warn("little room for threads, without which the daemon dies: see ulimit -u and TasksMax", "threads", n)
-	}
-}
+// ReserveThreads makes the spare threads as far as there is room for them, and returns how
+// many.
+func ReserveThreads() int { return reserveThreads(SpareThreads, threadRoom()) }
 
 // reserveThreads makes threads, n unless that would take more than half of what there
 // is room for, and returns how many. The runtime ends none of them.
