@@ -39,11 +39,12 @@ func TestMail(t *testing.T) {
 	}
 }
 
-// A push into a repository made with git init --shared: git sets the set-group-ID bit.
+// A push into a repository made with git init --shared: git sets the set-group-ID bit. Each
+// push is one of its own, to a branch of its own: such a repository takes no other history.
 const push = `set -e
 cd /srv/git && rm -rf work && git init -q -b main work && cd work
-git -c user.name=n -c user.email=e@example.org commit -q --allow-empty -m one
-git push -q --force /srv/git/shared.git main 2>&1 && echo pushed
+git -c user.name=n -c user.email=e@example.org commit -q --allow-empty -m $$
+git push -q /srv/git/shared.git main:refs/heads/push-$$ 2>&1 && echo pushed
 `
 
 // What fcgiwrap's unit lets programs do, Debian's, fcgid's lets them do.
