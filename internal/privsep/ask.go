@@ -143,9 +143,14 @@ const (
 // question. Each is answered by handle, in a goroutine of its own, whose error refuses it; the
 // message is closed when it returns. Serve waits for all of them, not beyond a blocked answer:
 // it closes conn first.
-func Serve(conn *Conn, handle func(*Message) (*Message, error)) (err error) {
+func Serve(conn *Conn, handle func(*Message) (*Message, error)) error {
 	var running sync.WaitGroup
 	defer running.Wait()
+	return hear(conn, handle, &running)
+}
+
+// hear is Serve, and leaves it to who owns running to wait for what is at work still.
+func hear(conn *Conn, handle func(*Message) (*Message, error), running *sync.WaitGroup) error {
 	defer conn.Close()
 	room, large := make(chan struct{}, maxAtWork), make(chan struct{}, maxOfLarge)
 	for {

@@ -78,7 +78,8 @@ func Spawn(notifyFD int) (status int, err error) {
 	defer stop()
 	go s.local.Reap(ctx)
 	served := make(chan error, 1)
-	go func() { served <- Serve(s.conn, s.handle) }()
+	// What hangs in an answer, such as a look at a file, is not to keep from it who must end.
+	go func() { served <- hear(s.conn, s.handle, new(sync.WaitGroup)) }()
 	return s.attend(daemon, signals, served), nil
 }
 

@@ -361,3 +361,30 @@ func FuzzMessage(f *testing.F) {
 		d.end()
 	})
 }
+
+// Who says what is no question is known for it at once, whatever hangs meanwhile.
+func TestNonsenseIsHeardWhileAnAnswerHangs(t *testing.T) {
+	a, b := newConns(t)
+	asked, release := make(chan struct{}), make(chan struct{})
+	var running sync.WaitGroup
+	heard := make(chan error, 1)
+	go func() {
+		heard <- hear(b, func(*Message) (*Message, error) {
+			close(asked)
+			<-release
+			return nil, nil
+		}, &running)
+	}()
+	if err := a.Send(&Message{Kind: KindResolve, ID: 1}); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	if err := a.Send(&Message{Kind: KindAnswer, ID: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-heard; !errors.Is(err, ErrBroken) {
+		t.Errorf("%v", err)
+	}
+	close(release)
+	running.Wait()
+}
