@@ -167,7 +167,7 @@ func TestExitStatus(t *testing.T) {
 		{"segv in header", "echo 'Content-Type: text/plain'; kill -SEGV $$", 139, 502, "502 Bad Gateway\n", `response ended inside its header (killed by SIGSEGV): "Content-Type: text/plain\n"`},
 		{"segv in body", "printf 'Content-Type: text/plain\\n\\nhello'; kill -SEGV $$", 139, 200, "hello", "killed by SIGSEGV"},
 		{"no output", ":", 500, 502, "502 Bad Gateway\n", "response has no header"},
-		{"no header", "echo hello; echo; echo world", 500, 502, "502 Bad Gateway\n", `line that is none: "hello"`},
+		{"no header", "echo hello; echo; echo world", 500, 502, "502 Bad Gateway\n", `response has no header: it begins with "hello\n\n`},
 		{"half a header", "printf 'Content-Type: text/plain\\nX-A: b'", 500, 502, "502 Bad Gateway\n", "response ended inside its header: "},
 		{"cannot start", "", 500, 502, "502 Bad Gateway\n", "no such file or directory"},
 	}

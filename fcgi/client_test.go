@@ -328,7 +328,7 @@ func TestReadResponse(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"": "no header", "A: b\n": "ended inside its header", "hello\n\n": "a line that is none", strings.Repeat("A: b\n", 20000): "larger than 64 KiB",
+		"": "no header", "A: b\n": "ended inside its header", "hello\n\n": "it begins with \"hello\\n\\n\"", "A: b\nhello\n\n": "a line that is none", strings.Repeat("A: b\n", 20000): "larger than 64 KiB",
 	} {
 		if _, err := fcgi.ReadResponse(strings.NewReader(text), nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.30q: %v", text, err)

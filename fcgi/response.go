@@ -67,10 +67,8 @@ func readHeader(r io.Reader) (header cgi.Header, rest []byte, err error) {
 				return wrong(err)
 			}
 			return header, buf[end:], nil
-		case err == io.EOF && len(buf) == 0:
-			return wrong(cgi.ErrNoHeader)
 		case err == io.EOF:
-			return wrong(cgi.HeaderError(cgi.ErrHeaderUnfinished, buf))
+			return wrong(cgi.HeaderError(cgi.Unfinished(buf), buf))
 		case err != nil:
 			return cgi.Header{}, nil, err
 		case len(buf) == cap(buf):

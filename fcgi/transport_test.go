@@ -233,7 +233,7 @@ func TestTransportOfABadApplication(t *testing.T) {
 		"refused":             {protocol.End{Status: protocol.StatusOverloaded}, "", "refuses the request: OVERLOADED"},
 		"refused with a page": {protocol.End{Status: protocol.StatusOverloaded}, "Status: 503\n\nbusy", ""},
 		"no answer":           {protocol.End{}, "", "no header"},
-		"no header":           {protocol.End{}, "oops", "ended inside its header: \"oops\""},
+		"no header":           {protocol.End{}, "oops", "no header: it begins with \"oops\""},
 	} {
 		c := new(fcgi.Client)
 		piped(t, c, func(_ int, conn net.Conn) {

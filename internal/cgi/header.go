@@ -22,10 +22,31 @@ var (
 
 // HeaderError is err, one of those above, with the beginning of what has come instead.
 func HeaderError(err error, response []byte) error {
-	if len(response) == 0 {
+	shown := response[:min(len(response), maxShown)]
+	switch {
+	case len(response) == 0:
 		return err
+	case errors.Is(err, ErrNoHeader):
+		return fmt.Errorf("%w: it begins with %q (Content-Type: text/html and an empty line come first)", err, shown)
 	}
-	return fmt.Errorf("%w: %q", err, response[:min(len(response), maxShown)])
+	return fmt.Errorf("%w: %q", err, shown)
+}
+
+// Unfinished is what is wrong with a response that has ended without a blank line: it is
+// inside its header only if that has begun.
+func Unfinished(response []byte) error {
+	for rest, first := response, true; len(rest) > 0; first = false {
+		var line []byte
+		line, rest, _ = bytes.Cut(rest, []byte{'\n'})
+		name, _, ok := bytes.Cut(line, []byte{':'})
+		switch {
+		case ok && IsToken(name), first && bytes.HasPrefix(line, []byte("HTTP/")):
+			return ErrHeaderUnfinished
+		case !ok && first:
+			return ErrNoHeader
+		}
+	}
+	return ErrNoHeader
 }
 
 // roomInHeader is what a header may grow by when it is brought into its form: lines
@@ -79,7 +100,11 @@ func ParseHeader(response []byte) (Header, error) {
 		if len(line) == 0 {
 			break
 		}
-		if err := p.add(line, lines == 0); err != nil {
+		err := p.add(line, lines == 0)
+		if errors.Is(err, ErrNoHeader) {
+			err = HeaderError(err, response)
+		}
+		if err != nil {
 			return Header{}, err
 		}
 	}
@@ -109,6 +134,8 @@ func (p *headerParser) add(line []byte, first bool) (err error) {
 	}
 	name, value, ok := bytes.Cut(line, []byte{':'})
 	switch {
+	case !ok && first:
+		return ErrNoHeader
 	case !ok:
 		return fmt.Errorf("response header has a line that is none: %q", line[:min(len(line), maxShown)])
 	case !IsToken(name):

@@ -141,9 +141,10 @@ func TestHeaderErrors(t *testing.T) {
 	long := strings.Repeat("x", 1000)
 	for in, want := range map[string]string{
 		"A: b\n<html> says\n\n":        `response header has a line that is none: "<html> says"`,
-		long + "\n\n":                  `response header has a line that is none: "` + long[:200] + `"`,
-		"\nTraceback (most recent":     `response has no header: "\nTraceback (most recent"`,
-		"<!--: x\n\n<p>":               `response has no header: "<!--: x\n\n<p>"`,
+		"A: b\n" + long + "\n\n":       `response header has a line that is none: "` + long[:200] + `"`,
+		"<html>\n<p>\n\n":              `response has no header: it begins with "<html>\n<p>\n\n" (Content-Type: text/html and an empty line come first)`,
+		"\nTraceback (most recent":     `response has no header: it begins with "\nTraceback (most recent" (Content-Type: text/html and an empty line come first)`,
+		"<!--: x\n\n<p>":               `response has no header: it begins with "<!--: x\n\n<p>" (Content-Type: text/html and an empty line come first)`,
 		"Status: fine\n\n":             `response header has a status that is none, or not final: "fine"`,
 		"Status: 100 Continue\n\n":     `response header has a status that is none, or not final: "100 Continue"`,
 		"A: b\x01" + "\n\n":            `response header has the control character 0x01: "A: b\x01"`,
@@ -159,6 +160,20 @@ func TestHeaderErrors(t *testing.T) {
 	}
 	if err := HeaderError(ErrNoHeader, nil); err != ErrNoHeader {
 		t.Error(err)
+	}
+}
+
+// A response without a blank line has ended inside its header only if it has begun one.
+func TestUnfinished(t *testing.T) {
+	for in, want := range map[string]error{
+		"": ErrNoHeader, "hello": ErrNoHeader, "hello\n": ErrNoHeader, "<html>\n<style>\ncolor: red\n": ErrNoHeader,
+		"Traceback (most recent call last):\n  File x\n": ErrNoHeader, "\xef\xbb\xbf<p>\n": ErrNoHeader, "<!--: spam\n": ErrNoHeader,
+		"Content-Type: text/html\n": ErrHeaderUnfinished, "A:": ErrHeaderUnfinished, "A: b\r\n<html>\n": ErrHeaderUnfinished,
+		"HTTP/1.1 200 OK\r\n": ErrHeaderUnfinished, "<!--: spam\nA: b\n": ErrHeaderUnfinished,
+	} {
+		if err := Unfinished([]byte(in)); err != want {
+			t.Errorf("%q: %v, want %v", in, err, want)
+		}
 	}
 }
 

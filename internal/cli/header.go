@@ -64,10 +64,8 @@ func parseHeader(block []byte) (cgi.Header, error) {
 	switch end, _ := cgi.HeaderEnd(block, 0); {
 	case end > 0:
 		return cgi.ParseHeader(block)
-	case len(block) == 0:
-		return cgi.Header{}, cgi.ErrNoHeader
 	case len(block) > cgi.MaxHeader:
 		return cgi.Header{}, cgi.HeaderError(cgi.ErrHeaderTooLarge, block)
 	}
-	return cgi.Header{}, cgi.HeaderError(cgi.ErrHeaderUnfinished, block)
+	return cgi.Header{}, cgi.HeaderError(cgi.Unfinished(block), block)
 }

@@ -52,7 +52,7 @@ func TestHeaderCutter(t *testing.T) {
 
 func TestParseHeader(t *testing.T) {
 	for block, want := range map[string]error{
-		"A: b\n\n": nil, "": cgi.ErrNoHeader, "\n": cgi.ErrNoHeader, "A: b\n": cgi.ErrHeaderUnfinished, "hello": cgi.ErrHeaderUnfinished,
+		"A: b\n\n": nil, "": cgi.ErrNoHeader, "\n": cgi.ErrNoHeader, "A: b\n": cgi.ErrHeaderUnfinished, "hello": cgi.ErrNoHeader,
 		strings.Repeat("x", cgi.MaxHeader+1): cgi.ErrHeaderTooLarge, "A: " + strings.Repeat("x", cgi.MaxHeader) + "\n\n": cgi.ErrHeaderTooLarge,
 	} {
 		if _, err := parseHeader([]byte(block)); !errors.Is(err, want) || (err == nil) != (want == nil) {

@@ -166,7 +166,7 @@ func TestRequestFails(t *testing.T) {
 func TestRequestNoHeader(t *testing.T) {
 	addr := "unix:" + wiretest.StartApplication(t, func(f *wiretest.AppRequest) { f.Answer("no header\n\nat all") })
 	stdout, stderr, code := runRequest(t, "", addr)
-	if code != 0 || stdout != "no header\n\nat all" || stderr != "request: no CGI header: response header has a line that is none: \"no header\"\n" {
+	if code != 0 || stdout != "no header\n\nat all" || stderr != "request: no CGI header: response has no header: it begins with \"no header\\n\\n\" (Content-Type: text/html and an empty line come first)\n" {
 		t.Errorf("exit %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }

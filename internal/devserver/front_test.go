@@ -180,7 +180,7 @@ func TestDevResponse(t *testing.T) {
 		"Location: //other/\n\nx":            {302, "//other/", "x"},
 		"Status: 303\nLocation: /here\n\nx":  {303, "/here", "x"},
 		"Connection: close\nUpgrade: y\n\nx": {200, "", "x"},
-		"no header\n\n":                      {502, "", "502 Bad Gateway: /x\nanswer of the application: response header has a line that is none: \"no header\"\nAn answer begins with a header and an empty line, for example: Content-Type: text/html\n"},
+		"no header\n\n":                      {502, "", "502 Bad Gateway: /x\nanswer of the application: response has no header: it begins with \"no header\\n\\n\" (Content-Type: text/html and an empty line come first)\nAn answer begins with a header and an empty line, for example: Content-Type: text/html\n"},
 		"A: b\n":                             {502, "", "502 Bad Gateway: /x\nanswer of the application: response ended inside its header: \"A: b\\n\"\nAn answer begins with a header and an empty line, for example: Content-Type: text/html\n"},
 		"":                                   {502, "", "502 Bad Gateway: /x\nanswer of the application: response has no header\nAn answer begins with a header and an empty line, for example: Content-Type: text/html\n"},
 		"Location: /here?x\n\nx":             {302, "/here?x", "x"},

@@ -240,10 +240,8 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 	}
 	var instead []byte // of a header
 	if err == nil {
-		err, instead = cgi.ErrNoHeader, r.answer.head
-		if len(instead) > 0 {
-			err = cgi.ErrHeaderUnfinished
-		}
+		instead = r.answer.head
+		err = cgi.Unfinished(instead)
 	}
 	if appStatus == 0 {
 		appStatus = 500

@@ -68,8 +68,9 @@ func TestDroppedHeaderLines(t *testing.T) {
 func TestNoHeaderIsQuoted(t *testing.T) {
 	for in, want := range map[string]string{
 		"Traceback: oh\nFile x\n\n": `response header has a line that is none: "File x"`,
-		"oh dear":                   `response ended inside its header: "oh dear"`,
-		"\n<p>":                     `response has no header: "\n<p>"`,
+		"oh dear":                   `response has no header: it begins with "oh dear" (Content-Type: text/html and an empty line come first)`,
+		"A: b\n<ht":                 `response ended inside its header: "A: b\n<ht"`,
+		"\n<p>":                     `response has no header: it begins with "\n<p>" (Content-Type: text/html and an empty line come first)`,
 		"":                          `response has no header`,
 	} {
 		bubble(t, func(t *testing.T) {

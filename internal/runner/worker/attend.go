@@ -118,7 +118,7 @@ func (a *warmUpAnswer) Write(p []byte) (int, error) {
 // section 6.3.3), or is none.
 func (a *warmUpAnswer) check() error {
 	if end, _ := cgi.HeaderEnd(a.start, 0); end == 0 {
-		return cgi.HeaderError(cgi.ErrNoHeader, a.start)
+		return cgi.HeaderError(cgi.Unfinished(a.start), a.start)
 	}
 	h, err := cgi.ParseHeader(a.start)
 	if err == nil && h.Status >= 500 {
