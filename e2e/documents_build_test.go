@@ -68,7 +68,7 @@ func TestDocumentedOwnDaemon(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
 	write(t, dir+"/main.go", harness.Named(t, "go-functions"))
-	write(t, dir+"/functions.yaml", harness.Named(t, "pool-functions", "/run/fcgid/", dir+"/"))
+	write(t, dir+"/functions.yaml", harness.Named(t, "own-functions", "/run/fcgid/", dir+"/"))
 	commands := harness.Named(t, "go-functions-build",
 		"go get github.com/fcgid/fcgid@latest", "go mod edit -require=github.com/fcgid/fcgid@v0.0.0 -replace=github.com/fcgid/fcgid="+harness.Root(t), "serve -c", "check -c")
 	// Tidying looks for the newest version of what go.mod does not name yet, which is the root's.
@@ -78,6 +78,7 @@ func TestDocumentedOwnDaemon(t *testing.T) {
 	}
 	write(t, dir+"/go.sum", string(text))
 	shell(t, dir, "export CGO_ENABLED=0", commands)
+	shell(t, dir, "export CGO_ENABLED=0", harness.Named(t, "go-functions-clone", "/path/to/clone", harness.Root(t))+"go build\n")
 }
 
 // library is a program around README's pieces: it answers with the functions, or is a web

@@ -83,6 +83,9 @@ func (s *Set) newFunction(cfg *config.Pool) *function.Runner {
 	if len(cfg.Function.Names) == 0 && s.opt.Functions.added != nil {
 		registry.Fallback = s.opt.Functions.added.Fallback
 	}
+	if registry.Fallback == nil {
+		registry.Fallback = s.opt.Functions.unlisted(names)
+	}
 	admit := s.stderrLimit(cfg.Name).Admit
 	log, single := s.opt.Logs.With("pool", cfg.Name), cfg.Limits.SingleFields
 	call := function.FromHandler(registry)
@@ -97,6 +100,23 @@ func (s *Set) newFunction(cfg *config.Pool) *function.Runner {
 			return call(ctx, req)
 		},
 		Log: log,
+	})
+}
+
+// unlisted answers who asks a pool with those names for another function: with 404,
+// which tells what is there and not for this pool from what is nowhere.
+func (f Functions) unlisted(names []string) fcgi.Handler {
+	all := new(fcgi.Registry)
+	nothing := fcgi.HandlerFunc(func(context.Context, *fcgi.Request) (uint32, error) { return 0, nil })
+	for _, name := range f.Names() {
+		all.Handle(name, nothing)
+	}
+	return fcgi.HandlerFunc(func(ctx context.Context, req *fcgi.Request) (uint32, error) {
+		name, _, ok := all.Lookup(req.Params)
+		if !ok {
+			return new(fcgi.Registry).ServeFCGI(ctx, req) // it is nowhere
+		}
+		return 404, &fcgi.StatusError{Status: 404, Err: fmt.Errorf("function %q is registered, but not one of function.names (%s)", name, strings.Join(names, ", "))}
 	})
 }
 

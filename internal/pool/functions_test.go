@@ -3,6 +3,7 @@ package pool
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -26,6 +27,25 @@ func TestUnnamedFunctions(t *testing.T) {
 	}
 	if got := f.Names(); !slices.Equal(got, []string{"a", "fcgid.echo", "fcgid.ping", "fcgid.status", "hello"}) {
 		t.Errorf("all: got %q", got)
+	}
+}
+
+// What is registered and not for a pool is told from what is not registered.
+func TestUnlistedFunctions(t *testing.T) {
+	added := new(fcgi.Registry)
+	added.HandleFunc("hello", func(context.Context, *fcgi.Request) (uint32, error) { return 0, nil })
+	h := NewFunctions(added).unlisted([]string{"fcgid.ping", "a"})
+	for asked, want := range map[string]string{
+		"/srv/hello":   `function "hello" is registered, but not one of function.names (fcgid.ping, a)`,
+		"fcgid.status": `function "fcgid.status" is registered, but not one of function.names (fcgid.ping, a)`,
+		"other":        `no function is registered by the name "other"`,
+	} {
+		req := &fcgi.Request{Params: fcgi.Params{{Name: "SCRIPT_FILENAME", Value: asked}}}
+		status, err := h.ServeFCGI(t.Context(), req)
+		var refusal *fcgi.StatusError
+		if !errors.As(err, &refusal) || refusal.Status != 404 || status != 404 || refusal.Err.Error() != want {
+			t.Errorf("%s: %d, %v", asked, status, err)
+		}
 	}
 }
 
