@@ -48,9 +48,18 @@ func (a *answer) send(ctx context.Context, client *fcgi.Client, req *fcgi.Reques
 	case refused:
 		return exitError{exitFailure, "protocolStatus " + result.ProtocolStatus.String()}
 	case result.AppStatus != 0:
-		return exitError{exitFailure, "appStatus " + strconv.FormatUint(uint64(result.AppStatus), 10)}
+		return exitError{exitFailure, a.failure(result.AppStatus)}
 	}
 	return nil
+}
+
+// failure says with which appStatus the request ended, and of a 502 where the reason is.
+func (a *answer) failure(appStatus uint32) string {
+	text := "appStatus " + strconv.FormatUint(uint64(appStatus), 10)
+	if a.status == http.StatusBadGateway {
+		return "502 (" + text + "): the daemon's log says why"
+	}
+	return text
 }
 
 // header takes the header of the answer, or what came instead, which is printed as it is.

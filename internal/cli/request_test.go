@@ -132,6 +132,10 @@ func TestRequestFails(t *testing.T) {
 			func(f *wiretest.AppRequest) { f.Stdout("A: b\n\nx"); f.End(3, 0) },
 			"x", "appStatus 3",
 		},
+		"502": {
+			func(f *wiretest.AppRequest) { f.Stdout("Status: 502 Bad Gateway\n\nx"); f.End(500, 0) },
+			"x", "502 (appStatus 500): the daemon's log says why",
+		},
 		"refused": {
 			func(f *wiretest.AppRequest) { f.End(0, protocol.StatusOverloaded) },
 			"", "protocolStatus OVERLOADED",
