@@ -31,6 +31,14 @@ func (p *Pool) descriptors() int {
 	return n + p.Places()
 }
 
+// PlacesKey is the key that says how many those are.
+func (p *Pool) PlacesKey() string {
+	if p.Limits.MaxReqs == 0 && p.Worker != nil {
+		return "worker.max"
+	}
+	return "limits.max_reqs"
+}
+
 // Places is how many requests the pool does at once.
 func (p *Pool) Places() int {
 	switch {

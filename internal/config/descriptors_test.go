@@ -5,6 +5,19 @@ import (
 	"testing"
 )
 
+// The key that bounds a pool of workers is worker.max, unless limits.max_reqs is set.
+func TestPlacesKey(t *testing.T) {
+	for runs, want := range map[string]string{
+		"worker: {command: [/x], max: 7}}\n":                        "worker.max",
+		"worker: {command: [/x], max: 7}, limits: {max_reqs: 7}}\n": "limits.max_reqs",
+		"process: {root: [/srv]}}\n":                                "limits.max_reqs",
+	} {
+		if got := mustLoad(t, "pools:\n- {name: a, listen: unix:/a, "+runs).Pools[0].PlacesKey(); got != want {
+			t.Errorf("%s: %s, want %s", runs, got, want)
+		}
+	}
+}
+
 // What pools may hold is known from their limits.
 func TestDescriptors(t *testing.T) {
 	const limits = ", limits: {max_conns: 100, queue: 10, max_reqs: 5}}\n"

@@ -116,7 +116,7 @@ func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner) se
 		Runner:  run,
 		InPlace: cfg.Function != nil,
 		Limits: server.Limits{
-			MaxConns: l.MaxConns, MaxReqs: cfg.Places(), Multiplex: l.Multiplex,
+			MaxConns: l.MaxConns, MaxReqs: cfg.Places(), MaxReqsKey: cfg.PlacesKey(), Multiplex: l.Multiplex,
 			Queue: l.Queue, QueueTimeout: l.QueueTimeout,
 			Params: l.Params, Body: l.Body, BodyMemory: l.BodyMemory, RequestBuffering: l.RequestBuffering,
 			AnswerSpool: l.AnswerSpool, Spool: l.Spool,

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"errors"
@@ -33,6 +34,7 @@ const (
 type admission struct {
 	mu      sync.Mutex // guards the fields below
 	max     int        // 0 is no bound
+	key     string     // of the configuration, that says max
 	running int        // with late
 	gate    Gate
 	late    int       // that run though their requests have ended, and nothing ends them
@@ -218,10 +220,14 @@ func (a *admission) takenLocked() string {
 	if a.late > 0 {
 		late = fmt.Sprintf(", %d of them by functions that do not return", a.late)
 	}
-	if a.crowded.IsZero() {
-		return fmt.Sprintf("all %d places are taken (limits.max_reqs)%s", a.max, late)
+	places, are, have := fmt.Sprintf("all %d places", a.max), "are", "have"
+	if a.max == 1 {
+		places, are, have = "the only place", "is", "has"
 	}
-	return fmt.Sprintf("all %d places have been taken (limits.max_reqs)%s for %v", a.max, late, time.Since(a.crowded).Round(time.Millisecond))
+	if a.crowded.IsZero() {
+		return fmt.Sprintf("%s %s taken (%s)%s", places, are, a.key, late)
+	}
+	return fmt.Sprintf("%s %s been taken (%s)%s for %v", places, have, a.key, late, time.Since(a.crowded).Round(time.Millisecond))
 }
 
 // leavePlace gives back what a turn that has come has given.
@@ -275,10 +281,10 @@ func (a *admission) admitLocked() {
 }
 
 // setLimits changes the bounds. Who runs or waits already is not turned away.
-func (a *admission) setLimits(max, queue int) {
+func (a *admission) setLimits(max, queue int, key string) {
 	a.mu.Lock()
 	defer a.unlock()
-	a.max, a.limit = max, queue
+	a.max, a.limit, a.key = max, queue, cmp.Or(key, "limits.max_reqs")
 	a.admitLocked()
 }
 

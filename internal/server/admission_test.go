@@ -140,7 +140,7 @@ func TestQueueTimeout(t *testing.T) {
 		}
 		if r := s.want(Overloaded, 503, overloaded); r.Run != 0 || r.Queue != 10*time.Second {
 			t.Errorf("result is %+v", r)
-		} else if want := "waited in the queue for longer than queue_timeout: all 1 places have been taken (limits.max_reqs) for 10s"; r.Reason.Error() != want {
+		} else if want := "waited in the queue for longer than queue_timeout: the only place has been taken (limits.max_reqs) for 10s"; r.Reason.Error() != want {
 			t.Errorf("reason is %v", r.Reason)
 		}
 		ask(p, 2, "c")
@@ -278,7 +278,7 @@ func acquire(ctx context.Context, a *admission) error {
 // A place that comes too late is not taken, or is given back by who has it.
 func TestAdmittedWhenItLeaves(t *testing.T) {
 	var a admission
-	a.setLimits(1, 100)
+	a.setLimits(1, 100, "")
 	for range 2000 {
 		if err := acquire(context.Background(), &a); err != nil {
 			t.Fatal(err)
@@ -318,7 +318,7 @@ func TestEndedIsNotAdmitted(t *testing.T) {
 func TestDeadlines(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var a admission
-		a.setLimits(1, 100)
+		a.setLimits(1, 100, "")
 		acquire(t.Context(), &a)
 		began := time.Now()
 		var all sync.WaitGroup
@@ -453,7 +453,7 @@ func TestCrowd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var told []crowd
 		a := admission{tell: func(c crowd) { told = append(told, c) }}
-		a.setLimits(2, 3)
+		a.setLimits(2, 3, "worker.max")
 		var waiting sync.WaitGroup
 		for range 5 {
 			waiting.Go(func() { acquire(t.Context(), &a) })
@@ -462,7 +462,7 @@ func TestCrowd(t *testing.T) {
 		began := time.Now()
 		time.Sleep(1500 * time.Millisecond)
 		err := acquire(t.Context(), &a)
-		if want := "the queue is full: 3 requests in it (limits.queue), and all 2 places have been taken (limits.max_reqs) for 1.5s"; err == nil || err.Error() != want {
+		if want := "the queue is full: 3 requests in it (limits.queue), and all 2 places have been taken (worker.max) for 1.5s"; err == nil || err.Error() != want {
 			t.Errorf("error is %v", err)
 		}
 		for range 90 {
@@ -484,7 +484,7 @@ func TestCrowdAfterAPause(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var told []crowd
 		a := admission{tell: func(c crowd) { told = append(told, c) }}
-		a.setLimits(1, 3)
+		a.setLimits(1, 3, "")
 		var waiting sync.WaitGroup
 		for range 3 {
 			waiting.Go(func() { acquire(t.Context(), &a) })

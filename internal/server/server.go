@@ -60,6 +60,7 @@ var ErrAbandoned = errors.New("gave up waiting for Runners to return")
 type Limits struct {
 	MaxConns     int           // connections at once, advertised as FCGI_MAX_CONNS; 0 is no bound
 	MaxReqs      int           // requests running at once, advertised as FCGI_MAX_REQS; 0 is no bound
+	MaxReqsKey   string        // what of the configuration says so; empty: limits.max_reqs
 	Multiplex    bool          // several requests at once on a connection, advertised as FCGI_MPXS_CONNS
 	Queue        int           // requests that wait for their turn to run
 	QueueTimeout time.Duration // longest wait
@@ -195,7 +196,7 @@ func New(settings Settings, opt Options) *Server {
 // or wait go on and count against the new limits.
 func (s *Server) Update(settings Settings) {
 	s.settings.Store(&settings)
-	s.admission.setLimits(settings.Limits.MaxReqs, settings.Limits.Queue)
+	s.admission.setLimits(settings.Limits.MaxReqs, settings.Limits.Queue, settings.Limits.MaxReqsKey)
 }
 
 // value answers GET_VALUES with the limits that are in force.
