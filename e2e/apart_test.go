@@ -134,6 +134,21 @@ func TestApart(t *testing.T) {
 	}
 }
 
+// A descriptor of --notify-fd that was not passed is found before one of the process's own is
+// taken for it.
+func TestApartNotifiesNoOther(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	file := folder(t) + "/fcgid.yaml"
+	write(t, file, "pools: [{name: f, listen: unix:"+file+".s, function: {}}]\nadmin: {listen: ''}\nuser: nobody\n")
+	for _, fd := range []string{"1", "3", "4", "5", "6", "77"} {
+		out, err := exec.Command(binary, "serve", "-c", file, "--notify-fd", fd).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "--notify-fd "+fd+":") {
+			t.Errorf("--notify-fd %s, which is not open: %v, %s", fd, err, out)
+		}
+	}
+}
+
 // Whichever of the two is killed, the other one ends, and says why.
 func TestApartKilled(t *testing.T) {
 	t.Parallel()

@@ -59,6 +59,9 @@ that wait for a newline on the descriptor of --notify-fd.`,
 				}
 				o.Spawner, o.Load, o.NotifyFD = session, session.Load, session.NotifyFD
 			case os.Geteuid() == 0 && config.MayHaveUser(file):
+				if err := daemon.CheckNotifyFD(notify); err != nil {
+					return err
+				}
 				status, err := privsep.Spawn(notify)
 				if !errors.Is(err, privsep.ErrTogether) {
 					return exitWith(status, err)

@@ -33,15 +33,22 @@ func (d *daemon) isConfigured() bool {
 // daemon serves; 0 is none. One that was not passed to the process is an error: what has
 // its number may be a descriptor of our own.
 func readyFile(fd int) (*os.File, error) {
-	if fd == 0 {
-		return nil, nil
-	}
-	err := checkReady(fd)
-	if err != nil {
-		return nil, fmt.Errorf("--notify-fd %d: %w", fd, err)
+	if err := CheckNotifyFD(fd); fd == 0 || err != nil {
+		return nil, err
 	}
 	unix.CloseOnExec(fd)
 	return os.NewFile(uintptr(fd), "notify-fd"), nil
+}
+
+// CheckNotifyFD is why a descriptor cannot be Options.NotifyFD, nil if it can.
+func CheckNotifyFD(fd int) error {
+	if fd == 0 {
+		return nil
+	}
+	if err := checkReady(fd); err != nil {
+		return fmt.Errorf("--notify-fd %d: %w", fd, err)
+	}
+	return nil
 }
 
 func checkReady(fd int) error {
