@@ -56,7 +56,7 @@ func TestPHPFPM(t *testing.T) {
 			"    # clear_env = no: nothing of the daemon's environment arrives but pass_env: name there what the program needs",
 		}},
 		"ondemand": {"[shop]\nuser=shop\nlisten = 127.0.0.1:9001\npm = ondemand\npm.max_children = 20\npm.process_idle_timeout = 10s;\npm.max_requests = 200\npm.min_spare_servers = 2\nrequest_terminate_timeout = 2m\nrlimit_files = 4096\nrlimit_core = 0\nprocess.priority = 5\nchdir = /srv/shop\n", []string{
-			`    listen: {address: "tcp:127.0.0.1:9001"}`, "      idle_timeout: 10s", "      max_requests: 200", "    timeout: 2m0s", "      # min_spare: 2: is for scale: dynamic",
+			`    listen: {address: "tcp:127.0.0.1:9001"}`, "      idle_timeout: 10s", "      max_requests: 200", "    timeout: 2m0s", "    # timeout: with queue_timeout's 10s it reaches nginx's fastcgi_read_timeout (60s): raise that, or have less here", "      # min_spare: 2: is for scale: dynamic",
 			`    sandbox: {nice: 5, rlimits: ["nofile=4096", "core=0"]}`, "      dir: /srv/shop",
 		}},
 		"two pools": {"[a]\nlisten = /run/php-$pool.sock\npm = dynamic\npm.max_children = 3\nslowlog = /var/log/$pool.slow\nrequest_slowlog_timeout = 5\nenv[HOSTNAME] = $HOSTNAME\nenv[PATH] = $PATH\nenv[TMP] = /tmp\nphp_admin_value[memory_limit] = 128M\nphp_admin_value[disable_functions] = exec\nphp_admin_value[open_basedir] = /srv\nphp_flag[display_errors] = off\n[b]\nlisten = 10.0.0.1:9000\nlisten.allowed_clients = 10.0.0.2,10.0.0.3\npm = dynamic\npm.max_children = 3\nsecurity.limit_extensions = .php .php8\n", []string{

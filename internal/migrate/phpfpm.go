@@ -327,6 +327,9 @@ func (w *poolPage) take(d directive) error {
 	case "pm.process_idle_timeout":
 		return w.takeDuration(&w.worker, "idle_timeout", d.value)
 	case "request_terminate_timeout":
+		if limit, _ := duration(d.value); limit >= 50*time.Second {
+			w.comments = append(w.comments, "timeout: with queue_timeout's 10s it reaches nginx's fastcgi_read_timeout (60s): raise that, or have less here")
+		}
 		return w.takeDuration(&w.pool, "timeout", d.value)
 	case "request_slowlog_timeout":
 		return w.takeDuration(&w.slow, "after", d.value)
