@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -93,6 +94,9 @@ func (s *Server) Listen(ctx context.Context, settings Settings) (Change, error) 
 		}
 	default:
 		change.l, err = listen.Open(ctx, o, s.l)
+	}
+	if errors.Is(err, listen.ErrInUse) {
+		err = fmt.Errorf(`%w; give this one another port, unix:/path, or "" for none`, err)
 	}
 	if err != nil {
 		change.Undo()

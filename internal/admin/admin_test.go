@@ -181,7 +181,8 @@ func TestWidthChanges(t *testing.T) {
 	at := probe.Addr().String()
 	_, port, _ := net.SplitHostPort(at)
 	s.change(t, "")
-	if _, err := s.Listen(t.Context(), Settings{Address: "tcp:" + at}); !errors.Is(err, listen.ErrInUse) {
+	if _, err := s.Listen(t.Context(), Settings{Address: "tcp:" + at}); !errors.Is(err, listen.ErrInUse) ||
+		!strings.Contains(err.Error(), `give this one another port, unix:/path, or "" for none`) {
 		t.Errorf("the port is another's: %v", err)
 	}
 	probe.Close()
