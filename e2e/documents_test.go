@@ -238,6 +238,9 @@ func TestDocumentedGit(t *testing.T) {
 		t.Errorf("what was pushed is %q", got)
 	}
 	run(t, exec.Command("git", "-C", clone, "pull", "-q", "origin", "pushed"))
+	if got := do(t, "GET", url+"/cgit", nil); got.status != 301 {
+		t.Errorf("/cgit: %d %q", got.status, got.body)
+	}
 	if got := do(t, "GET", url+"/cgit/", nil); !strings.Contains(got.body, ">it.git<") {
 		t.Errorf("cgit has not found the repository: %d %q", got.status, tail(got.body, 2000))
 	}
