@@ -70,7 +70,7 @@ func newRequestCommand() *cobra.Command {
 	var o requestOptions
 	cmd := &cobra.Command{
 		Use:           "request ADDR [flags]",
-		Short:         "Send one FastCGI request, as a web server would",
+		Short:         "Sends one FastCGI request, as a web server would",
 		Long:          requestLong,
 		Example:       requestExample,
 		SilenceErrors: true,
