@@ -168,7 +168,7 @@ func TestDevFaults(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--http", used}, "fcgid dev: --http " + used + ": address already in use\n"},
+		{[]string{"--http", used}, "fcgid dev: --http " + used + ": address already in use (--http 127.0.0.1:0 takes a free one)\n"},
 		{[]string{"--http", "8080"}, "fcgid dev: --http 8080: it is host:port: did you mean 127.0.0.1:8080?\n"},
 		{[]string{"nosuch"}, "fcgid dev: nosuch: there is no such folder\n"},
 	} {

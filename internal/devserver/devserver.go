@@ -83,6 +83,9 @@ func (s *Server) Listen() (err error) {
 	var addr *net.AddrError
 	switch host := s.opt.HTTP; {
 	case errors.As(err, &errno):
+		if errno == syscall.EADDRINUSE {
+			return fmt.Errorf("--http %s: %w (--http 127.0.0.1:0 takes a free one)", host, errno)
+		}
 		return fmt.Errorf("--http %s: %w", host, errno)
 	case errors.As(err, &addr) && isPort(host):
 		return fmt.Errorf("--http %s: it is host:port: did you mean 127.0.0.1:%s?", host, host)
