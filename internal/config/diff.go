@@ -18,9 +18,23 @@ func (c *Config) Diff(other *Config) []string {
 }
 
 // Diff tells which keys of a pool differ. One that has become another kind differs in the
-// keys of both kinds. Of what programs are given, which may be secret, it has the names alone.
+// keys of both kinds. Of what programs are given, which may be secret, it has the names alone,
+// and of a max_reqs of 0 also how many that are.
 func (p *Pool) Diff(other *Pool) []string {
-	return diff("", reflect.ValueOf(*p), reflect.ValueOf(*other))
+	changes := diff("", reflect.ValueOf(*p), reflect.ValueOf(*other))
+	const key = "limits.max_reqs "
+	if i := slices.IndexFunc(changes, func(c string) bool { return strings.HasPrefix(c, key) }); i >= 0 {
+		changes[i] = key + p.maxReqs() + "→" + other.maxReqs()
+	}
+	return changes
+}
+
+// maxReqs is limits.max_reqs as the file has it, and what 0 stands for: "0 (8)".
+func (p *Pool) maxReqs() string {
+	if p.Limits.MaxReqs == 0 {
+		return fmt.Sprintf("0 (%d)", p.Places())
+	}
+	return strconv.Itoa(p.Limits.MaxReqs)
 }
 
 func diff(key string, a, b reflect.Value) (changes []string) {

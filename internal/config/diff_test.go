@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -38,6 +40,7 @@ pools:
 		"a secret script": {"SCRIPT_FILENAME=/srv/hunter2", "SCRIPT_FILENAME=/srv/x", "worker.warm_up SCRIPT_FILENAME changed"},
 		"another kind":    {"worker: {command: [/bin/true, -a], max: 10, stop_signal: SIGTERM, warm_up: [SCRIPT_FILENAME=/srv/hunter2]}", "process: {root: [/srv]}", "process added, worker removed"},
 		"two keys":        {"timeout: 30s\n    env", "timeout: 1m\n    silence: 5s\n    env", "timeout 30s→1m, silence 0s→5s"},
+		"what 0 was":      {"multiplex: true", "multiplex: true, max_reqs: 3", "limits.max_reqs 0 (10)→3"},
 		"nothing":         {"a", "a", ""},
 	}
 	for name, tt := range tests {
@@ -58,6 +61,17 @@ pools:
 	a, b := mustLoad(t, before), mustLoad(t, strings.NewReplacer("level: info", "level: debug", "shutdown_timeout: 30s", "access_log: {output: /x y}").Replace(before))
 	if got, want := strings.Join(a.Diff(b), ", "), `log.level info→debug, access_log.output ""→"/x y"`; got != want {
 		t.Errorf("global: got %q, want %q", got, want)
+	}
+	for pool, want := range map[string]string{
+		"process: {root: [/srv]}":                                fmt.Sprintf("limits.max_reqs 3→0 (%d)", 4*runtime.GOMAXPROCS(0)),
+		"function: {names: [a]}":                                 "limits.max_reqs 3→0 (1024)",
+		"worker: {command: [/bin/true], max: 2, concurrency: 3}": "limits.max_reqs 3→0 (6)",
+	} {
+		text := "pools: [{name: a, listen: unix:/run/a, " + pool + ", limits: {max_reqs: 3}}]\n"
+		a, b := mustLoad(t, text), mustLoad(t, strings.Replace(text, "max_reqs: 3", "max_reqs: 0", 1))
+		if got := strings.Join(a.Pools[0].Diff(&b.Pools[0]), ", "); got != want {
+			t.Errorf("%s: got %q, want %q", pool, got, want)
+		}
 	}
 	long := mustLoad(t, strings.Replace(before, "-a]", strings.Repeat("ä", 100)+"]", 1))
 	if got := a.Pools[0].Diff(&long.Pools[0]); len(got) != 1 || len([]rune(got[0])) > 150 || !strings.HasSuffix(got[0], "ä…") {
