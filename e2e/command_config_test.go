@@ -43,7 +43,7 @@ bad.yaml:2:17: admin.listen: "http:9253" is not unix:/path, unix:@name, tcp:host
 bad.yaml:3:19: shutdown_timeout: "30" needs a unit, for example 30s
 bad.yaml:6:9: pools[0].name: "a b" may hold letters, digits, '_', '.' and '-' only
 bad.yaml:7:11: pools[0].listen: "unix:relative" needs an absolute path of a socket, or @name
-bad.yaml:8:23: pools[0].limits.max_conns: must be an integer from 0 to 2147483647, not "-1"
+bad.yaml:8:23: pools[0].limits.max_conns: must be from 0 to 1048576, not -1
 bad.yaml:8:33: pools[0].limits.body: "3 furlongs" is not a size, for example 65536, 64KiB or 1MiB
 bad.yaml:8:45: pools[0].limits.que: unknown key (did you mean queue?)
 bad.yaml:9:3: pools[0].procss: unknown key (did you mean process?)

@@ -60,7 +60,7 @@ func Parse(s string) (Address, error) {
 			err = errors.New("needs a name without a colon")
 		}
 	default:
-		err = fmt.Errorf("is not unix:/path, unix:@name, tcp:host:port or systemd:NAME%s", hint(meant(s)))
+		err = fmt.Errorf("is not unix:/path, unix:@name, tcp:host:port or systemd:NAME%s", hint(Meant(s)))
 	}
 	if err != nil {
 		return Address{}, fmt.Errorf("%q %w", s, err)
@@ -81,8 +81,8 @@ var others = []struct {
 	{regexp.MustCompile(`(?i)^(?:(?:tcp[46]?|http|fcgi|fastcgi|inet)(?::|://))?([\w.-]+:\d+|\[[0-9a-f:.]+\]:\d+)/?$`), "tcp:"},
 }
 
-// meant is ours for an address that another program would take.
-func meant(s string) string {
+// Meant is ours for an address that another program would take, and "" for anything else.
+func Meant(s string) string {
 	for _, o := range others {
 		m := o.form.FindStringSubmatch(s)
 		if m == nil {
@@ -161,7 +161,7 @@ func ParseDial(s string) (network, name string, err error) {
 		return "", "", err
 	}
 	text := ""
-	for _, form := range [...]string{meant(s), "unix:" + s, "tcp:" + s} {
+	for _, form := range [...]string{Meant(s), "unix:" + s, "tcp:" + s} {
 		if _, _, missed := parseDial(form); missed == nil {
 			text = hint(form)
 			break

@@ -156,7 +156,7 @@ pools:
   status_path: /status
   ping_path: /ping
   ping_response: ok
-  slow: {after: 90s, log: slow.log, command: [/usr/bin/py-spy, dump, "{pid}"]}
+  slow: {after: 90s, log: /slow.log, command: [/usr/bin/py-spy, dump, "{pid}"]}
   process:
     scripts: [/srv/*.cgi, /srv/x]
     extensions: [.cgi, .tar.gz]
@@ -202,7 +202,7 @@ pools:
 				Interpreters: []Interpreter{{".php", "/usr/bin/php-cgi"}, {".pl", "/a=b"}},
 				Dir:          "/tmp", Linger: 90 * time.Millisecond, Stderr: "both",
 			},
-			Slow: Slow{After: 90 * time.Second, Log: "slow.log", Command: []string{"/usr/bin/py-spy", "dump", "{pid}"}},
+			Slow: Slow{After: 90 * time.Second, Log: "/slow.log", Command: []string{"/usr/bin/py-spy", "dump", "{pid}"}},
 		}},
 	}
 	if diff := cmp.Diff(want, got, ignorePlaces); diff != "" {
@@ -308,12 +308,12 @@ func TestOverrides(t *testing.T) {
 	t.Setenv("FCGID_LOG_OUTPUT", "stdout")
 	t.Setenv("FCGID_ADMIN_LISTEN", "")
 	t.Setenv("FCGID_SHUTDOWN_TIMEOUT", "1s")
-	c, err := Load("f", flags(t, "--log.output=x.log", "--shutdown_timeout", "2s", "--access_log.output=stderr"))
+	c, err := Load("f", flags(t, "--log.output=/x.log", "--shutdown_timeout", "2s", "--access_log.output=stderr"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := defaultConfig()
-	want.Log = Log{Level: "warn", Format: "console", Output: "x.log"}
+	want.Log = Log{Level: "warn", Format: "console", Output: "/x.log"}
 	want.AccessLog.Output = "stderr"
 	want.Admin.Listen = ""
 	want.ShutdownTimeout = 2 * time.Second

@@ -177,7 +177,7 @@ var faultTests = []struct {
 	}},
 	{"worker counts", worker("{command: [/x], max: 0, min: -1, min_spare: 1.5, max_spare: x, concurrency: 0, spawn_rate: 0, max_requests: 1e9}"), []string{
 		`f:4:32: pools[0].worker.max: must be from 1 to 32768, not 0`,
-		`f:4:40: pools[0].worker.min: must be an integer from 0 to 2147483647, not "-1"`,
+		`f:4:40: pools[0].worker.min: must be from 0 to 32768, not -1`,
 		`f:4:55: pools[0].worker.min_spare: must be an integer, not "1.5"`,
 		`f:4:71: pools[0].worker.max_spare: must be an integer, not "x"`,
 		`f:4:87: pools[0].worker.concurrency: must be from 1 to 32768, not 0`,
@@ -188,7 +188,7 @@ var faultTests = []struct {
 		`f:4:32: pools[0].worker.max: must be from 1 to 32768, not 1000000000`,
 		`f:4:57: pools[0].worker.concurrency: must be from 1 to 32768, not 1000000000`,
 		`f:4:81: pools[0].worker.spawn_rate: must be from 1 to 1000, not 1001`,
-		`f:4:101: pools[0].worker.max_requests: must be an integer from 0 to 2147483647, not "9999999999"`,
+		`f:4:101: pools[0].worker.max_requests: must be from 0 to 2147483647, not 9999999999`,
 	}},
 	{"an absurd number to which max would bend", worker("{command: [/x], min_spare: 1000000000}"), []string{
 		`f:4:38: pools[0].worker.min_spare: must be from 0 to 32768, not 1000000000`,
@@ -239,7 +239,22 @@ var faultTests = []struct {
 		`f:5:42: pools[0].slow.command[0]: "py-spy" is not an absolute path`,
 		`f:5:51: pools[0].slow.aftr: unknown key (did you mean after?)`,
 	}},
-	{"slow without after", pool("slow: {log: x}") + "- {name: b, listen: unix:/b, function: {}, slow: {log: y}}\n- {name: c, listen: unix:/c, function: {}, slow: {after: 0, log: x}}\n", []string{
+	{"logs that depend on the folder", "log: {output: fcgid.log}\naccess_log: {output: ./access}\n" + pool("slow: {after: 1s, log: slow.log}"), []string{
+		`f:1:15: log.output: "fcgid.log" is not an absolute path, stderr or stdout`,
+		`f:2:22: access_log.output: "./access" is not an absolute path, stderr or stdout`,
+		`f:7:26: pools[0].slow.log: "slow.log" is not an absolute path, stderr or stdout`,
+	}},
+	{"logs that do not", "log: {output: stdout}\naccess_log: {output: stderr}\n" + pool("slow: {after: 1s, log: stderr, x: 1}"), []string{
+		`f:7:34: pools[0].slow.x: unknown key`,
+	}},
+	{"no file, and no pools", "include: [a.d/*.yaml, b.d/*.yaml]\npools: []\n", []string{
+		`f:1:11: include[0]: "a.d/*.yaml" matches no file, and there are no pools`,
+		`f:1:23: include[1]: "b.d/*.yaml" matches no file, and there are no pools`,
+	}},
+	{"INI", "; php-fpm's\n# pool\n\n[www]\nuser = www-data\n", []string{`f:4: this is no YAML: php-fpm's file? fcgid import php-fpm f`}},
+	{"INI of one section", "[global]\n", []string{`f:1: this is no YAML: php-fpm's file? fcgid import php-fpm f`}},
+	{"a list", "[]\n", []string{"f:1:1: must be a mapping, not a list"}},
+	{"slow without after", pool("slow: {log: /x}") + "- {name: b, listen: unix:/b, function: {}, slow: {log: /y}}\n- {name: c, listen: unix:/c, function: {}, slow: {after: 0, log: /x}}\n", []string{
 		"f:5:9: pools[0].slow.after: needs a duration, since log or command is given: what runs for longer is slow; 0 is off",
 		"f:6:50: pools[1].slow.after: needs a duration, since log or command is given: what runs for longer is slow; 0 is off",
 	}},
@@ -252,7 +267,7 @@ var faultTests = []struct {
 		`f:5:21: pools[0].sandbox.cgroup: "of" is not one of auto, off, required (did you mean off?)`,
 		"f:5:33: pools[0].sandbox.memory: must be at least 1MiB, or 0 for no limit",
 		`f:5:55: pools[0].sandbox.memory_request: "x" is not a size, for example 65536, 64KiB or 1MiB`,
-		`f:5:64: pools[0].sandbox.pids: must be an integer from 0 to 2147483647, not "-1"`,
+		`f:5:64: pools[0].sandbox.pids: must be from 0 to 4194304, not -1`,
 		"f:5:73: pools[0].sandbox.cpu: must be from 0.01 to 8192 processors, or 0 for no limit",
 		"f:6:70: pools[1].sandbox.cgroup: memory, memory_request, pids and cpu are limits of a cgroup: write auto or required",
 		"f:6:114: pools[1].sandbox.memory_request: 3MiB is never reached: memory, which is 2MiB at f:6:92, is less",
@@ -329,13 +344,13 @@ var faultTests = []struct {
 	}},
 
 	{"counts", pool("limits: {max_conns: -1, max_reqs: 1.5, queue: '5'}\n  listen: unix:/b"), []string{
-		`f:5:23: pools[0].limits.max_conns: must be an integer from 0 to 2147483647, not "-1"`,
+		`f:5:23: pools[0].limits.max_conns: must be from 0 to 1048576, not -1`,
 		`f:5:37: pools[0].limits.max_reqs: must be an integer, not "1.5"`,
 		`f:5:49: pools[0].limits.queue: must be an integer, not "5"`,
 		"f:6:3: pools[0].listen: given twice, first in line 3",
 	}},
 	{"backlog", pool("listen: {address: unix:/a, backlog: 2147483648}"), []string{
-		`f:3:39: pools[0].listen.backlog: must be an integer from 0 to 2147483647, not "2147483648"`,
+		`f:3:39: pools[0].listen.backlog: must be from 0 to 2147483647, not 2147483648`,
 	}},
 	{"durations", "shutdown_timeout: 30\n" + pool("timeout: -1s\n  limits: {queue_timeout: 1.5, read_timeout: 1d, write_timeout: [], idle_timeout: ''}"), []string{
 		`f:1:19: shutdown_timeout: "30" needs a unit, for example 30s`,
@@ -361,6 +376,11 @@ var faultTests = []struct {
 		"f:5:56: pools[0].limits.max_conns: must be from 0 to 1048576, not 2000000",
 		"f:5:75: pools[0].limits.max_reqs: must be from 0 to 1048576, not 2000000",
 		"f:5:91: pools[0].limits.queue: must be from 0 to 1048576, not 2000000",
+	}},
+	{"counts beyond any", pool("limits: {max_conns: -2, max_reqs: 9223372036854775808, queue: -1}"), []string{
+		"f:5:23: pools[0].limits.max_conns: must be from 0 to 1048576, not -2",
+		`f:5:37: pools[0].limits.max_reqs: "9223372036854775808" is out of range`,
+		"f:5:65: pools[0].limits.queue: must be from 0 to 1048576, not -1",
 	}},
 	{"limits that nothing stays within", pool("limits: {params: 100, queue_timeout: 1us}"), []string{
 		"f:5:20: pools[0].limits.params: must be from 1KiB to 1GiB, or 0 for no limit: they are held in memory",

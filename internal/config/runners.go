@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -128,6 +129,7 @@ func (r *report) workerNumbers(key string, w *Worker) {
 	r.count(key+".max_spare", w.MaxSpare, 0, maxWorkers)
 	r.count(key+".concurrency", w.Concurrency, 1, maxConcurrency)
 	r.count(key+".spawn_rate", w.SpawnRate, 1, maxSpawnRate)
+	r.count(key+".max_requests", w.MaxRequests, 0, math.MaxInt32)
 	r.duration(key+".start_timeout", w.StartTimeout, 100*time.Millisecond, time.Hour)
 	r.duration(key+".stop_grace", w.StopGrace, 0, time.Hour)
 	if w.MaxLifetime > 0 && w.MaxLifetime < time.Second {
@@ -194,6 +196,7 @@ func (r *report) silence(key string, p *Pool) {
 func (r *report) slow(key string, p *Pool) {
 	s, after := p.Slow, key+".slow.after"
 	r.argv(key+".slow.command", s.Command)
+	r.output(key+".slow.log", s.Log)
 	if !r.given(after) && (s.Log != "" || len(s.Command) > 0) {
 		r.add(after, "needs a duration, since log or command is given: what runs for longer is slow; 0 is off")
 	}

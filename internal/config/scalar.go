@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -38,7 +39,7 @@ func scalar(from, to reflect.Value) (any, error) {
 	case reflect.TypeFor[int64]():
 		return parseSize(text)
 	case reflect.TypeFor[int]():
-		return parseInteger(text, math.MaxInt32)
+		return parseCount(text)
 	case reflect.TypeFor[uint32]():
 		n, err := parseInteger(text, math.MaxUint32)
 		return uint32(n), err
@@ -122,6 +123,18 @@ func parseInteger(text string, most int64) (int, error) {
 	n, err := strconv.ParseInt(text, 0, 64)
 	if err != nil || n < 0 || n > most {
 		return 0, fmt.Errorf("must be an integer from 0 to %d, not %q", most, text)
+	}
+	return int(n), nil
+}
+
+// parseCount takes what [report.count] then refuses by the range that the key has.
+func parseCount(text string) (int, error) {
+	n, err := strconv.ParseInt(text, 0, strconv.IntSize)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return 0, fmt.Errorf("%q is out of range", text)
+	case err != nil:
+		return 0, fmt.Errorf("must be an integer, not %q", text)
 	}
 	return int(n), nil
 }

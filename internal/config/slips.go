@@ -44,6 +44,8 @@ func misplaced(e entry, typ reflect.Type, at spot) (text, key string) {
 		return fmt.Sprintf("unknown key: here that is rlimits: [%s=%s]", name, e.value.Value), ""
 	case typ == listenType && (name == "unix" || name == "tcp" || name == "systemd"):
 		return fmt.Sprintf("unknown key: write address: %s:%s", name, e.value.Value), "address"
+	case typ == listenType && name == "path":
+		return "unknown key" + didYouMean("address: unix:"+strings.TrimPrefix(e.value.Value, "unix:")), "address"
 	case other != "":
 		return fmt.Sprintf("unknown key: it is one of %s, not of %s", other, lastName(at.key)), ""
 	case inPool && name != "memory" && isKey(configType, name):
@@ -89,8 +91,12 @@ func (t *tree) example(n *yaml.Node, typ reflect.Type, at spot) string {
 	if n.Kind == yaml.MappingNode && len(n.Content) == 2 && pairLists[lastName(at.key)] {
 		return ": write " + n.Content[0].Value + "=" + resolve(n.Content[1]).Value
 	}
-	if key := mainKey(typ, n.Value); n.Kind == yaml.ScalarNode && key != "" {
-		return didYouMean(fmt.Sprintf("%s: {%s: %s}", lastName(at.key), key, n.Value))
+	word := n.Value
+	if meant := address.Meant(word); typ == reflect.TypeFor[Admin]() && meant != "" {
+		word = meant
+	}
+	if key := mainKey(typ, word); n.Kind == yaml.ScalarNode && key != "" {
+		return didYouMean(fmt.Sprintf("%s: {%s: %s}", lastName(at.key), key, word))
 	}
 	return ""
 }

@@ -22,6 +22,22 @@ var anyKey = sync.OnceValue(func() map[string]bool {
 	return known
 })
 
+var iniSection = regexp.MustCompile(`^\[[^\[\]{},:"']+\]\s*$`)
+
+// sectionOf is the number of the line with which an INI file begins, its comments aside, and
+// 0 for a file of another kind.
+func sectionOf(lines []string) int {
+	for i, line := range lines {
+		if !isBlank(line) && strings.TrimSpace(line)[0] != ';' {
+			if iniSection.MatchString(line) {
+				return i + 1
+			}
+			return 0
+		}
+	}
+	return 0
+}
+
 // explainSyntax says what people do wrong most often where YAML names what it did not
 // find: tabs, a key and its value with no space between them, a column in which nothing
 // can begin. It may find the slip in a line before the one at which YAML stopped.

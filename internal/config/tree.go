@@ -93,6 +93,10 @@ func (t *tree) read(data []byte, typ reflect.Type, root spot) (m map[string]any,
 	for line := range strings.Lines(string(data)) {
 		t.lines = append(t.lines, strings.TrimRight(line, "\r\n"))
 	}
+	if line := sectionOf(t.lines); line > 0 {
+		t.addAt(place{file: t.file, line: line}, "this is no YAML: php-fpm's file? fcgid import php-fpm %s", t.file)
+		return nil, false
+	}
 	n, fault := parse(data)
 	switch {
 	case fault != nil:

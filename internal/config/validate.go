@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"path"
 	"path/filepath"
@@ -35,6 +36,8 @@ func (r *report) validate(c *Config) {
 	r.oneOf("log.format", c.Log.Format, "auto", "console", "json")
 	if c.Log.Output == "" {
 		r.add("log.output", "is empty: write stderr, stdout or a file")
+	} else {
+		r.output("log.output", c.Log.Output)
 	}
 	r.accessLog(&c.AccessLog)
 	users := map[string]string{} // address id: key of who has it
@@ -46,7 +49,7 @@ func (r *report) validate(c *Config) {
 		r.absolute("spool_dir", c.SpoolDir)
 	}
 	if len(c.Pools) == 0 {
-		r.add("pools", "no pools")
+		r.noPools(c)
 	}
 	owners := map[string]string{} // pool name: key of who has it
 	for i := range c.Pools {
@@ -59,10 +62,25 @@ func (r *report) validate(c *Config) {
 	}
 }
 
+// noPools says of patterns of include why there are no pools, if that is why.
+func (r *report) noPools(c *Config) {
+	told := false
+	for i, pattern := range c.Include {
+		if key := fmt.Sprintf("include[%d]", i); r.matchless[key] {
+			r.add(key, "%q matches no file, and there are no pools", pattern)
+			told = true
+		}
+	}
+	if !told {
+		r.add("pools", "no pools")
+	}
+}
+
 func (r *report) accessLog(a *AccessLog) {
 	if _, err := access.Parse(a.Format); err != nil {
 		r.add("access_log.format", "%v%s", err, didYouMean(nearest(a.Format, []string{access.JSON, access.Combined}, whole)))
 	}
+	r.output("access_log.output", a.Output)
 	for i, path := range a.Suppress {
 		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?\x00\n") {
 			r.add(fmt.Sprintf("access_log.suppress[%d]", i), "%q is not the path of a URL, for example /ping", path)
@@ -234,6 +252,7 @@ func (r *report) listen(key string, l Listen, users map[string]string) {
 	if a.ID != "" {
 		r.unique(key+".address", a.ID, users)
 	}
+	r.count(key+".backlog", l.Backlog, 0, math.MaxInt32)
 	r.fileKeys(key, l, a)
 	r.clientKeys(key, l, a)
 }
@@ -326,6 +345,13 @@ func (r *report) function(key string, f *Function) {
 			continue
 		}
 		r.unique(k, name, seen)
+	}
+}
+
+// output reports a log's file that depends on the folder in which the daemon is started.
+func (r *report) output(key, output string) {
+	if output != "" && output != "stderr" && output != "stdout" && !filepath.IsAbs(output) {
+		r.add(key, "%q is not an absolute path, stderr or stdout", output)
 	}
 }
 
