@@ -127,18 +127,6 @@ func (c *Client) end() {
 	}
 }
 
-// maxAtWork is how many questions a spawner has at work at once; others wait to be read. It
-// is large, as the file system that one pool's scripts are on may hang, and the other pools'
-// programs are to be started and ended.
-const maxAtWork = 1024
-
-// Of questions that are large, as params are that no pool takes which has not said so, there
-// are fewer: a daemon that was taken over is not to fill the spawner's memory.
-const (
-	largeBody  = 256 << 10
-	maxOfLarge = 16
-)
-
 // Serve answers what the other end of conn asks, until that has gone (nil), or sends what is no
 // question. Each is answered by handle, in a goroutine of its own, whose error refuses it; the
 // message is closed when it returns. Serve waits for all of them, not beyond a blocked answer:
@@ -146,13 +134,13 @@ const (
 func Serve(conn *Conn, handle func(*Message) (*Message, error)) error {
 	var running sync.WaitGroup
 	defer running.Wait()
-	return hear(conn, handle, &running)
+	return hear(conn, handle, newAdmission(func(string) int { return 1 }), &running)
 }
 
-// hear is Serve, and leaves it to who owns running to wait for what is at work still.
-func hear(conn *Conn, handle func(*Message) (*Message, error), running *sync.WaitGroup) error {
+// hear is Serve, and leaves it to who owns running to wait for what is at work still. It never
+// waits for an answer to be found: what there is no room for is refused.
+func hear(conn *Conn, handle func(*Message) (*Message, error), room *admission, running *sync.WaitGroup) error {
 	defer conn.Close()
-	room, large := make(chan struct{}, maxAtWork), make(chan struct{}, maxOfLarge)
 	for {
 		m, err := conn.Receive()
 		if errors.Is(err, io.EOF) {
@@ -165,17 +153,13 @@ func hear(conn *Conn, handle func(*Message) (*Message, error), running *sync.Wai
 		if err != nil {
 			return err
 		}
-		room <- struct{}{}
-		isLarge := len(m.Body) > largeBody
-		if isLarge {
-			large <- struct{}{}
+		release, ok := room.admit(m)
+		if !ok {
+			answerWith(conn, m, refuseBusy)
+			continue
 		}
 		running.Go(func() {
-			defer func() {
-				if <-room; isLarge {
-					<-large
-				}
-			}()
+			defer release()
 			answerWith(conn, m, handle)
 		})
 	}

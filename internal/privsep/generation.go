@@ -226,6 +226,22 @@ func (p *Programs) placesOf(name string) *places {
 	return p.places[name]
 }
 
+// most is how many programs a pool may have, 0 if there is none of that name.
+func (p *Programs) most(name string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if places := p.places[name]; places != nil {
+		return places.most()
+	}
+	return 0
+}
+
+func (p *places) most() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.max
+}
+
 func (p *places) take() error {
 	if p.tryTake() {
 		return nil

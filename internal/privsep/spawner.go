@@ -79,7 +79,7 @@ func Spawn(notifyFD int) (status int, err error) {
 	go s.local.Reap(ctx)
 	served := make(chan error, 1)
 	// What hangs in an answer, such as a look at a file, is not to keep from it who must end.
-	go func() { served <- hear(s.conn, s.handle, new(sync.WaitGroup)) }()
+	go func() { served <- hear(s.conn, s.handle, newAdmission(s.programs.most), new(sync.WaitGroup)) }()
 	return s.attend(daemon, signals, served), nil
 }
 

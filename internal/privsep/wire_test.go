@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -236,43 +235,6 @@ func TestQuestionsAndAnswers(t *testing.T) {
 	}
 }
 
-// Large questions are few at once, and answered all.
-func TestLargeQuestionsAreFewAtOnce(t *testing.T) {
-	a, b := newConns(t)
-	client := NewClient(a)
-	var running, asking sync.WaitGroup
-	var mu sync.Mutex
-	at, most := 0, 0
-	count := func(n int) {
-		mu.Lock()
-		defer mu.Unlock()
-		at += n
-		most = max(most, at)
-	}
-	running.Go(func() { client.Run() })
-	running.Go(func() {
-		Serve(b, func(*Message) (*Message, error) {
-			count(1)
-			defer count(-1)
-			runtime.Gosched()
-			return nil, nil
-		})
-	})
-	for range 4 * maxOfLarge {
-		asking.Go(func() {
-			if _, err := client.Ask(t.Context(), KindResolve, make([]byte, largeBody+1)); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	asking.Wait()
-	a.Close()
-	running.Wait()
-	if most > maxOfLarge {
-		t.Errorf("%d were at work at once, and %d may be", most, maxOfLarge)
-	}
-}
-
 func TestAskDoesNotWaitForEver(t *testing.T) {
 	a, b := newConns(t)
 	client := NewClient(a)
@@ -373,7 +335,7 @@ func TestNonsenseIsHeardWhileAnAnswerHangs(t *testing.T) {
 			close(asked)
 			<-release
 			return nil, nil
-		}, &running)
+		}, newAdmission(func(string) int { return 1 }), &running)
 	}()
 	if err := a.Send(&Message{Kind: KindResolve, ID: 1}); err != nil {
 		t.Fatal(err)
