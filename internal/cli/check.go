@@ -32,7 +32,7 @@ Root may read and run what the daemon's user may not: --user looks with that
 user's eyes. --machine tells what of a pool's sandbox can be done here. --diff
 asks the daemon that runs with the file what fcgid reload would change.`,
 		Example: "  fcgid check --diff\n  fcgid check -c /etc/fcgid/fcgid.yaml --user www-data\n  fcgid check -c fcgid.yaml --dump",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    counted(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				if cmd.Flags().Changed("config") {

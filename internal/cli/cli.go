@@ -5,6 +5,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,7 +48,7 @@ func run(functions *fcgi.Registry) (status int) {
 		fmt.Fprintf(os.Stderr, "fcgid: %v\n", err)
 		return exitFailure
 	}
-	root := newRootCommand(pool.NewFunctions(functions))
+	root := newRootCommand(filepath.Base(os.Args[0]), pool.NewFunctions(functions))
 	if filepath.Base(os.Args[0]) == wrapName {
 		root.SetArgs(append([]string{wrapName}, os.Args[1:]...))
 	}
@@ -59,14 +60,12 @@ func run(functions *fcgi.Registry) (status int) {
 
 // Commands is the command line of a program of that name, to be described.
 func Commands(name string) *cobra.Command {
-	root := newRootCommand(pool.NewFunctions(nil))
-	root.Use = name
-	return root
+	return newRootCommand(name, pool.NewFunctions(nil))
 }
 
-func newRootCommand(functions pool.Functions) *cobra.Command {
+func newRootCommand(name string, functions pool.Functions) *cobra.Command {
 	root := &cobra.Command{
-		Use:           filepath.Base(os.Args[0]),
+		Use:           name,
 		Short:         "Runs CGI programs, workers and functions behind nginx's fastcgi_pass",
 		Long:          "fcgid is a FastCGI process manager: it runs CGI programs, persistent\nworkers (PHP, Perl, C) and Go functions for nginx, Apache, lighttpd, HAProxy and\nothers, under limits and timeouts, with logs and metrics.",
 		SilenceUsage:  true,
@@ -85,8 +84,9 @@ func newRootCommand(functions pool.Functions) *cobra.Command {
 		switch c.Name() {
 		case "help":
 			c.Args = helpTopic
-		case "completion": // shows its help when no shell follows
-			c.Run = func(cmd *cobra.Command, _ []string) { cmd.Help() }
+			c.Short, c.Long = "Shows what a command does, and its flags", ""
+		case "completion":
+			describeCompletion(c)
 		}
 		c.Args = usageArgs(c.Args)
 	}
@@ -95,11 +95,33 @@ func newRootCommand(functions pool.Functions) *cobra.Command {
 	return root
 }
 
+// describeCompletion says in our words what cobra's command does, which shows its help when
+// no shell follows.
+func describeCompletion(c *cobra.Command) {
+	c.Short = "Prints what has a shell complete commands and flags"
+	c.Long = c.Short + ". The help of each shell's\ncommand says where to put it; make install does that."
+	c.Run = func(cmd *cobra.Command, _ []string) { cmd.Help() }
+	for _, shell := range c.Commands() {
+		shell.Short = "Prints what has " + shell.Name() + " complete commands and flags"
+		_, how, _ := strings.Cut(shell.Long, "\n")
+		shell.Long = shell.Short + ".\n" + how
+		shell.Args = usageArgs(nil)
+	}
+}
+
+// elsewhere are commands that somebody looks for here, and what there is in their place.
+var elsewhere = map[string]string{"log": whereLog, "logs": whereLog, "journal": whereLog}
+
+const whereLog = "the log is where log.output says; of a unit: journalctl -u fcgid"
+
 // noCommand refuses what is no command, and tells the one that is near.
 func noCommand(cmd *cobra.Command, args []string) error {
 	err := cobra.NoArgs(cmd, args)
 	if err == nil {
 		return nil
+	}
+	if text := elsewhere[args[0]]; text != "" {
+		return fmt.Errorf("%w: %s", err, text)
 	}
 	cmd.SuggestionsMinimumDistance = 2
 	near := cmd.SuggestionsFor(args[0])
@@ -123,13 +145,42 @@ func helpTopic(cmd *cobra.Command, args []string) error {
 // usageArgs makes what is wrong with a command's arguments a usage error.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	if check == nil {
-		check = cobra.NoArgs
+		check = counted(0, 0)
 	}
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
 			return usageErrorf("%v", err)
 		}
 		return nil
+	}
+}
+
+// many is more arguments than there are.
+const many = math.MaxInt
+
+// counted takes from least to most arguments, which the command's Use names.
+func counted(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		n := len(args)
+		if n >= least && n <= most {
+			return nil
+		}
+		if most == 0 {
+			return fmt.Errorf("unexpected argument %q", args[0])
+		}
+		got := fmt.Sprintf("%d arguments", n)
+		if n < 2 {
+			got = [...]string{"no argument", "1 argument"}[n]
+		}
+		_, want, _ := strings.Cut(strings.TrimSuffix(cmd.Use, " [flags]"), " ")
+		want = strings.Trim(want, "[]")
+		switch {
+		case least == 0:
+			want += " alone, or none"
+		case most == 1 && n > 0:
+			want += " alone"
+		}
+		return fmt.Errorf("got %s, want %s", got, want)
 	}
 }
 

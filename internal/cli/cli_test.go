@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 // commandLine runs fcgid with arguments and returns what it prints, and its error.
@@ -31,11 +34,66 @@ func TestDidYouMean(t *testing.T) {
 		"serv": "(did you mean serve?)", "srve": "(did you mean serve?)", "Serve": "(did you mean serve?)", "sevre": "(did you mean serve?)",
 		"relaod": "(did you mean reload?)", "stauts": "(did you mean status?)", "reqest": "(did you mean request", "start": "(did you mean serve?)",
 		"run": "(did you mean serve?)", "stop": "",
+		"log": ": the log is where log.output says; of a unit: journalctl -u fcgid", "logs": "journalctl", "journal": "journalctl", "lo": "",
 	} {
 		_, err := commandLine(arg)
 		if err == nil || !strings.Contains(err.Error(), `unknown command "`+arg+`"`) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", arg, err, want)
 		}
+	}
+}
+
+// What is wrong with the arguments is said in one way, with their names.
+func TestArguments(t *testing.T) {
+	for args, want := range map[string]string{
+		"status a b":              "got 2 arguments, want POOL alone, or none",
+		"top a b c":               "got 3 arguments, want POOL alone, or none",
+		"requests a b":            "got 2 arguments, want POOL alone, or none",
+		"check a b":               "got 2 arguments, want FILE alone, or none",
+		"dev a b":                 "got 2 arguments, want DIR alone, or none",
+		"request":                 "got no argument, want ADDR",
+		"request a b":             "got 2 arguments, want ADDR alone",
+		"drain":                   "got no argument, want POOL",
+		"pause a b":               "got 2 arguments, want POOL alone",
+		"scale a":                 "got 1 argument, want POOL N",
+		"scale a 1 2":             "got 3 arguments, want POOL N",
+		"kill":                    "got no argument, want NUMBER…",
+		"import php-fpm":          "got no argument, want FILE...",
+		"import spawn-fcgi":       "got no argument, want -- ARGS",
+		"import wrap":             `unknown command "wrap" for "fcgid import"`,
+		"version x":               `unexpected argument "x"`,
+		"fcgiwrap x":              `unexpected argument "x"`,
+		"completion bash x":       `unexpected argument "x"`,
+		"completion powershell x": `unexpected argument "x"`,
+		"reload x":                `unexpected argument "x": write -c x to name the configuration file`,
+	} {
+		_, err := commandLine(strings.Split(args, " ")...)
+		var coded exitError
+		if err == nil || err.Error() != want || !errors.As(err, &coded) || coded.code != exitUsage {
+			t.Errorf("%s: %v, want the usage error %q", args, err, want)
+		}
+	}
+}
+
+// No command is described in the words of the library.
+func TestDescriptions(t *testing.T) {
+	var look func(c *cobra.Command)
+	look = func(c *cobra.Command) {
+		for _, text := range []string{c.Short, c.Long} {
+			if strings.Contains(text, "Generate") || strings.Contains(text, "autocompletion") || strings.Contains(text, "Help about") {
+				t.Errorf("%s: %q", c.CommandPath(), text)
+			}
+		}
+		if c.Short == "" {
+			t.Errorf("nothing is said of %s", c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			look(sub)
+		}
+	}
+	look(Commands("fcgid"))
+	if out, err := commandLine("completion", "bash", "--help"); err != nil || !strings.Contains(out, "source <(fcgid completion bash)") {
+		t.Errorf("%v %s", err, out)
 	}
 }
 

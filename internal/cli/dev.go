@@ -34,7 +34,7 @@ func newDevCommand(functions pool.Functions) *cobra.Command {
 		Long:  devLong,
 		Example: "  fcgid dev\n  fcgid dev --http 127.0.0.1:3000 ./cgi-bin\n  fcgid dev --router index.php ./wordpress\n" +
 			"  fcgid dev --worker php-cgi ./public\n  fcgid dev --interpreter .lua=/usr/bin/lua ./site",
-		Args: cobra.MaximumNArgs(1),
+		Args: counted(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				o.Dir = args[0]

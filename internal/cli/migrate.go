@@ -39,7 +39,7 @@ func newImportPHP() *cobra.Command {
 		Short: "Writes the configuration for php-fpm's files, and those that they include",
 		Example: "  fcgid import php-fpm /etc/php/8.2/fpm/pool.d/www.conf > fcgid.yaml\n" +
 			"  fcgid import php-fpm --root /var/www /etc/php/8.2/fpm/php-fpm.conf",
-		Args: usageArgs(cobra.MinimumNArgs(1)),
+		Args: usageArgs(counted(1, many)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Program == "" {
 				o.Program = "/usr/bin/php-cgi"
@@ -90,7 +90,7 @@ func newImportSpawn() *cobra.Command {
 		Use:     "spawn-fcgi -- ARGS",
 		Short:   "Writes the configuration for the arguments of a spawn-fcgi",
 		Example: "  fcgid import spawn-fcgi -- -s /run/app.sock -M 0660 -F 4 -- /srv/app/app.fcgi",
-		Args:    usageArgs(cobra.MinimumNArgs(1)),
+		Args:    usageArgs(counted(1, many)),
 		RunE:    func(cmd *cobra.Command, args []string) error { return printed(cmd)(migrate.SpawnFCGI(args)) },
 	}
 	cmd.SetFlagErrorFunc(needsDashes("spawn-fcgi"))
@@ -124,7 +124,7 @@ There is no admin server and no control socket, so fcgid status, reload and the 
 not reach it. fcgid import fcgiwrap writes the same as a configuration for fcgid serve,
 which has them, and all that can be set.`,
 		Example: "  fcgid fcgiwrap -c 4 -s unix:/run/fcgiwrap.sock",
-		Args:    cobra.NoArgs,
+		Args:    counted(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			if w.Socket == "" {
 				if err := passStdin(); err != nil {

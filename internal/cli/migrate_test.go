@@ -6,13 +6,12 @@ import (
 	"testing"
 
 	"github.com/fcgid/fcgid/internal/config"
-	"github.com/fcgid/fcgid/internal/pool"
 )
 
 // Flags of another program are not taken for ours, and it is said what to write.
 func TestImportNeedsDashes(t *testing.T) {
 	for _, args := range [][]string{{"import", "fcgiwrap", "-c", "4"}, {"import", "spawn-fcgi", "-s", "/run/a", "/srv/app"}} {
-		root := newRootCommand(pool.NewFunctions(nil))
+		root := Commands("fcgid")
 		root.SetArgs(args)
 		root.SetOut(io.Discard)
 		if err := root.Execute(); err == nil || !strings.Contains(err.Error(), "put -- before the arguments of "+args[1]) {

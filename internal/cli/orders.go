@@ -77,7 +77,7 @@ func newKillCommand() *cobra.Command {
 and all that it has started, TERM first and KILL after its grace. The client gets
 503, or the end of an answer that has begun. Exits 1 if one was not there.`,
 		example: "  fcgid requests --older 1m\n  fcgid kill 4711 4712",
-		args:    cobra.MinimumNArgs(1), print: printKilled,
+		args:    counted(1, many), print: printKilled,
 		prepare: func(o *status.Order, args []string) error {
 			for _, arg := range args {
 				id, err := strconv.ParseUint(arg, 10, 64)
@@ -118,7 +118,7 @@ those that run. With --notice all is served for so long, and only /-/ready?pool=
 says that it is not ready, so that load balancers send elsewhere what would get 503.
 fcgid resume ends it; a reload does not.`,
 		example: "  fcgid drain php --timeout 5m && maintenance && fcgid resume php",
-		args:    cobra.ExactArgs(1), prepare: ofDrain, print: printText, waits: "requests to end",
+		args:    counted(1, 1), prepare: ofDrain, print: printText, waits: "requests to end",
 		flags: func(cmd *cobra.Command, o *status.Order) {
 			cmd.Flags().BoolVar(&o.Queue, "queue", false, "new requests wait in the pool's queue instead of getting 503")
 			cmd.Flags().DurationVar(&o.Notice, "notice", 0, "how long before it /-/ready says that the pool is not ready; --timeout begins after it")
@@ -143,7 +143,7 @@ func newPauseCommand() *cobra.Command {
 		long: `Has a pool start no requests. They wait in its queue, as many as limits.queue
 lets and for as long as limits.queue_timeout does; those get 503 that it does not.
 What runs goes on. fcgid resume ends it; a reload does not.`,
-		args: cobra.ExactArgs(1), prepare: ofPool, print: printText,
+		args: counted(1, 1), prepare: ofPool, print: printText,
 	}
 	return c.command(status.VerbPause)
 }
@@ -151,7 +151,7 @@ What runs goes on. fcgid resume ends it; a reload does not.`,
 func newResumeCommand() *cobra.Command {
 	c := orderCommand{
 		use: "resume POOL", short: "Ends a drain or a pause",
-		args: cobra.ExactArgs(1), prepare: ofPool, print: printText,
+		args: counted(1, 1), prepare: ofPool, print: printText,
 	}
 	return c.command(status.VerbResume)
 }
@@ -164,7 +164,7 @@ files anew, such as after a deployment with opcache.validate_timestamps=0. No
 request is lost: an old worker leaves when a new one has shown that it runs, and
 once its request has ended. Waits until all that serve are new ones.`,
 		example: "  fcgid recycle php",
-		args:    cobra.ExactArgs(1), prepare: ofPool, waits: "workers to be replaced",
+		args:    counted(1, 1), prepare: ofPool, waits: "workers to be replaced",
 		print: func(cmd *cobra.Command, o *status.Order, reply *status.Reply) error {
 			fmt.Fprintf(cmd.OutOrStdout(), "pool %s: workers replaced: %s\n", o.Pool, reply.Workers)
 			return left(reply)
@@ -179,7 +179,7 @@ func newScaleCommand() *cobra.Command {
 		long: `Changes worker.max, or limits.max_reqs of a pool without workers, until the next
 reload or the daemon's end. Those beyond N end when they have no request.`,
 		example: "  fcgid scale php 16",
-		args:    cobra.ExactArgs(2), print: printText,
+		args:    counted(2, 2), print: printText,
 		prepare: func(o *status.Order, args []string) (err error) {
 			o.Pool = args[0]
 			if o.N, err = strconv.Atoi(args[1]); err != nil {

@@ -192,7 +192,7 @@ func TestRequestNobodyListens(t *testing.T) {
 
 func TestRequestUsage(t *testing.T) {
 	for args, want := range map[string]string{
-		"":                            "got 0 arguments",
+		"":                            "got no argument",
 		"unix:/a unix:/b":             "got 2 arguments",
 		"/run/a":                      "did you mean unix:/run/a?",
 		"localhost:9000":              "did you mean tcp:localhost:9000?",

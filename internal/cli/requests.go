@@ -22,7 +22,7 @@ func newRequestsCommand() *cobra.Command {
 		Long: `Shows the open requests of all pools, or of POOL, the oldest first: the number by
 which fcgid kill knows it, what it waits for or does, its age, its program.`,
 		Example: "  fcgid requests --older 30s --stage running\n  fcgid requests php --uri /export --json",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    counted(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				filter.Pool = args[0]

@@ -30,7 +30,7 @@ requests. Root and the daemon's user ask through the control socket, also while
 the configuration file is wrong. For others, and with --admin, it asks the admin
 server, whose address it takes from the configuration file.`,
 		Example: "  fcgid status\n  fcgid status php\n  fcgid status --admin unix:/run/fcgid/admin.sock --json",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    counted(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pool := ""
 			if len(args) > 0 {

@@ -25,7 +25,7 @@ which can be killed; ? lists the keys. It goes on while the daemon is away.
 It asks as fcgid status does. Orders (k, d, u, r) go by the control socket, so they
 are for root and the daemon's user. NO_COLOR is heeded.`,
 		Example: "  fcgid top\n  fcgid top php --interval 5s\n  fcgid top --once | mail -s fcgid root",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    counted(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if interval < 100*time.Millisecond {
 				return usageErrorf("--interval %v is below 100ms", interval)
