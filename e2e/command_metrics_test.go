@@ -136,6 +136,8 @@ func TestMetricsOfReload(t *testing.T) {
 	if s := r.status(t); r.metric(t, ok) != "0" || r.metric(t, when) != before || s.Reload.OK || !strings.Contains(s.Reload.Error, "did you mean listen?") {
 		t.Errorf("after a bad file: %s is %s, /status %+v", ok, r.metric(t, ok), s.Reload)
 	}
+	code, stdout, stderr := fcgid(t, "/", nil, "status", "-c", r.file)
+	output{code, stdout, stderr}.is(t, "status", 0, " ago was refused, the configuration of ", " ago stays:\n"+r.file+":", "(did you mean listen?)\n")
 	r.good(t, r.unix)
 	r.configure("- {name: cgi, listen: [\"unix:" + r.unix + "\"], process: {root: [" + r.dir + "/cgi]}}\n")
 	r.reload(t)

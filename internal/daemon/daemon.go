@@ -191,12 +191,13 @@ func (d *daemon) reload(ctx context.Context) (*status.Changes, error) {
 
 func (d *daemon) noteReload(err error) {
 	d.metrics.Reloaded(err)
-	reload := status.Reload{Time: time.Now(), OK: err == nil}
-	if err != nil {
-		reload.Error = err.Error()
-	}
+	now := time.Now()
+	reload := status.Reload{Time: now, OK: err == nil, InForce: now}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err != nil {
+		reload.Error, reload.InForce = err.Error(), d.lastReload.InForce
+	}
 	d.lastReload = reload
 }
 

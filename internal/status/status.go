@@ -35,7 +35,9 @@ type Page struct {
 type Reload struct {
 	Time  time.Time `json:"time"`
 	OK    bool      `json:"ok"`
-	Error string    `json:"error,omitempty"`
+	Error string    `json:"error,omitempty"` // a line for each fault
+	// InForce is when the configuration that is in force was read.
+	InForce time.Time `json:"in_force_since"`
 }
 
 // A Pool is what a pool does now.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -30,6 +31,26 @@ func TestStatusIsPrintable(t *testing.T) {
 	if strings.Contains(out.String(), "\x1b") {
 		t.Errorf("got %q", out.String())
 	}
+}
+
+// Of a refused file each fault has a line, and the time of what is in force is told.
+func TestStatusTellsOfARefusedFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		page := Page{Version: "1", PID: 2, Started: now.Add(-time.Hour), File: "/f", Reload: Reload{
+			Time: now.Add(-5 * time.Second), InForce: now.Add(-64 * time.Second), Error: "/f:1:2: a: x\n/f:3:4: b\x1b: y",
+		}}
+		for want, ok := range map[string]bool{
+			"fcgid 1, pid 2, up 1h0m, configuration /f\nthe file of 5s ago was refused, the configuration of 1m4s ago stays:\n/f:1:2: a: x\n\"/f:3:4: b\\x1b: y\"\n\n": false,
+			"fcgid 1, pid 2, up 1h0m, configuration /f read 5s ago: ok\n\n":                                                                                            true,
+		} {
+			page.Reload.OK = ok
+			var out strings.Builder
+			if err := page.Print(&out, false); err != nil || !strings.HasPrefix(out.String(), want) {
+				t.Errorf("got %v\n%s\nwant\n%s", err, out.String(), want)
+			}
+		}
+	})
 }
 
 // Of a pool its requests are told by what became of them, and why the last one failed.

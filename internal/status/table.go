@@ -13,12 +13,8 @@ import (
 // Print writes the page for a person: a line for each pool, and with details
 // what the pools do at this moment.
 func (p *Page) Print(w io.Writer, details bool) error {
-	reload := "ok"
-	if !p.Reload.OK {
-		reload = "REFUSED: " + Printable(p.Reload.Error)
-	}
-	fmt.Fprintf(w, "fcgid %s, pid %d, up %s, configuration %s read %s ago: %s\n",
-		p.Version, p.PID, age(time.Since(p.Started)), Printable(p.File), age(time.Since(p.Reload.Time)), reload)
+	fmt.Fprintf(w, "fcgid %s, pid %d, up %s, configuration %s", p.Version, p.PID, age(time.Since(p.Started)), Printable(p.File))
+	p.Reload.print(w)
 	if p.Leaving != 0 {
 		fmt.Fprintf(w, "pid %d, which it has replaced, still ends its requests: %d\n", p.Leaving, len(p.LeavingRequests))
 	}
@@ -36,6 +32,18 @@ func (p *Page) Print(w io.Writer, details bool) error {
 		p.Pools[i].printDetails(w, p.Time)
 	}
 	return nil
+}
+
+// print ends a line that names the file.
+func (r Reload) print(w io.Writer) {
+	if r.OK {
+		fmt.Fprintf(w, " read %s ago: ok\n", age(time.Since(r.Time)))
+		return
+	}
+	fmt.Fprintf(w, "\nthe file of %s ago was refused, the configuration of %s ago stays:\n", age(time.Since(r.Time)), age(time.Since(r.InForce)))
+	for line := range strings.SplitSeq(r.Error, "\n") {
+		fmt.Fprintln(w, Printable(line))
+	}
 }
 
 func (s *Pool) printDetails(w io.Writer, now time.Time) {
