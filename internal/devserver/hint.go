@@ -119,6 +119,48 @@ func mayNotText(what, name string, info fs.FileInfo) string {
 	return fmt.Sprintf("user %s may not %s %s (mode %04o, owner %s)", users.NameOf(uint32(os.Geteuid())), what, name, info.Mode().Perm(), owner)
 }
 
+// leadsOut says which link on the way to a path leads out of the folder, and where to; "" is
+// that none does.
+func leadsOut(dir string, root *os.Root, name string) string {
+	below := ""
+	for part := range strings.SplitSeq(strings.Trim(name, "/"), "/") {
+		below = filepath.Join(below, part)
+		if _, err := root.Stat(below); err == nil {
+			continue
+		}
+		whole := filepath.Join(dir, below)
+		to, err := os.Readlink(whole)
+		if err != nil {
+			return ""
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(whole), to)
+		}
+		end, err := filepath.EvalSymlinks(whole)
+		switch {
+		case err == nil && isWithin(dir, end):
+			return fmt.Sprintf("%s leads to %s by a way outside %s, which is not followed: make it a relative link", below, end, dir)
+		case err == nil:
+			to = end
+		case isWithin(dir, to):
+			return ""
+		}
+		return fmt.Sprintf("%s leads to %s, which is outside %s: only what lies below it is served", below, to, dir)
+	}
+	return ""
+}
+
+// isWithin reports whether a path is a folder's or below it.
+func isWithin(dir, name string) bool {
+	whole, err := filepath.EvalSymlinks(dir)
+	for _, dir := range []string{dir, whole} {
+		if below, relErr := filepath.Rel(dir, name); err == nil && relErr == nil && filepath.IsLocal(below) {
+			return true
+		}
+	}
+	return false
+}
+
 // closedFolder says which folder on the way to a path may not be entered.
 func closedFolder(dir, name string) string {
 	folder := dir

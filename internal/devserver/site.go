@@ -156,7 +156,11 @@ func (s *site) find(name string) target {
 		}
 		return target{status: http.StatusForbidden, reason: closedFolder(s.dir, name)}
 	case is == nil:
-		return s.other(name)
+		t := s.other(name)
+		if t.status == http.StatusNotFound {
+			t.reason = leadsOut(s.dir, root, name)
+		}
+		return t
 	case !is.IsDir():
 		return s.file(root, script, info, is)
 	case info == "":

@@ -34,14 +34,25 @@ func newTestSite(t *testing.T) *site {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "out.txt")); err != nil {
-		t.Fatal(err)
+	for name, to := range map[string]string{
+		"out.txt": "/etc/passwd", "out": "/etc", "up": "../../../../../../../../etc", "chain": "out", "gone": "/none/such", "loop": "loop", "dangling": "none",
+		"whole.css": dir + "/style.css", "again.css": "../" + filepath.Base(dir) + "/style.css", "in.css": "style.css",
+	} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return &site{dir: dir, interpreters: map[string]string{".php": "/php-cgi", ".py": "/python3"}, functions: []string{"app.hello"}}
 }
 
 func TestFind(t *testing.T) {
 	s := newTestSite(t)
+	out := func(link, to string) target {
+		return target{status: 404, reason: link + " leads to " + to + ", which is outside " + s.dir + ": only what lies below it is served"}
+	}
+	around := func(link string) target {
+		return target{status: 404, reason: link + " leads to " + s.dir + "/style.css by a way outside " + s.dir + ", which is not followed: make it a relative link"}
+	}
 	for name, want := range map[string]target{
 		"/":                  {file: "/index.html"},
 		"/app":               {to: "/app/"},
@@ -61,7 +72,18 @@ func TestFind(t *testing.T) {
 		"/none":              {status: 404},
 		"/none/":             {status: 404},
 		"/app/none":          {status: 404},
-		"/out.txt":           {status: 404},
+		"/out.txt":           out("out.txt", "/etc/passwd"),
+		"/out.txt/x":         out("out.txt", "/etc/passwd"),
+		"/out":               out("out", "/etc"),
+		"/out/passwd":        out("out", "/etc"),
+		"/up/":               out("up", "/etc"),
+		"/chain/x":           out("chain", "/etc"),
+		"/gone":              out("gone", "/none/such"),
+		"/whole.css":         around("whole.css"),
+		"/again.css":         around("again.css"),
+		"/in.css":            {file: "/in.css"},
+		"/loop":              {status: 404},
+		"/dangling":          {status: 404},
 		"/.env":              {status: 404, reason: "names that begin with a dot are not served"},
 		"/.git/config":       {status: 404, reason: "names that begin with a dot are not served"},
 		"/.well-known/x.txt": {file: "/.well-known/x.txt"},
@@ -91,6 +113,9 @@ func TestFindOthers(t *testing.T) {
 		if got := s.find(name); got.pool != workerPool || got.script != "/router.php" || got.info != "" {
 			t.Errorf("router: %s: %+v", name, got)
 		}
+	}
+	if got := s.find("/out/none"); got.script != "/router.php" {
+		t.Errorf("a link that leads out beside the router: %+v", got)
 	}
 	if got := s.find("/style.css"); got.file == "" {
 		t.Errorf("a file beside the router: %+v", got)
