@@ -46,6 +46,7 @@ func devSite(t testing.TB) string {
 	script(t, dir+"/crash.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\nkill -9 $$\n")
 	script(t, dir+"/three.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\nexit 3\n")
 	script(t, dir+"/mute.sh", "#!/bin/sh\nexit 3\n")
+	script(t, dir+"/mute500.sh", "#!/bin/sh\nprintf 'Status: 500\\n\\n'\nexit 4\n")
 	script(t, dir+"/empty.sh", "#!/bin/sh\n")
 	script(t, dir+"/bare.sh", "echo\n")
 	script(t, dir+"/env.sh", "#!/bin/sh\n"+plainHeader+"echo $E2E_MINE\n")
@@ -114,6 +115,7 @@ func TestDevExplains(t *testing.T) {
 		"/none":       {404, []string{"nothing of that name below", "--router"}},
 		"/plain.cgi":  {403, []string{"is not executable", "chmod +x " + dir + "/plain.cgi"}},
 		"/trace.py":   {502, []string{"exit status 3", "no header", "wrote to STDERR says why", "told"}},
+		"/mute500.sh": {500, []string{"The program answered 500, wrote no page and nothing to STDERR"}},
 		"/mute.sh":    {502, []string{"exit status 3", "wrote nothing to STDERR"}},
 		"/empty.sh":   {502, []string{"Content-Type: text/html"}},
 		"/bare.sh":    {502, []string{"#!/bin/sh; or chmod -x " + dir + "/bare.sh"}},

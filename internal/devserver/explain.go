@@ -186,6 +186,12 @@ func (f *front) newProblem(code int, r *http.Request, t *target, end ending, std
 	if t.pool != "" && t.pool != functionPool {
 		p.Script = t.name
 	}
+	if code == http.StatusInternalServerError && p.Reason == "" && len(stderr) == 0 {
+		p.Reason = "The program answered 500, wrote no page and nothing to STDERR"
+		if end.Exit != "" {
+			p.Reason += ": " + end.Exit
+		}
+	}
 	p.Hint = f.hint(t, p)
 	return p
 }

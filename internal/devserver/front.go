@@ -126,7 +126,8 @@ func (x *exchange) ask() error {
 		if err == nil && len(start) < maxOwnAnswer && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
 			x.awaitEnd(end)
 		}
-		isMute := len(start) == 0 && x.r.Method != http.MethodHead && len(x.stderr.text()) > 0 // PHP without display_errors
+		isMute := len(start) == 0 && x.r.Method != http.MethodHead && // PHP without display_errors
+			(resp.StatusCode == http.StatusInternalServerError || len(x.stderr.text()) > 0)
 		if x.end.Reason != "" || err == nil && isMute {
 			x.awaitEnd(end)
 			x.closeAfter()

@@ -185,12 +185,29 @@ func TestDevResponse(t *testing.T) {
 		"":                                   {502, "", "502 Bad Gateway: /x\nanswer of the application: response has no header\nAn answer begins with a header and an empty line, for example: Content-Type: text/html\n"},
 		"Location: /here?x\n\nx":             {302, "/here?x", "x"},
 		"<!--: x\nA: b\n\nx":                 {200, "", "x"},
+		"Status: 500\n\n":                    {500, "", "500 Internal Server Error: /x\nThe program answered 500, wrote no page and nothing to STDERR\n"},
+		"Status: 500\nA: b\n\nx":             {500, "", "x"},
+		"Status: 503\n\n":                    {503, "", ""},
 	} {
 		d := newTest(t, t.TempDir(), func(f *wiretest.AppRequest) { f.Answer(response) })
 		resp, body := d.do("GET /x", nil)
 		if resp.StatusCode != want.status || resp.Header.Get("Location") != want.location || body != want.body || resp.Close ||
 			resp.Header.Get("Upgrade") != "" {
 			t.Errorf("%q: got %d, %v, %q, close %v", response, resp.StatusCode, resp.Header, body, resp.Close)
+		}
+	}
+}
+
+// A 500 that nobody explains says how its program ended, if that is known.
+func TestDevMute(t *testing.T) {
+	f := newFront(&site{dir: t.TempDir()}, nil, nil)
+	r := httptest.NewRequest("GET", "/x", nil)
+	for want, end := range map[string]ending{
+		"The program answered 500, wrote no page and nothing to STDERR: exit status 4": {Exit: "exit status 4"},
+		"told": {Reason: "told"},
+	} {
+		if p := f.newProblem(500, r, &target{}, end, nil); p.Reason != want {
+			t.Errorf("got %q, want %q", p.Reason, want)
 		}
 	}
 }
