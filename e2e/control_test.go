@@ -287,7 +287,7 @@ func TestDaemonOfAnotherUser(t *testing.T) {
 	s.daemon = launch(t, s.dir, s.pool("cgi", "process: {root: [/usr/bin]}"), asNobody, func(c *exec.Cmd) { c.Env = append(os.Environ(), "TMPDIR="+s.dir) })
 	t.Setenv("TMPDIR", s.dir)
 	control := s.control()
-	s.order("requests").is(t, "root", 1, "it does not run, or has another control socket", "a daemon of nobody has it at "+control)
+	s.order("requests").is(t, "root", 1, "no daemon of "+s.file+" runs; -c FILE asks that of another file", "--control PATH", "a daemon of nobody has it at "+control)
 	s.order("status").is(t, "root by the admin server", 0, "serving")
 	s.order("requests", "--control", control).is(t, "root, told where", 0, "REQUEST")
 	orderAs(t, 1234, "requests", "-c", s.file).is(t, "another user", 1, "there are daemons of nobody here, who can ask, as root can")
@@ -508,7 +508,7 @@ func TestStopWhileReloadWaits(t *testing.T) {
 	if code := s.exitCode(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
-	s.order("reload").is(t, "no daemon", 1, "it does not run")
+	s.order("reload").is(t, "no daemon", 1, "no daemon of "+s.file+" runs")
 }
 
 // Two daemons do not take each other's orders; what a killed one leaves is replaced, and
@@ -525,7 +525,7 @@ func TestControlSocketIsOne(t *testing.T) {
 	}
 	s.order("reload").is(t, "the first", 0)
 	code, _, stderr = fcgid(t, "/", nil, "check", "--diff", "-c", other)
-	output{code, "", stderr}.is(t, "the other's diff", 1, "reads "+s.file)
+	output{code, "", stderr}.is(t, "the other's diff", 1, "no daemon of "+other+" runs (at "+control+" is that of "+s.file+")")
 
 	s.configure(s.pool("cgi", simple))
 	text, _ := os.ReadFile(s.file)
@@ -535,14 +535,14 @@ func TestControlSocketIsOne(t *testing.T) {
 	write(t, s.file, string(text))
 
 	os.Remove(control)
-	s.order("reload").is(t, "without its file", 1, "it does not run, or has another control socket")
+	s.order("reload").is(t, "without its file", 1, "no daemon of "+s.file+" runs; -c FILE asks that of another file (there is no "+control)
 	s.order("status").is(t, "status by the admin server", 0, "cgi")
 	s.reload(t)
 	await(t, "the control socket to be back", func() bool { return s.order("reload").code == 0 })
 
 	s.signal(syscall.SIGKILL)
 	<-s.done
-	s.order("reload").is(t, "a killed one", 1, "it does not run any more")
+	s.order("reload").is(t, "a killed one", 1, "no daemon of "+s.file+" runs any more", control)
 	again := start(t, exec.Command(binary, "serve", "-c", s.file))
 	s.process = again
 	s.awaitReady(t)

@@ -143,5 +143,5 @@ func TestTopRefuses(t *testing.T) {
 	s.order("top", "--once", "--interval", "100ms", "--admin", "tcp:"+s.admin).is(t, "by the admin server", 0, "cgi   serving")
 	s.signal(syscall.SIGTERM)
 	<-s.done
-	s.order("top", "--once").is(t, "without a daemon", 1, "ask the daemon")
+	s.order("top", "--once").is(t, "without a daemon", 1, "no daemon of "+s.file+" runs")
 }

@@ -135,7 +135,7 @@ func TestStatusCommand(t *testing.T) {
 		{[]string{"status", "--admin", "unix:" + s.address}, 1, []string{"ask the daemon at"}, nil},
 		{[]string{"status", "-c", write(t, s.dir+"/bad.yaml", "admn: {}\n")}, 78, []string{"bad.yaml:1:1: admn: unknown key"}, nil},
 		{[]string{"status", "-c", s.dir + "/link.yaml"}, 0, []string{"1 idle, 2 busy, 3/3"}, nil},
-		{[]string{"status", "-c", write(t, s.dir+"/twin.yaml", read(t, s.file))}, 1, []string{"reads " + s.file}, []string{"POOL"}},
+		{[]string{"status", "-c", write(t, s.dir+"/twin.yaml", read(t, s.file))}, 1, []string{"twin.yaml runs (at " + s.admin + " is that of " + s.file}, []string{"POOL"}},
 		{[]string{"status", "-c", s.dir + "/none.yaml"}, 78, []string{"none.yaml"}, nil},
 		{[]string{"status", "one", "two"}, 2, []string{"arg"}, nil},
 	} {

@@ -45,11 +45,12 @@ func (t *target) path() (string, error) {
 	return path, nil
 }
 
-// reads returns an error if the daemon that was asked has another file than the target.
-func (t *target) reads(file string) error {
+// reads returns an error if the daemon that was asked at a place has another file than
+// the target.
+func (t *target) reads(at, file string) error {
 	whole, err := filepath.Abs(t.file)
 	if err == nil && file != whole && !isOneFile(file, whole) {
-		err = fmt.Errorf("the daemon that was asked reads %s: --control PATH names another one", status.Printable(file))
+		err = fmt.Errorf("no daemon of %s runs (at %s is that of %s)", status.Printable(t.file), at, status.Printable(file))
 	}
 	return err
 }
@@ -82,7 +83,7 @@ func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error
 		err = context.Cause(ctx)
 		fallthrough
 	case err != nil:
-		return nil, fmt.Errorf("ask the daemon at %s: %w", path, unreached(path, err))
+		return nil, t.unreached(path, err)
 	case len(reply.Faults) > 0:
 		return nil, exitError{exitConfig, strings.Join(reply.Faults, "\n")}
 	case reply.Error != "":

@@ -45,7 +45,11 @@ func printDiff(cmd *cobra.Command, t *target) error {
 	if err != nil {
 		return err
 	}
-	if err := t.reads(reply.Changes.File); err != nil {
+	path, err := t.path()
+	if err == nil {
+		err = t.reads(path, reply.Changes.File)
+	}
+	if err != nil {
 		return err
 	}
 	return reply.Changes.Print(cmd.OutOrStdout())

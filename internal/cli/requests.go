@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -68,7 +67,7 @@ func (t *target) status(ctx context.Context) (*status.Page, error) {
 	defer cancel()
 	page, err := admin.FetchStatus(ctx, "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("ask the daemon at %s: %w", path, unreached(path, err))
+		return nil, t.unreached(path, err)
 	}
 	return page, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -81,10 +82,13 @@ func (o *statusOptions) page(ctx context.Context) (*status.Page, error) {
 	if err == nil {
 		page, err = o.ask(ctx, address)
 	}
+	if err == nil { // two that leave admin.listen alone have one address
+		err = o.reads(strings.TrimPrefix(address, "tcp:"), page.File)
+	}
 	if err != nil {
 		return nil, unreachedEither(unreached, err)
 	}
-	return page, o.reads(page.File) // two that leave admin.listen alone have one address
+	return page, nil
 }
 
 // ask asks an admin server.

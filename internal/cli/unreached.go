@@ -16,22 +16,39 @@ import (
 	"github.com/fcgid/fcgid/internal/users"
 )
 
+// absent is the error of a daemon that does not run.
+type absent struct {
+	text  string
+	cause error // of the connection to its control socket
+}
+
+func (e *absent) Error() string { return e.text }
+func (e *absent) Unwrap() error { return e.cause }
+
 // unreached says what an error of the connection to a control socket means here, and what
 // to do.
-func unreached(path string, err error) error {
+func (t *target) unreached(path string, err error) error {
 	var asked *url.Error
 	if errors.As(err, &asked) {
 		err = asked.Err
 	}
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && t.control != "":
+		return &absent{fmt.Sprintf("no daemon has its control socket at %s: there is no such file", path), err}
+	case errors.Is(err, syscall.ECONNREFUSED) && t.control != "":
+		return &absent{fmt.Sprintf("the daemon with its control socket at %s does not run any more", path), err}
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: it does not run, or has another control socket (--control PATH)%s", err, ofOthers(path))
+		return t.absent("runs; -c FILE asks that of another file", "there is no "+path+": --control PATH, if it is elsewhere"+ofOthers(path), err)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: it does not run any more", err)
+		return t.absent("runs any more; -c FILE asks that of another file", "nobody listens at "+path, err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: only root and the daemon's user may%s", err, refusedBy(path))
+		err = fmt.Errorf("%w: only root and the daemon's user may%s", err, refusedBy(path))
 	}
-	return err
+	return fmt.Errorf("ask the daemon at %s: %w", path, err)
+}
+
+func (t *target) absent(what, why string, cause error) error {
+	return &absent{fmt.Sprintf("no daemon of %s %s (%s)", status.Printable(t.file), what, why), cause}
 }
 
 // isUnreached reports whether nobody could be asked at all.
@@ -40,11 +57,15 @@ func isUnreached(err error) bool {
 }
 
 // unreachedEither is the error of who could be asked neither through the control socket
-// nor through the admin server. That a user may not is what to tell them; that there is no
-// daemon is no news of the control socket's.
+// nor through the admin server. That a user may not is what to tell them, or that there is
+// nobody at either place.
 func unreachedEither(control, adminServer error) error {
-	if errors.Is(control, fs.ErrPermission) {
+	var gone *absent
+	switch {
+	case errors.Is(control, fs.ErrPermission):
 		return fmt.Errorf("%w; nor can the admin server be asked: %v", control, adminServer)
+	case errors.As(control, &gone) && errors.Is(adminServer, syscall.ECONNREFUSED):
+		return control
 	}
 	return adminServer
 }
