@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -90,6 +91,45 @@ func TestApartPrograms(t *testing.T) {
 	await(t, "the programs to be gone", func() bool {
 		return len(programsOf(t, 64101))+len(programsOf(t, 64102))+len(programsOf(t, 64103))+len(programsOf(t, 64104)) == 0
 	})
+}
+
+// A secret in root's environment reaches the programs of the pools that pass it, scripts and
+// workers, and not the daemon; that has what it needs itself.
+func TestApartEnvironment(t *testing.T) {
+	t.Parallel()
+	const secret = "SECRET_OF_POOL=hush, hush"
+	a := serveApart(t, func(cmd *exec.Cmd) {
+		cmd.Env = append(os.Environ(), secret, "GOOGLE_APPLICATION_CREDENTIALS=/x", "FCGID_LOG_LEVEL=debug", "TZ=Asia/Tokyo", "LC_TIME=C")
+	})
+	script(t, a.dir+"/cgi/secret", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nenv\n")
+	pools := a.withPrograms(t)
+	write(t, a.dir+"/cgi/secret.php", "<?php echo 'SECRET_OF_POOL=', getenv('SECRET_OF_POOL');")
+	pools = strings.ReplaceAll(pools, "{name: one,", "{name: one, pass_env: [PATH, SECRET_OF_POOL],")
+	pools = strings.ReplaceAll(pools, "{name: php,", "{name: php, pass_env: [PATH, SECRET_OF_POOL],")
+	a.configure(pools)
+	a.order(t, "reload").is(t, "reload", 0)
+	for _, test := range []struct {
+		pool, script string
+		has          bool
+	}{{"one", "secret", true}, {"two", "secret", false}, {"php", "secret.php", true}} {
+		if res, out := a.at(t, test.pool, test.script, ""); res.AppStatus != 0 || strings.Contains(out, secret) != test.has {
+			t.Errorf("pool %s: %+v %q", test.pool, res, out)
+		}
+	}
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", a.served))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, unwanted := range []string{"hush", "GOOGLE_APPLICATION_CREDENTIALS"} {
+		if strings.Contains(string(environ), unwanted) {
+			t.Errorf("the daemon has %s: %q", unwanted, environ)
+		}
+	}
+	for _, wanted := range []string{"FCGID_LOG_LEVEL=debug", "TZ=Asia/Tokyo", "LC_TIME=C", "PATH=", "STATE_DIRECTORY="} {
+		if !strings.Contains(string(environ), wanted) {
+			t.Errorf("the daemon has no %s: %q", wanted, environ)
+		}
+	}
 }
 
 // Whichever of the two is killed, no program is left, of nobody: also what has left its group

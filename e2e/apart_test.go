@@ -40,7 +40,7 @@ func serveApart(t *testing.T, change ...func(*exec.Cmd)) *apart {
 		t.Fatal(err)
 	}
 	change = append(change, func(cmd *exec.Cmd) {
-		cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+dir+"/runtime", "STATE_DIRECTORY="+dir+"/state")
+		cmd.Env = append(cmd.Environ(), "RUNTIME_DIRECTORY="+dir+"/runtime", "STATE_DIRECTORY="+dir+"/state")
 	})
 	a.daemon = launch(t, dir, a.pools(""), change...)
 	a.served = a.status(t).PID

@@ -24,13 +24,14 @@ type Self struct {
 // alone, and env.
 //
 // With an identity it is that user, with no capability and no way to get one or to become
-// somebody else, and in a process group of its own.
+// somebody else, and in a process group of its own. Of the environment it has, beside env, what
+// fcgid itself looks at: the rest may be secrets that pools pass to their programs.
 func (l *Local) StartSelf(id *Identity, env []string, files []uintptr) (*Self, error) {
 	s := &Self{exited: make(chan struct{})}
 	attr := &syscall.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{}}
 	attr.Env = append(slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
-		return slices.Contains(ofOneProcess, name)
+		return slices.Contains(ofOneProcess, name) || id != nil && !isOfDaemon(name)
 	}), env...)
 	if id != nil {
 		attr.Sys.Setpgid = true
@@ -47,6 +48,19 @@ func (l *Local) StartSelf(id *Identity, env []string, files []uintptr) (*Self, e
 	}
 	go l.await(s)
 	return s, nil
+}
+
+// ofDaemon are variables that fcgid, the libraries in it and the Go runtime look at: systemd's,
+// what the programs of slow.command have, where its own files are, and how it is to run.
+var ofDaemon = []string{
+	"NOTIFY_SOCKET", "WATCHDOG_USEC", "FDSTORE", "JOURNAL_STREAM", "INVOCATION_ID",
+	"RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY",
+	"PATH", "TZ", "LANG", "TMPDIR",
+	"GODEBUG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT", "GOTRACEBACK", "GORACE", "GOCOVERDIR",
+}
+
+func isOfDaemon(name string) bool {
+	return strings.HasPrefix(name, "FCGID_") || strings.HasPrefix(name, "LC_") || slices.Contains(ofDaemon, name)
 }
 
 func (l *Local) startSelf(s *Self, id *Identity, attr *syscall.ProcAttr) (err error) {
