@@ -8,13 +8,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 
 	"github.com/fcgid/fcgid/internal/cli"
-	"github.com/fcgid/fcgid/internal/version"
 )
 
 // configFile is where the text of fcgid.yaml(5) comes from.
@@ -46,10 +43,7 @@ func write(folder string) error {
 		}
 	}
 	root := cli.Commands("fcgid")
-	root.DisableAutoGenTag = true
-	var epoch time.Time // the same pages at any time
-	header := &doc.GenManHeader{Section: "1", Source: "fcgid " + version.Version, Manual: "fcgid", Date: &epoch}
-	if err := doc.GenManTree(root, header, man); err != nil {
+	if err := writeCommandPages(root, man); err != nil {
 		return fmt.Errorf("manual pages: %w", err)
 	}
 	text, err := os.ReadFile(configFile)
