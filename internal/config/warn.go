@@ -56,16 +56,25 @@ func (r *report) warnOfRoot(key string, roots []string) {
 }
 
 // warnOfChildren tells of requests that wait in a worker while the pool takes them for
-// running: php-cgi has as many children as this variable says, and one without it.
+// running: php-cgi has as many children as this variable says, and takes one request at a
+// time without it.
 func (r *report) warnOfChildren(key string, p *Pool) {
+	const name = "PHP_FCGI_CHILDREN"
+	key += ".worker.concurrency"
 	for i := len(p.Env) - 1; i >= 0; i-- {
-		text, ok := strings.CutPrefix(p.Env[i], "PHP_FCGI_CHILDREN=")
-		if n, err := strconv.Atoi(text); ok && err == nil {
-			if n = max(n, 1); p.Worker.Concurrency > n {
-				r.warn(key+".worker.concurrency", "%d is more than PHP_FCGI_CHILDREN, which is %d: the rest waits in a worker though others may be idle", p.Worker.Concurrency, n)
-			}
-			return
+		text, ok := strings.CutPrefix(p.Env[i], name+"=")
+		if !ok {
+			continue
 		}
+		if n, err := strconv.Atoi(text); err == nil && p.Worker.Concurrency > max(n, 1) {
+			r.warn(key, "%d is more than %s, which is %d: the rest waits in a worker though others may be idle", p.Worker.Concurrency, name, max(n, 1))
+		}
+		return
+	}
+	command := p.Worker.Command
+	isPHP := len(command) > 0 && strings.HasPrefix(filepath.Base(command[0]), "php-cgi")
+	if n := p.Worker.Concurrency; n > 1 && isPHP && !slices.Contains(p.PassEnv, name) {
+		r.warn(key, "%d, and php-cgi takes one request at a time without %s: the rest waits in a worker (env: [%[2]s=%[1]d])", n, name)
 	}
 }
 
@@ -98,11 +107,41 @@ func (r *report) warnOfMachine(c *Config) {
 			r.warnOfCommand(key+".worker.command[0]", p.Worker.Command[0], "takes no FastCGI requests on descriptor 0")
 		}
 		if p.Process != nil {
+			r.warnOfScripts(key+".process.scripts", p.Process)
 			for j, in := range p.Process.Interpreters {
 				r.warnOfCommand(fmt.Sprintf("%s.process.interpreters[%d]", key, j), in.Path, "answers no CGI requests")
 			}
 		}
 	}
+}
+
+// warnOfScripts tells of entries by which nothing can run.
+func (r *report) warnOfScripts(key string, p *Process) {
+	for i, script := range p.Scripts {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		isGlob := globMeta.MatchString(script)
+		files, err := filepath.Glob(script)
+		switch {
+		case isGlob && err == nil && len(files) == 0 && canList(script):
+			r.warn(at, "no file matches %q", script)
+		case !isGlob && !p.interprets(script):
+			if info, err := os.Stat(script); err == nil && info.Mode()&0o111 == 0 {
+				r.warn(at, "%q is not executable, and interpreters has none for it: it is answered with 403", script)
+			}
+		}
+	}
+}
+
+// canList reports whether the folder may be read in which the first part of a glob is
+// looked for.
+func canList(glob string) bool {
+	folder := filepath.Dir(glob[:globMeta.FindStringIndex(glob)[0]] + "x")
+	return unix.Faccessat(unix.AT_FDCWD, folder, unix.R_OK|unix.X_OK, unix.AT_EACCESS) != unix.EACCES
+}
+
+// interprets reports whether an interpreter runs a script.
+func (p *Process) interprets(script string) bool {
+	return slices.ContainsFunc(p.Interpreters, func(in Interpreter) bool { return strings.HasSuffix(script, in.Extension) })
 }
 
 // warnOfLog looks at the folder of a log file.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 const limited = "pools:\n- name: a\n  listen: unix:/run/a\n  timeout: 60s\n"
@@ -31,6 +32,12 @@ func TestWarnings(t *testing.T) {
 			"f:5:40: pools[0].worker.concurrency: 4 is more than PHP_FCGI_CHILDREN, which is 2: the rest waits in a worker though others may be idle",
 		}},
 		{"children enough", limited + "  worker: {command: [/x], concurrency: 4}\n  env: {PHP_FCGI_CHILDREN: 4}\n", nil},
+		{"children of php-cgi, untold", limited + "  worker: {command: [/usr/bin/php-cgi8.2], concurrency: 4}\n", []string{
+			"f:5:57: pools[0].worker.concurrency: 4, and php-cgi takes one request at a time without PHP_FCGI_CHILDREN: the rest waits in a worker (env: [PHP_FCGI_CHILDREN=4])",
+		}},
+		{"children of php-cgi, from outside", limited + "  worker: {command: [/usr/bin/php-cgi], concurrency: 4}\n  pass_env: PHP_FCGI_CHILDREN\n", nil},
+		{"children of php-cgi, one request", limited + "  worker: {command: [/usr/bin/php-cgi]}\n", nil},
+		{"requests of another program", limited + "  worker: {command: [/x], concurrency: 4}\n", nil},
 		{"children that are none", limited + "  worker: {command: [/x], concurrency: 4}\n  env: [PHP_FCGI_CHILDREN=x]\n", nil},
 		{"include", "include: ['none.d/*.yaml']\n" + limited + "  function: {}\n", []string{`f:1:11: include[0]: no file matches "none.d/*.yaml"`}},
 	} {
@@ -60,6 +67,40 @@ func TestWarningsOfVariables(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, warningLines(c)); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+// Of an entry of scripts by which nothing can run, check tells.
+func TestWarningsOfScripts(t *testing.T) {
+	write(t, map[string]string{"a.cgi": "", "run": "", "b.pl": "", "c.d/x": ""})
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod("run", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for scripts, want := range map[string][]string{
+		"DIR/run, DIR/b.pl, DIR/*.d/x": nil,
+		"DIR/a.cgi":                    {`f:5:34: pools[0].process.scripts[0]: "DIR/a.cgi" is not executable, and interpreters has none for it: it is answered with 403`},
+		"DIR/*.rb":                     {`f:5:34: pools[0].process.scripts[0]: no file matches "DIR/*.rb"`},
+		"'DIR/none/[ab]/c'":            {`f:5:34: pools[0].process.scripts[0]: no file matches "DIR/none/[ab]/c"`},
+	} {
+		text := expand(limited+"  process: {root: [/], scripts: ["+scripts+"], interpreters: [.pl=/bin/sh]}\n", dir)
+		if err := os.WriteFile("f", []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		c, err := LoadAndCheck("f", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := slices.DeleteFunc(warningLines(c), func(w string) bool { return !strings.Contains(w, "process.scripts") })
+		for i, w := range got {
+			got[i] = strings.ReplaceAll(w, dir, "DIR")
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: (-want +got):\n%s", scripts, diff)
+		}
 	}
 }
 
