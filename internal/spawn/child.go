@@ -177,7 +177,7 @@ func (c *Child) lookLocked() []task {
 	}
 	files := c.files()
 	for _, t := range c.owner.orphans() {
-		if t.group == c.PID || sessions[t.session] || t.holds(files) && !t.isForked() {
+		if t.group == c.PID || sessions[t.session] || !t.isForked() && t.holds(files) {
 			l.descend(t.pid)
 		}
 	}

@@ -155,12 +155,14 @@ func fileName(fd int) string {
 	return name
 }
 
-// isForked reports whether the process is one that this process has forked, and that
-// has executed nothing: it has all of our files open still.
+// isForked reports whether the process may be one that this process has forked, and that
+// has executed nothing: it has all of our files open still. They are closed before the
+// kernel knows the arguments of what is executed, so that who looks at the files after this
+// was false sees those of the program alone.
 func (t *task) isForked() bool {
 	theirs, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", t.pid))
 	ours, ourErr := os.ReadFile("/proc/self/cmdline")
-	return err != nil || ourErr != nil || bytes.Equal(theirs, ours)
+	return err != nil || ourErr != nil || len(theirs) == 0 || bytes.Equal(theirs, ours)
 }
 
 // sorted are the processes that were found, in the order of their pids.
