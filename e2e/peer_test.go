@@ -30,6 +30,7 @@ type peer struct {
 	net.Conn
 	t      testing.TB
 	reader *protocol.Reader
+	others map[uint16]*reply // what has come of requests since send, while reply waited for another
 }
 
 // connect opens a connection: an address that is a path is that of a Unix
@@ -42,7 +43,7 @@ func connect(t testing.TB, address string) *peer {
 	}
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(2 * time.Minute))
-	return &peer{c, t, protocol.NewReader(c)}
+	return &peer{Conn: c, t: t, reader: protocol.NewReader(c), others: make(map[uint16]*reply)}
 }
 
 func networkOf(address string) string {
@@ -55,6 +56,7 @@ func networkOf(address string) string {
 // send writes records, and reports whether all of them were taken.
 func (p *peer) send(records ...[]byte) bool {
 	p.t.Helper()
+	p.others = make(map[uint16]*reply)
 	_, err := p.Write(bytes.Join(records, nil))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		p.t.Fatal("the daemon takes nothing any more")
@@ -112,31 +114,45 @@ func (r reply) String() string {
 	return fmt.Sprintf("status %d, %s, stdout %q", r.status(), end, tail(r.stdout, 200))
 }
 
-// reply reads the answer to request id.
+// reply reads the answer to request id. What comes of others meanwhile, which are answered
+// in any order, is kept for their turn, until the next send.
 func (p *peer) reply(id uint16) reply {
 	p.t.Helper()
-	var r reply
 	for {
+		if r := p.others[id]; r != nil && r.end != nil {
+			delete(p.others, id)
+			return *r
+		}
 		rec, ok := p.next()
 		if !ok {
-			return r
-		}
-		if rec.ID != id {
-			continue
-		}
-		switch rec.Type {
-		case protocol.TypeStdout:
-			r.stdout += string(rec.Content)
-		case protocol.TypeStderr:
-			r.stderr += string(rec.Content)
-		case protocol.TypeEndRequest:
-			end, err := protocol.ParseEnd(rec.Content)
-			if err != nil {
-				p.t.Fatal(err)
+			if r := p.others[id]; r != nil {
+				return *r
 			}
-			r.end = &end
-			return r
+			return reply{}
 		}
+		p.keep(rec)
+	}
+}
+
+// keep adds a record to its answer.
+func (p *peer) keep(rec protocol.Record) {
+	p.t.Helper()
+	r := p.others[rec.ID]
+	if r == nil || r.end != nil {
+		r = new(reply)
+		p.others[rec.ID] = r
+	}
+	switch rec.Type {
+	case protocol.TypeStdout:
+		r.stdout += string(rec.Content)
+	case protocol.TypeStderr:
+		r.stderr += string(rec.Content)
+	case protocol.TypeEndRequest:
+		end, err := protocol.ParseEnd(rec.Content)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		r.end = &end
 	}
 }
 
