@@ -61,6 +61,8 @@ func TestReadyOfPool(t *testing.T) {
 		t.Errorf("drained: %+v", res)
 	}
 	s.order("drain", "cgi", "--notice", "-1s").is(t, "a negative notice", 2, "--notice")
+	s.order("drain", "cgi", "--notice", "2562047h").is(t, "a notice of centuries", 2, "--notice 2562047h0m0s is longer than 24h0m0s")
+	s.order("drain", "cgi", "--notice", "10ms", "--timeout", "2562047h").is(t, "a timeout of centuries", 0, "pool cgi takes no requests")
 	s.order("drain", "cgi", "--notice", "1s", "--queue").is(t, "a notice and a queue", 2, "--queue")
 	s.order("drain", "none", "--notice", "1h").is(t, "no such pool", 1, `no pool "none"`)
 	drained = s.orderLater("drain", "cgi", "--notice", "1h")

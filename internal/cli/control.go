@@ -74,7 +74,7 @@ func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error
 	waits := o.Verb == status.VerbReload || o.Verb == status.VerbDrain || o.Verb == status.VerbRecycle || o.Verb == status.VerbUpgrade
 	if o.Timeout > 0 || !waits {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, o.Timeout+o.Notice+replyTime, errors.New("it does not answer"))
+		ctx, cancel = context.WithTimeoutCause(ctx, o.Limit()+replyTime, errors.New("it does not answer"))
 		defer cancel()
 	}
 	reply, err := admin.SendOrder(ctx, path, o)

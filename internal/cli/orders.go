@@ -131,6 +131,8 @@ func ofDrain(o *status.Order, args []string) error {
 	switch {
 	case o.Notice < 0:
 		return usageErrorf("--notice %v is negative", o.Notice)
+	case o.Notice > status.MaxNotice:
+		return usageErrorf("--notice %v is longer than %v", o.Notice, status.MaxNotice)
 	case o.Notice > 0 && o.Queue:
 		return usageErrorf("--notice is of no use with --queue: nobody gets 503")
 	}

@@ -29,7 +29,7 @@ func (d *daemon) Do(ctx context.Context, by admin.Peer, o status.Order) status.R
 	}
 	if o.Timeout > 0 && o.Verb != status.VerbUpgrade { // which has its own
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, o.Timeout+o.Notice, fmt.Errorf("not done within %v", o.Timeout))
+		ctx, cancel = context.WithTimeoutCause(ctx, o.Limit(), fmt.Errorf("not done within %v", o.Timeout))
 		defer cancel()
 	}
 	carryOut := map[string]func(context.Context, admin.Peer, status.Order) status.Reply{
@@ -210,9 +210,12 @@ func (d *daemon) orderGate(_ context.Context, by admin.Peer, o status.Order) sta
 // orderDrain waits until a pool has no request any more; with a queue until it runs
 // none, and what waits waits on.
 func (d *daemon) orderDrain(ctx context.Context, by admin.Peer, o status.Order) (reply status.Reply) {
-	if o.Notice > 0 {
+	switch {
+	case o.Notice > status.MaxNotice:
+		return status.Reply{Error: fmt.Sprintf("a notice of %v: no more than %v may be given", o.Notice, status.MaxNotice)}
+	case o.Notice > 0:
 		reply = d.drainByNotice(by, o)
-	} else {
+	default:
 		reply = d.orderGate(ctx, by, o)
 	}
 	if reply.Error != "" {

@@ -1,6 +1,9 @@
 package status
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // An Order is what a daemon is asked to do through its control socket.
 type Order struct {
@@ -11,6 +14,14 @@ type Order struct {
 	Queue   bool          `json:"queue,omitempty"`
 	Notice  time.Duration `json:"notice,omitempty"`  // of drain: how long requests still run; not counted by Timeout
 	Timeout time.Duration `json:"timeout,omitempty"` // of what waits; 0 is for ever
+}
+
+// MaxNotice is the longest that a Notice may be.
+const MaxNotice = 24 * time.Hour
+
+// Limit is how long all of it may take, if Timeout is not 0.
+func (o *Order) Limit() time.Duration {
+	return min(o.Timeout, math.MaxInt64/2) + min(o.Notice, MaxNotice)
 }
 
 // The verbs of orders. VerbDiff changes nothing: it tells what VerbReload would do.
