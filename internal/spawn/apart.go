@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,9 @@ type Self struct {
 
 	exited chan struct{}
 	status unix.WaitStatus // when exited is closed
+
+	mu       sync.Mutex // guards the field below, and is held while it is signalled or, when it has exited, waited for
+	isReaped bool
 }
 
 // StartSelf starts this program with this process's arguments and with those descriptors, which
@@ -93,15 +97,25 @@ func (l *Local) spare(pid int) {
 
 // await reaps it.
 func (l *Local) await(s *Self) {
+	for unix.Waitid(unix.P_PID, s.PID, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+	s.reap()
+	l.mu.Lock()
+	delete(l.spared, s.PID)
+	l.mu.Unlock()
+	close(s.exited)
+}
+
+// reap gives up its pid, which may be another process's then.
+func (s *Self) reap() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for {
 		if _, err := unix.Wait4(s.PID, &s.status, 0, nil); err != unix.EINTR {
 			break
 		}
 	}
-	l.mu.Lock()
-	delete(l.spared, s.PID)
-	l.mu.Unlock()
-	close(s.exited)
+	s.isReaped = true
 }
 
 // Exited is closed when it has exited and was waited for.
@@ -112,9 +126,9 @@ func (s *Self) Status() unix.WaitStatus { return s.status }
 
 // Signal sends it a signal, unless it has exited.
 func (s *Self) Signal(sig unix.Signal) {
-	select {
-	case <-s.exited:
-	default:
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.isReaped {
 		unix.Kill(s.PID, sig)
 	}
 }

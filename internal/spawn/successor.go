@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,10 @@ type Successor struct {
 	PID       int
 	isSibling bool
 	exited    chan struct{}
+
+	mu        sync.Mutex // guards the fields below, and is held while it is signalled
+	pidfd     int        // -1: there is none
+	hasExited bool
 }
 
 // StartSuccessor starts the program at a path with this process's arguments, and with
@@ -34,9 +39,9 @@ type Successor struct {
 // child of systemd's, which for a main process that is somebody else's child waits in
 // no stop, but kills it.
 func (l *Local) StartSuccessor(path string, files []int) (*Successor, error) {
-	s := &Successor{isSibling: os.Getenv("NOTIFY_SOCKET") != "", exited: make(chan struct{})}
-	pidfd, parent := -1, os.Getpid()
-	sys := &syscall.SysProcAttr{PidFD: &pidfd}
+	s := &Successor{isSibling: os.Getenv("NOTIFY_SOCKET") != "", exited: make(chan struct{}), pidfd: -1}
+	parent := os.Getpid()
+	sys := &syscall.SysProcAttr{PidFD: &s.pidfd}
 	if s.isSibling {
 		sys.Cloneflags, parent = unix.CLONE_PARENT, os.Getppid()
 	}
@@ -62,16 +67,13 @@ func (l *Local) StartSuccessor(path string, files []int) (*Successor, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.spare(s.PID)
-	go s.watch(pidfd)
+	go s.watch(s.pidfd)
 	return s, nil
 }
 
 // watch notes when the process has exited.
 func (s *Successor) watch(pidfd int) {
-	defer close(s.exited)
-	if pidfd >= 0 {
-		defer unix.Close(pidfd)
-	}
+	defer s.end()
 	for err := unix.EINTR; err == unix.EINTR; {
 		if pidfd >= 0 {
 			_, pollErr := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
@@ -83,13 +85,36 @@ func (s *Successor) watch(pidfd int) {
 	}
 }
 
+// end notes that it has exited.
+func (s *Successor) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hasExited = true
+	if s.pidfd >= 0 {
+		unix.Close(s.pidfd)
+	}
+	close(s.exited)
+}
+
 // Exited is closed when the process has exited. It is not waited for then, so that whoever
 // waits for this process can be told of the exit when this one has ended.
 func (s *Successor) Exited() <-chan struct{} { return s.exited }
 
-// Signal sends it a signal.
+// Signal sends it a signal. When it has exited the error is an [os.ErrProcessDone]: its pid may
+// be another process's, as who has waited for it need not be this process.
 func (s *Successor) Signal(sig unix.Signal) error {
-	if err := unix.Kill(s.PID, sig); err != nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	switch {
+	case s.hasExited:
+		err = os.ErrProcessDone
+	case s.pidfd >= 0:
+		err = unix.PidfdSendSignal(s.pidfd, sig, nil, 0)
+	default:
+		err = unix.Kill(s.PID, sig)
+	}
+	if err != nil {
 		return fmt.Errorf("signal process %d: %w", s.PID, err)
 	}
 	return nil
