@@ -15,10 +15,14 @@ import (
 
 const defaultConfig = "/etc/fcgid/fcgid.yaml"
 
+type checkOptions struct {
+	target              // of --diff
+	user                string
+	dump, diff, machine bool
+}
+
 func newCheckCommand(functions pool.Functions) *cobra.Command {
-	var file, as string
-	var dump, diff, machine bool
-	var t target
+	var o checkOptions
 	cmd := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Checks a configuration file",
@@ -33,50 +37,51 @@ user's eyes. --machine tells what of a pool's sandbox can be done here. --diff
 asks the daemon that runs with the file what fcgid reload would change.`,
 		Example: "  fcgid check --diff\n  fcgid check -c /etc/fcgid/fcgid.yaml --user www-data\n  fcgid check -c fcgid.yaml --dump",
 		Args:    counted(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				if cmd.Flags().Changed("config") {
-					return usageErrorf("-c and an argument both name the file")
-				}
-				file = args[0]
-			}
-			if dump && diff {
-				return usageErrorf("--dump and --diff cannot be given together")
-			}
-			if as != "" {
-				if err := become(as); err != nil {
-					return err
-				}
-			}
-			if machine {
-				return printMachine(cmd.OutOrStdout())
-			}
-			cfg, err := config.LoadAndCheck(file, cmd.Flags(), functions.Names())
-			if err != nil {
-				return err
-			}
-			if diff {
-				t.file = file
-				return printDiff(cmd, &t)
-			}
-			if !dump {
-				return approve(cmd, file, cfg)
-			}
-			text, err := cfg.YAML()
-			if err != nil {
-				return err
-			}
-			_, err = cmd.OutOrStdout().Write(text)
-			return err
-		},
+		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, args, functions) },
 	}
-	addConfigFlags(cmd.Flags(), &file)
-	cmd.Flags().StringVar(&as, "user", "", "look with the rights of this `user`, who will run the daemon; only root can")
-	cmd.Flags().BoolVar(&dump, "dump", false, "print the effective configuration, with defaults")
-	cmd.Flags().BoolVar(&machine, "machine", false, "print what of a sandbox can be done here, whatever the file says")
-	cmd.Flags().BoolVar(&diff, "diff", false, "print what a reload would change in the running daemon")
-	cmd.Flags().StringVar(&t.control, "control", "", "`path` of that daemon's control socket, if it is not where the configuration says")
+	f := cmd.Flags()
+	addConfigFlags(f, &o.file)
+	f.StringVar(&o.user, "user", "", "look with the rights of this `user`, who will run the daemon; only root can")
+	f.BoolVar(&o.dump, "dump", false, "print the effective configuration, with defaults")
+	f.BoolVar(&o.machine, "machine", false, "print what of a sandbox can be done here, whatever the file says")
+	f.BoolVar(&o.diff, "diff", false, "print what a reload would change in the running daemon")
+	f.StringVar(&o.control, "control", "", "`path` of that daemon's control socket, if it is not where the configuration says")
 	return cmd
+}
+
+func (o *checkOptions) run(cmd *cobra.Command, args []string, functions pool.Functions) error {
+	switch {
+	case len(args) > 0 && cmd.Flags().Changed("config"):
+		return usageErrorf("-c and an argument both name the file")
+	case len(args) > 0:
+		o.file = args[0]
+	}
+	if o.dump && o.diff {
+		return usageErrorf("--dump and --diff cannot be given together")
+	}
+	if o.user != "" {
+		if err := become(o.user); err != nil {
+			return err
+		}
+	}
+	if o.machine {
+		return printMachine(cmd.OutOrStdout())
+	}
+	cfg, err := config.LoadAndCheck(o.file, cmd.Flags(), functions.Names())
+	switch {
+	case err != nil:
+		return err
+	case o.diff:
+		return printDiff(cmd, &o.target)
+	case !o.dump:
+		return approve(cmd, o.file, cfg)
+	}
+	text, err := cfg.YAML()
+	if err != nil {
+		return err
+	}
+	_, err = cmd.OutOrStdout().Write(text)
+	return err
 }
 
 // approve says that a file without faults is one, and what may yet be wrong.
