@@ -1,6 +1,8 @@
 package migrate
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -95,94 +97,108 @@ func (p *page) listen(address string) {
 	p.line(2, "listen: %s", quote(address))
 }
 
+// A spawnFCGI is what spawn-fcgi was told on its command line.
+type spawnFCGI struct {
+	flags map[string]*string // by letter; "" is that it was not given
+	argv  []string           // of the program, whose path is absolute
+}
+
 // SpawnFCGI writes the configuration for the arguments of a spawn-fcgi.
 func SpawnFCGI(args []string) (string, error) {
-	flags := pflag.NewFlagSet("spawn-fcgi", pflag.ContinueOnError)
-	flags.SetOutput(new(strings.Builder)) // its error says what is wrong
-	text := map[string]*string{}
-	for _, name := range strings.Fields("f d a p s M C F b P u g U G c") {
-		text[name] = flags.StringP("flag-"+name, name, "", "")
-	}
-	flags.BoolP("flag-n", "n", false, "")
-	flags.BoolP("flag-S", "S", false, "") // sockets are bound before a program starts, whatever its root
-	if err := flags.Parse(args); err != nil {
+	s, err := parseSpawnFCGI(args)
+	if err != nil {
 		return "", fmt.Errorf("spawn-fcgi: %w", err)
-	}
-	argv := flags.Args()
-	if command := *text["f"]; command != "" {
-		argv = append(strings.Fields(command), argv...)
-	}
-	if len(argv) == 0 {
-		return "", fmt.Errorf("spawn-fcgi: no program: write its arguments after --, as it has them")
-	}
-	if !filepath.IsAbs(argv[0]) {
-		return "", fmt.Errorf("spawn-fcgi: %s is not the absolute path of a program", argv[0])
 	}
 	var p page
 	p.comment(0, "In place of spawn-fcgi %s", strings.Join(args, " "))
 	p.line(0, "pools:")
-	p.line(1, "- name: %s", quote(poolName(argv[0])))
-	address := "unix:" + *text["s"]
-	if *text["s"] == "" {
-		host := *text["a"]
-		if host == "" {
-			host = "0.0.0.0"
-		}
-		address = "tcp:" + host + ":" + *text["p"]
-	}
-	keys := mapping{{"address", quote(address)}}
-	for _, k := range [][2]string{{"M", "mode"}, {"U", "owner"}, {"G", "group"}} {
-		if v := *text[k[0]]; v != "" && strings.HasPrefix(address, "unix:") {
-			keys.set(k[1], quote(v))
-		}
-	}
-	if v := *text["b"]; v != "" {
-		keys.set("backlog", number(v))
-	}
-	if len(keys) > 1 && strings.HasPrefix(address, "unix:") {
-		p.line(2, "listen: %s", keys.flow())
-	} else {
-		p.listen(address)
-	}
+	p.line(1, "- name: %s", quote(poolName(s.argv[0])))
+	s.writeListen(&p)
 	for _, k := range [][2]string{{"u", "user"}, {"g", "group"}} {
-		if v := *text[k[0]]; v != "" {
+		if v := *s.flags[k[0]]; v != "" {
 			p.line(2, "%s: %s", k[1], quote(v))
 		}
 	}
-	if v := *text["c"]; v != "" {
+	if v := *s.flags["c"]; v != "" {
 		p.line(2, "sandbox: %s", mapping{{"chroot", quote(v)}}.flow())
 	}
 	p.comment(2, "spawn-fcgi has no limit of time; this one is below nginx's fastcgi_read_timeout")
 	p.line(2, "silence: "+silence)
-	return p.workers(argv, text)
+	if err := s.writeWorkers(&p); err != nil {
+		return "", fmt.Errorf("spawn-fcgi: %w", err)
+	}
+	return p.String(), nil
 }
 
-func (p *page) workers(argv []string, text map[string]*string) (string, error) {
-	children, err := count(*text["C"], 0)
-	if err != nil {
-		return "", fmt.Errorf("spawn-fcgi: -C %w", err)
+func parseSpawnFCGI(args []string) (*spawnFCGI, error) {
+	flags := pflag.NewFlagSet("spawn-fcgi", pflag.ContinueOnError)
+	flags.SetOutput(new(strings.Builder)) // its error says what is wrong
+	s := &spawnFCGI{flags: make(map[string]*string)}
+	for _, name := range strings.Fields("f d a p s M C F b P u g U G c") {
+		s.flags[name] = flags.StringP("flag-"+name, name, "", "")
 	}
-	forks, err := count(*text["F"], 1)
+	flags.BoolP("flag-n", "n", false, "")
+	flags.BoolP("flag-S", "S", false, "") // sockets are bound before a program starts, whatever its root
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	s.argv = append(strings.Fields(*s.flags["f"]), flags.Args()...)
+	if len(s.argv) == 0 {
+		return nil, errors.New("no program: write its arguments after --, as it has them")
+	}
+	if !filepath.IsAbs(s.argv[0]) {
+		return nil, fmt.Errorf("%s is not the absolute path of a program", s.argv[0])
+	}
+	return s, nil
+}
+
+func (s *spawnFCGI) writeListen(p *page) {
+	address, isFile := "unix:"+*s.flags["s"], *s.flags["s"] != ""
+	if !isFile {
+		address = "tcp:" + cmp.Or(*s.flags["a"], "0.0.0.0") + ":" + *s.flags["p"]
+	}
+	keys := mapping{{"address", quote(address)}}
+	for _, k := range [][2]string{{"M", "mode"}, {"U", "owner"}, {"G", "group"}} {
+		if v := *s.flags[k[0]]; v != "" && isFile {
+			keys.set(k[1], quote(v))
+		}
+	}
+	if v := *s.flags["b"]; v != "" {
+		keys.set("backlog", number(v))
+	}
+	if len(keys) > 1 && isFile {
+		p.line(2, "listen: %s", keys.flow())
+	} else {
+		p.listen(address)
+	}
+}
+
+func (s *spawnFCGI) writeWorkers(p *page) error {
+	children, err := count(*s.flags["C"], 0)
 	if err != nil {
-		return "", fmt.Errorf("spawn-fcgi: -F %w", err)
+		return fmt.Errorf("-C %w", err)
+	}
+	forks, err := count(*s.flags["F"], 1)
+	if err != nil {
+		return fmt.Errorf("-F %w", err)
 	}
 	if children > 0 {
 		p.line(2, "env: %s", list([]string{fmt.Sprint("PHP_FCGI_CHILDREN=", children)}))
 	}
 	p.line(2, "worker:")
-	p.line(3, "command: %s", list(argv))
+	p.line(3, "command: %s", list(s.argv))
 	p.line(3, "scale: static")
 	p.line(3, "max: %d", forks)
 	if children > 0 {
 		p.line(3, "concurrency: %d", children)
 	}
-	if dir := *text["d"]; dir != "" {
+	if dir := *s.flags["d"]; dir != "" {
 		p.line(3, "dir: %s", quote(dir))
 	}
-	if v := *text["P"]; v != "" {
+	if v := *s.flags["P"]; v != "" {
 		p.comment(2, "-P %s: no file of a pid is written", v)
 	}
-	return p.String(), nil
+	return nil
 }
 
 func count(text string, otherwise int) (int, error) {

@@ -429,18 +429,7 @@ func (w *poolPage) write(p *page) {
 	for _, text := range w.comments {
 		p.comment(2, "%s", text)
 	}
-	if strings.HasPrefix(w.address, "tcp:") {
-		switch {
-		case len(w.allow) > 0:
-			w.listen = mapping{{"allow", list(w.allow)}}
-		case !isOpen(w.address):
-			w.listen = nil
-		default:
-			p.comment(2, "php-fpm lets anybody connect here, and who can connect can run any PHP: name the web servers")
-			w.listen = mapping{{"allow", localOnly}}
-		}
-	}
-	p.line(2, "listen: %s", append(mapping{{"address", quote(w.address)}}, w.listen...).flow())
+	w.writeListen(p)
 	if !w.pool.has("timeout") {
 		p.comment(2, "php-fpm has no limit here, and PHP's max_execution_time counts no waiting; this one is below nginx's fastcgi_read_timeout")
 		p.line(2, "silence: "+silence)
@@ -461,6 +450,25 @@ func (w *poolPage) write(p *page) {
 	if w.slow.has("after") {
 		p.line(2, "slow: %s", w.slow.flow())
 	}
+	w.writeWorker(p)
+}
+
+func (w *poolPage) writeListen(p *page) {
+	if strings.HasPrefix(w.address, "tcp:") {
+		switch {
+		case len(w.allow) > 0:
+			w.listen = mapping{{"allow", list(w.allow)}}
+		case !isOpen(w.address):
+			w.listen = nil
+		default:
+			p.comment(2, "php-fpm lets anybody connect here, and who can connect can run any PHP: name the web servers")
+			w.listen = mapping{{"allow", localOnly}}
+		}
+	}
+	p.line(2, "listen: %s", append(mapping{{"address", quote(w.address)}}, w.listen...).flow())
+}
+
+func (w *poolPage) writeWorker(p *page) {
 	p.line(2, "worker:")
 	p.line(3, "command: %s", list(w.argv))
 	if len(w.o.Root) > 0 {
