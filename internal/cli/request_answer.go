@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/fcgi"
 	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/terminal"
 )
 
 // exitStatus is what --fail makes of an answer of 400 and more, as curl --fail does.
@@ -72,7 +71,7 @@ func (a *answer) header(block []byte) error {
 	}
 	a.status = h.Status
 	if a.include {
-		return printHeader(a, h, isColourful(a.out))
+		return printHeader(a, h, terminal.TakesColours(a.out))
 	}
 	return nil
 }
@@ -109,15 +108,4 @@ func printHeader(w io.Writer, h cgi.Header, bold bool) error {
 
 func statusText(code int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
-}
-
-// isColourful reports whether w is a terminal that takes colours from somebody who does
-// not mind them (https://no-color.org).
-func isColourful(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }

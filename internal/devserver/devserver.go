@@ -61,7 +61,7 @@ func New(o Options) (*Server, error) {
 		s.Close()
 		return nil, err
 	}
-	s.front = newFront(s.site, s.dial, newTerminal(o.Out))
+	s.front = newFront(s.site, s.dial, newConsole(o.Out))
 	s.front.hears = true
 	return s, nil
 }

@@ -24,14 +24,14 @@ type front struct {
 	site    *site
 	clients map[string]*fcgi.Client // by pool
 	endings endings
-	term    *terminal
+	term    *console
 	hears   bool // endings are told of
 }
 
 // newFront returns an HTTP handler that sends files of a site as they are, and asks the
 // pools behind dial for the others, as nginx would, on a new connection for each
 // request. Each request is a line on term.
-func newFront(site *site, dial func(ctx context.Context, pool string) (net.Conn, error), term *terminal) *front {
+func newFront(site *site, dial func(ctx context.Context, pool string) (net.Conn, error), term *console) *front {
 	f := &front{site: site, term: term, clients: make(map[string]*fcgi.Client)}
 	for _, pool := range []string{programPool, scriptPool, workerPool, functionPool} {
 		f.clients[pool] = &fcgi.Client{Dial: func(ctx context.Context) (net.Conn, error) { return dial(ctx, pool) }}

@@ -44,7 +44,7 @@ func newTestLog(t *testing.T, docRoot string, out io.Writer, handle func(*wirete
 func newSiteTest(t *testing.T, site *site, out io.Writer, handle func(*wiretest.AppRequest)) *frontTest {
 	t.Helper()
 	socket := wiretest.StartApplication(t, handle)
-	server := httptest.NewUnstartedServer(newFront(site, dialUnix(socket), newTerminal(out)))
+	server := httptest.NewUnstartedServer(newFront(site, dialUnix(socket), newConsole(out)))
 	server.Config.ErrorLog = stdlog.New(failingLog{t}, "", 0)
 	server.Start()
 	transport := &http.Transport{}

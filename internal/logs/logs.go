@@ -14,7 +14,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
 	"go.uber.org/zap/zapcore"
-	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/terminal"
 )
 
 // Options say what is logged, and where: stderr, stdout or a file each.
@@ -127,7 +128,7 @@ func (l *Logs) Prepare(o Options) (commit, undo func(), err error) {
 // to. That is output, unless there is a better way to the journal to which output leads.
 func chooseFormat(o Options, output *os.File) (string, *os.File, format) {
 	f := formatJSON
-	if o.Format == "console" || o.Format == "auto" && isTerminal(output) {
+	if o.Format == "console" || o.Format == "auto" && terminal.Is(output) {
 		f = formatConsole
 	}
 	if !isJournal(output) {
@@ -158,20 +159,4 @@ func (l *Logs) Reopen() (files []string, failed []error) {
 	l.slow.each(do)
 	slices.Sort(files) // pools may have one file together
 	return slices.Compact(files), failed
-}
-
-func isTerminal(f *os.File) bool {
-	if f == nil {
-		return false
-	}
-	conn, err := f.SyscallConn() // Fd would make a FIFO block
-	if err != nil {
-		return false
-	}
-	is := false
-	err = conn.Control(func(fd uintptr) {
-		_, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
-		is = err == nil
-	})
-	return err == nil && is
 }

@@ -4,36 +4,30 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/status"
+	"github.com/fcgid/fcgid/internal/terminal"
 )
 
-// A terminal is where requests are told to a person.
-type terminal struct {
+// A console is where requests are told to a person.
+type console struct {
 	mu      sync.Mutex // held while writing: what a request has to say stays together
 	w       io.Writer
 	colours bool
 }
 
-// newTerminal writes to w, in colour if that is a terminal and nobody minds
+// newConsole writes to w, in colour if that is a terminal and nobody minds
 // (https://no-color.org).
-func newTerminal(w io.Writer) *terminal {
-	t := &terminal{w: w}
-	if f, ok := w.(*os.File); ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" {
-		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-		t.colours = err == nil
-	}
-	return t
+func newConsole(w io.Writer) *console {
+	return &console{w: w, colours: terminal.TakesColours(w)}
 }
 
 // paint is text in the colour of a status.
-func (t *terminal) paint(code int, text string) string {
+func (t *console) paint(code int, text string) string {
 	if !t.colours {
 		return text
 	}
