@@ -15,6 +15,7 @@ import (
 
 	"github.com/fcgid/fcgid/fcgi"
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/plural"
 	"github.com/fcgid/fcgid/internal/pool"
 	"github.com/fcgid/fcgid/internal/privsep"
 	"github.com/fcgid/fcgid/internal/spawn"
@@ -168,9 +169,9 @@ func counted(least, most int) cobra.PositionalArgs {
 		if most == 0 {
 			return fmt.Errorf("unexpected argument %q", args[0])
 		}
-		got := fmt.Sprintf("%d arguments", n)
-		if n < 2 {
-			got = [...]string{"no argument", "1 argument"}[n]
+		got := "no argument"
+		if n > 0 {
+			got = plural.Of(n, "argument")
 		}
 		_, want, _ := strings.Cut(strings.TrimSuffix(cmd.Use, " [flags]"), " ")
 		want = strings.Trim(want, "[]")

@@ -110,13 +110,12 @@ func left(reply *status.Reply) error {
 
 // completePools are the names of the daemon's pools, for a shell.
 func (t *target) completePools(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	path, err := t.path()
-	if err != nil || len(args) > 0 {
+	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
 	defer cancel()
-	page, err := admin.FetchStatus(ctx, "unix", path)
+	page, err := t.status(ctx)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
