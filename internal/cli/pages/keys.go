@@ -120,12 +120,15 @@ func withoutArticle(text string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(text, "a "), "an ")
 }
 
-var pageName = regexp.MustCompile(`docs/([a-z-]+\.md)`)
+var (
+	pageName = regexp.MustCompile(`docs/([a-z-]+\.md)`)
+	asterisk = regexp.MustCompile(`\*_([A-Z]+)`)
+)
 
 // cell is text in a table.
 func cell(text string) string {
 	text = strings.ReplaceAll(text, "|", `\|`)
-	text = regexp.MustCompile(`\*_([A-Z]+)`).ReplaceAllString(text, `\*\_$1`)
+	text = asterisk.ReplaceAllString(text, `\*\_$1`)
 	return pageName.ReplaceAllString(text, "[$1]($1)")
 }
 
@@ -143,6 +146,8 @@ var values = map[string][]any{
 
 // probe is the rule for the values of a key: what a fault says that tells of a wrong one.
 func probe(dir string, k config.Key) (string, error) {
+	_, name := parts(k.Path)
+	isAbout := regexp.MustCompile(`(^|\.)` + name + `(\[0\])?$`).MatchString
 	var rules []string
 	for _, value := range values[k.Type] {
 		faults, err := check(dir, k.Path, value)
@@ -150,11 +155,7 @@ func probe(dir string, k config.Key) (string, error) {
 			return "", err
 		}
 		for _, f := range faults {
-			name := k.Path[strings.LastIndexByte(k.Path, '.')+1:]
-			if !regexp.MustCompile(`(^|\.)` + name + `(\[0\])?$`).MatchString(f.Path) {
-				continue
-			}
-			if rule := ruleOf(f.Text); rule != "" && !slices.Contains(rules, rule) {
+			if rule := ruleOf(f.Text); isAbout(f.Path) && rule != "" && !slices.Contains(rules, rule) {
 				rules = append(rules, rule)
 			}
 		}
