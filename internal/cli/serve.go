@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/daemon"
@@ -15,8 +16,7 @@ import (
 )
 
 func newServeCommand(functions pool.Functions) *cobra.Command {
-	var file string
-	var notify int
+	o := daemon.Options{Functions: functions}
 	cmd := &cobra.Command{
 		Use:        "serve",
 		SuggestFor: []string{"start", "run", "daemon"},
@@ -33,46 +33,54 @@ that wait for a newline on the descriptor of --notify-fd.`,
 		Example: "  fcgid serve -c /etc/fcgid/fcgid.yaml\n  FCGID_LOG_LEVEL=debug fcgid serve -c fcgid.yaml",
 		Args:    noFile,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if file == "-" {
+			if o.File == "-" {
 				return usageErrorf("-c -: a reload could not read the standard input again; fcgid check can read it")
 			}
-			load := privsep.Loader{
-				Check: func() (*config.Config, error) {
-					return config.LoadAndCheck(file, cmd.Flags(), functions.Names())
-				},
-				HandOver: func() (*config.Config, *config.Bundle, error) {
-					c, bundle, err := config.LoadForOthers(file, cmd.Flags(), functions.Names())
-					if err == nil {
-						bundle.Unreached = pool.Unreached(c)
-					}
-					return c, bundle, err
-				},
-			}
-			o := daemon.Options{File: file, Functions: functions, NotifyFD: notify, Load: load.Check}
-			switch {
-			case privsep.IsReader():
-				return privsep.Read(load)
-			case privsep.IsDaemon():
-				session, err := privsep.NewSession(cmd.Flags())
-				if err != nil {
-					return err
-				}
-				o.Spawner, o.Load, o.NotifyFD = session, session.Load, session.NotifyFD
-			case os.Geteuid() == 0 && config.MayHaveUser(file):
-				if err := daemon.CheckNotifyFD(notify); err != nil {
-					return err
-				}
-				status, err := privsep.Spawn(notify)
-				if !errors.Is(err, privsep.ErrTogether) {
-					return exitWith(status, err)
-				}
-			}
-			return daemon.Run(o)
+			return serve(cmd.Flags(), o)
 		},
 	}
-	addConfigFlags(cmd.Flags(), &file)
-	cmd.Flags().IntVar(&notify, notifyFlag, 0, "`descriptor` that gets a newline, and is closed, when the daemon serves")
+	addConfigFlags(cmd.Flags(), &o.File)
+	cmd.Flags().IntVar(&o.NotifyFD, notifyFlag, 0, "`descriptor` that gets a newline, and is closed, when the daemon serves")
 	return cmd
+}
+
+// serve is the daemon, or one of the processes of which it is made where root has started it.
+func serve(flags *pflag.FlagSet, o daemon.Options) error {
+	load := loaderOf(flags, o.File, o.Functions)
+	o.Load = load.Check
+	switch {
+	case privsep.IsReader():
+		return privsep.Read(load)
+	case privsep.IsDaemon():
+		session, err := privsep.NewSession(flags)
+		if err != nil {
+			return err
+		}
+		o.Spawner, o.Load, o.NotifyFD = session, session.Load, session.NotifyFD
+	case os.Geteuid() == 0 && config.MayHaveUser(o.File):
+		if err := daemon.CheckNotifyFD(o.NotifyFD); err != nil {
+			return err
+		}
+		status, err := privsep.Spawn(o.NotifyFD)
+		if !errors.Is(err, privsep.ErrTogether) {
+			return exitWith(status, err)
+		}
+	}
+	return daemon.Run(o)
+}
+
+// loaderOf reads the file, for this process or for another one.
+func loaderOf(flags *pflag.FlagSet, file string, functions pool.Functions) privsep.Loader {
+	return privsep.Loader{
+		Check: func() (*config.Config, error) { return config.LoadAndCheck(file, flags, functions.Names()) },
+		HandOver: func() (*config.Config, *config.Bundle, error) {
+			c, bundle, err := config.LoadForOthers(file, flags, functions.Names())
+			if err == nil {
+				bundle.Unreached = pool.Unreached(c)
+			}
+			return c, bundle, err
+		},
+	}
 }
 
 // exitWith is the error that has the program exit with a status, of what has said why itself.
