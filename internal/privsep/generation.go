@@ -30,6 +30,7 @@ type startable struct {
 	scripts *process.Scripts
 	workers *worker.Programs
 	places  *places
+	most    int          // programs, of all generations
 	group   *cgroup.Pool // nil: none
 	limits  cgroup.Limits
 	release func() // of its sandbox
@@ -41,43 +42,45 @@ type startable struct {
 // files, as in spawn.Sandbox.
 func (p *Programs) Prepare(number uint64, pools []config.Pool, spool string) (commit, undo func(), err error) {
 	next := &generation{number, make(map[string]*startable)}
-	var undos []func()
-	undo = func() {
-		for i := len(undos) - 1; i >= 0; i-- {
-			undos[i]()
-		}
-	}
-	var tree *cgroup.Tree
-	var why error
+	now := &preparation{Programs: p, spool: spool}
 	if p.opt.Cgroups != nil && slices.ContainsFunc(pools, func(cfg config.Pool) bool { return launch.UsesCgroup(&cfg) }) {
-		tree, why = p.opt.Cgroups()
+		now.tree, now.noTree = p.opt.Cgroups()
 	}
 	for i := range pools {
 		cfg := &pools[i]
 		if cfg.Process == nil && cfg.Worker == nil {
 			continue
 		}
-		group := func(s *startable) error { return s.prepareGroup(cfg, p.groupNow(cfg.Name), tree, why, &undos) }
-		s, err := p.prepare(cfg, spool, group, &undos)
-		if err != nil {
-			undo()
+		if next.pools[cfg.Name], err = now.pool(cfg); err != nil {
+			now.undo()
 			return nil, nil, fmt.Errorf("pool %s: %w", cfg.Name, err)
 		}
-		next.pools[cfg.Name] = s
 	}
-	maxima := make(map[string]int)
-	for i := range pools {
-		maxima[pools[i].Name] = mostPrograms(&pools[i])
-	}
-	return func() { p.commit(next, maxima) }, undo, nil
+	return func() { p.commit(next) }, now.undo, nil
 }
 
-func (p *Programs) prepare(cfg *config.Pool, spool string, group func(*startable) error, undos *[]func()) (*startable, error) {
+// A preparation is what the pools of a generation are prepared with, and what of that is to be
+// undone.
+type preparation struct {
+	*Programs
+	spool  string
+	tree   *cgroup.Tree // nil: there is none
+	noTree error        // why, if a pool is to have a cgroup
+	undos  []func()
+}
+
+func (p *preparation) undo() {
+	for _, undo := range slices.Backward(p.undos) {
+		undo()
+	}
+}
+
+func (p *preparation) pool(cfg *config.Pool) (*startable, error) {
 	if cfg.RunsAs == nil || cfg.RunsAs.UID == 0 || cfg.RunsAs.UID == p.opt.User {
 		return nil, errors.New("user: its programs would run as root or as the daemon's user")
 	}
-	s := &startable{places: p.placesOf(cfg.Name), limits: launch.CgroupLimits(&cfg.Sandbox)}
-	if err := group(s); err != nil {
+	s := &startable{places: p.placesOf(cfg.Name), most: mostPrograms(cfg), limits: launch.CgroupLimits(&cfg.Sandbox)}
+	if err := p.group(s, cfg); err != nil {
 		return nil, err
 	}
 	box, lacks, err := launch.FitSandbox(p.opt.Spawner, cfg, spawn.Umask())
@@ -88,12 +91,12 @@ func (p *Programs) prepare(cfg *config.Pool, spool string, group func(*startable
 		p.opt.Log.Warn("the programs of a pool run without a part of their sandbox", "pool", cfg.Name, "key", l.Key, "reason", l.Reason)
 	}
 	if box != nil && cfg.Process != nil && len(box.Read) > 0 {
-		box.Spool = spool
+		box.Spool = p.spool
 	}
 	if s.release, err = p.opt.Spawner.Hold(box, launch.SandboxIdentity(cfg)); err != nil {
 		return nil, err
 	}
-	*undos = append(*undos, s.release)
+	p.undos = append(p.undos, s.release)
 	if cfg.Process != nil {
 		opt := launch.Scripts(cfg, box, s.group)
 		opt.Dropped = s.dropped.add
@@ -106,22 +109,23 @@ func (p *Programs) prepare(cfg *config.Pool, spool string, group func(*startable
 	return s, nil
 }
 
-// prepareGroup gives a pool its cgroup: the one that it has, or another.
-func (s *startable) prepareGroup(cfg *config.Pool, now *cgroup.Pool, tree *cgroup.Tree, why error, undos *[]func()) (err error) {
+// group gives a pool its cgroup: the one that it has, or another.
+func (p *preparation) group(s *startable, cfg *config.Pool) (err error) {
 	if !launch.UsesCgroup(cfg) {
 		return nil
 	}
+	now := p.groupNow(cfg.Name)
 	switch {
-	case tree == nil && why == nil:
+	case p.tree == nil && p.noTree == nil:
 		return nil
-	case tree == nil:
-		err = why
+	case p.tree == nil:
+		err = p.noTree
 	case now != nil:
-		s.group, err = now, launch.UnmetError(tree.Unmet(&s.limits))
+		s.group, err = now, launch.UnmetError(p.tree.Unmet(&s.limits))
 	default:
-		if s.group, err = tree.Pool(cfg.Name, s.limits); err == nil {
-			*undos = append(*undos, s.group.Close)
-			err = launch.UnmetError(tree.Unmet(&s.limits))
+		if s.group, err = p.tree.Pool(cfg.Name, s.limits); err == nil {
+			p.undos = append(p.undos, s.group.Close)
+			err = launch.UnmetError(p.tree.Unmet(&s.limits))
 		}
 	}
 	if key := launch.RequiredBy(&cfg.Sandbox); err != nil && key != "" {
@@ -141,9 +145,9 @@ func (p *Programs) groupNow(name string) *cgroup.Pool {
 }
 
 // commit has a generation be the current one. The one before is there for a while still.
-func (p *Programs) commit(next *generation, maxima map[string]int) {
+func (p *Programs) commit(next *generation) {
 	for name, s := range next.pools {
-		s.places.set(maxima[name])
+		s.places.set(s.most)
 		if s.group != nil {
 			if err := s.group.Set(s.limits); err != nil {
 				p.opt.Log.Warn("limits of a pool do not hold", "pool", name, "error", err)
