@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // A Kind says what a message is about.
@@ -77,31 +78,28 @@ type Conn struct {
 
 // NewConn takes over a descriptor.
 func NewConn(fd int) (*Conn, error) {
-	file := os.NewFile(uintptr(fd), "privsep")
-	defer file.Close()
-	c, err := net.FileConn(file)
+	conn, err := spawn.ConnOf(fd)
 	if err != nil {
-		return nil, fmt.Errorf("descriptor %d: %w", fd, err)
+		return nil, err
 	}
-	conn, ok := c.(*net.UnixConn)
-	if !ok || conn.LocalAddr().Network() != "unixpacket" {
-		c.Close()
+	if conn.LocalAddr().Network() != "unixpacket" {
+		conn.Close()
 		return nil, fmt.Errorf("descriptor %d is no SOCK_SEQPACKET socket", fd)
 	}
-	return &Conn{conn: conn, in: make([]byte, headerSize+maxPart), oob: make([]byte, unix.CmsgSpace(4*maxPartFDs))}, nil
+	return newConn(conn), nil
 }
 
 // NewPair is a Conn, and a descriptor of its other end for another process.
 func NewPair() (ours *Conn, theirs int, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	conn, theirs, err := spawn.NewPair(unix.SOCK_SEQPACKET)
 	if err != nil {
-		return nil, -1, fmt.Errorf("make a pair of sockets: %w", err)
-	}
-	if ours, err = NewConn(fds[0]); err != nil {
-		unix.Close(fds[1])
 		return nil, -1, err
 	}
-	return ours, fds[1], nil
+	return newConn(conn), theirs, nil
+}
+
+func newConn(conn *net.UnixConn) *Conn {
+	return &Conn{conn: conn, in: make([]byte, headerSize+maxPart), oob: make([]byte, unix.CmsgSpace(4*maxPartFDs))}
 }
 
 // Close ends the session. What waits in Send or Receive returns.

@@ -53,11 +53,11 @@ func Inherit() (*Predecessor, error) {
 	if len(fds) < 2 {
 		return nil, fmt.Errorf("take over: %d descriptors", len(fds))
 	}
-	conn, err := connOf(fds[0])
+	conn, err := spawn.ConnOf(fds[0])
 	if err != nil {
 		return nil, fmt.Errorf("take over: %w", err)
 	}
-	conns, err := connOf(fds[1])
+	conns, err := spawn.ConnOf(fds[1])
 	if err != nil {
 		return nil, fmt.Errorf("take over: %w", err)
 	}

@@ -46,12 +46,12 @@ type Successor struct {
 // Start starts the program at a path, and hands it copies of the sockets that hello names.
 // The descriptors stay the caller's.
 func Start(by *spawn.Local, path string, hello Hello, fds []int) (*Successor, error) {
-	ours, theirs, err := pair(unix.SOCK_STREAM)
+	ours, theirs, err := spawn.NewPair(unix.SOCK_STREAM)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(theirs)
-	conns, theirConns, err := pair(unix.SOCK_SEQPACKET)
+	conns, theirConns, err := spawn.NewPair(unix.SOCK_SEQPACKET)
 	if err != nil {
 		ours.Close()
 		return nil, err

@@ -268,12 +268,12 @@ func TestUpgrade(t *testing.T) {
 	}
 	<-hurried
 
-	ours, theirs, err := pair(unix.SOCK_STREAM)
+	ours, theirs, err := spawn.NewPair(unix.SOCK_STREAM)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ours.Close()
-	given, err := connOf(theirs)
+	given, err := spawn.ConnOf(theirs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,11 +300,11 @@ func TestUpgrade(t *testing.T) {
 
 // What comes without a descriptor, since there was no room for one, and what nobody takes is lost.
 func TestConnectionsAreLost(t *testing.T) {
-	ours, theirs, err := pair(unix.SOCK_SEQPACKET)
+	ours, theirs, err := spawn.NewPair(unix.SOCK_SEQPACKET)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conns, err := connOf(theirs)
+	conns, err := spawn.ConnOf(theirs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -121,33 +120,4 @@ func (c *channel) expect(kind string) (message, error) {
 // isGone reports whether err means that the other process has ended.
 func isGone(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
-}
-
-// pair is two connected sockets: ours, and a descriptor for the other process.
-func pair(kind int) (ours *net.UnixConn, theirs int, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, -1, fmt.Errorf("make a pair of sockets: %w", err)
-	}
-	if ours, err = connOf(fds[0]); err != nil {
-		unix.Close(fds[1])
-		return nil, -1, err
-	}
-	return ours, fds[1], nil
-}
-
-// connOf takes over a descriptor.
-func connOf(fd int) (*net.UnixConn, error) {
-	file := os.NewFile(uintptr(fd), "upgrade")
-	defer file.Close()
-	conn, err := net.FileConn(file)
-	if err != nil {
-		return nil, fmt.Errorf("descriptor %d: %w", fd, err)
-	}
-	unixConn, ok := conn.(*net.UnixConn)
-	if !ok {
-		conn.Close()
-		return nil, fmt.Errorf("descriptor %d is no Unix socket", fd)
-	}
-	return unixConn, nil
 }
