@@ -125,6 +125,21 @@ func awaitGone(t testing.TB, pid int) {
 	polltest.Until(t, fmt.Sprintf("the end of %d", pid), func() bool { return !isRunning(pid) })
 }
 
+// An orphan ends with its tree though it is just executing something else.
+func TestTreeThatExecutes(t *testing.T) {
+	script := runnertest.WriteFile(t, filepath.Join(t.TempDir(), "again"), "exec /bin/sh $0\n", 0o644)
+	l := reaper(t)
+	for range 100 {
+		r := run(t, l, &spawn.Command{Argv: []string{"/bin/sh", "-c", "(setsid sh -c 'echo $$; exec /bin/sh " + script + "' &); exec sleep 1000"}})
+		pid := r.pid()
+		r.Kill()
+		r.wait()
+		if isRunning(pid) {
+			awaitGone(t, pid)
+		}
+	}
+}
+
 // The tree of a program ends with it by force, wherever it has gone.
 func TestTreeEnds(t *testing.T) {
 	for name, script := range map[string]string{

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,15 +156,33 @@ func fileName(fd int) string {
 	return name
 }
 
-// isForked reports whether the process may be one that this process has forked, and that
-// has executed nothing: it has all of our files open still. They are closed before the
-// kernel knows the arguments of what is executed, so that who looks at the files after this
-// was false sees those of the program alone.
+// isForked reports whether the process is one that this process has forked, and that has
+// executed nothing: it has all of our files open still. They are closed before the kernel
+// knows the arguments of what is executed, so that who looks at the files after this was false
+// sees those of the program alone. One that has none is most likely about to have them: it may
+// be of a tree as well, and executes something else.
 func (t *task) isForked() bool {
-	theirs, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", t.pid))
-	ours, ourErr := os.ReadFile("/proc/self/cmdline")
-	return err != nil || ourErr != nil || len(theirs) == 0 || bytes.Equal(theirs, ours)
+	ours, err := os.ReadFile("/proc/self/cmdline")
+	if err != nil {
+		return true
+	}
+	for range executeTime / executeEvery {
+		theirs, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", t.pid))
+		switch {
+		case err != nil || bytes.Equal(theirs, ours):
+			return true
+		case len(theirs) > 0 || !t.isStill():
+			return false
+		}
+		time.Sleep(executeEvery)
+	}
+	return false // it has given its arguments up
 }
+
+const (
+	executeTime  = 200 * time.Millisecond // far longer than it takes to execute something
+	executeEvery = 500 * time.Microsecond
+)
 
 // sorted are the processes that were found, in the order of their pids.
 func (l *look) sorted() []task {
