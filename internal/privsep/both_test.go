@@ -26,10 +26,11 @@ import (
 	"github.com/fcgid/fcgid/internal/spawn"
 )
 
-// The pools' user and the daemon's, neither of whom need be known.
+// The pools' user, who need not be known, and the daemon's, nobody: sandbox.owner runs
+// scripts of known users alone.
 const (
 	poolUser   = 64123
-	daemonUser = 64124
+	daemonUser = 65534
 )
 
 func asUser(uid uint32) *config.Identity {

@@ -127,8 +127,9 @@ var attacks = map[string]func(*speaker) string{
 
 // wants are how they go: the beginning of what is said.
 var wants = map[string]string{
-	"environment": "started", "outside": "403", "dots": "403", "magic": "403", "symlink": "403", "interpreter": "40",
-	"large": "431", "unknown pool": "503", "future": "there is no generation", "workers of it": "the pool has no such programs", "owner": "403",
+	"environment": "started", "outside": "403", "dots": "403", "magic": "403", "symlink": "403", "interpreter": "403 script /etc/shadow is outside root",
+	"large": "431", "unknown pool": "503 there is no pool", "future": "there is no generation", "workers of it": "the pool has no such programs",
+	"owner":          "403 it would run as root or as the daemon's user",
 	"foreign handle": "done", "ended handle": "donedone", "reap before exit": "started, the program has not exited",
 	"flood": "map[503 the pool has as many programs as it may have:17 started:3]",
 
@@ -363,6 +364,9 @@ func TestHostileSpeaker(t *testing.T) {
 				t.Errorf("it hears %q, want %s", said, want)
 			}
 			if name == "environment" {
+				if !strings.Contains(said, "GATEWAY_INTERFACE=CGI/1.1\n") {
+					t.Errorf("the program's environment is not all there: %s", said)
+				}
 				for _, bad := range []string{"LD_PRELOAD=", "BASH_ENV=", "HTTP_PROXY=", "GIT_CONFIG=", "HOME=/x"} {
 					if strings.Contains(said, bad) {
 						t.Errorf("%s has reached the program: %s", bad, said)
