@@ -20,6 +20,23 @@ func (t *table) force() {
 	t.close(phaseForced)
 }
 
+// abandons is, for each Runner that has not returned, how long a drain that is over waits
+// for it; 0 is for ever.
+func (t *table) abandons() (all []time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for r := range t.live.all {
+		switch {
+		case !r.now().hasRunner():
+		case r.ends.Load():
+			all = append(all, 0)
+		default:
+			all = append(all, r.settings.Abandon)
+		}
+	}
+	return all
+}
+
 // settle is called when something was answered that no request waits for.
 func (t *table) settle() {
 	t.mu.Lock()

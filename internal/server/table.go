@@ -482,25 +482,3 @@ func (t *table) clientGone() {
 	}
 	t.receiving, t.ready = nil, nil
 }
-
-// abandons is, for each Runner that has not returned, how long a drain that is over waits
-// for it; 0 is for ever.
-func (t *table) abandons() (all []time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for r := range t.live.all {
-		switch {
-		case !r.now().hasRunner():
-		case r.ends.Load():
-			all = append(all, 0)
-		default:
-			all = append(all, r.settings.Abandon)
-		}
-	}
-	return all
-}
-
-// mayOutlive reports whether the request goes on without its client.
-func (r *request) mayOutlive() bool {
-	return r.settings.OnAbort != AbortKill && r.startedAt.Load() != 0 && r.stdinOver.has.Load()
-}
