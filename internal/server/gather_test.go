@@ -28,7 +28,25 @@ func serveSocket(t *testing.T, network string, settings Settings, change ...func
 		t.Fatal(err)
 	}
 	change = append(change, func(o *Options) { o.Memory = NewMemory(64 << 20) })
-	return startServer(t, l, settings, change...)
+	return startServer(t, &unevenListener{Listener: l}, settings, change...)
+}
+
+// An unevenListener gives every second connection room for one small answer, so that who writes
+// to it waits for the client again and again.
+type unevenListener struct {
+	net.Listener
+	accepted int
+}
+
+func (l *unevenListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if l.accepted++; l.accepted%2 == 0 {
+		err = nc.(*net.UnixConn).SetWriteBuffer(1) // the kernel makes the least of it that there is
+	}
+	return nc, err
 }
 
 // dialSocket connects to it.
@@ -206,14 +224,15 @@ func TestAnswersForAClientThatNeverReads(t *testing.T) {
 	}
 }
 
-// A crowd of clients that send, abort, read slowly and leave, on connections that carry many
-// requests each, gets each answer once and whole.
+// A crowd of clients that send, abort and leave, faster and slower than their answers come, on
+// connections that carry many requests each, gets each answer once and whole.
 func TestAnswersForACrowd(t *testing.T) {
-	const clients, rounds, many = 6, 30, 40
-	s := serveSocket(t, "unix", manySettings(clients*many, func(ctx context.Context, req *protocol.Request) (uint32, error) {
+	const crowd, rounds, many = 6, 30, 40
+	var all clients
+	s := serveSocket(t, "unix", manySettings(crowd*many, func(ctx context.Context, req *protocol.Request) (uint32, error) {
 		switch rand.IntN(8) {
 		case 0:
-			time.Sleep(time.Duration(rand.IntN(int(2 * time.Millisecond))))
+			all.awaitSending(req.Params.Get("CLIENT"))
 		case 1:
 			if _, err := io.WriteString(req.Stdout, plainHeader); err != nil {
 				return 0, err
@@ -226,22 +245,31 @@ func TestAnswersForACrowd(t *testing.T) {
 		}
 		return sized(ctx, req)
 	}))
-	var all sync.WaitGroup
-	for range clients {
-		all.Go(func() {
-			for range rounds {
-				if err := beOneOfACrowd(s.dialSocket(), many); err != nil {
+	var here sync.WaitGroup
+	for client := range crowd {
+		here.Go(func() {
+			for round := range rounds {
+				if err := all.beOne(fmt.Sprint(client, ".", round), s.dialSocket(), many); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
-	all.Wait()
+	here.Wait()
 	s.wantNothingHeld()
 }
 
-func beOneOfACrowd(nc net.Conn, many int) error {
-	defer nc.Close()
+// clients know of each one, by its name, a channel that takes something when that has
+// sent a request, and is closed when that was the last.
+type clients struct{ sending sync.Map }
+
+// awaitSending returns when the client has sent one more request, or sends none any more.
+func (all *clients) awaitSending(client string) {
+	sent, _ := all.sending.Load(client)
+	<-sent.(chan struct{})
+}
+
+func (all *clients) beOne(name string, nc net.Conn, many int) error {
 	nc.SetDeadline(time.Now().Add(time.Minute))
 	sizes := make([]int, many+1)
 	aborted := make([]bool, many+1)
@@ -249,23 +277,30 @@ func beOneOfACrowd(nc net.Conn, many int) error {
 		sizes[id] = []int{0, 10, 2000, 6000, 20_000}[rand.IntN(5)]
 		aborted[id] = rand.IntN(10) == 0
 	}
-	leaves := rand.IntN(4) == 0
-	go func() {
+	sent := make(chan struct{})
+	all.sending.Store(name, sent)
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	defer nc.Close()
+	sending.Go(func() {
+		defer close(sent)
 		for _, id := range rand.Perm(many) {
 			id++
-			nc.Write(get(uint16(id), true, "SIZE", strconv.Itoa(sizes[id])))
+			nc.Write(get(uint16(id), true, "SIZE", strconv.Itoa(sizes[id]), "CLIENT", name))
 			if aborted[id] {
 				nc.Write(abort(uint16(id)))
 			}
+			select {
+			case sent <- struct{}{}:
+			default:
+			}
 		}
-	}()
+	})
+	leaves := rand.IntN(4) == 0
 	answers, ended := make([]int, many+1), make([]bool, many+1)
 	for left := many; left > 0; {
-		if rand.IntN(200) == 0 {
-			time.Sleep(time.Duration(rand.IntN(int(time.Millisecond))))
-			if leaves {
-				return nil
-			}
+		if leaves && rand.IntN(200) == 0 {
+			return nil
 		}
 		rec, err := readRecord(nc)
 		id := int(rec.ID)
