@@ -33,6 +33,9 @@ func (o *outlet) gather(r *request, others bool) {
 		return
 	}
 	o.mu.Lock()
+	if len(o.last.waiting) == 0 {
+		o.last.waiting = r.alone[:0]
+	}
 	o.last.waiting = append(o.last.waiting, r)
 	isTended := o.last.isTended
 	o.last.isTended = true

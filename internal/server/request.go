@@ -66,6 +66,7 @@ type request struct {
 	// Of finish. They are here to save allocations.
 	end    [192]byte // for last.records, if they are small
 	last   lastWord
+	alone  [1]*request // for lastWords.waiting, if it is the only one
 	result Result
 	usage  protocol.Usage // of the Runner, until it has returned
 
