@@ -90,39 +90,49 @@ func TestAnswersLeaveTogether(t *testing.T) {
 	if wiretest.UnderRace() {
 		t.Skip("each of its writes is two messages")
 	}
-	const many, rounds = 32, 20
+	const many, rounds, tries = 32, 5, 200
 	s := serveSocket(t, "unixpacket", manySettings(many, sized))
 	nc := s.dialSocket()
-	buf := make([]byte, 1<<17)
 	messages := 0
-	for range rounds {
-		var wire []byte
-		for id := uint16(1); id <= many; id++ {
-			wire = append(wire, get(id, true)...)
+	for range tries { // they do not while another process has the CPU for longer than longYield
+		messages = 0
+		for range rounds {
+			messages += messagesOf(t, nc, many)
 		}
-		if _, err := nc.Write(wire); err != nil {
+		if messages <= rounds*many*3/4 {
+			return
+		}
+	}
+	t.Errorf("%d answers are %d writes, again and again", rounds*many, messages)
+}
+
+// messagesOf is in how many messages the answers to so many requests come.
+func messagesOf(t *testing.T, nc net.Conn, many int) (messages int) {
+	t.Helper()
+	var wire []byte
+	for id := 1; id <= many; id++ {
+		wire = append(wire, get(uint16(id), true)...)
+	}
+	if _, err := nc.Write(wire); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 1<<17)
+	for ends := 0; ends < many; messages++ {
+		n, err := nc.Read(buf)
+		if err != nil {
 			t.Fatal(err)
 		}
-		for ends := 0; ends < many; messages++ {
-			n, err := nc.Read(buf)
+		for rest := strings.NewReader(string(buf[:n])); rest.Len() > 0; {
+			rec, err := readRecord(rest)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("a record that is divided: %v", err)
 			}
-			for rest := strings.NewReader(string(buf[:n])); rest.Len() > 0; {
-				rec, err := readRecord(rest)
-				if err != nil {
-					t.Fatalf("a record that is divided: %v", err)
-				}
-				if rec.Type == protocol.TypeEndRequest {
-					ends++
-				}
+			if rec.Type == protocol.TypeEndRequest {
+				ends++
 			}
 		}
 	}
-	t.Logf("%d answers in %d messages", rounds*many, messages)
-	if messages > rounds*many*3/4 {
-		t.Errorf("%d answers are %d writes", rounds*many, messages)
-	}
+	return messages
 }
 
 // No answer waits for a neighbour that waits itself, nor for a log or metric that is stuck.
