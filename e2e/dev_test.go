@@ -43,6 +43,10 @@ func devSite(t testing.TB) string {
 		write(t, dir+"/"+name, text)
 	}
 	script(t, dir+"/windows.sh", "#!/bin/sh\r\necho\r\n")
+	script(t, dir+"/windows.py", "#!/usr/bin/env python3\r\nprint()\r\n")
+	script(t, dir+"/option.py", "#!/usr/bin/python3 -u\r\nprint()\r\n")
+	script(t, dir+"/option.sh", "#!/bin/sh -e\r\necho\r\n")
+	script(t, dir+"/other.pl", "#!/usr/bin/perl -w\r\ndie 'told';\r\n")
 	script(t, dir+"/crash.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\nkill -9 $$\n")
 	script(t, dir+"/three.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\nexit 3\n")
 	script(t, dir+"/mute.sh", "#!/bin/sh\nexit 3\n")
@@ -121,6 +125,10 @@ func TestDevExplains(t *testing.T) {
 		"/bare.sh":    {502, []string{"#!/bin/sh; or chmod -x " + dir + "/bare.sh"}},
 		"/.env":       {404, []string{"names that begin with a dot are not served"}},
 		"/windows.sh": {502, []string{"Windows line endings", "sed -i"}},
+		"/windows.py": {502, []string{"exit status 127", "end as on Windows: sed -i", "windows.py"}},
+		"/option.py":  {502, []string{"exit status 2", "end as on Windows: sed -i"}},
+		"/option.sh":  {502, []string{"exit status 2", "end as on Windows: sed -i"}},
+		"/other.pl":   {502, []string{"exit status 255", "wrote to STDERR says why", "told"}},
 		"/slow.sh":    {408, []string{"longer than its timeout", "--timeout"}},
 		"/fatal.php":  {500, []string{"undefined function nowhere()"}},
 	} {

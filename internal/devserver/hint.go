@@ -1,11 +1,14 @@
 package devserver
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -25,7 +28,7 @@ func (f *front) hint(t *target, p *problem) string {
 		return "There is nothing of that name below " + f.site.dir + "."
 	case p.Status == http.StatusForbidden:
 		return f.hintForbidden(t)
-	case strings.Contains(p.Reason, "Windows line endings"), strings.Contains(p.Reason, `\r`) && strings.Contains(p.Reason, "interpreter"):
+	case strings.Contains(p.Reason, "Windows line endings"), p.Status == http.StatusBadGateway && showsCR(p.Stderr) && hasWindowsLines(t.name):
 		return "The lines of the file end as on Windows: sed -i 's/\\r$//' " + t.name
 	case p.Status == http.StatusBadGateway:
 		return f.hintFailed(t, p)
@@ -82,6 +85,28 @@ func (f *front) hintFailed(t *target, p *problem) string {
 		return "An answer begins with a header and an empty line, for example: Content-Type: text/html"
 	}
 	return ""
+}
+
+// showsCR reports whether what was written to STDERR tells of a carriage return: in the
+// name that env looks for or in a command of a shell, escaped by its writer or by
+// [status.Printable]; or as an option, which is the end of its line and was cut off.
+func showsCR(stderr []string) bool {
+	return slices.ContainsFunc(stderr, func(line string) bool {
+		return strings.Contains(line, `\r`) || strings.HasSuffix(line, "ption -") || strings.HasSuffix(line, "ption: -")
+	})
+}
+
+// hasWindowsLines reports whether the first line of a file ends as on Windows.
+func hasWindowsLines(name string) bool {
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	start := make([]byte, 256)
+	n, _ := io.ReadFull(f, start) // a shorter file is no fault
+	line, _, ended := bytes.Cut(start[:n], []byte{'\n'})
+	return ended && bytes.HasSuffix(line, []byte{'\r'})
 }
 
 // firstLine is that of a script of a kind.
