@@ -40,7 +40,7 @@ func newHostileSite(t *testing.T) *site {
 			g.arrived()
 		}
 	}
-	s.configure(pools + "- {name: x, '" + strings.ReplaceAll(hostileMarkup, "'", "") + "': 1}\n")
+	s.configure(pools + "- {name: x, '" + strings.ReplaceAll(hostileMarkup, "'", "") + "': 1}\n- {name: x, nix: 1}\n")
 	s.reload(t)
 	await(t, "three to wait and a pool to be degraded", func() bool {
 		_, body := get(t, "http://"+s.admin+"/status")
@@ -90,6 +90,9 @@ func TestStatusPage(t *testing.T) {
 	}
 	if n := b.Eval(`document.querySelectorAll('main img, main script, main iframe, main b, main a').length`); n != "0" {
 		t.Errorf("%s elements were made of text", n)
+	}
+	if n := b.Eval(`document.getElementById('reload').innerText.split('\n').filter(l => l.startsWith('/') || l.includes('.yaml:')).length`); n == "0" || n == "1" {
+		t.Errorf("the faults of the refused file have no line each: %s", b.Eval(`document.getElementById('reload').innerText`))
 	}
 	light := b.Eval(`getComputedStyle(document.body).backgroundColor`)
 

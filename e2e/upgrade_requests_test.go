@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/fcgid/fcgid/e2e/harness"
 )
 
 // An openRequest is one of `fcgid requests --json`.
@@ -87,6 +89,16 @@ func TestUpgradeReachesRequests(t *testing.T) {
 	}
 	if _, page := get(t, "http://"+u.admin+"/status"); !strings.Contains(page, `"/first"`) || strings.Contains(page, "secret") {
 		t.Errorf("/status on TCP shows query strings, or not the old requests:\n%s", page)
+	}
+	if _, out, _ := fcgid(t, "/", nil, "top", "--once", "--control", u.dir+"/control"); !strings.Contains(out, "still ends its requests: 3\n") {
+		t.Errorf("top says nothing of them:\n%s", out)
+	}
+	b := harness.NewBrowser(t)
+	b.Open("http://"+u.admin+"/", harness.Screen{Width: 800, Height: 600})
+	b.Await("the old requests", `document.querySelectorAll('#leaving tbody tr').length == 3`)
+	if text := b.Eval(`document.querySelector('#leaving').innerText`); !strings.Contains(text, fmt.Sprintf("pid %d,", daemons[1])) ||
+		!strings.Contains(text, "/first") || strings.Contains(text, "secret") {
+		t.Errorf("the page has of them:\n%s", text)
 	}
 
 	kill := func(uri string) {

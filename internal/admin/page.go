@@ -56,7 +56,8 @@ const (
 	// maxEventClients is how many clients /events has at once, since each has the daemon
 	// look at itself.
 	maxEventClients = 8
-	// eventRequests is how many open requests of a pool an event has: the oldest.
+	// eventRequests is how many open requests of a pool, and of daemons that were replaced, an
+	// event has: the oldest.
 	eventRequests = 100
 )
 
@@ -67,6 +68,8 @@ type event struct {
 
 	Rates []status.Rates `json:"rates"` // by pool, since the event before
 	More  []int          `json:"more"`  // by pool: open requests that are not there
+	// MoreLeaving are those of daemons that were replaced.
+	MoreLeaving int `json:"more_leaving,omitempty"`
 }
 
 // newEvent makes an event of a page, whose requests it sorts, and of an earlier one.
@@ -77,12 +80,17 @@ func newEvent(page, before *status.Page) event {
 	for i := range shown.Pools {
 		pool := &shown.Pools[i]
 		pool.Latencies = nil
-		slices.SortStableFunc(pool.Requests, func(a, b status.Request) int { return cmp.Compare(b.Age, a.Age) })
-		n := min(len(pool.Requests), eventRequests)
-		e.More[i] = len(pool.Requests) - n
-		pool.Requests = pool.Requests[:n]
+		pool.Requests, e.More[i] = oldest(pool.Requests, func(r *status.Request) float64 { return r.Age })
 	}
+	shown.LeavingRequests, e.MoreLeaving = oldest(page.LeavingRequests, func(r *status.OpenRequest) float64 { return r.Age })
 	return e
+}
+
+// oldest sorts requests and returns those that an event has, and how many it has not.
+func oldest[R any](all []R, age func(*R) float64) (shown []R, more int) {
+	slices.SortStableFunc(all, func(a, b R) int { return cmp.Compare(age(&b), age(&a)) })
+	n := min(len(all), eventRequests)
+	return all[:n], len(all) - n
 }
 
 // events tells a client of the status, at once and then every eventTime, until the client

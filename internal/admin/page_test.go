@@ -116,10 +116,12 @@ func (s *Server) watch(t *testing.T) *watcher {
 
 // next is the next event, or the end of them.
 func (w *watcher) next() (e struct {
-	PID   int
-	Pools []status.Pool
-	Rates []status.Rates
-	More  []int
+	PID             int
+	Pools           []status.Pool
+	Rates           []status.Rates
+	More            []int
+	LeavingRequests []status.OpenRequest `json:"leaving_requests"`
+	MoreLeaving     int                  `json:"more_leaving"`
 }, err error) {
 	for {
 		line, err := w.text.ReadString('\n')
@@ -157,6 +159,10 @@ func TestEvents(t *testing.T) {
 	for i := range eventRequests + 7 {
 		d.page.Pools[0].Requests = append(d.page.Pools[0].Requests, status.Request{ID: uint64(i), Age: float64(i), URI: "/a?secret"})
 	}
+	for i := range eventRequests + 3 {
+		r := status.Request{ID: uint64(i), Age: float64(i), URI: "/old?secret"}
+		d.page.LeavingRequests = append(d.page.LeavingRequests, status.OpenRequest{Pool: "a", Leaving: 70, Request: r})
+	}
 	s.change(t, "tcp:127.0.0.1:0")
 	w := s.watch(t)
 	for range 3 {
@@ -170,6 +176,10 @@ func TestEvents(t *testing.T) {
 		}
 		if len(pool.Requests) != eventRequests || e.More[0] != 7 || pool.Requests[0].ID != eventRequests+6 || pool.Requests[0].URI != "/a" {
 			t.Errorf("%d requests and %d more: %+v", len(pool.Requests), e.More[0], pool.Requests[0])
+		}
+		old := e.LeavingRequests
+		if len(old) != eventRequests || e.MoreLeaving != 3 || old[0].ID != eventRequests+2 || old[0].URI != "/old" {
+			t.Errorf("of daemons before: %d requests and %d more: %+v", len(old), e.MoreLeaving, old[0])
 		}
 	}
 	w.res.Body.Close()

@@ -160,6 +160,20 @@ cgi   drained    0.0    0.0     -     -      -  1/4     0      0  b...`
 	}
 }
 
+// Above the list are the faults of a refused file, a line each, and what an upgrade has left.
+func TestHead(t *testing.T) {
+	m, source := newTest(t)
+	page := pageAt(102)
+	page.Reload = status.Reload{Error: "f:1:2: one\nf:2:2: two\nf:3:2: three\nf:4:2: four\nf:5:2: five"}
+	page.Leaving, page.LeavingRequests = 70, make([]status.OpenRequest, 2)
+	source.page = func() *status.Page { return page }
+	m.see(t)
+	m.has(t, "five faults", "last reload REFUSED", "\nf:1:2: one\nf:2:2: two\nf:3:2: three\nand 2 more: fcgid status\n",
+		"\npid 70, which it has replaced, still ends its requests: 2\n\nPOOL ")
+	page.Reload.Error = "f:1:2: one\nf:2:2: two\nf:3:2: three"
+	m.has(t, "three faults", "\nf:2:2: two\nf:3:2: three\npid 70")
+}
+
 func TestOpenPool(t *testing.T) {
 	m, _ := newTest(t)
 	m.keys(t, "enter")

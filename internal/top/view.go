@@ -8,6 +8,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/fcgid/fcgid/internal/plural"
+	"github.com/fcgid/fcgid/internal/status"
 )
 
 // View is the whole screen.
@@ -112,8 +113,11 @@ func (m *model) head() []string {
 			p.PID, span(p.Time.Sub(p.Started)), reload, size(float64(p.Memory)), size(float64(p.MemoryLimit))),
 		fmt.Sprintf("%d running, %d waiting  %s req/s, %s bad/s  %s", running, waiting, rate(requests), rate(failed), plural.Of(conns, "connection")),
 	}
-	if !p.Reload.OK && p.Reload.Error != "" {
-		lines = append(lines, m.pen.paint(alarm, clean(p.Reload.Error)))
+	for _, fault := range faults(p) {
+		lines = append(lines, m.pen.paint(alarm, clean(fault)))
+	}
+	if p.Leaving != 0 {
+		lines = append(lines, fmt.Sprintf("pid %d, which it has replaced, still ends its requests: %d", p.Leaving, len(p.LeavingRequests)))
 	}
 	if m.isLost() {
 		lines = append(lines, m.missing())
@@ -127,6 +131,21 @@ func (m *model) head() []string {
 		return append(lines, m.pen.paint(alarm, "pool "+clean(m.pool)+" is not there any more")+gap+"esc: back")
 	}
 	return append(append(lines, m.summary(pool)...), "")
+}
+
+// maxFaults is how many faults of a refused file are shown: the list below has more to say.
+const maxFaults = 3
+
+// faults are those of a refused file, a line each.
+func faults(p *status.Page) []string {
+	if p.Reload.OK || p.Reload.Error == "" {
+		return nil
+	}
+	all := strings.Split(p.Reload.Error, "\n")
+	if more := len(all) - maxFaults; more > 0 {
+		return append(all[:maxFaults], fmt.Sprintf("and %d more: fcgid status", more))
+	}
+	return all
 }
 
 // missing says that the daemon does not answer.
