@@ -591,6 +591,13 @@ func TestControlPlaces(t *testing.T) {
 	if !strings.HasPrefix(stdout, "cgi\n") {
 		t.Errorf("completion of a pool: %q", stdout)
 	}
+	control := "FCGID_ADMIN_CONTROL=unix:" + s.control()
+	if _, stdout, _ = fcgid(t, "/", []string{control}, "__complete", "request", ""); !strings.HasPrefix(stdout, "unix:"+s.address+"\n:4\n") {
+		t.Errorf("completion of an address: %q", stdout)
+	}
+	if _, stdout, _ = fcgid(t, "/", []string{control}, "__complete", "request", "unix:/x", ""); !strings.HasPrefix(stdout, ":4\n") {
+		t.Errorf("completion behind an address: %q", stdout)
+	}
 }
 
 // The deployment of docs/php.md, without opcache.validate_timestamps: new code does not run

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fcgid/fcgid/internal/address"
 	"github.com/fcgid/fcgid/internal/admin"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/status"
@@ -110,6 +111,23 @@ func left(reply *status.Reply) error {
 
 // completePools are the names of the daemon's pools, for a shell.
 func (t *target) completePools(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return t.complete(cmd, args, func(p *status.Pool) []string { return []string{p.Name} })
+}
+
+// completeAddresses are those of the daemon's pools, for a shell.
+func (t *target) completeAddresses(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return t.complete(cmd, args, func(p *status.Pool) (addresses []string) {
+		for _, l := range p.Listeners {
+			if _, _, err := address.ParseDial(l.Address); err == nil {
+				addresses = append(addresses, l.Address)
+			}
+		}
+		return addresses
+	})
+}
+
+// complete is what the first argument of a command may be, by the daemon's pools.
+func (t *target) complete(cmd *cobra.Command, args []string, of func(*status.Pool) []string) (all []cobra.Completion, _ cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -119,9 +137,8 @@ func (t *target) completePools(cmd *cobra.Command, args []string, _ string) ([]c
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	var names []cobra.Completion
-	for _, p := range page.Pools {
-		names = append(names, p.Name)
+	for i := range page.Pools {
+		all = append(all, of(&page.Pools[i])...)
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return all, cobra.ShellCompDirectiveNoFileComp
 }

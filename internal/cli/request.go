@@ -78,6 +78,8 @@ func newRequestCommand() *cobra.Command {
 		Args:          usageArgs(counted(1, 1)),
 		RunE:          func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
+	// Of the daemon on this machine; any other FastCGI application will do as well.
+	cmd.ValidArgsFunction = (&target{file: defaultConfig}).completeAddresses
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err.Error()} })
 	f := cmd.Flags()
 	f.StringVar(&o.script, "script", "", "SCRIPT_FILENAME: `/abs/path` of a program, as the application sees it, or a function's name")
