@@ -372,6 +372,40 @@ func TestDocumentedPHP(t *testing.T) {
 	})
 }
 
+// WordPress's part of nginx's file, in README's location: what it has as files, its
+// folders, its pretty names; and no program among what was uploaded.
+func TestDocumentedWordPress(t *testing.T) {
+	need(t, "php-cgi")
+	m := newManual(t)
+	root := m.dir + "/srv/app/public"
+	for name, text := range map[string]string{
+		"index.php": "<?php echo 'front ', $_SERVER['REQUEST_URI'];", "wp-admin/index.php": "<?php echo 'admin';", "wp-login.php": "<?php echo 'login';",
+		"wp-content/uploads/2026/a.png": "picture", "wp-content/uploads/2026/a.php": "<?php echo 'taken';",
+	} {
+		write(t, root+"/"+name, text)
+	}
+	m.serve(m.block("pool-php"))
+	_, php, found := strings.Cut(m.block("nginx-php"), "}\n")
+	if !found {
+		t.Fatal("README's location has no location /")
+	}
+	url := nginx(t, m.dir, "root "+root+";\n"+m.block("nginx-wordpress")+php)
+	for path, want := range map[string]string{
+		"/": "front /", "/hello-world/": "front /hello-world/", "/?p=1": "front /?p=1", "/index.php/hello-world/": "front /index.php/hello-world/",
+		"/wp-admin/": "admin", "/wp-login.php": "login", "/wp-content/uploads/2026/a.png": "picture",
+	} {
+		do(t, "GET", url+path, nil).is(t, path, 200, want)
+	}
+	for _, path := range []string{"2026/a.php", "2026/a.php/x", "2026/a.png/../a.php", "2026//a.php", "2026/%61.php", "2026/a.png/x.php"} {
+		if got := do(t, "GET", url+"/wp-content/uploads/"+path, nil); got.status != 403 {
+			t.Errorf("%s: %d %q", path, got.status, got.body)
+		}
+	}
+	if got := do(t, "GET", url+"/wp-admin", nil); got.status != 301 || !strings.HasSuffix(got.header.Get("Location"), "/wp-admin/") {
+		t.Errorf("a folder: %d %v", got.status, got.header)
+	}
+}
+
 // README's programs are workers of README's pools, and nginx needs no file names.
 func TestDocumentedPrograms(t *testing.T) {
 	for pool, want := range map[string]string{"pool-perl": "Hello 127.0.0.1, from ", "pool-c": "Request 1 asked for tea"} {

@@ -129,7 +129,7 @@ func TestWordPress(t *testing.T) {
 	t.Parallel()
 	w := newWordPress(t)
 	const rules = "RewriteCond %{REQUEST_FILENAME} !-f\nRewriteCond %{REQUEST_FILENAME} !-d\n"
-	servers := w.phpServers(w.root, "index index.php;\nlocation / {\n    try_files $uri $uri/ /index.php$is_args$args;\n}\n",
+	servers := w.phpServers(w.root, harness.Named(t, "nginx-wordpress"),
 		"RewriteBase /\nRewriteRule ^index\\.php$ - [L]\n"+rules+"RewriteRule . /index.php [L]\n", rules+"RewriteRule ^(.*)$ index.php/$1 [L]\n")
 	w.install(newBrowser(t, servers[0].urls["worker"]))
 	w.configure(w.login(servers[0].urls["worker"]))
