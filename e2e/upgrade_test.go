@@ -477,8 +477,14 @@ func TestUpgradeKeepsConnections(t *testing.T) {
 	for _, address := range []string{u.dir + "/s", tcp} {
 		kept = append(kept, connect(t, address))
 	}
+	before := ""
 	for range 3 {
-		now := strconv.Itoa(u.running())
+		now := ""
+		await(t, "the next daemon to tell of itself", func() bool {
+			now = strconv.Itoa(u.running())
+			return now != "0" && now != before
+		})
+		before = now
 		for _, p := range kept {
 			p.send(request(1, params(pid), ""))
 			if r := p.reply(1); r.body() != now {
