@@ -22,15 +22,18 @@ var cases = []*benchCase{
 			return []side{
 				{name: "fcgid", start: startFcgid("cgi"), load: ld},
 				{name: "fcgiwrap", start: startFcgiwrap, load: ld},
+				{name: "Go loop", start: startCGILoop, load: ld},
 				{name: "posix_spawn", measure: spawnLimit},
 				{name: "uwsgi cgi", start: startUWSGI, load: ld},
 			}
 		},
 		rows: []rowSpec{
-			{requestRate, "fcgiwrap", atLeast(1.25)},
-			{requestRate, "posix_spawn", atLeast(0.75)},
+			{requestRate, "fcgiwrap", atLeast(1.2)},
+			{requestRate, "Go loop", atLeast(0.9)},
+			{requestRate, "posix_spawn", reach{}},
 			{requestRate, "uwsgi cgi", reach{}},
 			{daemonPerRequest, "fcgiwrap", reach{}},
+			{daemonPerRequest, "Go loop", reach{}},
 		},
 	},
 	{

@@ -28,8 +28,12 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == netHTTPArgument {
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == netHTTPArgument:
 		fmt.Fprintln(os.Stderr, serveNetHTTP(os.Args[2]))
+		os.Exit(1)
+	case len(os.Args) == 4 && os.Args[1] == cgiLoopArgument:
+		fmt.Fprintln(os.Stderr, serveCGILoop(os.Args[2], os.Args[3]))
 		os.Exit(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
