@@ -158,6 +158,14 @@ var cases = []*benchCase{
 		sides: phpSides,
 		rows:  []rowSpec{{p99, "php-fpm", atMost(1)}, {medianLatency, "php-fpm", reach{}}},
 	},
+	siteCase(dokuwiki, "DokuWiki's start page"),
+	siteCase(wordpress, "WordPress' front page"),
+	gitCase(),
+	eventsCase("events-cgi", "event stream, CGI", "events", clients,
+		side{name: "fcgid", start: startFcgid("cgi")}, side{name: "fcgiwrap", start: startFcgiwrap}),
+	eventsCase("events-php", "event stream, PHP", "events.php", children,
+		side{name: "fcgid", start: startFcgid("php")}, side{name: "php-fpm", start: startPHPFPM("php-fpm")},
+		side{name: "spawn-fcgi, php-cgi", start: startSpawnFcgi}),
 }
 
 // cgiSides are fcgid and fcgiwrap under the same load.

@@ -14,8 +14,8 @@ type conn struct {
 	fd      int // -1 is none
 	streams []stream
 	answers answers
-	status  [12]byte // of an answer over HTTP, its beginning
-	done    bool     // the request of the one stream is answered
+	http    httpAnswer
+	done    bool // the request of the one stream is answered
 
 	buf      []byte // heads and tails that are to be sent; buf[bufSent:] is left
 	bufSent  int
@@ -28,7 +28,7 @@ type conn struct {
 type stream struct {
 	busy bool
 	got  int64 // bytes of the answer
-	due  int64 // when it was to be sent, of a load with a rate
+	due  int64 // when it was to be sent, or was sent
 }
 
 var errClosed = errors.New("the server closed the connection before the end of its answer")
@@ -91,6 +91,9 @@ func dialTCP(address string) (int, error) {
 // begin queues the request of a stream.
 func (c *conn) begin(i int) {
 	c.streams[i].busy, c.streams[i].got = true, 0
+	if c.rate == 0 {
+		c.streams[i].due = c.now
+	}
 	c.active++
 	c.buf = append(c.buf, c.request.heads[i]...)
 	c.body = c.request.bodyBytes()
@@ -216,16 +219,11 @@ func (c *conn) stdout(id int, p []byte) error {
 
 // feedHTTP counts a piece of an answer over HTTP.
 func (c *conn) feedHTTP(p []byte) error {
-	s := &c.streams[0]
-	if s.got < int64(len(c.status)) {
-		copy(c.status[s.got:], p)
+	done, err := c.http.feed(p)
+	if err != nil || !done {
+		return err
 	}
-	if s.got += int64(len(p)); s.got < c.answer {
-		return nil
-	}
-	if string(c.status[:]) != "HTTP/1.1 200" {
-		return fmt.Errorf("answer begins with %q", c.status[:])
-	}
+	c.streams[0].got = c.http.body
 	return c.ended(1)
 }
 
@@ -261,5 +259,6 @@ func (c *conn) drop() {
 		}
 	}
 	c.fd, c.answers, c.done, c.awaitOut = -1, answers{}, false, false
+	c.http.state, c.http.headLen = inHead, 0
 	c.buf, c.bufSent, c.body, c.tail = c.buf[:0], 0, 0, false
 }

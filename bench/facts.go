@@ -31,7 +31,7 @@ type facts struct {
 // peerPackages are those whose version a number depends on.
 var peerPackages = []string{
 	"fcgiwrap", "php-fpm", "php-cgi", "nginx", "spawn-fcgi", "libfcgi-dev",
-	"uwsgi-core", "apache2-bin", "libapache2-mod-fcgid", "gcc", "libc6",
+	"uwsgi-core", "apache2-bin", "libapache2-mod-fcgid", "git", "dokuwiki", "wordpress", "mariadb-server", "gcc", "libc6",
 }
 
 func collectFacts(ctx context.Context, r *rig) facts {

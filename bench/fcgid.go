@@ -58,6 +58,11 @@ var pools = []struct{ name, text string }{
       max: 1
       concurrency: 4
 `},
+	{"git", `  - name: git
+    listen: unix:DIR/git.sock
+    process:
+      scripts: [GIT-HTTP-BACKEND]
+`},
 	{"function", `  - name: function
     listen: unix:DIR/function.sock
     function: {}
@@ -75,24 +80,42 @@ type configuration struct {
 // configure writes the configuration with all pools that the binary supports.
 func configure(ctx context.Context, dir, fcgid string) (configuration, error) {
 	c := configuration{file: filepath.Join(dir, "fcgid.yaml"), unsupported: make(map[string]string)}
-	phpCGI, err := need("php-cgi")
-	if err != nil {
-		phpCGI = "/usr/bin/php-cgi"
-	}
 	c.text = stock
-	expand := strings.NewReplacer("DIR", dir, "PHP-CGI", phpCGI).Replace
+	expand := strings.NewReplacer("DIR", dir).Replace
 	for _, p := range pools {
-		if err := check(ctx, fcgid, filepath.Join(dir, "check.yaml"), expand(stock+p.text)); err != nil {
+		text := poolText(p.name)
+		if err := check(ctx, fcgid, filepath.Join(dir, "check.yaml"), expand(stock+text)); err != nil {
 			c.unsupported[p.name] = err.Error()
 			continue
 		}
-		c.text += p.text
+		c.text += text
 	}
-	c.text = strings.ReplaceAll(c.text, "PHP-CGI", phpCGI)
 	if len(c.unsupported) == len(pools) {
 		return c, fmt.Errorf("%s supports no pool: %s", fcgid, c.unsupported[pools[0].name])
 	}
 	return c, check(ctx, fcgid, c.file, expand(c.text))
+}
+
+// poolText is the part of the configuration that is one pool, with the programs that it
+// names where they are on this machine.
+func poolText(name string) string {
+	for _, p := range pools {
+		if p.name == name {
+			return strings.NewReplacer(
+				"PHP-CGI", needOr("php-cgi", "/usr/bin/php-cgi"), "GIT-HTTP-BACKEND", needOr(gitBackend, gitBackend),
+			).Replace(p.text)
+		}
+	}
+	panic("no pool is named " + name)
+}
+
+// needOr is a program, or where it would be.
+func needOr(name, otherwise string) string {
+	path, err := need(name)
+	if err != nil {
+		return otherwise
+	}
+	return path
 }
 
 // check writes a configuration and asks the binary whether it is right.

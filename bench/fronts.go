@@ -45,39 +45,52 @@ const nginxProcesses = 2
 func startNginx(r *rig) (*server, error) {
 	address := freeAddress()
 	return r.once("nginx", "tcp", address, func() (*exec.Cmd, error) {
-		path, err := need("nginx", "/usr/sbin/nginx")
-		if err != nil {
-			return nil, err
-		}
 		var more, locations strings.Builder
 		for _, u := range upstreams {
-			keep, keepConn := "", ""
-			if u.keep > 0 {
-				keep = fmt.Sprintf("keepalive %d; keepalive_requests 100000000;", u.keep)
-				keepConn = "fastcgi_keep_conn on;"
-			}
+			keep, keepConn := keepDirectives(u.keep)
 			fmt.Fprintf(&more, "  upstream %s { server unix:%s; %s }\n", u.name, r.path(u.socket+".sock"), keep)
 			fmt.Fprintf(&locations, "    location /%s { %s fastcgi_pass %s; }\n", u.name, keepConn, u.name)
 		}
-		file := r.path("nginx.conf")
-		text := fmt.Sprintf(nginxText, r.dir, address, nginxProcesses, nginxUser(), more.String(), locations.String(), r.program("hello.php"))
-		return exec.Command(path, "-c", file, "-p", r.dir), os.WriteFile(file, []byte(text), 0o644)
+		fmt.Fprintf(&more, nginxServer, address, r.program("hello.php"), locations.String())
+		return r.nginx("nginx", more.String())
 	})
 }
 
-const nginxText = `daemon off; pid %[1]s/nginx.pid; error_log stderr; %[4]s
-worker_processes %[3]d;
+// keepDirectives are those of an upstream and of its location that have nginx keep so many
+// connections.
+func keepDirectives(n int) (upstream, location string) {
+	if n == 0 {
+		return "", ""
+	}
+	return fmt.Sprintf("keepalive %d; keepalive_requests 100000000;", n), "fastcgi_keep_conn on;"
+}
+
+const nginxServer = `  server {
+    listen %s;
+    include /etc/nginx/fastcgi_params;
+    fastcgi_param SCRIPT_FILENAME %s;
+%s  }
+`
+
+// nginx is an nginx with these servers. The name is that of its files.
+func (r *rig) nginx(name, servers string) (*exec.Cmd, error) {
+	path, err := need("nginx", "/usr/sbin/nginx")
+	if err != nil {
+		return nil, err
+	}
+	file := r.path(name + ".conf")
+	text := fmt.Sprintf(nginxText, r.path(name), nginxProcesses, nginxUser(), servers)
+	return exec.Command(path, "-c", file, "-p", r.dir), os.WriteFile(file, []byte(text), 0o644)
+}
+
+const nginxText = `daemon off; pid %[1]s.pid; error_log stderr; %[3]s
+worker_processes %[2]d;
 events { worker_connections 4096; }
 http {
   access_log off; keepalive_requests 100000000;
-  client_body_temp_path %[1]s/body; fastcgi_temp_path %[1]s/fastcgi; proxy_temp_path %[1]s/proxy;
-  uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
-%[5]s  server {
-    listen %[2]s;
-    include /etc/nginx/fastcgi_params;
-    fastcgi_param SCRIPT_FILENAME %[7]s;
-%[6]s  }
-}
+  client_body_temp_path %[1]s-body; fastcgi_temp_path %[1]s-fastcgi; proxy_temp_path %[1]s-proxy;
+  uwsgi_temp_path %[1]s-uwsgi; scgi_temp_path %[1]s-scgi;
+%[4]s}
 `
 
 // nginxUser is the directive that lets nginx's processes reach all sockets.

@@ -13,13 +13,16 @@ import (
 type load struct {
 	network, address string // "unix" or "tcp"
 	request          *request
-	answer           int64 // length of each answer; verify tells it
+	answer           int64 // length of each answer, over HTTP of its body; verify tells it
 	conns            int   // connections at once, at least 1; with a rate, at most so many
 	streams          int   // requests at once on each connection, with ids from 1; 0 is 1
 	keep             bool  // a connection carries one request after the other
 	// rate is in requests a second, whether answers come or not, each on a
 	// connection of its own; 0 sends the next request when one is answered.
 	rate float64
+	// timed measures how long each answer takes, from when its request is sent. With a
+	// rate that is measured in any case, from when it was due.
+	timed bool
 }
 
 // A result is what came of a load. What has "window" in its name counts what
@@ -31,7 +34,7 @@ type result struct {
 	windowOut          int64 // bytes sent
 	requests           int64 // all that were answered, with those of the warm-up
 	in, out            int64
-	latencies          []int64 // of a load with a rate: of each answer in the window, in nanoseconds, sorted
+	latencies          []int64 // where they are measured: of each answer in the window, in nanoseconds, sorted
 	failures           int
 	failure            error // the first one
 	warmUp, afterwards time.Duration
@@ -58,6 +61,8 @@ func (ld load) run(ctx context.Context, warmUp, duration time.Duration) (*result
 		l.interval = int64(float64(time.Second) / l.rate)
 		l.waiting = make([]int64, 0, int(l.until/l.interval)+1)
 		l.latencies = make([]int64, 0, int(l.until/l.interval)+1)
+	} else if l.timed {
+		l.latencies = make([]int64, 0, 1<<17)
 	}
 	defer l.close()
 	if err := l.start(); err != nil {
@@ -73,7 +78,6 @@ func (ld load) run(ctx context.Context, warmUp, duration time.Duration) (*result
 		}
 		if done {
 			slices.Sort(l.latencies)
-			l.result.latencies = l.latencies
 			l.afterwards = time.Duration(l.now - l.until)
 			return &l.result, nil
 		}
@@ -96,12 +100,11 @@ type loop struct {
 	events      [128]syscall.EpollEvent
 
 	// Of a load with a rate:
-	interval  int64
-	next      int64   // when the next request is due
-	waiting   []int64 // when those were due that have no connection yet; waiting[head:] wait
-	head      int
-	free      []*conn
-	latencies []int64
+	interval int64
+	next     int64   // when the next request is due
+	waiting  []int64 // when those were due that have no connection yet; waiting[head:] wait
+	head     int
+	free     []*conn
 }
 
 // start opens connections and sends the first requests.
@@ -195,6 +198,9 @@ func (l *loop) answered(due int64) {
 		}
 	} else if l.inWindow() {
 		l.windowRequests++
+		if l.timed {
+			l.latencies = append(l.latencies, l.now-due)
+		}
 	}
 }
 

@@ -22,6 +22,10 @@ const (
 	p99            metric = "p99 latency, ms"
 	threads        metric = "threads"
 	memoryEach     metric = "KiB each"
+	poolMemory     metric = "MiB of all processes (PSS)"
+	cloneTime      metric = "ms/clone"
+	firstByte      metric = "first byte, ms"
+	longestGap     metric = "longest gap, ms"
 )
 
 // A sample is one measurement of one side.
@@ -35,7 +39,7 @@ func (r *rig) warmUp() time.Duration { return max(100*time.Millisecond, r.durati
 func (r *rig) measureLoad(s *server, ld load) (sample, error) {
 	before := usageOf(s.pid())
 	duration := r.duration
-	if ld.rate > 0 {
+	if ld.rate > 0 || ld.timed {
 		duration *= 2 // a percentile needs more requests than a mean
 	}
 	res, err := ld.run(r.ctx, r.warmUp(), duration)
@@ -58,9 +62,9 @@ func (r *rig) measureLoad(s *server, ld load) (sample, error) {
 		sent:             float64(res.windowOut) / 1e6 / seconds,
 		daemonPerGB:      used.daemon.Seconds() / (float64(res.in+res.out) / 1e9),
 	}
-	if ld.rate > 0 {
+	if ld.rate > 0 || ld.timed {
 		if len(res.latencies) == 0 {
-			return nil, errors.New("no request was due in the time")
+			return nil, errors.New("no request was answered in the time")
 		}
 		m[medianLatency], m[p99] = percentile(res.latencies, 0.5), percentile(res.latencies, 0.99)
 	}

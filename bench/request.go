@@ -28,6 +28,7 @@ type request struct {
 	tail   []byte
 	http   bool
 	want   string // the body of a right answer; "" is one of wantBytes bytes
+	has    string // what stands in a right answer over HTTP; "": want is all of it
 	// wantBytes is the length of a right answer's body.
 	wantBytes int64
 }
