@@ -55,6 +55,24 @@ func (i *Identity) Look(f func() error) error {
 	if !i.isOther() {
 		return f()
 	}
+	return i.be(f, nil)
+}
+
+// Make calls f with all our rights to files: what it makes is the identity's, wherever that is.
+// The rest is as with Look.
+func (i *Identity) Make(f func() error) error {
+	if !i.isOther() {
+		return f()
+	}
+	rights, err := getCapabilities()
+	if err != nil {
+		return fmt.Errorf("make files of user %d: %w", i.UID, err)
+	}
+	return i.be(f, &rights)
+}
+
+// be calls f as the identity, with the capabilities that it has, or with others.
+func (i *Identity) be(f func() error, rights *capabilitySets) error {
 	own, err := ownGroups()
 	if err != nil {
 		return fmt.Errorf("look as user %d: %w", i.UID, err)
@@ -71,6 +89,11 @@ func (i *Identity) Look(f func() error) error {
 	unix.SetfsuidRetUid(int(i.UID))
 	if uid, _ := unix.SetfsuidRetUid(-1); uid != int(i.UID) {
 		return fmt.Errorf("look as user %d: %w", i.UID, unix.EPERM)
+	}
+	if rights != nil {
+		if err := rights.set(); err != nil {
+			return fmt.Errorf("keep rights as user %d: %w", i.UID, err)
+		}
 	}
 	return f()
 }

@@ -68,3 +68,33 @@ func TestLook(t *testing.T) {
 		t.Errorf("Look returned %v", err)
 	}
 }
+
+// What is made with an identity's name and our rights is the identity's, wherever it is made.
+func TestMake(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make files of somebody else")
+	}
+	dir := t.TempDir()
+	id := &Identity{UID: 64002, GID: 64003}
+	write := func(name string) func() error {
+		return func() error { return os.WriteFile(filepath.Join(dir, name), nil, 0o600) }
+	}
+	if err := id.Look(write("looked")); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("who only looks has written in a folder of root's: %v", err)
+	}
+	if err := id.Make(write("made")); err != nil {
+		t.Error(err)
+	}
+	if err := write("ours")(); err != nil {
+		t.Error(err)
+	}
+	for name, want := range map[string][2]uint32{"made": {64002, 64003}, "ours": {}} {
+		var stat unix.Stat_t
+		if err := unix.Stat(filepath.Join(dir, name), &stat); err != nil || stat.Uid != want[0] || stat.Gid != want[1] {
+			t.Errorf("%s is of %d:%d, %v", name, stat.Uid, stat.Gid, err)
+		}
+	}
+	if err := id.Look(write("again")); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("the rights of Make are those of Look afterwards: %v", err)
+	}
+}
