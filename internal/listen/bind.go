@@ -1,57 +1,118 @@
 package listen
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// bindTCP listens on host:port, beside yielding ones that hold it, which are about to
-// close.
-func bindTCP(ctx context.Context, hostPort string, yielding []*Listener) (socketListener, error) {
-	var config net.ListenConfig
-	// Go would take MPTCP, on which splice and TCP_INFO are second class; no web
-	// server speaks it to a FastCGI server.
-	config.SetMultipathTCP(false)
-	ln, err := config.Listen(ctx, tcpNetwork(hostPort), hostPort)
-	if errors.Is(err, unix.EADDRINUSE) && len(yielding) > 0 {
-		ln, err = bindBeside(ctx, &config, hostPort, yielding)
+// Sockets are made by system calls and not by package net, which would have the process poll
+// them: one with rights is not to hear from clients.
+
+// largestBacklog is cut by the kernel to its own.
+const largestBacklog = 1<<31 - 1
+
+// bindTCP listens on host:port.
+func bindTCP(hostPort string, isBeside bool) (fd int, err error) {
+	a, err := net.ResolveTCPAddr(tcpNetwork(hostPort), hostPort)
+	if err != nil {
+		return -1, cause(err)
+	}
+	fd, err = listenTCP(a, isBeside)
+	if len(a.IP) == 0 && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)) {
+		a.IP = net.IPv4zero // a machine without IPv6
+		fd, err = listenTCP(a, isBeside)
 	}
 	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, fmt.Errorf("%w: another process listens on it", ErrInUse)
+		return -1, fmt.Errorf("%w: another process listens on it", ErrInUse)
 	}
-	if err != nil {
-		return nil, cause(err)
-	}
-	return ln.(*net.TCPListener), nil
+	return fd, err
 }
 
-// bindBeside listens on an address that sockets of our own overlap. The kernel lets
-// sockets of one user do so which all have SO_REUSEPORT when they are bound. It is
-// taken off again: no other process is to share the address with us.
-func bindBeside(ctx context.Context, config *net.ListenConfig, hostPort string, yielding []*Listener) (net.Listener, error) {
-	config.Control = func(_, _ string, raw syscall.RawConn) error {
-		return control(raw, func(fd int) error { return setReusePort(fd, true) })
+func listenTCP(a *net.TCPAddr, isBeside bool) (fd int, err error) {
+	family, sockaddr, err := sockaddrOf(a)
+	if err != nil {
+		return -1, err
 	}
+	fd, err = newSocket(family, unix.IPPROTO_TCP) // no MPTCP, on which splice and TCP_INFO are second class
+	if err != nil {
+		return -1, err
+	}
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err == nil && family == unix.AF_INET6 {
+		isOne := 1
+		if isWildcard(a.IP) {
+			isOne = 0 // both families
+		}
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, isOne)
+	}
+	if err == nil && isBeside {
+		err = setReusePort(fd, true)
+	}
+	if err == nil {
+		err = listenAt(fd, unix.Bind(fd, sockaddr))
+	}
+	if err == nil && isBeside {
+		err = setReusePort(fd, false) // no other process is to share the address with us
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func sockaddrOf(a *net.TCPAddr) (family int, s unix.Sockaddr, err error) {
+	if ip := a.IP.To4(); ip != nil {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(ip)}, nil
+	}
+	v6 := &unix.SockaddrInet6{Port: a.Port}
+	copy(v6.Addr[:], a.IP.To16())
+	if a.Zone != "" {
+		zone, err := strconv.ParseUint(a.Zone, 10, 32)
+		if i, ifErr := net.InterfaceByName(a.Zone); ifErr == nil {
+			zone, err = uint64(i.Index), nil
+		}
+		if err != nil {
+			return 0, nil, fmt.Errorf("there is no interface %q", a.Zone)
+		}
+		v6.ZoneId = uint32(zone)
+	}
+	return unix.AF_INET6, v6, nil
+}
+
+func newSocket(family, protocol int) (fd int, err error) {
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	return fd, nil
+}
+
+// listenAt has a socket listen that bind(2) has given an address, or not.
+func listenAt(fd int, bindErr error) error {
+	if bindErr != nil {
+		return os.NewSyscallError("bind", bindErr)
+	}
+	return os.NewSyscallError("listen", unix.Listen(fd, largestBacklog))
+}
+
+// besides calls bind while sockets of our own let it overlap them. The kernel lets sockets of
+// one user do so which all have SO_REUSEPORT when they are bound. It is taken off again.
+func besides(yielding []*Listener, bind func() error) error {
 	for _, l := range yielding {
 		if err := withFD(l.ln, func(fd int) error { return setReusePort(fd, true) }); err != nil {
-			return nil, err
+			return err
 		}
 		defer withFD(l.ln, func(fd int) error { return setReusePort(fd, false) })
 	}
-	ln, err := config.Listen(ctx, tcpNetwork(hostPort), hostPort)
-	if err != nil {
-		return nil, err
-	}
-	if err := withFD(ln.(*net.TCPListener), func(fd int) error { return setReusePort(fd, false) }); err != nil {
-		return nil, errors.Join(err, ln.Close())
-	}
-	return ln, nil
+	return bind()
 }
 
 func setReusePort(fd int, on bool) error {
@@ -73,17 +134,21 @@ func tcpNetwork(hostPort string) string {
 	return "tcp"
 }
 
-// bindAbstract listens on an abstract name, "@" before it.
-func bindAbstract(ctx context.Context, name string) (socketListener, error) {
-	var config net.ListenConfig
-	ln, err := config.Listen(ctx, "unix", name)
-	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, fmt.Errorf("%w: another process holds the name", ErrInUse)
+// bindUnix listens at a path, or at an abstract name with "@" before it. The file has that
+// mode, less the umask: fchmod(2) on the socket settles it before there is one.
+func bindUnix(name string, mode uint32) (fd int, err error) {
+	fd, err = newSocket(unix.AF_UNIX, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err = unix.Fchmod(fd, mode); err == nil {
+		err = listenAt(fd, syscall.Bind(fd, &syscall.SockaddrUnix{Name: name})) // package unix has no abstract name of full length
 	}
 	if err != nil {
-		return nil, cause(err)
+		unix.Close(fd)
+		return -1, err
 	}
-	return ln.(*net.UnixListener), nil
+	return fd, nil
 }
 
 // cause takes off the net package's "listen tcp ADDRESS", which our errors say themselves.

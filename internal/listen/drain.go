@@ -41,7 +41,7 @@ func (l *Listener) Drain() error {
 	var err error
 	switch l.ln.Addr().(type) {
 	case *net.TCPAddr:
-		err = l.dropIncoming(newConnections) // shutdown(2) would reset what waits
+		err = l.dropIncoming(false) // shutdown(2) would reset what waits
 		l.drainUntil = l.drainUntil.Add(handshakeTime)
 	default:
 		err = withFD(l.ln, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RD) })
@@ -102,7 +102,7 @@ func (l *Listener) acceptRest() (net.Conn, error) {
 	}
 	if _, isTCP := l.ln.(*net.TCPListener); isTCP && !l.deaf {
 		l.deaf = true
-		_ = l.dropIncoming(everything) // a kernel without filters: what comes until Close is lost
+		_ = l.dropIncoming(true) // a kernel without filters: what comes until Close is lost
 	}
 	return l.acceptNow()
 }
@@ -150,14 +150,20 @@ var (
 	everything = []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
 )
 
-// dropIncoming has the kernel drop packets for the listening socket itself. The
-// connections that have come of it get theirs.
-func (l *Listener) dropIncoming(filter []unix.SockFilter) error {
-	return withFD(l.ln, func(fd int) error {
-		program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-		if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program); err != nil {
-			return fmt.Errorf("attach filter: %w", err)
-		}
-		return nil
-	})
+// DropIncoming is of Binder.
+func (Local) DropIncoming(fd int, all bool) error {
+	filter := newConnections
+	if all {
+		filter = everything
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program); err != nil {
+		return fmt.Errorf("attach filter: %w", err)
+	}
+	return nil
+}
+
+// dropIncoming has the kernel drop packets for the listening socket itself.
+func (l *Listener) dropIncoming(all bool) error {
+	return withFD(l.ln, func(fd int) error { return l.by.DropIncoming(fd, all) })
 }

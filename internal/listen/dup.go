@@ -21,7 +21,7 @@ func (l *Listener) Dup(address string) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("duplicate listener %s: %w", l.Addr(), err)
 	}
-	dup := &Listener{ln: ln.(socketListener), file: l.file, passed: l.passed}
+	dup := &Listener{ln: ln.(socketListener), by: l.by, file: l.file, passed: l.passed}
 	o := l.Options()
 	o.Address = address
 	dup.options.Store(&o)

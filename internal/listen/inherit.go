@@ -3,7 +3,6 @@ package listen
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"slices"
@@ -64,32 +63,20 @@ func Inherit(handed []Handed, fds []int) error {
 		if err != nil {
 			return fmt.Errorf("inherit %s: %w", h.Address, err)
 		}
-		l := &Listener{ln: ln, handed: i + 1}
-		if l.file, err = h.find(ln.Addr()); err != nil {
-			ln.Close()
-			continue // nobody reaches it by this name any more
-		}
+		l := &Listener{ln: ln, by: Local{}, file: h.file(ln.Addr()), handed: i + 1}
 		l.options.Store(&Options{Address: h.Address})
 		in.left = append(in.left, l)
 	}
 	return nil
 }
 
-// find is the file of the socket that was handed, nil for one that has none.
-func (h *Handed) find(local net.Addr) (*socketFile, error) {
+// file is that of the socket that was handed, nil for one that has none.
+func (h *Handed) file(local net.Addr) *File {
 	a, isUnix := local.(*net.UnixAddr)
 	if !isUnix || a.Name == "" || strings.HasPrefix(a.Name, "@") {
-		return nil, nil
+		return nil
 	}
-	info, err := os.Lstat(a.Name)
-	if err != nil {
-		return nil, err
-	}
-	file := &socketFile{path: a.Name, info: info}
-	if stat := file.stat(); stat == nil || uint64(stat.Dev) != h.Dev || stat.Ino != h.Ino {
-		return nil, fmt.Errorf("%s is another file: %w", a.Name, fs.ErrNotExist)
-	}
-	return file, nil
+	return &File{Path: a.Name, Dev: h.Dev, Ino: h.Ino}
 }
 
 // Place is that of the socket among what was handed to this process; false if it was not.
@@ -138,21 +125,32 @@ func DropRest() error {
 	return err
 }
 
-// takeInherited is what was handed of an address, or nil.
-func takeInherited(a address.Address, text string) *Listener {
-	in := &inheritance
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	i := slices.IndexFunc(in.left, func(l *Listener) bool { return l.isFor(a, text) })
+// takeInherited is what was handed of an address, or nil. What is left is by's from then on.
+func takeInherited(by Binder, a address.Address, text string) *Listener {
+	left := inherited()
+	for _, l := range left {
+		l.by = by
+	}
+	i := slices.IndexFunc(left, func(l *Listener) bool { return l.isFor(a, text) })
 	if i < 0 {
 		return nil
 	}
-	l := in.left[i]
-	in.left = slices.Delete(in.left, i, i+1)
-	if l.handed > 0 {
-		in.taken[l.handed-1] = true
+	in := &inheritance
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.left = slices.DeleteFunc(in.left, func(l *Listener) bool { return l == left[i] })
+	if handed := left[i].handed; handed > 0 {
+		in.taken[handed-1] = true
 	}
-	return l
+	return left[i]
+}
+
+// inherited are what is left of that.
+func inherited() []*Listener {
+	in := &inheritance
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return slices.Clone(in.left)
 }
 
 // isFor tells whether l, which was handed to this process, is what an address means.
@@ -175,10 +173,7 @@ func (l *Listener) isFor(a address.Address, text string) bool {
 // inheritedInTheWay are the sockets that were handed and are not opened, and that are why
 // an address is in use. They are about to close: nobody wants them any more.
 func inheritedInTheWay(text string) (yielding []*Listener) {
-	in := &inheritance
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	for _, l := range in.left {
+	for _, l := range inherited() {
 		if l.IsInTheWay(text) {
 			yielding = append(yielding, l)
 		}
@@ -234,8 +229,8 @@ func inheritedPassed() map[string][]*os.File {
 // those.
 func (l *Listener) Hand() (h Handed, fd int, err error) {
 	h.Address = l.Options().Address
-	if stat := l.file.stat(); stat != nil {
-		h.Dev, h.Ino = uint64(stat.Dev), stat.Ino
+	if l.file != nil {
+		h.Dev, h.Ino = l.file.Dev, l.file.Ino
 	}
 	fd, err = duplicate(l.ln)
 	if err != nil {

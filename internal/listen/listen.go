@@ -68,7 +68,8 @@ type Listener struct {
 
 	// Immutable.
 	ln     socketListener
-	file   *socketFile     // of a unix:/path, else nil
+	by     Binder          // of its file
+	file   *File           // of a unix:/path, else nil
 	passed bool            // by systemd, which has the socket too
 	handed int             // its place among what was handed to this process, from 1; 0: it was not
 	gate   <-chan struct{} // closed when clients may be taken; nil: they may
@@ -106,16 +107,29 @@ type socketListener interface {
 // Those that are yielding are to be closed soon: a TCP address that they overlap can
 // be listened on beside them.
 func Open(ctx context.Context, o Options, yielding ...*Listener) (*Listener, error) {
+	return OpenBy(ctx, Local{}, o, yielding...)
+}
+
+// OpenBy is Open by another Binder, which looks after the socket's file from then on. nil is
+// Local.
+func OpenBy(ctx context.Context, by Binder, o Options, yielding ...*Listener) (*Listener, error) {
+	if by == nil {
+		by = Local{}
+	}
 	// Marks all that systemd passed close-on-exec, even when no address names it.
 	passedSockets()
-	l, err := bind(ctx, o, yielding)
+	l, isNew, err := open(ctx, by, o, yielding)
 	if err != nil {
 		return nil, fmt.Errorf("listen %s: %w", o.Address, err)
 	}
 	if l.gate = theGate(); l.gate != nil {
 		l.woken = make(chan struct{})
 	}
-	if err = l.change(nil, o); err == nil && (l.handed > 0 && !l.passed || l.recovered) {
+	var old *Options
+	if isNew {
+		old = l.options.Load()
+	}
+	if err = l.change(old, o); err == nil && (l.handed > 0 && !l.passed || l.recovered) {
 		err = setBacklog(l.ln, o.Backlog)
 	}
 	if err != nil {
@@ -124,38 +138,59 @@ func Open(ctx context.Context, o Options, yielding ...*Listener) (*Listener, err
 		}
 		_ = l.Close()
 		if l.recovered {
-			return Open(ctx, o, yielding...) // it may be another user's: then there is a new one
+			return OpenBy(ctx, by, o, yielding...) // it may be another user's: then there is a new one
 		}
 		return nil, fmt.Errorf("listen %s: %w", o.Address, err)
 	}
 	return l, nil
 }
 
-// bind opens the socket; of o it applies no more than bind(2) itself needs.
-func bind(ctx context.Context, o Options, yielding []*Listener) (*Listener, error) {
+// open opens the socket: one that there is, or a new one, which has its options but for what
+// its clients and its queue are to be.
+func open(ctx context.Context, by Binder, o Options, yielding []*Listener) (l *Listener, isNew bool, err error) {
 	a, err := address.Parse(o.Address)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if l := takeInherited(a, o.Address); l != nil {
-		return l, nil
+	if l := takeInherited(by, a, o.Address); l != nil {
+		return l, false, nil
 	}
-	switch a.Kind {
-	case address.Unix:
-		ln, file, err := bindPath(ctx, a.Name, o.Mode)
-		return &Listener{ln: ln, file: file}, err
-	case address.Abstract:
-		ln, err := bindAbstract(ctx, a.Name)
-		return &Listener{ln: ln}, err
-	case address.Systemd:
+	if a.Kind == address.Systemd {
 		ln, err := passedListener(a.Name)
-		return &Listener{ln: ln, passed: true, handed: takePassed(a.Name)}, err
-	default:
-		yielding = slices.DeleteFunc(slices.Clone(yielding), func(l *Listener) bool { return l.tcpAddr() == nil || !l.IsInTheWay(o.Address) })
-		yielding = append(yielding, inheritedInTheWay(o.Address)...)
-		ln, err := bindTCP(ctx, a.Name, yielding)
-		return &Listener{ln: ln}, err
+		return &Listener{ln: ln, by: by, passed: true, handed: takePassed(a.Name)}, false, err
 	}
+	fd, file, err := bind(ctx, by, a, &o, yielding)
+	if err != nil {
+		return nil, false, err
+	}
+	l = &Listener{by: by, file: file}
+	l.options.Store(&Options{Address: o.Address, Mode: o.Mode, Owner: o.Owner, Group: o.Group})
+	if l.ln, err = listenerOf(fd); err != nil && file != nil {
+		by.Remove(file)
+	}
+	return l, true, err
+}
+
+// bind makes a socket, beside yielding ones that hold its address.
+func bind(ctx context.Context, by Binder, a address.Address, o *Options, yielding []*Listener) (fd int, file *File, err error) {
+	fd, file, err = by.Bind(ctx, o, false)
+	switch {
+	case !errors.Is(err, ErrInUse):
+	case a.Kind == address.Unix:
+		if name, ok := passedAt(a.Name); ok {
+			err = fmt.Errorf("%w: systemd has passed this socket, listen on systemd:%s", ErrInUse, name)
+		}
+	case a.Kind == address.TCP:
+		yielding = slices.DeleteFunc(slices.Clone(yielding), func(l *Listener) bool { return l.tcpAddr() == nil || !l.IsInTheWay(o.Address) })
+		if yielding = append(yielding, inheritedInTheWay(o.Address)...); len(yielding) == 0 {
+			break
+		}
+		err = besides(yielding, func() (err error) {
+			fd, file, err = by.Bind(ctx, o, true)
+			return err
+		})
+	}
+	return fd, file, err
 }
 
 // Accept returns the next allowed client, a *net.UnixConn or a *net.TCPConn.
@@ -208,13 +243,13 @@ func (l *Listener) Apply(o Options) error {
 	return nil
 }
 
-// change brings the socket from old (nil: freshly bound) to o.
+// change brings the socket from old (nil: not known) to o.
 func (l *Listener) change(old *Options, o Options) error {
 	if err := l.checkFamily(&o); err != nil {
 		return err
 	}
 	if l.file != nil && (old == nil || !old.filePermissionsEqual(&o)) {
-		if err := l.file.setPermissions(o.Mode, o.Owner, o.Group); err != nil {
+		if err := l.by.Permit(&o, l.file); err != nil {
 			return err
 		}
 	}
@@ -275,7 +310,7 @@ func (l *Listener) unblock() {
 // removeFile removes the socket's file, if there is one that is ours, once.
 func (l *Listener) removeFile() (err error) {
 	if l.file != nil && !l.isBorrowed() {
-		l.unlink.Do(func() { err = l.file.remove() })
+		l.unlink.Do(func() { err = l.by.Remove(l.file) })
 	}
 	return err
 }
@@ -284,7 +319,7 @@ func (l *Listener) removeFile() (err error) {
 // of its queue and nothing else. The kernel cuts n to its largest.
 func setBacklog(ln socketListener, n int) error {
 	if n == 0 {
-		n = 1<<31 - 1
+		n = largestBacklog
 	}
 	return withFD(ln, func(fd int) error {
 		if err := unix.Listen(fd, n); err != nil {

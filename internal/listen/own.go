@@ -3,7 +3,6 @@ package listen
 import (
 	"errors"
 	"net"
-	"os"
 
 	"github.com/fcgid/fcgid/internal/address"
 )
@@ -17,8 +16,8 @@ func (l *Listener) IsLost() bool {
 	if l.file == nil {
 		return false
 	}
-	now, err := os.Lstat(l.file.path)
-	return err != nil || !os.SameFile(now, l.file.info)
+	now, err := l.by.Find(l.file.Path)
+	return err != nil || !now.IsSame(l.file)
 }
 
 // IsAt tells whether an address names the socket of l, if by another name: a folder may
@@ -30,8 +29,11 @@ func (l *Listener) IsAt(text string) bool {
 	}
 	switch a.Kind {
 	case address.Unix:
-		info, err := os.Lstat(a.Name)
-		return err == nil && l.file != nil && os.SameFile(info, l.file.info)
+		if l.file == nil {
+			return false
+		}
+		now, err := l.by.Find(a.Name)
+		return err == nil && now.IsSame(l.file)
 	case address.TCP:
 		own, other := l.tcpAddr(), resolve(a.Name)
 		return own != nil && other != nil && own.Port == other.Port && own.IP.Equal(other.IP)
@@ -61,7 +63,7 @@ func overlap(a, b *net.TCPAddr) bool {
 // use that one's name may reach l now.
 func (l *Listener) IsAfter(other *Listener) bool {
 	if l.file != nil && other.file != nil {
-		return l.file.path == other.file.path
+		return l.file.Path == other.file.Path
 	}
 	return overlap(l.tcpAddr(), other.tcpAddr())
 }

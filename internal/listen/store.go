@@ -23,11 +23,11 @@ const (
 // StoreName is the name of the socket in systemd's store. Of one that is systemd's own it is
 // "", and of one that nobody reaches.
 func (l *Listener) StoreName() string {
-	switch stat := l.file.stat(); {
+	switch {
 	case l.passed || l.IsLost():
 		return ""
-	case stat != nil:
-		return fmt.Sprintf(storeFile, uint64(stat.Dev), stat.Ino)
+	case l.file != nil:
+		return fmt.Sprintf(storeFile, l.file.Dev, l.file.Ino)
 	}
 	sum := sha256.Sum256([]byte(l.Addr().Network() + ":" + l.Addr().String()))
 	return fmt.Sprintf("%s%x", storePrefix, sum[:8])
@@ -56,21 +56,30 @@ func recoverStored(stored map[string][]*os.File) {
 	}
 }
 
-// recoverOne is nil for what nobody reaches any more.
+// recoverOne is nil for what is no socket that listens.
 func recoverOne(name string, file *os.File) *Listener {
 	ln, err := fileListener(file)
 	if err != nil {
 		return nil
 	}
-	l := &Listener{ln: ln, recovered: true}
+	l := &Listener{ln: ln, by: Local{}, recovered: true}
 	h := Handed{Address: name}
 	fmt.Sscanf(name, storeFile, &h.Dev, &h.Ino)
-	if l.file, err = h.find(ln.Addr()); err != nil {
-		ln.Close()
-		return nil
-	}
+	l.file = h.file(ln.Addr())
 	l.options.Store(&Options{Address: name})
 	return l
+}
+
+// StoredFile is the file of a socket that was kept by a name; false if it has none.
+func StoredFile(name string, fd int) (file File, ok bool) {
+	if n, err := fmt.Sscanf(name, storeFile, &file.Dev, &file.Ino); err != nil || n != 2 {
+		return File{}, false
+	}
+	local, err := unix.Getsockname(fd)
+	if a, isUnix := local.(*unix.SockaddrUnix); err == nil && isUnix {
+		file.Path = a.Name
+	}
+	return file, file.Path != "" && file.Path[0] != '@'
 }
 
 // splitStored takes our own out of what systemd has passed.

@@ -1,62 +1,59 @@
 package listen
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// bindPath listens on path, in place of a stale socket if one is there. Until
-// setPermissions the file has mode's bits for the owner alone.
-func bindPath(ctx context.Context, path string, mode fs.FileMode) (socketListener, *socketFile, error) {
-	ln, err := listenPath(ctx, path, mode)
+// bindPath listens at a path, in place of a stale socket if one is there.
+func (b Local) bindPath(path string, o *Options) (fd int, file *File, err error) {
+	owner, err := b.ids(o)
+	if err != nil {
+		return -1, nil, err
+	}
+	mode := b.firstMode(path, o.Mode)
+	fd, err = bindUnix(path, mode)
 	if errors.Is(err, unix.EADDRINUSE) {
-		if err := removeStale(ctx, path); err != nil {
-			return nil, nil, err
+		if err := removeStale(path); err != nil {
+			return -1, nil, err
 		}
-		ln, err = listenPath(ctx, path, mode)
+		fd, err = bindUnix(path, mode)
 	}
 	if err != nil {
-		return nil, nil, pathError(path, err)
+		return -1, nil, pathError(path, err)
 	}
-	info, err := os.Lstat(path)
-	if err == nil {
-		err = checkSocket(path, info)
+	if file, err = findSocket(path); err == nil {
+		err = file.setPermissions(o.Mode, owner)
+		if err != nil {
+			file.remove() // while the socket is open, no other file has its number
+		}
 	}
 	if err != nil {
-		_ = ln.Close()
-		return nil, nil, err
+		unix.Close(fd)
+		return -1, nil, err
 	}
-	return ln, &socketFile{path: path, info: info}, nil
+	return fd, file, nil
 }
 
-// listenPath binds with no permission for group and others: the owner may still
-// change, and whoever connected before that would be in. fchmod(2) on the socket
-// settles it before there is a file; bind(2) takes its mode, less the umask.
-func listenPath(ctx context.Context, path string, mode fs.FileMode) (*net.UnixListener, error) {
-	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		return control(raw, func(fd int) error { return unix.Fchmod(fd, uint32(mode&0o700)) })
-	}}
-	ln, err := config.Listen(ctx, "unix", path)
-	if err != nil {
-		return nil, err
+// firstMode is the mode that a file is made with: the final one where its owner and group are
+// final, too, or none for group and others. Whoever connected before they are would be in.
+func (b Local) firstMode(path string, mode fs.FileMode) uint32 {
+	var folder unix.Stat_t
+	if b.Owner != nil && unix.Stat(filepath.Dir(path), &folder) == nil && folder.Mode&unix.S_ISGID == 0 {
+		return uint32(mode.Perm())
 	}
-	unixListener := ln.(*net.UnixListener)
-	unixListener.SetUnlinkOnClose(false) // it would remove whatever has the name by then
-	return unixListener, nil
+	return uint32(mode & 0o700)
 }
 
 // removeStale removes the socket at path if nobody listens on it.
-func removeStale(ctx context.Context, path string) error {
+func removeStale(path string) error {
 	found, err := openSocketFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -65,23 +62,26 @@ func removeStale(ctx context.Context, path string) error {
 		return err
 	}
 	defer found.Close() // until then no other file can have its inode number
-	if name, ok := passedAt(path); ok {
-		return fmt.Errorf("%w: systemd has passed this socket, listen on systemd:%s", ErrInUse, name)
-	}
-	var dialer net.Dialer
-	c, err := dialer.DialContext(ctx, "unix", path)
-	switch {
-	case err == nil:
-		_ = c.Close()
-		fallthrough
-	case errors.Is(err, unix.EAGAIN): // its backlog is full
+	switch err := tryConnect(path); {
+	case err == nil, errors.Is(err, unix.EAGAIN): // its backlog is full
 		return fmt.Errorf("%w: another process answers on it", ErrInUse)
 	case errors.Is(err, unix.ECONNREFUSED):
-		return (&socketFile{path: path, info: found.info}).remove()
+		return found.file.remove()
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
+	default:
+		return fmt.Errorf("%w: %w", ErrInUse, err)
 	}
-	return fmt.Errorf("%w: %w", ErrInUse, cause(err))
+}
+
+// tryConnect connects, and closes the connection.
+func tryConnect(path string) error {
+	fd, err := newSocket(unix.AF_UNIX, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return os.NewSyscallError("connect", unix.Connect(fd, &unix.SockaddrUnix{Name: path}))
 }
 
 // pathError names the folder if it is what err is about.
@@ -94,56 +94,40 @@ func pathError(path string, err error) error {
 			return fmt.Errorf("folder %s: %w", filepath.Dir(path), errno)
 		}
 	}
-	return cause(err)
-}
-
-// A socketFile is the file of a Unix socket, known by device and inode number.
-type socketFile struct {
-	path string
-	info fs.FileInfo
-}
-
-// stat is what the kernel tells of the file, nil of none.
-func (f *socketFile) stat() *syscall.Stat_t {
-	if f == nil {
-		return nil
-	}
-	stat, _ := f.info.Sys().(*syscall.Stat_t)
-	return stat
+	return err
 }
 
 // remove unlinks the file, unless its path now leads to another or to none.
-func (f *socketFile) remove() error {
-	now, err := os.Lstat(f.path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, f.info) {
+func (f *File) remove() error {
+	now, err := Local{}.Find(f.Path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !now.IsSame(f) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return os.Remove(f.path)
+	return os.Remove(f.Path)
 }
 
 // setPermissions gives the file owner and group, then exactly mode; in between it
 // is no more open than before and after. After an error it is as it was.
-func (f *socketFile) setPermissions(mode fs.FileMode, owner, group string) error {
-	uid, gid, err := lookupIDs(owner, group)
-	if err != nil {
-		return err
-	}
-	handle, err := openSocketFile(f.path)
+func (f *File) setPermissions(mode fs.FileMode, owner Owner) error {
+	handle, err := openSocketFile(f.Path)
 	if err != nil {
 		return err
 	}
 	defer handle.Close()
-	if !os.SameFile(handle.info, f.info) {
-		return fmt.Errorf("%s is another file than the socket bound there", f.path)
+	if !handle.file.IsSame(f) {
+		return fmt.Errorf("%s is another file than the socket bound there", f.Path)
 	}
-	before, after := handle.info.Mode().Perm(), mode.Perm()
+	before, after := handle.mode, uint32(mode.Perm())
+	if handle.isOf(owner) && before == after {
+		return nil
+	}
 	if err := handle.chmod(before & after); err != nil {
 		return err
 	}
-	if err := handle.chown(uid, gid); err != nil {
+	if err := handle.chown(owner); err != nil {
 		return errors.Join(err, handle.chmod(before))
 	}
 	return handle.chmod(after)
@@ -152,7 +136,9 @@ func (f *socketFile) setPermissions(mode fs.FileMode, owner, group string) error
 // A socketHandle is one file, whatever its path comes to lead to meanwhile.
 type socketHandle struct {
 	*os.File // opened with O_PATH: has no Read, Write, Chmod
-	info     fs.FileInfo
+	file     *File
+	mode     uint32
+	owner    Owner
 }
 
 // openSocketFile returns a handle of the socket at path, which is neither followed
@@ -162,47 +148,60 @@ func openSocketFile(path string) (*socketHandle, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := file.Stat()
-	if err == nil {
-		err = checkSocket(path, info)
+	var stat unix.Stat_t
+	if err = unix.Fstat(int(file.Fd()), &stat); err == nil {
+		err = checkSocket(path, &stat)
 	}
 	if err != nil {
 		_ = file.Close()
 		return nil, err
 	}
-	return &socketHandle{File: file, info: info}, nil
+	return &socketHandle{File: file, file: newFile(path, &stat), mode: stat.Mode & 0o777, owner: Owner{int(stat.Uid), int(stat.Gid)}}, nil
 }
 
-func checkSocket(path string, info fs.FileInfo) error {
-	if info.Mode().Type() != fs.ModeSocket {
+// findSocket is the socket at a path.
+func findSocket(path string) (*File, error) {
+	var stat unix.Stat_t
+	if err := unix.Lstat(path, &stat); err != nil {
+		return nil, &os.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	return newFile(path, &stat), checkSocket(path, &stat)
+}
+
+func checkSocket(path string, stat *unix.Stat_t) error {
+	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return fmt.Errorf("%s exists and is no socket", path)
 	}
 	return nil
 }
 
+// isOf reports whether chown has nothing to do.
+func (h *socketHandle) isOf(o Owner) bool {
+	return (o.UID == -1 || o.UID == h.owner.UID) && (o.GID == -1 || o.GID == h.owner.GID)
+}
+
 // chmod goes through /proc, since fchmod(2) refuses an O_PATH descriptor and
 // fchmodat2(2) needs Linux 6.6.
-func (h *socketHandle) chmod(mode fs.FileMode) error {
-	if err := unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", h.Fd()), uint32(mode)); err != nil {
+func (h *socketHandle) chmod(mode uint32) error {
+	if err := unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", h.Fd()), mode); err != nil {
 		return fmt.Errorf("chmod %s %04o: %w", h.Name(), mode, err)
 	}
 	return nil
 }
 
-// chown leaves what is -1.
-func (h *socketHandle) chown(uid, gid int) error {
-	if uid == -1 && gid == -1 {
+func (h *socketHandle) chown(o Owner) error {
+	if h.isOf(o) {
 		return nil
 	}
-	if err := unix.Fchownat(int(h.Fd()), "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
-		return fmt.Errorf("chown %s %d:%d: %w", h.Name(), uid, gid, err)
+	if err := unix.Fchownat(int(h.Fd()), "", o.UID, o.GID, unix.AT_EMPTY_PATH); err != nil {
+		return fmt.Errorf("chown %s %d:%d: %w", h.Name(), o.UID, o.GID, err)
 	}
 	return nil
 }
 
-// lookupIDs resolves names or numbers; "" is -1.
-func lookupIDs(owner, group string) (uid, gid int, err error) {
-	uid, err = lookupID(owner, func(name string) (string, error) {
+// LookupOwner resolves names or numbers; "" is -1.
+func LookupOwner(owner, group string) (o Owner, err error) {
+	o.UID, err = lookupID(owner, func(name string) (string, error) {
 		u, err := user.Lookup(name)
 		if err != nil {
 			return "", err
@@ -210,9 +209,9 @@ func lookupIDs(owner, group string) (uid, gid int, err error) {
 		return u.Uid, nil
 	})
 	if err != nil {
-		return -1, -1, fmt.Errorf("owner %q: %w", owner, err)
+		return o, fmt.Errorf("owner %q: %w", owner, err)
 	}
-	gid, err = lookupID(group, func(name string) (string, error) {
+	o.GID, err = lookupID(group, func(name string) (string, error) {
 		g, err := user.LookupGroup(name)
 		if err != nil {
 			return "", err
@@ -220,9 +219,9 @@ func lookupIDs(owner, group string) (uid, gid int, err error) {
 		return g.Gid, nil
 	})
 	if err != nil {
-		return -1, -1, fmt.Errorf("group %q: %w", group, err)
+		return o, fmt.Errorf("group %q: %w", group, err)
 	}
-	return uid, gid, nil
+	return o, nil
 }
 
 // lookupID takes a number that no name matches as it is, like chown(1).

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"testing"
@@ -152,23 +153,52 @@ func TestModeIsExactAndNeverWider(t *testing.T) {
 			t.Run(strconv.FormatInt(int64(mask), 8)+"/"+mode.String(), func(t *testing.T) {
 				path := tempSocket(t)
 				setUmask(t, mask)
-				ln, file, err := bindPath(context.Background(), path, mode)
+				fd, err := bindUnix(path, Local{}.firstMode(path, mode))
 				if err != nil {
 					t.Fatal(err)
 				}
 				wantMode(t, path, mode&0o700&^fs.FileMode(mask))
-				if err := file.setPermissions(mode, "", ""); err != nil {
+				file, err := findSocket(path)
+				if err == nil {
+					err = file.setPermissions(mode, Owner{-1, -1})
+				}
+				if err != nil {
 					t.Error(err)
 				}
 				wantMode(t, path, mode)
 				file.remove()
-				ln.Close()
+				unix.Close(fd)
 
 				l := mustOpen(t, Options{Address: "unix:" + path, Mode: mode})
 				wantMode(t, path, mode)
 				l.Close()
 			})
 		}
+	}
+}
+
+// Where the thread makes files as they are to be, there is no moment before.
+func TestModeIsFinalAtOnce(t *testing.T) {
+	path := tempSocket(t)
+	b := Local{Owner: &Owner{os.Geteuid(), os.Getegid()}}
+	if got := b.firstMode(path, 0o664); got != 0o664 {
+		t.Errorf("made with mode %04o", got)
+	}
+	setUmask(t, 0)
+	l, err := OpenBy(t.Context(), b, Options{Address: "unix:" + path, Mode: 0o664, Owner: "nosuch", Group: "nosuch"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	wantMode(t, path, 0o664)
+	if uid, gid := owners(t, path); uid != b.Owner.UID || gid != b.Owner.GID {
+		t.Errorf("it is of %d:%d", uid, gid)
+	}
+	if err := os.Chmod(filepath.Dir(path), 0o700|fs.ModeSetgid); err != nil { // whose group the file has then, at first
+		t.Fatal(err)
+	}
+	if got := b.firstMode(path, 0o664); got != 0o600 {
+		t.Errorf("in a folder that gives files its group, made with mode %04o", got)
 	}
 }
 
@@ -212,14 +242,13 @@ func TestOwnerAndGroup(t *testing.T) {
 }
 
 func TestOwnerByName(t *testing.T) {
-	uid, gid, err := lookupIDs("root", "root")
-	if uid != 0 || gid != 0 || err != nil {
-		t.Errorf("root:root is %d:%d, %v", uid, gid, err)
+	if o, err := LookupOwner("root", "root"); o != (Owner{}) || err != nil {
+		t.Errorf("root:root is %v, %v", o, err)
 	}
 	for _, bad := range []string{"nosuch", "-1", "4294967295", "4294967296", "1.5"} {
-		_, _, err := lookupIDs(bad, "")
+		_, err := LookupOwner(bad, "")
 		wantError(t, err, `owner "`+bad+`": `)
-		_, _, err = lookupIDs("", bad)
+		_, err = LookupOwner("", bad)
 		wantError(t, err, `group "`+bad+`": `)
 	}
 }
