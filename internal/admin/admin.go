@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/status"
@@ -34,6 +35,7 @@ type Options struct {
 	Metrics http.Handler
 	Log     *slog.Logger
 	Broken  func(error) // called when it cannot serve any more
+	Binder  listen.Binder
 }
 
 // A Server serves one address or none. Its methods are called by one goroutine.
@@ -72,7 +74,7 @@ type Change struct {
 // reached. After an error nothing has changed.
 func (s *Server) Listen(ctx context.Context, settings Settings) (Change, error) {
 	change := Change{server: s, settings: settings}
-	o := listen.Options{Address: settings.Address, Mode: 0o660, Allow: settings.Allow}
+	o := listen.Options{Address: settings.Address, Mode: config.AdminMode, Allow: settings.Allow}
 	if settings.Address == s.settings.Load().Address && (s.l == nil || !s.l.IsLost()) {
 		change.stays = true
 		if s.l == nil {
@@ -86,14 +88,14 @@ func (s *Server) Listen(ctx context.Context, settings Settings) (Change, error) 
 	var err error
 	switch {
 	case s.l == nil:
-		change.l, err = listen.Open(ctx, o)
+		change.l, err = listen.OpenBy(ctx, s.opt.Binder, o)
 	case s.l.IsAt(settings.Address): // by another name
 		change.taken = true
 		if change.l, err = s.l.Dup(settings.Address); err == nil {
 			err = change.l.Apply(o)
 		}
 	default:
-		change.l, err = listen.Open(ctx, o, s.l)
+		change.l, err = listen.OpenBy(ctx, s.opt.Binder, o, s.l)
 	}
 	if errors.Is(err, listen.ErrInUse) {
 		err = fmt.Errorf(`%w; give this one another port, unix:/path, or "" for none`, err)

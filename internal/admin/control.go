@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/status"
@@ -44,6 +45,7 @@ const (
 type ControlOptions struct {
 	Daemon Operator
 	Log    *slog.Logger
+	Binder listen.Binder
 }
 
 // A Control is the server of the control socket: orders by HTTP, of root and of the
@@ -80,7 +82,7 @@ func newControl(o ControlOptions, clientTime time.Duration) *Control {
 
 // Listen serves at a path, and no more at the one before.
 func (c *Control) Listen(ctx context.Context, path string) error {
-	l, err := listen.Open(ctx, listen.Options{Address: "unix:" + path, Mode: 0o600})
+	l, err := listen.OpenBy(ctx, c.opt.Binder, listen.Options{Address: "unix:" + path, Mode: config.ControlMode})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/sha256"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,6 +18,12 @@ import (
 // autoControl is the value of admin.control that has ControlPath choose.
 const autoControl = "auto"
 
+// The modes of the files of the admin server's socket and of the control socket.
+const (
+	AdminMode   fs.FileMode = 0o660
+	ControlMode fs.FileMode = 0o600
+)
+
 // ControlPath is where the daemon that reads a file has its control socket; "" is
 // nowhere. With "auto" it depends on the file's name and the environment alone, so that
 // a command finds the daemon of a file that cannot be read:
@@ -26,11 +33,11 @@ const autoControl = "auto"
 //     for /etc/fcgid/NAME.yaml: the folders of fcgid.service and of fcgid@NAME.service;
 //   - in [PrivateFolder] for any other file.
 func (a *Admin) ControlPath(file string) string {
-	return a.controlPathOf(os.Geteuid(), file)
+	return a.ControlPathOf(os.Geteuid(), file)
 }
 
-// controlPathOf is ControlPath of a daemon that is a user.
-func (a *Admin) controlPathOf(uid int, file string) string {
+// ControlPathOf is ControlPath of a daemon that is a user.
+func (a *Admin) ControlPathOf(uid int, file string) string {
 	if a.Control == autoControl {
 		return autoControlPath(uid, file)
 	}
@@ -55,7 +62,7 @@ func autoControlPath(uid int, file string) string {
 		return "/run/fcgid-" + base + "/" + name
 	}
 	sum := sha256.Sum256([]byte(file))
-	return filepath.Join(privateFolder(uid), fmt.Sprintf("%x.sock", sum[:8]))
+	return filepath.Join(PrivateFolderOf(uid), fmt.Sprintf("%x.sock", sum[:8]))
 }
 
 // RuntimeFolder is the first folder for sockets that systemd has made for the unit, see
@@ -69,9 +76,10 @@ func RuntimeFolder() string {
 }
 
 // PrivateFolder is where the control sockets of this user are that have no other place.
-func PrivateFolder() string { return privateFolder(os.Geteuid()) }
+func PrivateFolder() string { return PrivateFolderOf(os.Geteuid()) }
 
-func privateFolder(uid int) string {
+// PrivateFolderOf is that of a user.
+func PrivateFolderOf(uid int) string {
 	return filepath.Join(os.TempDir(), "fcgid-"+strconv.Itoa(uid))
 }
 
@@ -93,7 +101,7 @@ func FindControl(file string) string {
 	if u, err := users.Find(written.User); uid == 0 && err == nil {
 		uid = int(u.UID) // root, who asks, has started that one's daemon
 	}
-	return a.controlPathOf(uid, file)
+	return a.ControlPathOf(uid, file)
 }
 
 // A written is what has to do with the control socket.

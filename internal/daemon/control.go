@@ -25,11 +25,18 @@ type control struct {
 	isOpen bool
 }
 
-func newControl(d *daemon, cfg *config.Config) *control {
-	return &control{
-		daemon: d, path: cfg.Admin.ControlPath(d.opt.File), chosen: !cfg.Admin.IsControlAuto(),
-		server: admin.NewControl(admin.ControlOptions{Daemon: d, Log: d.logs.Logger}),
+func newControl(d *daemon, cfg *config.Config, by listen.Binder) *control {
+	c := &control{daemon: d, path: cfg.Admin.ControlPath(d.opt.File), chosen: !cfg.Admin.IsControlAuto()}
+	if c.isPrivate() {
+		by = nil // no other process has to do with that folder
 	}
+	c.server = admin.NewControl(admin.ControlOptions{Daemon: d, Log: d.logs.Logger, Binder: by})
+	return c
+}
+
+// isPrivate reports whether the socket is in this user's private folder.
+func (c *control) isPrivate() bool {
+	return !c.chosen && filepath.Dir(c.path) == config.PrivateFolder()
 }
 
 // open begins to take orders. If nobody has named a place, and the one by default cannot
@@ -55,7 +62,7 @@ func (c *control) open(ctx context.Context) error {
 // listen opens the socket. In the private folder, that is made first. The daemon whose
 // socket is the last one there removes it, maybe just now: then it is made again.
 func (c *control) listen(ctx context.Context) (err error) {
-	isPrivate := !c.chosen && filepath.Dir(c.path) == config.PrivateFolder()
+	isPrivate := c.isPrivate()
 	for range 10 {
 		if isPrivate {
 			if err := makePrivate(filepath.Dir(c.path)); err != nil {
@@ -105,7 +112,7 @@ func (c *control) restore(ctx context.Context) {
 // may be called again.
 func (c *control) close() {
 	c.server.Close()
-	if c.isOpen && !c.chosen && filepath.Dir(c.path) == config.PrivateFolder() {
+	if c.isOpen && c.isPrivate() {
 		os.Remove(filepath.Dir(c.path)) // unless another daemon has its socket there
 	}
 }

@@ -68,15 +68,15 @@ func newDaemon(o Options, cfg *config.Config) (*daemon, error) {
 	if o.Spawner == nil {
 		options.Cgroups = (&launch.Cgroups{Log: l.Logger}).Open
 	} else {
-		options.Launchers = o.Spawner.Remote
+		options.Launchers, options.Binder = o.Spawner.Remote, o.Spawner.Binder
 	}
 	d.pools = pool.NewSet(options)
 	d.metrics.Collect(metrics.Sources{Pools: d.pools.Numbers, Memory: d.pools.Memory, LogDropped: l.Dropped})
 	if d.file, err = filepath.Abs(o.File); err != nil {
 		return nil, err
 	}
-	d.control = newControl(d, cfg)
-	d.admin = admin.New(admin.Options{Daemon: d, Metrics: d.metrics.Handler(), Log: l.Logger, Broken: d.broken})
+	d.control = newControl(d, cfg, options.Binder)
+	d.admin = admin.New(admin.Options{Daemon: d, Metrics: d.metrics.Handler(), Log: l.Logger, Broken: d.broken, Binder: options.Binder})
 	return d, nil
 }
 

@@ -135,7 +135,7 @@ func (p *Plan) openOne(ctx context.Context, lc config.Listen) (*listen.Listener,
 	for _, e := range p.given {
 		yielding = append(yielding, e.Listener)
 	}
-	l, err := listen.Open(ctx, listenOptions(lc), yielding...)
+	l, err := listen.OpenBy(ctx, p.set.opt.Binder, listenOptions(lc), yielding...)
 	if errors.Is(err, listen.ErrInUse) {
 		if holder := p.holder(lc.Address); holder != "" {
 			return nil, fmt.Errorf("listen %s: %w: %s", lc.Address, listen.ErrInUse, holder)

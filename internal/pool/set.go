@@ -29,8 +29,10 @@ type Options struct {
 	// Launchers, if not nil, starts them in place of Spawner, under their sandboxes and in
 	// their cgroups, which are its business alone. Spawner has slow.command then.
 	Launchers Launchers
-	Ended     func(*server.Result) // told of each request, if not nil
-	Broken    func(error)          // called when a listener has failed for good
+	// Binder, if not nil, makes the sockets in place of this process.
+	Binder listen.Binder
+	Ended  func(*server.Result) // told of each request, if not nil
+	Broken func(error)          // called when a listener has failed for good
 	// Cgroups opens what the daemon has of the cgroup hierarchy. Each Plan that has a use
 	// for it calls it, until there is one; nil is that there is none.
 	Cgroups func() (*cgroup.Tree, error)

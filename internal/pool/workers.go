@@ -9,6 +9,7 @@ import (
 	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/launch"
+	"github.com/fcgid/fcgid/internal/privsep"
 	"github.com/fcgid/fcgid/internal/runner/worker"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -71,7 +72,7 @@ func (s *Set) workerOptions(cfg *config.Pool, group *cgroup.Pool, release uint64
 	opt.IdleTimeout, opt.MaxLifetime, opt.MaxRequests, opt.MaxMemory = c.IdleTimeout, c.MaxLifetime, c.MaxRequests, c.MaxMemory
 	opt.StartTimeout, opt.StopSignal, opt.StopGrace = c.StartTimeout, c.StopSignal, c.StopGrace
 	opt.Stderr, opt.Admit, opt.LongParams = c.Stderr, s.stderrLimit(cfg.Name).Admit, c.LongParams
-	opt.RunDir = config.RuntimeFolder()
+	opt.RunDir = privsep.SocketFolder()
 	opt.Log = s.opt.Logs.With("pool", cfg.Name)
 	opt.Hooks = worker.Hooks{Started: m.Started, Exited: m.Exited, Used: m.Used, Waited: m.Waited, Repeated: m.Repeated}
 	opt.Spawner = s.opt.Spawner
@@ -83,7 +84,7 @@ func (s *Set) workerOptions(cfg *config.Pool, group *cgroup.Pool, release uint64
 
 // removeDeadFolders removes what daemons that were killed have left.
 func (s *Set) removeDeadFolders() {
-	removed, err := worker.RemoveDead(config.RuntimeFolder())
+	removed, err := worker.RemoveDead(privsep.SocketFolder())
 	for _, folder := range removed {
 		s.opt.Logs.Info("removed the folder of workers of a daemon that is gone", "folder", folder)
 	}

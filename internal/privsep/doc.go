@@ -4,8 +4,9 @@
 //
 //	daemon                        spawner
 //	reload                  ─▶           reads the file anew, by a process of its own
-//	                        ◀─    the bundle, and the sockets of its listeners
+//	                        ◀─    the bundle
 //	commit or abort         ─▶           that generation counts from now on, or never did
+//	listen                  ─▶           makes a socket that the configuration names, or removes its file
 //	resolve, start, signal  ─▶
 //	                        ◀─    exited
 //

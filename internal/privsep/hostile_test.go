@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/logtest"
 	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -59,6 +61,29 @@ var attacks = map[string]func(*speaker) string{
 		}
 		return s.signal(s.last, uint64(spawn.ToTree), 9) + s.signal(s.last, orderReap, 1)
 	},
+	"address beyond": func(s *speaker) string { return s.listen(listenBind, "/other.sock", 0o640, "") },
+	"another mode":   func(s *speaker) string { return s.listen(listenBind, "/pool.sock", 0o666, "") },
+	"another owner":  func(s *speaker) string { return s.listen(listenBind, "/pool.sock", 0o640, "0") },
+	"permit beyond":  func(s *speaker) string { return s.listen(listenPermit, "/pool.sock", 0o666, "") },
+	"permit foreign": func(s *speaker) string { return s.listen(listenPermit, "/pool.sock", 0o640, "") },
+	"find elsewhere": func(s *speaker) string { return s.listen(listenFind, "/../etc/shadow", 0, "") },
+	"remove foreign": func(s *speaker) string { return s.listen(listenRemove, "/env.sh", 0, "") },
+	"remove by name": func(s *speaker) string {
+		return s.listen(listenBind, "/pool.sock", 0o640, "") + s.listen(listenRemove, "/env.sh", 0, "")
+	},
+	"port beyond": func(s *speaker) string {
+		return s.question(listenQuestion{what: listenBind, Options: listen.Options{Address: "tcp:127.0.0.1:81"}})
+	},
+	"exchanged":      func(s *speaker) string { return s.exchanged() },
+	"folder as link": func(s *speaker) string { return s.listen(listenBind, "/writable/link/s", 0o640, "") },
+	"no such socket": func(s *speaker) string { return s.question(listenQuestion{what: listenDropAll}, s.files()[0]) },
+	"socket of its own": func(s *speaker) string {
+		fd, _ := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		unix.Bind(fd, &unix.SockaddrUnix{Name: s.dir + "/writable/own.sock"})
+		unix.Listen(fd, 1)
+		return s.question(listenQuestion{what: listenDropAll}, fd) + ", " + s.listen(listenRemove, "/writable/own.sock", 0, "")
+	},
+
 	"reap before exit": func(s *speaker) string {
 		return s.start("cgi", 1, filepath.Join(s.dir, "wait.sh")) + ", " + s.signal(s.last, orderReap, 0)
 	},
@@ -75,6 +100,11 @@ var attacks = map[string]func(*speaker) string{
 	},
 
 	// These end the session.
+	"listener with descriptors": func(s *speaker) string {
+		return s.question(listenQuestion{what: listenBind, Options: listen.Options{Address: "unix:" + s.dir + "/pool.sock", Mode: 0o640}}, s.files()...)
+	},
+	"listener of none":    func(s *speaker) string { return s.question(listenQuestion{what: listenDropNew}) },
+	"listener unheard of": func(s *speaker) string { return s.question(listenQuestion{what: listenQuestions}) },
 	"handle in use": func(s *speaker) string {
 		s.start("cgi", 1, filepath.Join(s.dir, "wait.sh"))
 		s.last--
@@ -132,6 +162,11 @@ var wants = map[string]string{
 	"owner":          "403 it would run as root or as the daemon's user",
 	"foreign handle": "done", "ended handle": "donedone", "reap before exit": "started, the program has not exited",
 	"flood": "map[503 the pool has as many programs as it may have:17 started:3]",
+
+	"address beyond": "is not as the", "another mode": "is not as the", "another owner": "is not as the", "permit beyond": "is not as the",
+	"permit foreign": "was not made", "find elsewhere": "is not as the", "remove foreign": "was not made", "remove by name": "startedwas not made",
+	"port beyond": "is not as the", "exchanged": "started, done, exists and is no socket", "folder as link": "permission denied",
+	"no such socket": "socket operation on non-socket", "socket of its own": "it is no socket that listens by tcp, was not made",
 
 	"ptrace": "operation not permitted", "getfd": "operation not permitted", "kill": "operation not permitted",
 }
@@ -212,6 +247,37 @@ func (s *speaker) signal(handle, order, argument uint64) string {
 	return s.ask(KindSignal, appendUint(appendUint(appendUint(appendUint(nil, handle), order), argument), 0))
 }
 
+// listen asks for something about the socket at a path in its folder, and about the file that is there.
+func (s *speaker) listen(what uint64, name string, mode fs.FileMode, owner string) string {
+	path := s.dir + name
+	q := listenQuestion{what: what, Options: listen.Options{Address: "unix:" + path, Mode: mode, Owner: owner}, file: listen.File{Path: path}}
+	if file, err := (listen.Local{}).Find(path); err == nil {
+		q.file = *file
+	}
+	return s.question(q)
+}
+
+func (s *speaker) question(q listenQuestion, fds ...int) string {
+	answer := s.ask(KindListen, q.append(nil), fds...)
+	for _, known := range []string{"is not as the", "was not made", "exists and is no socket", "permission denied", "socket operation on non-socket", "it is no socket that listens by tcp"} {
+		if strings.Contains(answer, known) {
+			return known
+		}
+	}
+	return answer
+}
+
+// exchanged puts a file of its own, and a link, into the place of a socket.
+func (s *speaker) exchanged() string {
+	path := s.dir + "/writable/pool.sock"
+	said := s.listen(listenBind, "/writable/pool.sock", 0o640, "")
+	made, _ := listen.Local{}.Find(path)
+	os.Rename(path, path+".old")
+	os.Symlink(s.dir+"/env.sh", path)
+	said += ", " + s.question(listenQuestion{what: listenRemove, file: *made})
+	return said + ", " + s.listen(listenBind, "/writable/pool.sock", 0o640, "")
+}
+
 func (s *speaker) send(kind Kind, body []byte, fds ...int) {
 	s.conn.Send(&Message{Kind: kind, ID: s.last + 1000, Body: body, FDs: fds})
 }
@@ -283,6 +349,7 @@ func trace() int {
 // A stage is a spawner with two pools, and room for a speaker.
 type stage struct {
 	t        *testing.T
+	spawner  *spawner
 	programs *Programs
 	local    *spawn.Local
 	dir      string
@@ -318,7 +385,18 @@ func newStage(t *testing.T, binary string) *stage {
 	commit, _, err := s.programs.Prepare(1, []config.Pool{pool, owner}, "")
 	runnertest.Must(t, err)
 	commit()
+	sockets, err := newListeners()
+	runnertest.Must(t, err)
+	runnertest.Must(t, os.Symlink(s.dir, writable+"/link"))
+	var table []config.Listen
+	for _, name := range []string{"/pool.sock", "/writable/pool.sock", "/writable/link/s"} {
+		table = append(table, config.Listen{Address: "unix:" + s.dir + name, Mode: 0o640})
+	}
+	commit, _ = sockets.prepare(tableOf(table...))
+	commit()
+	s.spawner = &spawner{log: log, programs: s.programs, sockets: sockets}
 	t.Cleanup(func() {
+		defer sockets.close()
 		s.programs.Kill() // as at the end of the session
 		s.programs.Close()
 		if n := s.local.Len(); n != 0 {
@@ -333,7 +411,7 @@ func (s *stage) attack(name string) (said string) {
 	conn, fd, err := NewPair()
 	runnertest.Must(s.t, err)
 	conn.MaxFDs = 3
-	s.programs.opt.Conn = conn
+	s.programs.opt.Conn, s.spawner.conn = conn, conn
 	// As a child of this process it would count as an orphan of some program, whose pipes it has.
 	cmd := exec.Command("/bin/sh", "-c", s.binary+"; :")
 	cmd.Env = []string{"HELPER=speaker", fmt.Sprint("SPAWNER=", os.Getpid()), "ATTACK=" + name, "DIR=" + s.dir, "GORACE=atexit_sleep_ms=0"}
@@ -343,7 +421,7 @@ func (s *stage) attack(name string) (said string) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	runnertest.Must(s.t, cmd.Start())
 	cmd.ExtraFiles[0].Close()
-	Serve(conn, s.programs.Handle)
+	Serve(conn, s.spawner.handle)
 	cmd.Wait()
 	return out.String()
 }

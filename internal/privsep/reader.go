@@ -21,11 +21,12 @@ type Table struct {
 	User      config.Identity // the daemon's
 	LogFormat string
 	Spool     string        // the folder of the daemon's unlinked files
+	Listen    []Listen      // on what it listens for the daemon
 	Pools     []config.Pool // whose programs it starts
 }
 
-func newTable(c *config.Config) *Table {
-	t := &Table{User: *c.RunsAs, LogFormat: c.Log.Format, Spool: launch.SpoolDir(c)}
+func newTable(c *config.Config, file string) *Table {
+	t := &Table{User: *c.RunsAs, LogFormat: c.Log.Format, Spool: launch.SpoolDir(c), Listen: listensOf(c, file)}
 	for _, p := range c.Pools {
 		if p.Function == nil {
 			t.Pools = append(t.Pools, p)
@@ -108,7 +109,7 @@ func answerOf(load Loader) (*Message, error) {
 	if c.RunsAs == nil {
 		return nil, errors.New("user cannot change while the daemon runs: restart it")
 	}
-	for _, value := range []any{newTable(c), bundle} {
+	for _, value := range []any{newTable(c, bundle.Path), bundle} {
 		fd, err := seal(value)
 		if err != nil {
 			return nil, fmt.Errorf("hand over the configuration: %w", err)

@@ -3,10 +3,14 @@ package privsep
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/listen"
 )
 
 // roleVariable tells a process that a spawner has started what it is to be: a word, and the
@@ -52,6 +56,41 @@ func IsReader() bool { return role.name == roleReader }
 
 // IsDaemon reports whether this process is a spawner's daemon.
 func IsDaemon() bool { return role.name == roleDaemon }
+
+// stored are the files of the sockets of ours among them that systemd has kept.
+func stored(passed []uintptr) (files []listen.File) {
+	names := strings.Split(os.Getenv("LISTEN_FDNAMES"), ":")
+	for i, fd := range passed {
+		if i >= len(names) {
+			break
+		}
+		if file, ok := listen.StoredFile(names[i], int(fd)); ok {
+			files = append(files, file)
+		}
+	}
+	return files
+}
+
+func closeAll(fds []uintptr) {
+	for _, fd := range fds {
+		unix.Close(int(fd))
+	}
+}
+
+// SocketFolder is where this process may make sockets that nobody else is to have: the folder
+// that a spawner has given to it, or the unit's; "" if there is none.
+func SocketFolder() string {
+	runtime := config.RuntimeFolder()
+	own := OwnFolder(runtime)
+	var stat unix.Stat_t
+	if runtime != "" && unix.Lstat(own, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFDIR && stat.Uid == uint32(os.Geteuid()) {
+		return own
+	}
+	return runtime
+}
+
+// OwnFolder is the daemon's own in the unit's folder for sockets.
+func OwnFolder(runtime string) string { return filepath.Join(runtime, "daemon") }
 
 // passedToSpawner are the descriptors that systemd has passed to this process, and the
 // variables by which its child is to know them.

@@ -17,8 +17,9 @@ import (
 type Session struct {
 	// NotifyFD is what --notify-fd names, in this process; 0 is none.
 	NotifyFD int
-	// Remote starts the programs.
+	// Remote starts the programs, and Binder makes the sockets.
 	Remote *Remote
+	Binder *Binder
 
 	client *Client
 	flags  *pflag.FlagSet
@@ -42,7 +43,7 @@ func NewSession(flags *pflag.FlagSet) (*Session, error) {
 	conn.MaxFDs = 1
 	unix.CloseOnExec(first + 1)
 	s := &Session{client: NewClient(conn), flags: flags, bundle: first + 1}
-	s.Remote = NewRemote(s.client)
+	s.Remote, s.Binder = NewRemote(s.client), &Binder{s.client}
 	if role.numbers[1] == 1 {
 		s.NotifyFD = first + 2
 	}

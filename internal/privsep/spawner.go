@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -30,6 +31,7 @@ type spawner struct {
 	conn     *Conn // to the daemon
 	user     config.Identity
 	programs *Programs
+	sockets  *listeners
 	cgroups  launch.Cgroups
 
 	turn sync.Mutex // guards the fields below, and is held while the configuration is read or changed
@@ -69,6 +71,10 @@ func Spawn(notifyFD int) (status int, err error) {
 	if err := s.local.Adopt(); err != nil {
 		s.log.Warn("programs that leave their process group may outlive their requests", "error", err)
 	}
+	if s.sockets, err = newListeners(); err != nil {
+		first.close()
+		return 0, err
+	}
 	s.giveFolders()
 	daemon, err := s.start(first, notifyFD)
 	if err != nil {
@@ -100,6 +106,8 @@ func (s *spawner) start(first *reading, notifyFD int) (*spawn.Self, error) {
 		return nil, err
 	}
 	passed, env := passedToSpawner()
+	defer closeAll(passed) // the daemon has them
+	s.sockets.recover(stored(passed))
 	files := append([]uintptr{0, 1, 2}, passed...)
 	isNotified := 0
 	socket := len(files)
@@ -176,6 +184,9 @@ func (s *spawner) conclude(status unix.WaitStatus) int {
 		s.log.Error("the daemon was killed, and all programs with it", "signal", status.Signal().String())
 		s.cgroups.Kill()
 		s.local.KillOrphans(endTime / 2)
+		if os.Getenv("FDSTORE") == "" { // systemd has the sockets for the next one
+			s.sockets.removeAll()
+		}
 		return 1
 	}
 	return status.ExitStatus()
@@ -188,6 +199,13 @@ func (s *spawner) handle(m *Message) (*Message, error) {
 		return s.reload()
 	case KindCommit, KindAbort:
 		return nil, s.settle(m)
+	case KindListen:
+		answer, err := s.sockets.handle(m)
+		if errors.Is(err, ErrBroken) {
+			s.log.Error("the daemon says what it never would: it is ended", "error", err)
+			s.conn.Close()
+		}
+		return answer, err
 	}
 	return s.programs.Handle(m)
 }
@@ -226,7 +244,12 @@ func (s *spawner) prepare(t *Table) error {
 		return err
 	}
 	s.last++
-	s.next = &prepared{s.last, commit, undo}
+	commitSockets, undoSockets := s.sockets.prepare(t.Listen)
+	s.next = &prepared{
+		number: s.last,
+		commit: func() { commit(); commitSockets() },
+		undo:   func() { undo(); undoSockets() },
+	}
 	if n := spawn.ReserveThreads(); n < spawn.SpareThreads { // of which sandboxes have taken some for themselves
 		s.log.Warn("little room for threads, without which the process that starts programs dies: see ulimit -u and TasksMax", "threads", n)
 	}
@@ -255,21 +278,34 @@ func (s *spawner) settle(m *Message) error {
 	return nil
 }
 
-// giveFolders gives the daemon those that systemd has made for the unit, which are root's.
+// giveFolders gives the daemon those that systemd has made for the unit, which are root's. That
+// for sockets stays root's, so that nobody puts another socket into the place of one: in it the
+// daemon gets a folder of its own.
 func (s *spawner) giveFolders() {
-	for _, name := range []string{"RUNTIME_DIRECTORY", "STATE_DIRECTORY", "LOGS_DIRECTORY"} {
+	if folder := config.RuntimeFolder(); folder != "" && config.TrustFolder(folder) == nil {
+		own := OwnFolder(folder)
+		err := os.Mkdir(own, 0o700)
+		if err == nil || errors.Is(err, fs.ErrExist) {
+			err = s.give(own, true)
+		}
+		if err != nil {
+			s.log.Warn("the daemon has no folder of its own for sockets", "error", err)
+		}
+	}
+	for _, name := range []string{"STATE_DIRECTORY", "LOGS_DIRECTORY"} {
 		for path := range strings.SplitSeq(os.Getenv(name), ":") {
 			if !filepath.IsAbs(path) {
 				continue
 			}
-			if err := s.give(path); err != nil {
+			if err := s.give(path, false); err != nil {
 				s.log.Warn("the folder of the unit is not the daemon's", "variable", name, "error", err)
 			}
 		}
 	}
 }
 
-func (s *spawner) give(path string) error {
+// give gives a folder of root's, or anybody's, to the daemon.
+func (s *spawner) give(path string, anybodys bool) error {
 	if err := config.TrustFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
@@ -282,7 +318,7 @@ func (s *spawner) give(path string) error {
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return fmt.Errorf("folder %s: %w", path, err)
 	}
-	if stat.Uid != 0 {
+	if stat.Uid != 0 && !anybodys {
 		return nil
 	}
 	if err := unix.Fchownat(fd, "", int(s.user.UID), int(s.user.GID), unix.AT_EMPTY_PATH); err != nil {

@@ -20,6 +20,7 @@ const (
 	KindReload Kind = iota + 1
 	KindCommit
 	KindAbort
+	KindListen
 	KindResolve
 	KindStartCGI
 	KindStartWorker
