@@ -2,6 +2,12 @@
 // others. [fcgid.Main] is how to build one with functions of your own.
 package main
 
-import "github.com/fcgid/fcgid"
+import (
+	"github.com/fcgid/fcgid"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
 
-func main() { fcgid.Main(nil) }
+func main() {
+	spawn.OwnThreads() // there is no code here but ours
+	fcgid.Main(nil)
+}

@@ -3,7 +3,6 @@ package spawn
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -42,11 +41,9 @@ func (l *Local) StartSelf(id *Identity, env []string, files []uintptr) (*Self, e
 		attr.Sys.Credential = &syscall.Credential{Uid: id.UID, Gid: id.GID, Groups: id.Groups}
 	}
 	started := make(chan error)
-	go func() {
-		// The thread ends with the goroutine: what it has given up it cannot get back.
-		runtime.LockOSThread()
+	go onThread(func() { // what a thread has given up it cannot get back
 		started <- l.startSelf(s, id, attr)
-	}()
+	})
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start this program anew: %w", err)
 	}

@@ -68,19 +68,18 @@ func chroot(dir string) error {
 }
 
 // onThread calls f on a thread that nothing else runs on, before and after, and that ends
-// with f. The first thread of a process cannot end: it is left to others.
+// with f.
 func onThread(f func()) {
 	runtime.LockOSThread()
-	if unix.Gettid() != unix.Getpid() {
+	if mayEnd(unix.Gettid()) {
 		f()
 		return // with a goroutine that is locked to it, a thread ends
 	}
-	other := make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // to another one, since this is taken
-		close(other)
+	begun := make(chan struct{})
+	go onThread(func() { // another one, since this is taken
+		close(begun)
 		f()
-	}()
-	<-other
+	})
+	<-begun
 	runtime.UnlockOSThread()
 }

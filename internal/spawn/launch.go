@@ -68,8 +68,12 @@ func (c *Command) launch(l *launch, t *team) {
 		}
 		defer l.report()
 	}
-	t.queue <- l
-	<-l.done
+	if t.sandbox == nil && !l.sys.Ptrace && ownThreads.Load() {
+		l.runHere()
+	} else {
+		t.queue <- l
+		<-l.done
+	}
 	if l.err == nil && (c.Sandbox != nil && c.Sandbox.isSettled() || l.enter != nil) {
 		c.settle(l)
 	}
