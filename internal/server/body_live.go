@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"sync"
@@ -19,8 +20,9 @@ const fileChunk = 64 << 10
 // While nothing is held for a program that reads from a pipe, the read loop puts
 // what comes straight into that, as far as there is room.
 type liveBody struct {
-	memory int   // bytes held in memory
-	limit  int64 // bytes in all; 0 is no bound
+	ctx    context.Context // at its end nothing is read any more
+	memory int             // bytes held in memory
+	limit  int64           // bytes in all; 0 is no bound
 
 	mu         sync.Mutex // guards the fields below
 	changed    sync.Cond
@@ -32,7 +34,7 @@ type liveBody struct {
 	readAt     int64
 	writeAt    int64
 	ended      bool
-	err        error // instead of io.EOF
+	err        error // of reading the file
 	discarding bool
 	pipe       *inputPipe // of the program, while WriteTo runs
 	idle       bool       // WriteTo waits, so the read loop may write to the pipe
@@ -41,7 +43,7 @@ type liveBody struct {
 }
 
 func newLiveBody(r *request) *liveBody {
-	b := &liveBody{spool: spool{req: r}, memory: int(r.settings.Limits.BodyMemory), limit: r.settings.Limits.Body}
+	b := &liveBody{ctx: r.ctx, spool: spool{req: r}, memory: int(r.settings.Limits.BodyMemory), limit: r.settings.Limits.Body}
 	b.changed.L = &b.mu
 	return b
 }
@@ -49,7 +51,7 @@ func newLiveBody(r *request) *liveBody {
 func (b *liveBody) write(p []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.discarding || b.err != nil {
+	if b.discarding || b.err != nil || b.ctx.Err() != nil {
 		return nil
 	}
 	if b.limit > 0 && b.size+int64(len(p)) > b.limit {
@@ -102,18 +104,11 @@ func (b *liveBody) end() error {
 	return nil
 }
 
-// fail breaks the body: the reader gets err at once, whatever is buffered.
-func (b *liveBody) fail(err error) {
+// wake has a reader that waits notice the end of ctx.
+func (b *liveBody) wake() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failLocked(err)
-}
-
-func (b *liveBody) failLocked(err error) {
-	if b.err == nil {
-		b.err = err
-		b.changed.Signal()
-	}
+	b.changed.Signal()
 }
 
 func (b *liveBody) release() { b.Close() }
@@ -188,7 +183,7 @@ func (b *liveBody) attach(w io.Writer) {
 
 // isDirectLocked reports whether the read loop may write to the program's pipe.
 func (b *liveBody) isDirectLocked() bool {
-	return b.idle && len(b.mem) == 0 && b.readAt == b.writeAt && !b.discarding && b.err == nil
+	return b.idle && len(b.mem) == 0 && b.readAt == b.writeAt && !b.discarding && b.err == nil && b.ctx.Err() == nil
 }
 
 // isDirect is that for the read loop: nobody else can make it true meanwhile.
@@ -247,6 +242,8 @@ func (b *liveBody) take() ([]byte, error) {
 	defer b.mu.Unlock()
 	for {
 		switch {
+		case b.ctx.Err() != nil:
+			return nil, context.Cause(b.ctx) // at once, whatever is buffered
 		case b.err != nil:
 			return nil, b.err
 		case b.discarding:
@@ -281,7 +278,7 @@ func (b *liveBody) readFileLocked() ([]byte, error) {
 	chunk = chunk[:min(int64(fileChunk), b.writeAt-b.readAt)]
 	n, err := b.spool.file.ReadAt(chunk, b.readAt)
 	if n == 0 {
-		b.failLocked(fmt.Errorf("read spooled request body: %w", err))
+		b.err = fmt.Errorf("read spooled request body: %w", err)
 		return nil, b.err
 	}
 	b.readAt += int64(n)

@@ -19,7 +19,15 @@ import (
 
 // spooling is a request whose body may be in a file.
 func spooling(t testing.TB, limits Limits) *request {
-	return &request{conn: new(conn), server: new(Server), settings: &Settings{SpoolDir: t.TempDir(), Limits: limits}}
+	r := &request{conn: new(conn), server: new(Server), settings: &Settings{SpoolDir: t.TempDir(), Limits: limits}}
+	r.ctx, r.cancelFn = context.WithCancelCause(context.Background())
+	return r
+}
+
+// breakOff ends the context of a body's request.
+func breakOff(b *liveBody, cause error) {
+	b.spool.req.cancelFn(cause)
+	b.wake()
 }
 
 func newLive(t testing.TB, memory, limit int64) *liveBody {
@@ -102,7 +110,7 @@ func TestBodyReadThenWriteTo(t *testing.T) {
 	b := newLive(t, 1<<20, 0)
 	b.write([]byte("0123456789"))
 	b.Read(make([]byte, 5))
-	b.fail(errBodyTooLarge)
+	breakOff(b, errBodyTooLarge)
 	if n, err := b.WriteTo(io.Discard); n != 0 || !errors.Is(err, errBodyTooLarge) {
 		t.Errorf("a copy of a broken body gets %d, %v", n, err)
 	}
@@ -127,7 +135,7 @@ func TestBodyBounds(t *testing.T) {
 	if err := b.write([]byte("x")); !errors.Is(err, errBodyTooLarge) {
 		t.Errorf("one byte too many: %v", err)
 	}
-	b.fail(errBodyTooLarge)
+	breakOff(b, errBodyTooLarge)
 	if n, err := b.Read(make([]byte, 8)); n != 0 || !errors.Is(err, errBodyTooLarge) {
 		t.Errorf("reader gets %d, %v", n, err)
 	}
@@ -169,7 +177,7 @@ func TestBodyWakesItsReader(t *testing.T) {
 	}{
 		{"end", func(b *liveBody) { b.end() }, io.EOF},
 		{"close", func(b *liveBody) { b.Close() }, io.EOF},
-		{"fail", func(b *liveBody) { b.fail(broken) }, broken},
+		{"fail", func(b *liveBody) { breakOff(b, broken) }, broken},
 	} {
 		bubble(t, func(t *testing.T) {
 			b := newLive(t, 4, 0)
@@ -192,8 +200,8 @@ func TestBodyFailsOnce(t *testing.T) {
 	b := newLive(t, 10, 0)
 	first := errors.New("first")
 	b.write([]byte("12345678"))
-	b.fail(first)
-	b.fail(errors.New("second"))
+	breakOff(b, first)
+	breakOff(b, errors.New("second"))
 	b.end()
 	if _, err := b.Read(make([]byte, 1)); err != first {
 		t.Errorf("reader gets %v", err)

@@ -402,7 +402,7 @@ func (t *table) cancelLocked(r *request, cause error) {
 		r.afterCancel = nil
 	}
 	if live, ok := r.req.Stdin.(*liveBody); ok && r.now().hasRunner() {
-		live.fail(cause)
+		t.conn.wg.Go(live.wake) // which waits while the file is written
 	}
 	t.conn.out.hurry(r)
 }
