@@ -155,3 +155,24 @@ func (c *conn) parentEnd() error {
 	}
 	return fmt.Errorf("%w: %w", ErrShutdown, context.Cause(c.parent))
 }
+
+// disconnected is called when c has no client any more. Its requests may go on.
+func (c *conn) disconnected() {
+	a := c.lock()
+	defer a.mu.Unlock()
+	s := a.owner.Load()
+	s.mu.Lock()
+	s.open--
+	s.mu.Unlock()
+	a.conns[c] = false
+	s.signalRoom()
+}
+
+// forget is called when nothing of c is left.
+func (c *conn) forget() {
+	a := c.lock()
+	defer a.mu.Unlock()
+	a.owner.Load().remove(c, false)
+	delete(a.conns, c)
+	a.closeIfGoneLocked()
+}
