@@ -118,3 +118,33 @@ func CannotStart(err error) error {
 
 // errTooLarge tells that all strings together are more than execve(2) takes.
 var errTooLarge = errors.New("the environment is larger than the kernel takes")
+
+// A who is somebody whose programs run, with what these are told.
+type who struct {
+	identity *spawn.Identity // nil: who we are
+	told     *cgi.Environment
+}
+
+// find is the script that a request names and its environment, found with the rights of
+// who it is to run as.
+func (p *Scripts) find(params *protocol.Params, id *protocol.RequestID) (s cgi.Script, env []string, as *spawn.Identity, err error) {
+	w, checked := &p.pool, ""
+	if p.opt.Owner != nil {
+		if w, checked, err = p.owner(params); err != nil {
+			return s, nil, nil, err
+		}
+	}
+	err = w.identity.Look(func() (err error) {
+		if s, err = p.rules.Find(params); err != nil {
+			return err
+		}
+		if p.opt.Owner != nil {
+			if s = s.Resolved(); s.Path != checked {
+				return refused("script %s was replaced while it was looked at", checked)
+			}
+		}
+		env, err = w.told.Of(params, id, &s)
+		return err
+	})
+	return s, env, w.identity, err
+}
