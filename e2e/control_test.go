@@ -556,7 +556,7 @@ func TestControlSocketIsOne(t *testing.T) {
 
 // Orders work while the file is broken in any way, and without a control socket the
 // daemon serves.
-func TestControlPlaces(t *testing.T) {
+func TestControlWithBrokenFile(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "unix", simple)
 	for name, text := range map[string]string{"a fault": "pols: []\n", "no YAML": "pools: [{\n", "nothing": "", "a wrong place": "admin: {control: 7}\n", "another kind": "admin: {control: 'tcp:127.0.0.1:1'}\n"} {

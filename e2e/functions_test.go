@@ -125,7 +125,7 @@ func TestUnknownFunctionIsAFault(t *testing.T) {
 }
 
 // A pool may change from programs to functions and back: its socket stays.
-func TestPoolBecomesFunctions(t *testing.T) {
+func TestFunctionReloadOfKind(t *testing.T) {
 	s := newSite(t, "unix", simple)
 	hello := s.script("hello", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nprogram'\n")
 	for range 3 {

@@ -15,7 +15,7 @@ import (
 )
 
 // With three requests before a full pool, whoever is asked says three.
-func TestThreeWait(t *testing.T) {
+func TestWaitingIsCountedAlike(t *testing.T) {
 	t.Parallel()
 	s := newHostileSite(t)
 	s.order("status").is(t, "status", 0, "1/1      3       1 busy, 1/1")

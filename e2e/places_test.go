@@ -22,11 +22,11 @@ printf 'Content-Type: text/plain\n\nhello %s' "$QUERY_STRING"
 
 // Connections that only hold on, and requests that come in part, take no
 // program's place: max_reqs programs that wait for each other still run at once.
-func TestConnectionsTakeNoSlot(t *testing.T) {
-	const slots = 8
+func TestConnectionsTakeNoPlace(t *testing.T) {
+	const places = 8
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
-			s := newSite(t, network, simple+fmt.Sprintf(", limits: {max_reqs: %d, queue: 0}", slots))
+			s := newSite(t, network, simple+fmt.Sprintf(", limits: {max_reqs: %d, queue: 0}", places))
 			g := newGate(t, s.dir)
 			path := s.script("wait.sh", waitScript)
 			hello := s.script("hello.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\n")
@@ -61,13 +61,13 @@ func TestConnectionsTakeNoSlot(t *testing.T) {
 				return pool.Connections == 600 && len(pool.Requests) == 100
 			})
 			var answers []<-chan answer
-			for i := range slots {
+			for i := range places {
 				answers = append(answers, s.askLater(t.Context(), path, "QUERY_STRING", fmt.Sprint(i)))
 			}
-			for range slots {
+			for range places {
 				g.arrived()
 			}
-			g.release(slots)
+			g.release(places)
 			for i, c := range answers {
 				a := wait(t, "an answer", c)
 				if want := fmt.Sprintf("hello %d", i); a.err != nil || a.AppStatus != 0 || !strings.HasSuffix(a.body, want) {
@@ -182,21 +182,21 @@ func TestQueueTimeout(t *testing.T) {
 
 // Clients that take nothing of their answers hold no program's place, as long as
 // the answers find room in the kernel's buffers: their programs exit.
-func TestSlowDownloadsTakeNoSlot(t *testing.T) {
-	const slots = 4
+func TestSlowDownloadsTakeNoPlace(t *testing.T) {
+	const places = 4
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
-			s := newSite(t, network, simple+fmt.Sprintf(", limits: {max_reqs: %d, queue: 0}", slots))
+			s := newSite(t, network, simple+fmt.Sprintf(", limits: {max_reqs: %d, queue: 0}", places))
 			big := s.script("big.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nexec head -c 1000000 /dev/zero\n")
 			hello := s.script("hello.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\n")
 			var peers []*peer
-			for range slots {
+			for range places {
 				p := connect(t, s.address)
 				p.send(request(1, params(big), ""))
 				peers = append(peers, p)
 			}
 			await(t, "the programs to exit", func() bool {
-				started := s.metric(t, `fcgid_process_starts_total{pool="cgi"}`) == fmt.Sprint(slots) // before one looks what runs
+				started := s.metric(t, `fcgid_process_starts_total{pool="cgi"}`) == fmt.Sprint(places) // before one looks what runs
 				return started && s.status(t).Pools[0].Running == 0
 			})
 			if res, body := s.ask(hello, nil); res.AppStatus != 0 || !strings.HasSuffix(body, "hello") {
