@@ -24,7 +24,7 @@ func (s *Server) Kill(serial uint64, reason error) (RequestInfo, bool) {
 			continue
 		}
 		info := r.info(time.Now())
-		return info, r.conn.table.endLive(r, &refusal{503, 503, protocol.StatusRequestComplete, Failed, reason})
+		return info, r.conn.table.endLive(r, &verdict{503, 503, protocol.StatusRequestComplete, Failed, reason})
 	}
 	return RequestInfo{}, false
 }

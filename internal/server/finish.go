@@ -20,7 +20,7 @@ const (
 // the ends of the streams, END_REQUEST.
 type lastWord struct {
 	records []byte
-	verdict refusal
+	verdict verdict
 	end     protocol.End
 	isEarly bool // it goes out before the client has sent all of STDIN
 
@@ -50,13 +50,13 @@ func (r *request) conclude(appStatus uint32, err error) {
 	if cause := context.Cause(r.ctx); cause != nil {
 		err = cause
 	}
-	v := r.verdict(appStatus, err, begun, left)
-	if v.isOwn(left) {
+	v := r.judge(appStatus, err, begun, left)
+	if v.isOurs(left) {
 		r.awaitStdin()
 	}
 	<-r.answer.backlog.drained()
 	if gone := r.conn.table.whyGone(r); gone != nil {
-		v = r.verdict(0, gone, begun, left)
+		v = r.judge(0, gone, begun, left)
 	}
 	params, name := r.known.Load(), &r.req.ID
 	if params == nil {
@@ -65,13 +65,13 @@ func (r *request) conclude(appStatus uint32, err error) {
 		name = &made
 	}
 	r.result.Params, r.result.ID = params, name
-	isOwn := v.isOwn(left)
+	isOurs := v.isOurs(left)
 	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
 	// No pooled buffer: many may wait for a client that does not read.
-	out := r.appendEnd(r.end[:0], &v, params, isOwn)
+	out := r.appendEnd(r.end[:0], &v, params, isOurs)
 	r.last = lastWord{
 		records: protocol.AppendEnd(out, r.id, end), verdict: v, end: end,
-		isEarly: isOwn && !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer,
+		isEarly: isOurs && !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer,
 	}
 }
 
@@ -147,17 +147,17 @@ const maxEnd = 2*protocol.HeaderLen + 7 + protocol.HeaderLen + 8
 
 // appendEnd appends what comes before END_REQUEST: the rest of the answer, or
 // one of our own, and the ends of the streams.
-func (r *request) appendEnd(dst []byte, v *refusal, params *protocol.Params, isOwn bool) []byte {
+func (r *request) appendEnd(dst []byte, v *verdict, params *protocol.Params, isOurs bool) []byte {
 	w := &r.answer
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	dst = slices.Grow(dst, len(w.held)+len(w.heldErr)+maxEnd)
 	switch {
 	case v.outcome == Aborted:
-	case isOwn:
-		answer := ownAnswer(v.httpStatus, params.Get("REQUEST_METHOD") == "HEAD")
+	case isOurs:
+		answer := ourAnswer(v.httpStatus, params.Get("REQUEST_METHOD") == "HEAD")
 		w.sent, w.status = int64(len(answer)), v.httpStatus
-		w.headLen, w.block, w.blockAt = len(answer)-ownBody(answer), nil, time.Time{}
+		w.headLen, w.block, w.blockAt = len(answer)-ourBody(answer), nil, time.Time{}
 		dst = protocol.AppendRecord(dst, protocol.TypeStdout, r.id, answer)
 		dst = w.appendStderrLocked(dst)
 	default:

@@ -29,7 +29,7 @@ func (r *request) addParams(content []byte) {
 }
 
 // dropParams takes no more of PARAMS.
-func (r *request) dropParams(why *refusal) {
+func (r *request) dropParams(why *verdict) {
 	r.memory.giveBack(int64(r.params.Cap()))
 	r.params.Reset()
 	r.refusal, r.paramsDropped = why, true
@@ -69,7 +69,7 @@ func (r *request) endParams() {
 }
 
 // refuseUnless is why the request is not to run, unless there is a reason already.
-func (r *request) refuseUnless(ref *refusal) {
+func (r *request) refuseUnless(ref *verdict) {
 	if r.refusal == nil {
 		r.refusal = ref
 	}

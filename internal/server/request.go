@@ -38,7 +38,7 @@ type request struct {
 
 	// Owned by the read loop. When the request is ready, stdin is set for good: run
 	// reads from it and releases it, and the read loop still writes to a liveBody.
-	refusal *refusal // why it is not to run, or cannot go on
+	refusal *verdict // why it is not to run, or cannot go on
 	stdin   body     // nil while there is nothing in it
 
 	// Owned by the read loop until the request is ready, then by run.

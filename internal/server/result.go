@@ -50,7 +50,7 @@ type Result struct {
 	Usage     protocol.Usage
 }
 
-func (r *request) report(now time.Time, v refusal, end protocol.End) {
+func (r *request) report(now time.Time, v verdict, end protocol.End) {
 	s := r.server
 	res := &r.result
 	*res = Result{

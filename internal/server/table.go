@@ -135,9 +135,9 @@ func (t *table) begin(rec protocol.Record) error {
 	}
 	switch {
 	case b.Role != protocol.RoleResponder && b.Role != protocol.RoleAuthorizer:
-		r.refusal = &refusal{501, 501, protocol.StatusUnknownRole, Rejected, fmt.Errorf("%v is not supported", b.Role)}
+		r.refusal = &verdict{501, 501, protocol.StatusUnknownRole, Rejected, fmt.Errorf("%v is not supported", b.Role)}
 	case active > 0 && !limits.Multiplex:
-		r.refusal = &refusal{503, 503, protocol.StatusCantMpxConn, Rejected, errors.New("multiplexing is off")}
+		r.refusal = &verdict{503, 503, protocol.StatusCantMpxConn, Rejected, errors.New("multiplexing is off")}
 	case active > 0 && phase >= phaseClosing:
 		r.refusal = overload(errors.New("connection is being closed"))
 	}
@@ -171,7 +171,7 @@ func (t *table) enter(r *request) (lastCall bool) {
 // follows is ignored, like all records of inactive ones.
 func (t *table) refuseBegin(id uint16, b protocol.Begin, reason error) error {
 	v := overload(reason)
-	answer := ownAnswer(v.httpStatus, false)
+	answer := ourAnswer(v.httpStatus, false)
 	out := protocol.AppendRecord(nil, protocol.TypeStdout, id, answer)
 	out = protocol.AppendRecord(out, protocol.TypeStdout, id, nil)
 	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
@@ -186,7 +186,7 @@ func (t *table) refuseBegin(id uint16, b protocol.Begin, reason error) error {
 	return t.conn.out.post(out, &Result{
 		Outcome: v.outcome, HTTPStatus: v.httpStatus, End: end, Reason: v.reason, Remote: t.conn.remote,
 		Serial: t.conn.server().opt.Serials.Add(1), ID: &name, Params: &protocol.Params{}, Begun: now, Ended: now,
-		Sent: int64(len(answer)), Body: int64(ownBody(answer)),
+		Sent: int64(len(answer)), Body: int64(ourBody(answer)),
 	})
 }
 

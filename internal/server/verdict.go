@@ -10,40 +10,40 @@ import (
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
-// A refusal is an answer of our own.
-type refusal struct {
-	httpStatus int
+// A verdict says how a request ends. It may be the cause of its context's end.
+type verdict struct {
+	httpStatus int // of an answer of our own; 0 is none: what its program has made goes out
 	appStatus  uint32
 	status     protocol.Status
 	outcome    Outcome
-	reason     error
+	reason     error // why it is not as was asked, or nil
 }
 
-// Error is the reason: a refusal may be the cause of a context's end.
-func (r *refusal) Error() string { return r.reason.Error() }
+// Error is the reason.
+func (v *verdict) Error() string { return v.reason.Error() }
 
-func refuse(httpStatus int, reason error) *refusal {
-	return &refusal{httpStatus, uint32(httpStatus), protocol.StatusRequestComplete, Rejected, reason}
+func refuse(httpStatus int, reason error) *verdict {
+	return &verdict{httpStatus, uint32(httpStatus), protocol.StatusRequestComplete, Rejected, reason}
 }
 
-func overload(reason error) *refusal {
-	return &refusal{503, 503, protocol.StatusOverloaded, Overloaded, reason}
+func overload(reason error) *verdict {
+	return &verdict{503, 503, protocol.StatusOverloaded, Overloaded, reason}
 }
 
-// isOwn reports whether v is an answer of our own. Once some of the program's has left
-// it can only be cut short.
-func (v *refusal) isOwn(left bool) bool { return v.httpStatus != 0 && !left }
+// isOurs reports whether an answer of our own goes out. Once some of the program's has left
+// that can only be cut short.
+func (v *verdict) isOurs(left bool) bool { return v.httpStatus != 0 && !left }
 
-// verdict decides how a request ends. A zero httpStatus is no answer of our
-// own; where one has to be, what its program has begun and not sent is dropped.
-func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal {
+// judge decides how a request ends. Where an answer of our own has to be, what its program
+// has begun and not sent is dropped.
+func (r *request) judge(appStatus uint32, err error, begun, left bool) verdict {
 	if err != nil {
-		if v, ok := knownVerdict(err); ok {
+		if v, ok := judgeError(err); ok {
 			return v
 		}
 	}
 	if begun && (err == nil || left) {
-		return r.ended(appStatus, err)
+		return r.judgeAnswer(appStatus, err)
 	}
 	var instead []byte // of a header
 	if err == nil {
@@ -56,35 +56,35 @@ func (r *request) verdict(appStatus uint32, err error, begun, left bool) refusal
 		err = fmt.Errorf("%w (%s)", err, cgi.ExitText(appStatus))
 	}
 	err = cgi.HeaderError(err, instead)
-	return refusal{502, appStatus, 0, Failed, err}
+	return verdict{502, appStatus, 0, Failed, err}
 }
 
-// ended is the verdict on an answer that its program has begun.
-func (r *request) ended(appStatus uint32, err error) refusal {
+// judgeAnswer is the verdict on an answer that its program has begun.
+func (r *request) judgeAnswer(appStatus uint32, err error) verdict {
 	switch short := r.answer.checkWhole(); {
 	case err != nil && appStatus == 0:
-		return refusal{0, 500, 0, Failed, err}
+		return verdict{0, 500, 0, Failed, err}
 	case err != nil:
-		return refusal{0, appStatus, 0, Failed, err}
+		return verdict{0, appStatus, 0, Failed, err}
 	case short != nil && appStatus != 0:
-		return refusal{0, appStatus, 0, Failed, fmt.Errorf("%w (%s)", short, cgi.ExitText(appStatus))}
+		return verdict{0, appStatus, 0, Failed, fmt.Errorf("%w (%s)", short, cgi.ExitText(appStatus))}
 	case short != nil:
-		return refusal{0, appStatus, 0, Failed, short}
+		return verdict{0, appStatus, 0, Failed, short}
 	}
-	return refusal{0, appStatus, 0, OK, nil}
+	return verdict{0, appStatus, 0, OK, nil}
 }
 
-// knownVerdict is what an error means that says how a request is to end.
-func knownVerdict(err error) (v refusal, ok bool) {
-	var own *refusal
+// judgeError is what an error means that says how a request is to end.
+func judgeError(err error) (v verdict, ok bool) {
+	var ours *verdict
 	var refused *protocol.Refusal
 	switch {
-	case errors.As(err, &own):
-		return *own, true
+	case errors.As(err, &ours):
+		return *ours, true
 	case errors.Is(err, ErrAborted), errors.Is(err, ErrClientGone): // also of a Runner that refuses for it
-		return refusal{0, 0, 0, Aborted, err}, true
+		return verdict{0, 0, 0, Aborted, err}, true
 	case errors.As(err, &refused):
-		v := refusal{refused.HTTPStatus, refused.AppStatus, 0, Rejected, err}
+		v := verdict{refused.HTTPStatus, refused.AppStatus, 0, Rejected, err}
 		switch {
 		case refused.HTTPStatus == http.StatusServiceUnavailable:
 			v.status, v.outcome = protocol.StatusOverloaded, Overloaded
@@ -95,15 +95,15 @@ func knownVerdict(err error) (v refusal, ok bool) {
 		}
 		return v, true
 	case errors.Is(err, ErrTimeout), errors.Is(err, ErrReadTimeout):
-		return refusal{408, 408, 0, TimedOut, err}, true
+		return verdict{408, 408, 0, TimedOut, err}, true
 	case errors.Is(err, ErrShutdown):
-		return refusal{503, 503, protocol.StatusOverloaded, Overloaded, err}, true
+		return verdict{503, 503, protocol.StatusOverloaded, Overloaded, err}, true
 	}
-	return refusal{}, false
+	return verdict{}, false
 }
 
-// ownAnswer is a complete CGI response: web servers look at nothing else.
-func ownAnswer(status int, isHead bool) []byte {
+// ourAnswer is a complete CGI response: web servers look at nothing else.
+func ourAnswer(status int, isHead bool) []byte {
 	text := fmt.Sprintf("%d %s", status, http.StatusText(status))
 	retry := ""
 	if status == http.StatusServiceUnavailable {
@@ -116,7 +116,7 @@ func ownAnswer(status int, isHead bool) []byte {
 	return []byte(answer)
 }
 
-// ownBody is how long the body of an ownAnswer is.
-func ownBody(answer []byte) int {
+// ourBody is how long the body of an ourAnswer is.
+func ourBody(answer []byte) int {
 	return len(answer) - bytes.Index(answer, []byte("\r\n\r\n")) - len("\r\n\r\n")
 }
