@@ -35,9 +35,9 @@ type admission struct {
 	mu      sync.Mutex // guards the fields below
 	max     int        // 0 is no bound
 	key     string     // of the configuration, that says max
-	running int        // with late
+	running int        // with overdue
 	gate    Gate
-	late    int       // that run though their requests have ended, and nothing ends them
+	overdue int       // that run though their requests have ended, and nothing ends them
 	limit   int       // of waiting
 	waiting list.List // of *turn
 	come    *turn     // the first of those whose turn has come and who are to be told
@@ -67,9 +67,9 @@ type turn struct {
 	deadline time.Time       // the zero time: none
 
 	// Guarded by admission.mu.
-	place *list.Element // nil: it does not wait
-	next  *turn         // that has come, behind it
-	err   error         // why it is turned away, once it has come
+	queued *list.Element // nil: it does not wait
+	next   *turn         // that has come, behind it
+	err    error         // why it is turned away, once it has come
 }
 
 // A waiter is told, once for each turn that had to wait and with no lock of admission's
@@ -78,8 +78,8 @@ type waiter interface{ turnCame(err error) }
 
 // A crowd is what requests wait for.
 type crowd struct {
-	max, late, waiting int
-	since              time.Time
+	max, overdue, waiting int
+	since                 time.Time
 }
 
 // Who waits for a moment is nothing to tell of; who always does is, now and then.
@@ -91,18 +91,18 @@ const (
 // unlock frees mu, and tells those whose turn has come, and when requests have waited
 // for long without a break.
 func (a *admission) unlock() {
-	c, due := crowd{a.max, a.late, a.waiting.Len(), a.crowded}, false
+	c, tells := crowd{a.max, a.overdue, a.waiting.Len(), a.crowded}, false
 	if c.waiting > 0 {
 		now := time.Now()
 		if a.crowded.IsZero() {
 			a.crowded = now
 		}
-		if due = a.tell != nil && a.gate != GateHold && now.Sub(a.crowded) >= crowdTime && now.Sub(a.told) >= crowdPause; due {
+		if tells = a.tell != nil && a.gate != GateHold && now.Sub(a.crowded) >= crowdTime && now.Sub(a.told) >= crowdPause; tells {
 			a.told = now
 		}
 	}
 	a.deliver()
-	if due {
+	if tells {
 		a.tell(c)
 	}
 }
@@ -120,7 +120,7 @@ func (a *admission) deliver() {
 }
 
 // enter asks for a turn. If it comes at once, or is turned away for the reason that err
-// tells, the caller is told, and nobody else. If ctx ends while it waits, leave is to be
+// tells, the caller is told, and nobody else. If ctx ends while it waits, giveUp is to be
 // called after that; one whose ctx has ended is never let in.
 func (a *admission) enter(t *turn) (came bool, err error) {
 	a.mu.Lock()
@@ -136,27 +136,27 @@ func (a *admission) enter(t *turn) (came bool, err error) {
 	case a.waiting.Len() >= a.limit:
 		return true, a.fullLocked()
 	}
-	t.place = a.waiting.PushBack(t)
+	t.queued = a.waiting.PushBack(t)
 	a.tally.MostQueued = max(a.tally.MostQueued, a.waiting.Len())
 	a.watchLocked(t.deadline)
 	return false, nil
 }
 
-// leave is for a turn that is not wanted any more. If it has not come, it comes now, with
+// giveUp is for a turn that is not wanted any more. If it has not come, it comes now, with
 // the cause of ctx's end. It may be called with a lock held, and tells of no crowd.
-func (a *admission) leave(t *turn) {
+func (a *admission) giveUp(t *turn) {
 	a.mu.Lock()
 	defer a.deliver()
-	if t.place != nil {
+	if t.queued != nil {
 		a.comeLocked(t, context.Cause(t.ctx))
 	}
 }
 
 // comeLocked ends the waiting for a turn.
 func (a *admission) comeLocked(t *turn, err error) {
-	if t.place != nil {
-		a.waiting.Remove(t.place)
-		t.place = nil
+	if t.queued != nil {
+		a.waiting.Remove(t.queued)
+		t.queued = nil
 	}
 	if a.waiting.Len() == 0 {
 		a.crowded = time.Time{}
@@ -190,14 +190,14 @@ func (a *admission) expire() {
 	defer a.unlock()
 	now, next := time.Now(), time.Time{}
 	a.due = time.Time{}
-	late := fmt.Errorf("%w: %s", errQueueTimeout, a.takenLocked())
+	err := fmt.Errorf("%w: %s", errQueueTimeout, a.takenLocked())
 	for e := a.waiting.Front(); e != nil; {
 		t := e.Value.(*turn)
 		e = e.Next()
 		if t.deadline.IsZero() || now.Before(t.deadline) {
 			next = sooner(next, t.deadline)
 		} else {
-			a.comeLocked(t, late)
+			a.comeLocked(t, err)
 		}
 	}
 	a.watchLocked(next)
@@ -216,18 +216,18 @@ func (a *admission) takenLocked() string {
 	if a.gate == GateHold {
 		return "the pool is paused (fcgid resume ends it)"
 	}
-	late := ""
-	if a.late > 0 {
-		late = fmt.Sprintf(", %d of them by functions that do not return", a.late)
+	overdue := ""
+	if a.overdue > 0 {
+		overdue = fmt.Sprintf(", %d of them by functions that do not return", a.overdue)
 	}
 	places, are, have := fmt.Sprintf("all %d places", a.max), "are", "have"
 	if a.max == 1 {
 		places, are, have = "the only place", "is", "has"
 	}
 	if a.crowded.IsZero() {
-		return fmt.Sprintf("%s %s taken (%s)%s", places, are, a.key, late)
+		return fmt.Sprintf("%s %s taken (%s)%s", places, are, a.key, overdue)
 	}
-	return fmt.Sprintf("%s %s been taken (%s)%s for %v", places, have, a.key, late, time.Since(a.crowded).Round(time.Millisecond))
+	return fmt.Sprintf("%s %s been taken (%s)%s for %v", places, have, a.key, overdue, time.Since(a.crowded).Round(time.Millisecond))
 }
 
 // leavePlace gives back what a turn that has come has given.
@@ -237,17 +237,17 @@ func (a *admission) leavePlace() {
 	a.leavePlaceLocked()
 }
 
-// overdue takes a place, even if none is free, for a function that has left its place
+// setOverdue takes a place, even if none is free, for a function that has left its place
 // and does not end. With false it gives the place back. So max bounds such functions too.
-func (a *admission) overdue(is bool) {
+func (a *admission) setOverdue(is bool) {
 	a.mu.Lock()
 	defer a.unlock()
 	if is {
-		a.late++
+		a.overdue++
 		a.running++
 		return
 	}
-	a.late--
+	a.overdue--
 	a.leavePlaceLocked()
 }
 
@@ -315,10 +315,10 @@ func (a *admission) setGateLocked(g Gate) {
 }
 
 // numbers are what there is at one moment.
-func (a *admission) numbers() (running, late, waiting int, gate Gate) {
+func (a *admission) numbers() (running, overdue, waiting int, gate Gate) {
 	a.mu.Lock()
 	defer a.unlock()
-	return a.running, a.late, a.waiting.Len(), a.gate
+	return a.running, a.overdue, a.waiting.Len(), a.gate
 }
 
 // tallied is what has been so since the start.

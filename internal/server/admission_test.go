@@ -267,7 +267,7 @@ func (c caller) turnCame(err error) { c <- err }
 func acquire(ctx context.Context, a *admission) error {
 	c := make(caller, 1)
 	t := turn{who: c, ctx: ctx}
-	stop := context.AfterFunc(ctx, func() { a.leave(&t) })
+	stop := context.AfterFunc(ctx, func() { a.giveUp(&t) })
 	defer stop()
 	if came, err := a.enter(&t); came {
 		return err

@@ -64,7 +64,7 @@ func TestCloseAfterTheRestHasCome(t *testing.T) {
 			defer s.Server.mu.Unlock()
 			for c := range s.Server.conns {
 				c.table.mu.Lock()
-				if n := len(c.table.rest); n != 0 {
+				if n := len(c.table.trailing); n != 0 {
 					t.Errorf("%d requests are to come", n)
 				}
 				c.table.mu.Unlock()

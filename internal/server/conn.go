@@ -26,10 +26,10 @@ type conn struct {
 
 	unfollow func() // ends followParent; of the read loop
 
-	in    intake
-	place inPlace
-	table table
-	out   outlet
+	in      intake
+	inPlace inPlace
+	table   table
+	out     outlet
 
 	spooled budget // bytes in files of its requests
 	memory  budget // bytes that they hold in memory, and its own buffers
@@ -89,7 +89,7 @@ func (c *conn) readLoop() {
 	switch {
 	case err == errReadOn:
 		return
-	case err == errRest:
+	case err == errRenew:
 		go c.readOn()
 		return
 	}

@@ -62,7 +62,7 @@ func (t *table) closeToGive(isRead bool) (isLastCall, isIdle bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	isLastCall = t.phase == phaseLastCall && !t.conn.out.lost.Load()
-	isIdle = isRead && t.isIdleLocked() && len(t.rest) == 0
+	isIdle = isRead && t.isIdleLocked() && len(t.trailing) == 0
 	if isLastCall && isIdle {
 		t.phase = phaseClosed
 	}

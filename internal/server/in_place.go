@@ -10,15 +10,15 @@ const (
 	// readAgainAfter is how long a request may run in the goroutine that has read
 	// it before another one reads on.
 	readAgainAfter = time.Millisecond
-	// restAfter is how long a connection is idle before a goroutine whose stack a
+	// renewAfter is how long a connection is idle before a goroutine whose stack a
 	// request has enlarged leaves it to a fresh one.
-	restAfter = time.Second
+	renewAfter = time.Second
 )
 
 // The reasons for which a goroutine's part in the read loop ends.
 var (
 	errReadOn = errors.New("another goroutine reads on")
-	errRest   = errors.New("another goroutine is to read on")
+	errRenew  = errors.New("another goroutine is to read on")
 )
 
 // An inPlace is the request that runs in the goroutine which has read it: to wake another
@@ -37,23 +37,23 @@ type inPlace struct {
 // mayRunInPlace reports whether r, whose turn has come, can run in the read loop's
 // goroutine: all of r has come, and nothing else is there that would have to wait.
 func (c *conn) mayRunInPlace(r *request) bool {
-	return r.settings.InPlace && r.stdinClosed && !c.place.shared && !c.in.reader.Pending()
+	return r.settings.InPlace && r.stdinClosed && !c.inPlace.shared && !c.in.reader.Pending()
 }
 
 // runInPlace runs the request that is to run in place, if there is one. It reports
 // whether this goroutine is the read loop still.
 func (c *conn) runInPlace() (reads bool) {
-	r := c.place.next
+	r := c.inPlace.next
 	if r == nil {
 		return true
 	}
-	c.place.next = nil
-	c.place.deep.Store(true)
+	c.inPlace.next = nil
+	c.inPlace.deep.Store(true)
 	c.in.unhandled.Store(c.in.socket.rc == nil) // nothing is, or nobody can tell
-	if c.place.timer == nil {
-		c.place.timer = time.AfterFunc(time.Hour, c.readOn)
+	if c.inPlace.timer == nil {
+		c.inPlace.timer = time.AfterFunc(time.Hour, c.readOn)
 	}
-	timer, returned := c.place.timer, false
+	timer, returned := c.inPlace.timer, false
 	timer.Reset(readAgainAfter)
 	defer func() {
 		reads = timer.Stop()
@@ -68,16 +68,16 @@ func (c *conn) runInPlace() (reads bool) {
 
 // readOn is the read loop in a fresh goroutine.
 func (c *conn) readOn() {
-	c.place.deep.Store(false)
-	c.place.timer = nil
+	c.inPlace.deep.Store(false)
+	c.inPlace.timer = nil
 	c.readLoop()
 }
 
-// restAt is when a goroutine with a large stack has waited long enough: the zero time for
+// renewAt is when a goroutine with a large stack has waited long enough: the zero time for
 // never.
-func (c *conn) restAt() time.Time {
-	if !c.place.deep.Load() {
+func (c *conn) renewAt() time.Time {
+	if !c.inPlace.deep.Load() {
 		return time.Time{}
 	}
-	return c.in.heard.Add(restAfter)
+	return c.in.heard.Add(renewAfter)
 }

@@ -137,14 +137,14 @@ func wantRest(t *testing.T, s *testServer) {
 		s.Server.mu.Lock()
 		defer s.Server.mu.Unlock()
 		for c := range s.Server.conns {
-			return c.place.deep.Load()
+			return c.inPlace.deep.Load()
 		}
 		return false
 	}
 	if !deep() {
 		t.Error("the request did not run in place")
 	}
-	time.Sleep(restAfter + time.Millisecond)
+	time.Sleep(renewAfter + time.Millisecond)
 	if deep() {
 		t.Error("no other goroutine has taken the connection over")
 	}
@@ -192,7 +192,7 @@ func TestRestInARecord(t *testing.T) {
 		half()
 		began := time.Now()
 		p.wantClosed()
-		took(t, began, s.settings.Load().Limits.ReadTimeout-restAfter-time.Millisecond)
+		took(t, began, s.settings.Load().Limits.ReadTimeout-renewAfter-time.Millisecond)
 		s.wantErrors(kindStalled)
 	})
 }

@@ -229,7 +229,7 @@ func (in *intake) due() time.Time {
 	if until := in.until.Load(); until != 0 {
 		return time.Unix(0, until)
 	}
-	return sooner(in.dueOfAll(), in.conn.restAt())
+	return sooner(in.dueOfAll(), in.conn.renewAt())
 }
 
 // dueOfAll is when something must have come: the zero time for never.
@@ -290,8 +290,8 @@ func (in *intake) expire(now time.Time) error {
 	if until := in.until.Load(); until != 0 && now.UnixNano() >= until {
 		return errStopped
 	}
-	if rest := in.conn.restAt(); !rest.IsZero() && !now.Before(rest) {
-		return errRest
+	if renew := in.conn.renewAt(); !renew.IsZero() && !now.Before(renew) {
+		return errRenew
 	}
 	t := &in.conn.table
 	t.forgetAnswered()

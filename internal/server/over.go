@@ -56,7 +56,7 @@ func (t *table) settleLocked() {
 	}
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	switch {
-	case len(t.rest) > 0 && t.phase != phaseForced && ok:
+	case len(t.trailing) > 0 && t.phase != phaseForced && ok:
 		t.phase = phaseEnding
 		c.sayLast(half.CloseWrite)
 		c.in.stopAfter(lingerTime)

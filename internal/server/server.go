@@ -179,11 +179,11 @@ func New(settings Settings, opt Options) *Server {
 		opt.Serials = new(atomic.Uint64)
 	}
 	s := &Server{opt: opt, conns: make(map[*conn]struct{}), requests: make(map[*request]struct{}), room: make(chan struct{}, 1)}
-	s.overdue = s.admission.overdue
+	s.overdue = s.admission.setOverdue
 	s.admission.tell = func(c crowd) {
 		fields := []any{"max_reqs", c.max, "waiting", c.waiting, "for", time.Since(c.since)}
-		if c.late > 0 {
-			fields = append(fields, "functions_overdue", c.late)
+		if c.overdue > 0 {
+			fields = append(fields, "functions_overdue", c.overdue)
 		}
 		s.opt.Log.Warn("all places to run are taken, and requests wait", fields...)
 	}

@@ -457,7 +457,7 @@ func TestDrainAfterAbort(t *testing.T) {
 				p.answer(1)
 				synctest.Wait()
 				for c := range s.conns {
-					if len(c.table.rest) > 0 {
+					if len(c.table.trailing) > 0 {
 						t.Error("something is still to come")
 					}
 				}

@@ -39,13 +39,13 @@ type RequestInfo struct {
 
 // Snapshot returns the pool's numbers.
 func (s *Server) Snapshot() Snapshot {
-	running, late, waiting, gate := s.admission.numbers()
+	running, overdue, waiting, gate := s.admission.numbers()
 	s.mu.Lock()
 	conns := s.open
 	s.mu.Unlock()
 	return Snapshot{
 		Limits: s.settings.Load().Limits, Gate: gate, Connections: conns, ConnectionsTotal: s.connsTotal.Load(),
-		InFlight: running, Overdue: late, Queued: waiting, Served: s.served.Load(), Tally: s.admission.tallied(),
+		InFlight: running, Overdue: overdue, Queued: waiting, Served: s.served.Load(), Tally: s.admission.tallied(),
 		Received: s.received.Load(), Sent: s.sent.Load(), Spooled: s.spooled.used.Load(),
 	}
 }

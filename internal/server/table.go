@@ -28,14 +28,14 @@ type table struct {
 
 	paramsHeld atomic.Int64 // bytes of the PARAMS of live requests, as parsed
 
-	mu      sync.Mutex          // guards the fields below, and the state of each request
-	byID    map[uint16]*request // until END_REQUEST
-	live    requestSet          // until they are over
-	sending int                 // ends of requests, and other records, that are being written
-	phase   phase
-	used    bool                // a request was begun
-	rest    map[uint16]struct{} // what the client may still send of requests that are answered
-	idle    time.Time           // when the connection was taken in, or its last request ended
+	mu       sync.Mutex          // guards the fields below, and the state of each request
+	byID     map[uint16]*request // until END_REQUEST
+	live     requestSet          // until they are over
+	sending  int                 // ends of requests, and other records, that are being written
+	phase    phase
+	used     bool                // a request was begun
+	trailing map[uint16]struct{} // what the client may still send of requests that are answered
+	idle     time.Time           // when the connection was taken in, or its last request ended
 }
 
 // A phase is how far a connection has come to its end. It never goes back, but from
@@ -123,7 +123,7 @@ func (t *table) begin(rec protocol.Record) error {
 		return nil
 	}
 	if active > 0 {
-		t.conn.place.shared = true
+		t.conn.inPlace.shared = true
 	}
 	if open >= maxOpen+limits.MaxReqs+limits.Queue {
 		return t.refuseBegin(rec.ID, b, errors.New("too many open requests on one connection"))
@@ -157,7 +157,7 @@ func (t *table) enter(r *request) (lastCall bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.used = true
-	delete(t.rest, r.id)
+	delete(t.trailing, r.id)
 	t.byID[r.id] = r
 	t.live.add(r)
 	if t.phase == phaseLastCall {
@@ -177,7 +177,7 @@ func (t *table) refuseBegin(id uint16, b protocol.Begin, reason error) error {
 	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
 	out = protocol.AppendEnd(out, id, end)
 	t.mu.Lock()
-	t.leaveLocked(id)
+	t.noteTrailingLocked(id)
 	if !b.Keep {
 		t.phase = max(t.phase, phaseClosing)
 	}
@@ -223,7 +223,7 @@ func (t *table) stdin(r *request, content []byte) {
 	if left == 0 || len(content) > 0 { // else nothing was read of it
 		r.addStdin(content)
 		if len(content) == 0 {
-			t.forgetRest(r.id) // it may have been answered meanwhile
+			t.forgetTrailing(r.id) // it may have been answered meanwhile
 		}
 		t.progress(r)
 	}
@@ -274,7 +274,7 @@ func (t *table) launch(r *request) {
 	switch came, err := r.server.admission.enter(&r.turn); {
 	case !came:
 	case err == nil && t.conn.mayRunInPlace(r):
-		t.conn.place.next = r
+		t.conn.inPlace.next = r
 	default:
 		r.turnCame(err)
 	}
@@ -364,7 +364,7 @@ func (t *table) endLocked(r *request, cause error) {
 		t.cancelLocked(r, cause)
 	}
 	if from == stateWait {
-		r.server.admission.leave(&r.turn)
+		r.server.admission.giveUp(&r.turn)
 	}
 	if errors.Is(cause, ErrShutdown) || isLeaving(cause) {
 		r.stdinOver.happen() // the answer does not wait for it
@@ -444,7 +444,7 @@ func (t *table) freeID(r *request) (others bool) {
 		t.phase = max(t.phase, phaseClosing)
 	}
 	if !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer {
-		t.leaveLocked(r.id)
+		t.noteTrailingLocked(r.id)
 	}
 	return len(t.byID) > 0 || t.sending > 1
 }
