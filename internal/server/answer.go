@@ -278,7 +278,7 @@ func (w *answer) readFromConn(rc syscall.RawConn) (total int64, err error) {
 		buf.free()
 		if splice == nil && err == nil && n >= spliceMin {
 			if splice = newSplicer(w, rc); splice != nil {
-				defer splice.release()
+				defer splice.shrink()
 			}
 		}
 		if splice != nil && err == nil {

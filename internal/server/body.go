@@ -21,12 +21,12 @@ type body interface {
 	// write takes a part. It waits for a file at the most. An error means that the body
 	// cannot become whole: no more is to be written.
 	write(p []byte) error
-	// end tells that all has come. An error is that of write.
-	end() error
+	// complete tells that all has come. An error is that of write.
+	complete() error
 	// length is how much has come so far.
 	length() int64
-	// release gives up what the body holds. Nobody reads it any more.
-	release()
+	// discard gives up what the body holds. Nobody reads it any more.
+	discard()
 }
 
 func newBody(r *request) body {

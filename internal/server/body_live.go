@@ -39,7 +39,7 @@ type liveBody struct {
 	pipe       *inputPipe // of the program, while WriteTo runs
 	idle       bool       // WriteTo waits, so the read loop may write to the pipe
 
-	taken []byte // the rest of a chunk of which Read has returned a part; the reader's
+	unread []byte // the end of a chunk of which Read has returned a part; the reader's
 }
 
 func newLiveBody(r *request) *liveBody {
@@ -96,7 +96,7 @@ func (b *liveBody) spoolLocked(p []byte) error {
 	return nil
 }
 
-func (b *liveBody) end() error {
+func (b *liveBody) complete() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ended = true
@@ -111,7 +111,7 @@ func (b *liveBody) wake() {
 	b.changed.Signal()
 }
 
-func (b *liveBody) release() { b.Close() }
+func (b *liveBody) discard() { b.Close() }
 
 // Close drops what is held and what still comes: nobody wants it any more. A
 // reader that waits gets io.EOF.
@@ -133,12 +133,12 @@ func (b *liveBody) length() int64 {
 
 // Read returns what has come, in its order, and waits when there is nothing.
 func (b *liveBody) Read(p []byte) (int, error) {
-	chunk, err := b.take()
+	chunk, err := b.next()
 	if err != nil {
 		return 0, err
 	}
 	n := copy(p, chunk)
-	b.taken = chunk[n:]
+	b.unread = chunk[n:]
 	return n, nil
 }
 
@@ -148,7 +148,7 @@ func (b *liveBody) WriteTo(w io.Writer) (int64, error) {
 	b.attach(w)
 	var total int64
 	for {
-		chunk, err := b.take()
+		chunk, err := b.next()
 		n := 0
 		switch {
 		case err == io.EOF:
@@ -235,9 +235,9 @@ func (b *liveBody) spliced(n int, failed bool) {
 	}
 }
 
-// take waits for bytes and returns them; they are the reader's. It returns none
+// next waits for bytes and returns them; they are the reader's. It returns none
 // if they are in the file and spliceFile can move them.
-func (b *liveBody) take() ([]byte, error) {
+func (b *liveBody) next() ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
@@ -248,9 +248,9 @@ func (b *liveBody) take() ([]byte, error) {
 			return nil, b.err
 		case b.discarding:
 			return nil, io.EOF
-		case len(b.taken) > 0:
-			chunk := b.taken
-			b.taken = nil
+		case len(b.unread) > 0:
+			chunk := b.unread
+			b.unread = nil
 			return chunk, nil
 		case len(b.mem) > 0:
 			chunk := b.mem

@@ -64,7 +64,7 @@ func TestBodyKeepsOrder(t *testing.T) {
 				}
 				rest = rest[n:]
 			}
-			b.end()
+			b.complete()
 		}(rand.New(rand.NewPCG(seed, 1)))
 		h := sha256.New()
 		var err error
@@ -96,7 +96,7 @@ func TestBodyReadThenWriteTo(t *testing.T) {
 		b := newLive(t, memory, 0)
 		data := strings.Repeat("0123456789", 10_000)
 		b.write([]byte(data))
-		b.end()
+		b.complete()
 		head := make([]byte, 5)
 		if _, err := io.ReadFull(b, head); err != nil {
 			t.Fatal(err)
@@ -175,7 +175,7 @@ func TestBodyWakesItsReader(t *testing.T) {
 		stop func(b *liveBody)
 		want error
 	}{
-		{"end", func(b *liveBody) { b.end() }, io.EOF},
+		{"end", func(b *liveBody) { b.complete() }, io.EOF},
 		{"close", func(b *liveBody) { b.Close() }, io.EOF},
 		{"fail", func(b *liveBody) { breakOff(b, broken) }, broken},
 	} {
@@ -202,7 +202,7 @@ func TestBodyFailsOnce(t *testing.T) {
 	b.write([]byte("12345678"))
 	breakOff(b, first)
 	breakOff(b, errors.New("second"))
-	b.end()
+	b.complete()
 	if _, err := b.Read(make([]byte, 1)); err != first {
 		t.Errorf("reader gets %v", err)
 	}
@@ -266,7 +266,7 @@ func TestWholeBodyKeepsOrder(t *testing.T) {
 		if err := b.write([]byte("x")); !errors.Is(err, errBodyTooLarge) {
 			t.Errorf("one byte too many: %v", err)
 		}
-		err := b.end()
+		err := b.complete()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,7 +291,7 @@ func TestWholeBodyKeepsOrder(t *testing.T) {
 		if got := b.length(); got != int64(len(data)) {
 			t.Fatalf("length is %d, want %d", got, len(data))
 		}
-		b.release()
+		b.discard()
 		b.spool.req.conn.wg.Wait()
 	}
 	if after := openFiles(t); after > before {
@@ -308,7 +308,7 @@ func TestWholeBodyAsAFile(t *testing.T) {
 		t.Errorf("what is in memory is a file: %v, %v", f, err)
 	}
 	b.write([]byte("567890"))
-	b.end()
+	b.complete()
 	io.ReadFull(b, make([]byte, 3))
 	for range 2 {
 		f, err := b.File()
@@ -335,7 +335,7 @@ func TestWholeBodyAsAFile(t *testing.T) {
 func TestWholeBodyIsWrittenInBatches(t *testing.T) {
 	const each, records = 32 << 10, 75
 	b := newWhole(t, 64<<10, 0)
-	defer b.release()
+	defer b.discard()
 	size := func() int64 {
 		info, err := b.spool.file.Stat()
 		if err != nil {
@@ -360,7 +360,7 @@ func TestWholeBodyIsWrittenInBatches(t *testing.T) {
 			t.Fatalf("after %d bytes the file has %d, want %d", n*each, got, want)
 		}
 	}
-	if err := b.end(); err != nil || size() != records*each {
+	if err := b.complete(); err != nil || size() != records*each {
 		t.Errorf("in the end the file has %d bytes, %v; want %d", size(), err, records*each)
 	}
 }
@@ -409,7 +409,7 @@ func TestBodyThatCannotBeWritten(t *testing.T) {
 	if !errors.Is(err, os.ErrClosed) {
 		t.Errorf("error is %v", err)
 	}
-	b.release()
+	b.discard()
 	if n := memory.Used(); n != 0 {
 		t.Errorf("%d bytes are held in the end", n)
 	}

@@ -19,11 +19,11 @@ type wholeBody struct {
 	memory int64 // bytes held in memory
 	limit  int64 // bytes in all; 0 is no bound
 
-	size  int64
-	mem   []byte // all of it, unless there is a file
-	spool spool  // all of it, if there is a file
-	batch *batch // the last of what is to be in the file, until the end; nil: none is taken
-	held  int    // bytes in batch
+	size    int64
+	mem     []byte // all of it, unless there is a file
+	spool   spool  // all of it, if there is a file
+	batch   *batch // the last of what is to be in the file, until the end; nil: none is taken
+	batched int    // bytes in batch
 
 	at     int64 // what was read
 	closed atomic.Bool
@@ -64,7 +64,7 @@ func (b *wholeBody) toFile(p []byte) error {
 		return err
 	}
 	if b.batch == nil && b.size >= allocateFrom {
-		b.batch = b.takeBatch()
+		b.batch = b.newBatch()
 	}
 	if first {
 		if err := b.add(b.mem, 0); err != nil {
@@ -82,9 +82,9 @@ func (b *wholeBody) add(p []byte, size int64) error {
 		return b.spool.writeReserved(p, size)
 	}
 	for len(p) > 0 {
-		n := copy(b.batch[b.held:], p)
-		p, size, b.held = p[n:], size+int64(n), b.held+n
-		if b.held < len(b.batch) {
+		n := copy(b.batch[b.batched:], p)
+		p, size, b.batched = p[n:], size+int64(n), b.batched+n
+		if b.batched < len(b.batch) {
 			break
 		}
 		if err := b.writeBatch(size); err != nil {
@@ -96,14 +96,14 @@ func (b *wholeBody) add(p []byte, size int64) error {
 
 // writeBatch writes what waits, the last of size bytes, to the file.
 func (b *wholeBody) writeBatch(size int64) error {
-	full := b.batch[:b.held]
-	b.held = 0
+	full := b.batch[:b.batched]
+	b.batched = 0
 	return b.spool.writeReserved(full, size-int64(len(full)))
 }
 
-func (b *wholeBody) end() error {
+func (b *wholeBody) complete() error {
 	var err error
-	if b.held > 0 {
+	if b.batched > 0 {
 		err = b.writeBatch(b.size)
 	}
 	b.dropBatch()
@@ -113,8 +113,8 @@ func (b *wholeBody) end() error {
 	return nil
 }
 
-// takeBatch returns nil when there is no memory for one more.
-func (b *wholeBody) takeBatch() *batch {
+// newBatch returns nil when there is no memory for one more.
+func (b *wholeBody) newBatch() *batch {
 	if b.spool.req.memory.takeSpare(int64(len(batch{}))) != nil {
 		return nil
 	}
@@ -128,7 +128,7 @@ func (b *wholeBody) dropBatch() {
 	}
 	b.spool.req.memory.giveBack(int64(len(b.batch)))
 	batches.Put(b.batch)
-	b.batch, b.held = nil, 0
+	b.batch, b.batched = nil, 0
 }
 
 func (b *wholeBody) length() int64 { return b.size }
@@ -214,7 +214,7 @@ func (b *wholeBody) Close() error {
 	return nil
 }
 
-func (b *wholeBody) release() {
+func (b *wholeBody) discard() {
 	b.closed.Store(true)
 	b.dropBatch()
 	b.spool.close()

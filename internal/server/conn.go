@@ -38,8 +38,8 @@ type conn struct {
 // charge counts n bytes that a buffer of the connection has, or has no more.
 func (c *conn) charge(n int64) {
 	if c.all != nil {
-		c.memory.take(n, 0)
-		c.all.used.take(n, 0)
+		c.memory.add(n)
+		c.all.used.add(n)
 	}
 }
 
@@ -102,7 +102,7 @@ func (c *conn) readLoop() {
 	c.disconnected()
 	c.table.clientGone()
 	c.unfollow()
-	c.charge(-int64(c.in.held))
+	c.charge(-int64(c.in.counted))
 	c.wg.Wait()
 	c.forget()
 }
@@ -124,7 +124,7 @@ func (c *conn) read() error {
 		if err := c.table.handle(rec); err != nil {
 			return err
 		}
-		c.in.release()
+		c.in.trim()
 		if !c.runInPlace() {
 			return errReadOn
 		}

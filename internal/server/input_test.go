@@ -250,7 +250,7 @@ func TestBodyGoesStraightToThePipe(t *testing.T) {
 	if n, wait := b.splice(socket[0], 10<<10); n != 0 || wait {
 		t.Errorf("past what is held: %d, wait %v", n, wait)
 	}
-	b.end()
+	b.complete()
 	n, err := io.Copy(io.Discard, r)
 	if want := int64(70<<10 + pipeSize); n != want || err != nil || b.length() != want {
 		t.Errorf("%d bytes come out, %d went in, %v; want %d", n, b.length(), err, want)

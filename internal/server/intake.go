@@ -34,7 +34,7 @@ type intake struct {
 	heard   time.Time // when bytes came last
 	partial time.Time // when the record began to come that is not complete
 	set     time.Time // the deadline that is set on the socket
-	held    int       // bytes of the buffer that count as memory
+	counted int       // bytes of the buffer that count as memory
 
 	until     atomic.Int64 // when to stop reading, Unix nanoseconds; 0 is never. Of all
 	unhandled atomic.Bool  // something was read and not handled. For all to look at
@@ -108,9 +108,9 @@ func (in *intake) isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// release gives up memory that is not needed while nothing comes; while there is little,
+// trim gives up memory that is not needed while nothing comes; while there is little,
 // also what the next record of a body will need again.
-func (in *intake) release() {
+func (in *intake) trim() {
 	if len(in.conn.table.receiving) == 0 || in.conn.all.isShort() {
 		in.reader.Release()
 	}
@@ -120,9 +120,9 @@ func (in *intake) release() {
 // noteSize counts the buffer: a client that sends half a record keeps it in use for as
 // long as it likes.
 func (in *intake) noteSize() {
-	if size := in.reader.Size(); size != in.held {
-		in.conn.charge(int64(size - in.held))
-		in.held = size
+	if size := in.reader.Size(); size != in.counted {
+		in.conn.charge(int64(size - in.counted))
+		in.counted = size
 	}
 }
 

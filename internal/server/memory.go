@@ -97,7 +97,7 @@ func (s *share) takeBelow(n, limit, ofConn int64) error {
 	case !s.conn.memory.take(n, ofConn):
 		return fmt.Errorf("%w, of which one connection may have a quarter", errMemory)
 	case !s.all.used.take(n, limit):
-		s.conn.memory.take(-n, 0)
+		s.conn.memory.giveBack(n)
 		return errMemory
 	}
 	s.note(n)
@@ -109,27 +109,27 @@ func (s *share) charge(n int64) {
 	if s.all == nil || n == 0 {
 		return
 	}
-	s.conn.memory.take(n, 0)
-	s.all.used.take(n, 0)
+	s.conn.memory.add(n)
+	s.all.used.add(n)
 	s.note(n)
 }
 
 // note has n bytes that were counted be the request's, unless that is over.
 func (s *share) note(n int64) {
 	if s.held.Add(n) < 0 {
-		s.leave(n)
+		s.uncount(n)
 	}
 }
 
-func (s *share) leave(n int64) {
-	s.conn.memory.take(-n, 0)
-	s.all.used.take(-n, 0)
+func (s *share) uncount(n int64) {
+	s.conn.memory.giveBack(n)
+	s.all.used.giveBack(n)
 }
 
 // giveBack gives back n of what it has, before the end.
 func (s *share) giveBack(n int64) {
 	if s.all != nil && s.held.Add(-n) >= 0 {
-		s.leave(n)
+		s.uncount(n)
 	}
 }
 
@@ -139,7 +139,7 @@ func (s *share) close() {
 		return
 	}
 	if n := s.held.Swap(math.MinInt64 / 2); n > 0 {
-		s.leave(n)
+		s.uncount(n)
 	}
 }
 

@@ -34,10 +34,10 @@ type request struct {
 	paramsDropped bool // nothing of PARAMS is taken any more
 	hasLength     bool // CONTENT_LENGTH is a number
 	stdinClosed   bool // nothing of STDIN is taken any more; stdinOver tells the other goroutines
-	launched      bool // it was handed to admission: run releases stdin
+	launched      bool // it was handed to admission: run discards stdin
 
 	// Owned by the read loop. When the request is ready, stdin is set for good: run
-	// reads from it and releases it, and the read loop still writes to a liveBody.
+	// reads from it and discards it, and the read loop still writes to a liveBody.
 	refusal *verdict // why it is not to run, or cannot go on
 	stdin   body     // nil while there is nothing in it
 

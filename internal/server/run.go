@@ -27,7 +27,7 @@ func (r *request) run(turnedAway error) {
 			panic(p)
 		}
 		if r.stdin != nil {
-			r.stdin.release()
+			r.stdin.discard()
 		}
 		r.conn.table.returned(r, appStatus, err)
 	}()

@@ -48,8 +48,8 @@ func (s *splicer) waiting() (n int, err error) {
 	return n, err
 }
 
-// release gives back what the pipe was made larger by.
-func (s *splicer) release() { s.pipe.Control(nbio.ShrinkPipe) }
+// shrink gives back what the pipe was made larger by.
+func (s *splicer) shrink() { s.pipe.Control(nbio.ShrinkPipe) }
 
 // blocks reports whether to move something to the socket might wait for the client,
 // however long that takes.

@@ -13,7 +13,7 @@ import (
 // much in them as they may.
 var errSpoolFull = errors.New("limits.spool is reached")
 
-// A budget is how much of something is used.
+// A budget is how much of something is used. What is taken or added is given back.
 type budget struct{ used atomic.Int64 }
 
 // take reports whether n more were within the limit; 0 is none. Then they are used.
@@ -24,6 +24,11 @@ func (b *budget) take(n, limit int64) bool {
 	}
 	return true
 }
+
+// add uses n more, whatever the limit is.
+func (b *budget) add(n int64) { b.used.Add(n) }
+
+func (b *budget) giveBack(n int64) { b.used.Add(-n) }
 
 // A spool is an unlinked file of a request. What it holds counts against limits.spool,
 // of which one connection has a quarter at most.
@@ -85,7 +90,7 @@ func (s *spool) reserve(size int64) error {
 		case !s.req.conn.spooled.take(more, limit/4):
 			return fmt.Errorf("%w by one connection, which may have a quarter", errSpoolFull)
 		case !s.req.server.spooled.take(more, limit):
-			s.req.conn.spooled.take(-more, 0)
+			s.req.conn.spooled.giveBack(more)
 			return errSpoolFull
 		}
 		s.size += more
@@ -104,8 +109,8 @@ func (s *spool) close() {
 	} else {
 		file.Close()
 	}
-	s.req.conn.spooled.take(-s.size, 0)
-	s.req.server.spooled.take(-s.size, 0)
+	s.req.conn.spooled.giveBack(s.size)
+	s.req.server.spooled.giveBack(s.size)
 	s.file, s.size, s.allocated = nil, 0, 0
 }
 

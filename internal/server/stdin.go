@@ -31,7 +31,7 @@ func (r *request) bodyBroke(err error) {
 		r.refusal = refuse(413, err)
 	}
 	if !r.launched {
-		r.stdin.release()
+		r.stdin.discard()
 	}
 	if r.now() != stateParams { // else endParams does it, when it is known what was asked
 		r.conn.table.end(r, r.refusal)
@@ -45,7 +45,7 @@ func (r *request) closeStdin() {
 	}
 	r.stdinClosed = true
 	if r.stdin != nil {
-		if err := r.stdin.end(); err != nil && r.refusal == nil {
+		if err := r.stdin.complete(); err != nil && r.refusal == nil {
 			r.bodyBroke(err)
 		}
 	}
@@ -56,7 +56,7 @@ func (r *request) closeStdin() {
 // dropStdin is closeStdin for what nobody wants.
 func (r *request) dropStdin() {
 	if r.stdin != nil && !r.launched {
-		r.stdin.release()
+		r.stdin.discard()
 	}
 	r.closeStdin()
 }
