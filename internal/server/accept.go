@@ -45,8 +45,8 @@ func (a *Address) Move(to *Server) {
 		return
 	}
 	for c, open := range a.conns {
-		from.remove(c, open)
-		to.include(c, open)
+		from.removeConn(c, open)
+		to.addConn(c, open)
 	}
 	from.signalRoom()
 }

@@ -33,7 +33,7 @@ type answer struct {
 	req *request
 
 	isClosed bool // nothing more is taken; set with the outlet's door and mu held, read with either
-	hasLeft  bool // some of the answer has been sent; guarded by the outlet's door
+	isOut    bool // some of the answer has been sent; guarded by the outlet's door
 
 	outPatience, errPatience patience // of who writes STDOUT, and STDERR
 	backlog                  backlog  // has its own lock
@@ -41,16 +41,16 @@ type answer struct {
 	mu        sync.Mutex // guards the fields below
 	head      []byte     // the header, or as much of it as has come
 	scanned   int        // head[:scanned] holds no blank line
-	begun     bool       // the header is complete
-	headLen   int        // how long it is, once begun
+	hasHead   bool       // the header is complete
+	headLen   int        // how long it is then
 	held      []byte     // what waits for more, or for the end of the request
 	heldErr   []byte     // of STDERR
 	hasStderr bool       // some of STDERR was sent, so the stream must be ended
-	status    int        // HTTP status, once begun
-	length    int64      // of the body, as the header announces it, once begun; or -1
-	dropped   []string   // lines of the header that are no fields, once begun
+	status    int        // HTTP status, once hasHead
+	length    int64      // of the body, as the header announces it, once hasHead; or -1
+	dropped   []string   // lines of the header that are no fields, once hasHead
 	sent      int64      // bytes of STDOUT
-	block     []byte     // the header as it is sent, once begun; not changed
+	block     []byte     // the header as it is sent, once hasHead; not changed
 	blockAt   time.Time  // when it was complete
 }
 
@@ -138,9 +138,9 @@ func (w *answer) appendPartLocked(dst, p []byte, last bool) ([]byte, error) {
 	if w.isClosed {
 		return dst, errFinished
 	}
-	if !w.begun {
+	if !w.hasHead {
 		rest, err := w.addHeadLocked(p)
-		if err != nil || !w.begun {
+		if err != nil || !w.hasHead {
 			return dst, err
 		}
 		p = rest
@@ -191,7 +191,7 @@ func (w *answer) addHeadLocked(p []byte) (rest []byte, err error) {
 		return nil, err
 	}
 	w.req.memory.charge(int64(len(h.Block)))
-	w.begun, w.status, w.length, w.dropped = true, h.Status, h.Length, h.Dropped
+	w.hasHead, w.status, w.length, w.dropped = true, h.Status, h.Length, h.Dropped
 	w.head, w.held, w.headLen = nil, h.Block, len(h.Block)
 	w.block, w.blockAt = h.Block[:len(h.Block):len(h.Block)], time.Now()
 	return all[end:], nil
@@ -331,7 +331,7 @@ func (w *answer) passOn(buf *buffer, n int) error {
 func (w *answer) flows(n int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.isClosed || !w.begun || w.held != nil || len(w.heldErr) > 0 || w.req.isHead {
+	if w.isClosed || !w.hasHead || w.held != nil || len(w.heldErr) > 0 || w.req.isHead {
 		return false
 	}
 	w.sent += int64(n)
@@ -378,7 +378,7 @@ func (w *answer) isDeserted() bool {
 func (w *answer) IsWhole() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.begun && w.length >= 0 && w.missingLocked() <= 0
+	return w.hasHead && w.length >= 0 && w.missingLocked() <= 0
 }
 
 // missingLocked is how much of the body has not come that the header has announced. A
@@ -401,8 +401,8 @@ func (w *answer) checkWhole() error {
 }
 
 // close lets nothing more be written. It reports whether the header was
-// complete, and whether some of the answer has left.
-func (w *answer) close() (begun, left bool) {
+// complete, and whether some of the answer has been sent.
+func (w *answer) close() (hasHead, isOut bool) {
 	o := &w.req.conn.out
 	o.door.enter()
 	defer o.done()
@@ -410,7 +410,7 @@ func (w *answer) close() (begun, left bool) {
 	defer w.mu.Unlock()
 	w.isClosed = true
 	w.backlog.close()
-	return w.begun, w.hasLeft || w.backlog.wasUsed()
+	return w.hasHead, w.isOut || w.backlog.wasUsed()
 }
 
 // stderr is what a runner writes a request's STDERR to.

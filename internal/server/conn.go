@@ -172,7 +172,7 @@ func (c *conn) disconnected() {
 func (c *conn) forget() {
 	a := c.lock()
 	defer a.mu.Unlock()
-	a.owner.Load().remove(c, false)
+	a.owner.Load().removeConn(c, false)
 	delete(a.conns, c)
 	a.closeIfGoneLocked()
 }

@@ -19,7 +19,7 @@ func (s *Server) ChangeGate(from, to Gate) bool {
 // answer has left. The reason is for the log. It returns what the request was, and false
 // when there is none of that serial.
 func (s *Server) Kill(serial uint64, reason error) (RequestInfo, bool) {
-	for _, r := range s.begun() {
+	for _, r := range s.openRequests() {
 		if r.req.Serial != serial {
 			continue
 		}

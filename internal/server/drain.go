@@ -43,7 +43,7 @@ func (s *Server) Drain() error {
 
 // movedAway are the requests of s on addresses that it does not have.
 func (s *Server) movedAway() (left []*request) {
-	for _, r := range s.begun() {
+	for _, r := range s.openRequests() {
 		if r.conn.server() != s {
 			left = append(left, r)
 		}
@@ -51,8 +51,8 @@ func (s *Server) movedAway() (left []*request) {
 	return left
 }
 
-// begun are the requests that have begun under s and are not over.
-func (s *Server) begun() []*request {
+// openRequests are those that have begun under s and are not over.
+func (s *Server) openRequests() []*request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := make([]*request, 0, len(s.requests))
@@ -62,15 +62,14 @@ func (s *Server) begun() []*request {
 	return all
 }
 
-// begin takes note of a request.
-func (s *Server) begin(r *request) {
+func (s *Server) addRequest(r *request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests[r] = struct{}{}
 }
 
-// end is begin's opposite, when nothing of r is left.
-func (s *Server) end(r *request) {
+// removeRequest is called when nothing of r is left.
+func (s *Server) removeRequest(r *request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.requests, r)

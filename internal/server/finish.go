@@ -46,17 +46,17 @@ func (r *request) finishSoon(appStatus uint32, err error) {
 
 // conclude closes the answer and makes r's last word.
 func (r *request) conclude(appStatus uint32, err error) {
-	begun, left := r.answer.close()
+	hasHead, isOut := r.answer.close()
 	if cause := context.Cause(r.ctx); cause != nil {
 		err = cause
 	}
-	v := r.judge(appStatus, err, begun, left)
-	if v.isOurs(left) {
+	v := r.judge(appStatus, err, hasHead, isOut)
+	if v.isOurs(isOut) {
 		r.awaitStdin()
 	}
 	<-r.answer.backlog.drained()
 	if gone := r.conn.table.whyGone(r); gone != nil {
-		v = r.judge(0, gone, begun, left)
+		v = r.judge(0, gone, hasHead, isOut)
 	}
 	params, name := r.known.Load(), &r.req.ID
 	if params == nil {
@@ -65,10 +65,10 @@ func (r *request) conclude(appStatus uint32, err error) {
 		name = &made
 	}
 	r.result.Params, r.result.ID = params, name
-	isOurs := v.isOurs(left)
+	isOurs := v.isOurs(isOut)
 	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
 	// No pooled buffer: many may wait for a client that does not read.
-	out := r.appendEnd(r.end[:0], &v, params, isOurs)
+	out := r.appendEnd(r.lastBuf[:0], &v, params, isOurs)
 	r.last = lastWord{
 		records: protocol.AppendEnd(out, r.id, end), verdict: v, end: end,
 		isEarly: isOurs && !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer,

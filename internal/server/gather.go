@@ -51,17 +51,17 @@ func (o *outlet) tend() {
 	o.yield()
 	o.door.enter()
 	batch := o.takeGathered()
-	left := o.writeGathered(batch)
+	sent := o.writeGathered(batch)
 	o.door.leave()
 	now := time.Now()
-	for _, r := range batch[:left] {
+	for _, r := range batch[:sent] {
 		r.sent(now)
 	}
-	for _, r := range batch[left:] { // the client is slow, and each waits in its own way
+	for _, r := range batch[sent:] { // the client is slow, and each waits in its own way
 		o.conn.wg.Go(r.sendLast)
 	}
 	o.untend()
-	for _, r := range batch[:left] {
+	for _, r := range batch[:sent] {
 		r.tell(now)
 	}
 }
@@ -97,34 +97,34 @@ func (o *outlet) untend() {
 }
 
 // writeGathered writes the last words of batch without waiting; the door has let the caller in. It
-// returns how many have left; of the next one a part may have, and then the tail is its rest.
-func (o *outlet) writeGathered(batch []*request) (left int) {
+// returns how many were sent; of the next one a part may have been, and then the tail is its rest.
+func (o *outlet) writeGathered(batch []*request) (sent int) {
 	if o.lost.Load() {
-		return len(batch) // nobody can be sent them
+		return len(batch) // nobody can be sent any
 	}
 	buf := getBuffer()
 	defer buf.free()
-	for len(o.tail) == 0 && left < len(batch) {
-		b, end := buf.b[:0], left
+	for len(o.tail) == 0 && sent < len(batch) {
+		b, end := buf.b[:0], sent
 		for ; end < len(batch) && len(b)+len(batch[end].last.records) <= cap(b); end++ {
 			b = append(b, batch[end].last.records...)
 		}
 		n := o.socket.WriteNow(o.conn.in.socket.rc, b)
 		o.count(n)
-		for ; left < end; left++ {
-			last := &batch[left].last
+		for ; sent < end; sent++ {
+			last := &batch[sent].last
 			if n < len(last.records) {
-				o.leaveTail(last, n)
-				return left
+				o.keepTailOf(last, n)
+				return sent
 			}
 			n -= len(last.records)
 		}
 	}
-	return left
+	return sent
 }
 
-// leaveTail makes what follows the first n bytes of a last word the tail, if there are such.
-func (o *outlet) leaveTail(last *lastWord, n int) {
+// keepTailOf makes what follows the first n bytes of a last word the tail, if there are such.
+func (o *outlet) keepTailOf(last *lastWord, n int) {
 	if n > 0 {
 		o.tail = append(o.tail, last.records[n:]...)
 		last.records = nil

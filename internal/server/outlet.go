@@ -23,9 +23,9 @@ const maxControl = 64 << 10
 // writer that cannot wait any longer leaves the rest of its records as the tail, which
 // goes before whatever is written next.
 type outlet struct {
-	conn *conn
-	lost atomic.Bool            // nothing can be written any more
-	from atomic.Pointer[writer] // who waits for the client
+	conn    *conn
+	lost    atomic.Bool            // nothing can be written any more
+	waiting atomic.Pointer[writer] // who waits for the client
 
 	door   door // for who writes; guards the fields below
 	tail   []byte
@@ -83,7 +83,7 @@ func (o *outlet) pass(r *request, p *patience, b []byte) error {
 	if r.answer.isClosed {
 		return errFinished
 	}
-	r.answer.hasLeft = true
+	r.answer.isOut = true
 	return o.send(writer{o, r, p}, b)
 }
 
@@ -125,7 +125,7 @@ func (o *outlet) send(w writer, b []byte) error {
 	}
 	if len(o.tail) > 0 {
 		if err := w.flushTail(); err != nil {
-			return w.leave(b, err)
+			return w.keepTail(b, err)
 		}
 	}
 	if len(b) == 0 {
@@ -138,13 +138,13 @@ func (o *outlet) send(w writer, b []byte) error {
 	}
 	n, err := w.wait(b)
 	if err != nil {
-		return w.leave(b[n:], err)
+		return w.keepTail(b[n:], err)
 	}
 	return nil
 }
 
-// leave makes b the end of the tail if err tells that it is not waited for.
-func (w *writer) leave(b []byte, err error) error {
+// keepTail makes b the end of the tail if err tells that it is not waited for.
+func (w *writer) keepTail(b []byte, err error) error {
 	if errors.Is(err, errSlow) {
 		w.tail = append(w.tail, b...)
 	}
@@ -162,7 +162,7 @@ func (w *writer) flushTail() error {
 // wait writes b and waits for the client meanwhile. The error is errSlow, or
 // ErrClientGone when the connection is lost.
 func (w *writer) wait(b []byte) (written int, err error) {
-	defer w.begin()()
+	defer w.noteWaiting()()
 	for len(b) > 0 {
 		n, err := w.onePiece(func() (int, error) { return w.some(b[:w.conn.piece(len(b))]) })
 		w.count(n)
@@ -183,14 +183,14 @@ func (w *writer) some(b []byte) (int, error) {
 	return w.conn.nc.Write(b)
 }
 
-// begin lets hurry know of the writer, until what it returns is called.
-func (w *writer) begin() (end func()) {
+// noteWaiting lets hurry know of the writer, until what it returns is called.
+func (w *writer) noteWaiting() (over func()) {
 	waiting := *w // w need not be on the heap
-	w.from.Store(&waiting)
-	return w.outlet.end
+	w.waiting.Store(&waiting)
+	return w.outlet.clearWaiting
 }
 
-func (o *outlet) end() { o.from.Store(nil) }
+func (o *outlet) clearWaiting() { o.waiting.Store(nil) }
 
 // onePiece writes with a deadline. An error tells that this was in vain, and a deadline
 // that the client has taken something until then is none.
@@ -214,20 +214,20 @@ func (w *writer) onePiece(write func() (int, error)) (n int, err error) {
 			return n, errSlow
 		}
 	}
-	if give := w.give(); n == 0 && give > 0 && waited >= give && w.queued() >= queued {
+	if most := w.maxWait(); n == 0 && most > 0 && waited >= most && w.queued() >= queued {
 		return n, w.lose(err)
 	}
 	return n, nil
 }
 
-// give is how long the client may take nothing; 0 is for ever. Who waits to end a
+// maxWait is how long the client may take nothing; 0 is for ever. Who waits to end a
 // request that was cancelled does not wait long.
-func (w *writer) give() time.Duration {
-	give := w.conn.server().settings.Load().Limits.WriteTimeout
-	if w.isCancelled() && (give == 0 || give > lingerTime) {
-		give = lingerTime
+func (w *writer) maxWait() time.Duration {
+	wait := w.conn.server().settings.Load().Limits.WriteTimeout
+	if w.isCancelled() && (wait == 0 || wait > lingerTime) {
+		wait = lingerTime
 	}
-	return give
+	return wait
 }
 
 func (w *writer) isCancelled() bool { return w.req != nil && w.req.ctx.Err() != nil }
@@ -239,7 +239,7 @@ func (w *writer) mayLeave() bool { return w.conn.under == nil }
 // it is the end of patience.
 func (w *writer) setDeadline() {
 	cancelled := w.isCancelled()
-	wait := w.give()
+	wait := w.maxWait()
 	if p := w.patience; p != nil && w.mayLeave() {
 		switch {
 		case cancelled:
@@ -261,7 +261,7 @@ func (w *writer) setDeadline() {
 // hurry shortens the wait for a client that does not take what is being written of r,
 // which was cancelled. Its program does not wait at all.
 func (o *outlet) hurry(r *request) {
-	w := o.from.Load()
+	w := o.waiting.Load()
 	switch {
 	case w == nil || w.req != r:
 	case w.patience != nil && w.mayLeave():
@@ -344,7 +344,7 @@ func (o *outlet) sendFile(r *request, file *os.File, from, n int64) error {
 	if err := o.send(w, nil); err != nil {
 		return err
 	}
-	defer w.begin()()
+	defer w.noteWaiting()()
 	for n > 0 {
 		moved, err := w.onePiece(func() (int, error) { return sendFile(rc, file, from, int(n)) })
 		o.count(moved)
@@ -382,7 +382,7 @@ func (o *outlet) spliceRecord(s *splicer, r *request, p *patience, n int) error 
 		n -= moved
 	}
 	if n > 0 && err == nil {
-		defer w.begin()()
+		defer w.noteWaiting()()
 	}
 	for n > 0 && err == nil {
 		var moved int

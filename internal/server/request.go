@@ -61,11 +61,11 @@ type request struct {
 	silence silence // likewise
 
 	// Of finish. They are here to save allocations.
-	end    [192]byte // for last.records, if they are small
-	last   lastWord
-	alone  [1]*request // for lastWords.waiting, if it is the only one
-	result Result
-	usage  protocol.Usage // of the Runner, until it has returned
+	lastBuf [192]byte // for last.records, if they are small
+	last    lastWord
+	alone   [1]*request // for lastWords.waiting, if it is the only one
+	result  Result
+	usage   protocol.Usage // of the Runner, until it has returned
 
 	accounts atomic.Int32 // of finish and the Runner's return: who comes second calls account
 
@@ -88,7 +88,7 @@ type request struct {
 func newRequest(c *conn, id uint16, b protocol.Begin) *request {
 	for {
 		r := newRequestOf(c.server(), c, id, b)
-		r.server.begin(r)
+		r.server.addRequest(r)
 		if c.server() == r.server {
 			return r
 		}
@@ -157,5 +157,5 @@ func (r *request) dispose() {
 	r.cancelFn(nil)
 	r.memory.close()
 	r.release()
-	r.server.end(r)
+	r.server.removeRequest(r)
 }

@@ -113,8 +113,8 @@ type idleConn struct {
 	used  bool
 }
 
-// include counts a connection that another Server had.
-func (s *Server) include(c *conn, open bool) {
+// addConn counts a connection that another Server had.
+func (s *Server) addConn(c *conn, open bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}
@@ -123,8 +123,8 @@ func (s *Server) include(c *conn, open bool) {
 	}
 }
 
-// remove counts it no more.
-func (s *Server) remove(c *conn, open bool) {
+// removeConn counts it no more.
+func (s *Server) removeConn(c *conn, open bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)

@@ -54,7 +54,7 @@ func (s *Server) Snapshot() Snapshot {
 func (s *Server) Requests() []RequestInfo {
 	var all []RequestInfo
 	now := time.Now()
-	for _, r := range s.begun() {
+	for _, r := range s.openRequests() {
 		all = append(all, r.info(now))
 	}
 	slices.SortFunc(all, func(a, b RequestInfo) int { return cmp.Compare(a.Serial, b.Serial) })

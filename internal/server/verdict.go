@@ -30,19 +30,19 @@ func overload(reason error) *verdict {
 	return &verdict{503, 503, protocol.StatusOverloaded, Overloaded, reason}
 }
 
-// isOurs reports whether an answer of our own goes out. Once some of the program's has left
-// that can only be cut short.
-func (v *verdict) isOurs(left bool) bool { return v.httpStatus != 0 && !left }
+// isOurs reports whether an answer of our own goes out. Where some of the program's is out it can
+// only be cut short.
+func (v *verdict) isOurs(isOut bool) bool { return v.httpStatus != 0 && !isOut }
 
 // judge decides how a request ends. Where an answer of our own has to be, what its program
 // has begun and not sent is dropped.
-func (r *request) judge(appStatus uint32, err error, begun, left bool) verdict {
+func (r *request) judge(appStatus uint32, err error, hasHead, isOut bool) verdict {
 	if err != nil {
 		if v, ok := judgeError(err); ok {
 			return v
 		}
 	}
-	if begun && (err == nil || left) {
+	if hasHead && (err == nil || isOut) {
 		return r.judgeAnswer(appStatus, err)
 	}
 	var instead []byte // of a header

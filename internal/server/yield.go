@@ -44,8 +44,8 @@ func (a *Address) giveLocked(c *conn, open bool, to *Address) bool {
 	to.conns[c] = open
 	c.address.Store(to)
 	if from, pool := a.owner.Load(), to.owner.Load(); from != pool {
-		from.remove(c, open)
-		pool.include(c, open)
+		from.removeConn(c, open)
+		pool.addConn(c, open)
 	}
 	return true
 }
