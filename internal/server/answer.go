@@ -115,7 +115,7 @@ func (w *answer) pass(p *patience, records []byte) error {
 		case w.isCancelled():
 			return w.outcome(err)
 		case errors.Is(err, errSlow):
-			w.backlog.begin()
+			w.backlog.start()
 			return nil
 		case !errors.Is(err, errShut):
 			return w.outcome(err)
@@ -370,7 +370,7 @@ func (w *answer) isDeserted() bool {
 	if !w.req.mayOutlive() || w.req.ctx.Err() != nil {
 		return false
 	}
-	state := w.req.now()
+	state := w.req.stateNow()
 	return state == stateParting || state == stateLeft || w.req.conn.out.lost.Load()
 }
 

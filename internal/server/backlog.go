@@ -25,10 +25,10 @@ type backlog struct {
 	adding sync.Mutex // held by who adds, also while that waits
 
 	mu      sync.Mutex    // guards the fields below
-	spool   spool         // records from start to end; while writing it belongs to who adds
-	start   int64         // what was sent
-	end     int64         // what was written
-	writing bool          // something is being written behind end
+	spool   spool         // records from readAt to writeAt; while writing it belongs to who adds
+	readAt  int64         // up to where it was sent
+	writeAt int64         // up to where it was written
+	writing bool          // something is being written behind that
 	sending bool          // there is something to send, and a goroutine that does
 	used    bool          // there was
 	closed  bool          // nothing more is taken
@@ -51,8 +51,8 @@ func (b *backlog) wasUsed() bool {
 	return b.used
 }
 
-// begin sees that the outlet's tail is sent.
-func (b *backlog) begin() {
+// start sees that the outlet's tail is sent.
+func (b *backlog) start() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.sendLocked()
@@ -97,29 +97,29 @@ var errAnswerSpool = errors.New("limits.answer_spool is reached")
 func (b *backlog) write(records []byte) (first bool, err error) {
 	size := int64(len(records))
 	b.mu.Lock()
-	end := b.end
+	at := b.writeAt
 	switch {
 	case b.closed:
 		b.mu.Unlock()
 		return false, nil
-	case end+size > b.req.settings.Limits.AnswerSpool:
+	case at+size > b.req.settings.Limits.AnswerSpool:
 		b.mu.Unlock()
-		return end == 0, errAnswerSpool
+		return at == 0, errAnswerSpool
 	}
 	b.writing = true
 	b.mu.Unlock()
 
-	err = b.spool.writeAt(records, end)
+	err = b.spool.writeAt(records, at)
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.writing = false
 	if err == nil {
-		b.end = end + size
+		b.writeAt = at + size
 		b.sendLocked()
 	}
-	b.settleLocked()
-	return end == 0, err
+	b.restartLocked()
+	return at == 0, err
 }
 
 // report tells why a program has to wait for its client.
@@ -133,7 +133,7 @@ func (b *backlog) drained() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.isEmptyLocked() {
-		return closed
+		return closedChan
 	}
 	if b.empty == nil {
 		b.empty = make(chan struct{})
@@ -152,18 +152,18 @@ func (b *backlog) close() {
 func (b *backlog) drop() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.closed, b.end = true, b.start
+	b.closed, b.writeAt = true, b.readAt
 }
 
-// settleLocked gives up the file when all was sent. Its room is not written to again,
+// restartLocked gives up the file when all was sent. Its room is not written to again,
 // since the socket may hold its pages.
-func (b *backlog) settleLocked() {
+func (b *backlog) restartLocked() {
 	if !b.isEmptyLocked() {
 		return
 	}
 	b.spool.close()
 	b.req.silence.note(b.req)
-	b.start, b.end = 0, 0
+	b.readAt, b.writeAt = 0, 0
 	if b.empty != nil {
 		close(b.empty)
 		b.empty = nil
@@ -185,7 +185,7 @@ func (b *backlog) send() {
 		}
 		err = b.req.conn.out.sendFile(b.req, file, from, n)
 		b.mu.Lock()
-		b.start += n
+		b.readAt += n
 		b.mu.Unlock()
 	}
 }
@@ -201,11 +201,11 @@ func recordAt(file *os.File, from int64) (int64, error) {
 func (b *backlog) next(err error) (file *os.File, from int64, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.start < b.end && err == nil {
-		return b.spool.file, b.start, true
+	if b.readAt < b.writeAt && err == nil {
+		return b.spool.file, b.readAt, true
 	}
 	b.closed = b.closed || err != nil
 	b.sending = false
-	b.settleLocked()
+	b.restartLocked()
 	return nil, 0, false
 }

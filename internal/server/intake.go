@@ -91,7 +91,7 @@ func (in *intake) nextPart() (protocol.Record, error) {
 
 // mayBulk reports whether STDIN of r can go straight to its program.
 func (in *intake) mayBulk(r *request) bool {
-	if in.socket.rc == nil || !r.hears() || r.refusal != nil || in.until.Load() != 0 {
+	if in.socket.rc == nil || r.stdinClosed || r.refusal != nil || in.until.Load() != 0 {
 		return false
 	}
 	live, ok := r.stdin.(*liveBody)
@@ -323,7 +323,7 @@ func (in *intake) expire(now time.Time) error {
 func (in *intake) dueOf(r *request) time.Time {
 	timeout := r.settings.Limits.ReadTimeout
 	heard := time.Unix(0, r.heard.Load())
-	switch state := r.now(); {
+	switch state := r.stateNow(); {
 	case timeout == 0, state == stateAnswer:
 		return time.Time{}
 	case state == stateParams:

@@ -69,8 +69,8 @@ func (r *request) stepLocked(e event) (from, to state, ok bool) {
 	return from, to, true
 }
 
-// now is the state, for anybody. It may be another one by the time it is looked at.
-func (r *request) now() state { return state(r.state.Load()) }
+// stateNow is the state, for anybody. It may be another one by the time it is looked at.
+func (r *request) stateNow() state { return state(r.state.Load()) }
 
 // mayOutlive reports whether the request goes on without its client.
 func (r *request) mayOutlive() bool {

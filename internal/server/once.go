@@ -29,12 +29,12 @@ func (o *once) happen() {
 // wait returns what is closed when it has happened.
 func (o *once) wait() <-chan struct{} {
 	if o.has.Load() {
-		return closed
+		return closedChan
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.has.Load() {
-		return closed // happen may be about to look at done
+		return closedChan // happen may be about to look at done
 	}
 	if o.done == nil {
 		o.done = make(chan struct{})
@@ -42,7 +42,8 @@ func (o *once) wait() <-chan struct{} {
 	return o.done
 }
 
-var closed = func() chan struct{} {
+// closedChan is for who need not wait.
+var closedChan = func() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c

@@ -27,7 +27,7 @@ func (t *table) abandons() (all []time.Duration) {
 	defer t.mu.Unlock()
 	for r := range t.live.all {
 		switch {
-		case !r.now().hasRunner():
+		case !r.stateNow().hasRunner():
 		case r.ends.Load():
 			all = append(all, 0)
 		default:

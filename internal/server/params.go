@@ -45,9 +45,9 @@ func (r *request) endParams() {
 	}
 	r.holdParams(r.params.Cap())
 	r.params.Reset()
-	r.came = r.req.Params
-	r.req.ID = protocol.Identify(&r.came)
-	r.known.Store(&r.came)
+	r.wireParams = r.req.Params
+	r.req.ID = protocol.Identify(&r.wireParams)
+	r.known.Store(&r.wireParams)
 	r.isHead = r.req.Params.Get("REQUEST_METHOD") == "HEAD"
 	var length uint64
 	if text := r.req.Params.Get("CONTENT_LENGTH"); text != "" { // an error of ParseUint costs memory, and most have none
@@ -97,6 +97,6 @@ func (r *request) holdParams(raw int) {
 		r.req.Params = protocol.Params{}
 		return
 	}
-	r.held.Store(size)
+	r.paramsSize.Store(size)
 	r.conn.table.paramsHeld.Add(size)
 }

@@ -61,7 +61,7 @@ func (p *pulse) ask() (beats <-chan struct{}, nudge func() error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.over {
-		return closed, nil
+		return closedChan, nil
 	}
 	if p.beats == nil {
 		p.beats = make(chan struct{})

@@ -42,14 +42,14 @@ type request struct {
 	stdin   body     // nil while there is nothing in it
 
 	// Owned by the read loop until the request is ready, then by run.
-	came    protocol.Params // as they came; not changed once they are known
-	isHead  bool
-	queued  time.Time // when it was ready
-	runner  Runner    // that does it: the settings', or of Settings.Own
-	turn    turn
-	req     protocol.Request
-	timeout *time.Timer // while it runs; nil without one
-	slow    *time.Timer // likewise
+	wireParams protocol.Params // as they came; not changed once they are known
+	isHead     bool
+	queued     time.Time // when it was ready
+	runner     Runner    // that does it: the settings', or of Settings.Own
+	turn       turn
+	req        protocol.Request
+	timeout    *time.Timer // while it runs; nil without one
+	slow       *time.Timer // likewise
 
 	// Guarded by table.mu.
 	neighbors          // in table.live
@@ -69,18 +69,18 @@ type request struct {
 
 	accounts atomic.Int32 // of finish and the Runner's return: who comes second calls account
 
-	state     atomic.Uint32                   // a state; written by stepLocked alone
-	known     atomic.Pointer[protocol.Params] // came, once they have
-	stdinOver once                            // STDIN has ended, or its end is not waited for
-	consumed  atomic.Bool                     // the client will send no more for it: STDIN's end has come, or ABORT_REQUEST
-	hasPlace  atomic.Bool                     // it counts as running
-	isOwn     atomic.Bool                     // Settings.Own has a Runner for it
-	ends      atomic.Bool                     // what protocol.Request.Ends is
-	held      atomic.Int64                    // bytes that the parsed PARAMS take
-	pid       atomic.Int64
-	startedAt atomic.Int64 // when it began to run, Unix nanoseconds
-	heard     atomic.Int64 // when the last part of PARAMS or STDIN came, the same
-	received  atomic.Int64
+	state      atomic.Uint32                   // a state; written by stepLocked alone
+	known      atomic.Pointer[protocol.Params] // wireParams, once they have come
+	stdinOver  once                            // STDIN has ended, or its end is not waited for
+	consumed   atomic.Bool                     // the client will send no more for it: STDIN's end has come, or ABORT_REQUEST
+	hasPlace   atomic.Bool                     // it counts as running
+	isOwn      atomic.Bool                     // Settings.Own has a Runner for it
+	ends       atomic.Bool                     // what protocol.Request.Ends is
+	paramsSize atomic.Int64                    // bytes that the parsed PARAMS take
+	pid        atomic.Int64
+	startedAt  atomic.Int64 // when it began to run, Unix nanoseconds
+	heard      atomic.Int64 // when the last part of PARAMS or STDIN came, the same
+	received   atomic.Int64
 }
 
 // newRequest returns a request that begins under the Server which has the connection's
@@ -115,7 +115,7 @@ func newRequestOf(s *Server, c *conn, id uint16, b protocol.Begin) *request {
 // isReady reports whether the request can run. With buffering a slow upload holds no
 // place to run, since the request waits for the end of STDIN.
 func (r *request) isReady() bool {
-	return r.now() == stateBody && (r.stdinClosed || !r.settings.Limits.RequestBuffering)
+	return r.stateNow() == stateBody && (r.stdinClosed || !r.settings.Limits.RequestBuffering)
 }
 
 // prepare completes what the Runner gets.

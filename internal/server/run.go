@@ -72,9 +72,9 @@ func (r *request) work() (appStatus uint32, err error) {
 	r.req.Overdue = r.server.overdue
 	defer r.stopTimers()
 	if q, ok := r.runner.(Queuer); ok && q.Queues() {
-		r.req.Running = r.runs
+		r.req.Running = r.startTimers
 	} else {
-		r.runs()
+		r.startTimers()
 	}
 	return r.runner.Run(r.runContext(), &r.req)
 }
@@ -91,9 +91,9 @@ func (r *request) runContext() context.Context {
 	return ctx
 }
 
-// runs is called once, when the request has waited for the last time: the times that
-// it may run, and may run unnoticed, begin.
-func (r *request) runs() {
+// startTimers is called once, when the request has waited for the last time: the times
+// that it may run, and may run unnoticed, begin.
+func (r *request) startTimers() {
 	hooks, now := &r.server.opt.Hooks, time.Now()
 	if hooks.Queued != nil && !r.isOwn.Load() {
 		hooks.Queued(now.Sub(r.queued))

@@ -44,16 +44,16 @@ func (r *request) watchSilence() {
 	s.note(r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.timer = time.AfterFunc(s.limit, r.listen)
+	s.timer = time.AfterFunc(s.limit, r.checkSilence)
 }
 
-// listen ends the request if its program has been silent for long enough. Else it sets
+// checkSilence ends the request if its program has been silent for long enough. Else it sets
 // the timer to look again.
-func (r *request) listen() {
+func (r *request) checkSilence() {
 	s := &r.silence
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over || r.now() != stateRun {
+	if s.over || r.stateNow() != stateRun {
 		return
 	}
 	if s.speaking.Load() > 0 || !r.stdinOver.has.Load() || !r.answer.backlog.isEmpty() || r.conn.out.queued() > 0 {

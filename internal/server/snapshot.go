@@ -64,7 +64,7 @@ func (s *Server) Requests() []RequestInfo {
 // info describes the request, from any goroutine.
 func (r *request) info(now time.Time) RequestInfo {
 	i := RequestInfo{
-		Serial: r.req.Serial, Remote: r.conn.remote, Stage: listedAs[r.now()],
+		Serial: r.req.Serial, Remote: r.conn.remote, Stage: listedAs[r.stateNow()],
 		PID: int(r.pid.Load()), IsOwn: r.isOwn.Load(), Params: r.known.Load(), Age: now.Sub(r.begun),
 	}
 	if i.Params != nil {

@@ -116,7 +116,7 @@ func (w *answer) spliceRecord(s *splicer, n int) (moved int, err error) {
 	switch {
 	case w.isCancelled():
 	case errors.Is(err, errSlow):
-		w.backlog.begin()
+		w.backlog.start()
 		return n, nil
 	case errors.Is(err, errShut):
 		w.unsend(n)

@@ -33,7 +33,7 @@ func (r *request) bodyBroke(err error) {
 	if !r.launched {
 		r.stdin.discard()
 	}
-	if r.now() != stateParams { // else endParams does it, when it is known what was asked
+	if r.stateNow() != stateParams { // else endParams does it, when it is known what was asked
 		r.conn.table.end(r, r.refusal)
 	}
 }
@@ -60,10 +60,6 @@ func (r *request) dropStdin() {
 	}
 	r.closeStdin()
 }
-
-// hears reports whether the client has something to send that the request is not
-// done without.
-func (r *request) hears() bool { return !r.stdinClosed }
 
 // setLength has CONTENT_LENGTH say what came, since a CGI program reads so much and
 // php-cgi waits for it.

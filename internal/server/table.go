@@ -192,7 +192,7 @@ func (t *table) refuseBegin(id uint16, b protocol.Begin, reason error) error {
 
 // params takes PARAMS of r.
 func (t *table) params(r *request, content []byte) error {
-	switch r.now() {
+	switch r.stateNow() {
 	case stateParams:
 	case stateAnswer:
 		if r.known.Load() == nil {
@@ -235,12 +235,12 @@ func (t *table) stdin(r *request, content []byte) {
 // progress notes that r has received something, and starts it when it can run.
 func (t *table) progress(r *request) {
 	r.heard.Store(t.conn.in.heard.UnixNano())
-	if !r.hears() && r.now() != stateParams {
+	if r.stdinClosed && r.stateNow() != stateParams {
 		t.forget(r)
 	}
 	switch {
 	case !r.isReady():
-	case r.hears(): // the rest may be at hand, and then there is nothing to wait for
+	case !r.stdinClosed: // the rest may be at hand, and then there is nothing to wait for
 		t.ready = append(t.ready, r)
 	default:
 		t.launch(r)
@@ -401,7 +401,7 @@ func (t *table) cancelLocked(r *request, cause error) {
 		t.conn.wg.Go(r.afterCancel)
 		r.afterCancel = nil
 	}
-	if live, ok := r.req.Stdin.(*liveBody); ok && r.now().hasRunner() {
+	if live, ok := r.req.Stdin.(*liveBody); ok && r.stateNow().hasRunner() {
 		t.conn.wg.Go(live.wake) // which waits while the file is written
 	}
 	t.conn.out.hurry(r)
@@ -467,9 +467,9 @@ func (t *table) sent(r *request, at time.Time) (hasRunner bool) {
 
 // letGoLocked takes r off the live requests when it is over.
 func (t *table) letGoLocked(r *request) {
-	if r.now() == stateOver {
+	if r.stateNow() == stateOver {
 		t.live.remove(r)
-		t.paramsHeld.Add(-r.held.Swap(0))
+		t.paramsHeld.Add(-r.paramsSize.Swap(0))
 	}
 }
 
