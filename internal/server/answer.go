@@ -63,7 +63,7 @@ func (w *answer) WriteLast(p []byte) (int, error) { return w.write(p, true) }
 
 func (w *answer) write(p []byte, last bool) (written int, err error) {
 	switch {
-	case w.goesOn():
+	case w.dropsOutput():
 		return len(p), nil
 	case w.isDeserted():
 		return 0, ErrClientGone
@@ -121,7 +121,7 @@ func (w *answer) pass(p *patience, records []byte) error {
 			return w.outcome(err)
 		}
 	}
-	if w.backlog.add(w.req.ctx, records) || w.goesOn() {
+	if w.backlog.add(w.req.ctx, records) || w.dropsOutput() {
 		return nil
 	}
 	if w.isCancelled() {
@@ -350,7 +350,7 @@ func (w *answer) outcome(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case w.goesOn():
+	case w.dropsOutput():
 		return nil
 	case w.isDeserted():
 		return ErrClientGone
@@ -360,8 +360,8 @@ func (w *answer) outcome(err error) error {
 	return err
 }
 
-// goesOn reports whether the program is not to notice that its client has gone.
-func (w *answer) goesOn() bool {
+// dropsOutput reports whether the program is not to notice that its client has gone.
+func (w *answer) dropsOutput() bool {
 	return w.req.settings.OnAbort == AbortIgnore && w.isDeserted()
 }
 

@@ -97,7 +97,7 @@ func (w *answer) spliceBody(s *splicer) (total int64, err error) {
 	for {
 		n, err := s.waiting()
 		n = min(n, protocol.MaxContent) &^ 7 // a multiple of 8 needs no padding
-		if err != nil || n < spliceMin || blocks(s.socket) || w.goesOn() || !w.backlog.isEmpty() || !w.flows(n) {
+		if err != nil || n < spliceMin || blocks(s.socket) || w.dropsOutput() || !w.backlog.isEmpty() || !w.flows(n) {
 			return total, err
 		}
 		moved, err := w.spliceRecord(s, n)

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,10 +9,6 @@ import (
 
 	"github.com/fcgid/fcgid/internal/protocol"
 )
-
-// maxOpen is how many requests a connection may have open beyond those that run
-// or wait.
-const maxOpen = 1024
 
 // A table is what a connection carries: its requests, from BEGIN_REQUEST until
 // nothing of them is left. handle does what a record means, settleLocked decides whether
@@ -102,92 +97,6 @@ func (t *table) manage(rec protocol.Record) error {
 	}
 	s.protocolError(kindUnknownType)
 	return c.out.post(protocol.AppendUnknownType(nil, rec.Type))
-}
-
-// begin opens a request. One that is refused has its answer when its PARAMS have
-// come, so that the log knows what it was; only where there are too many it is not
-// opened at all.
-func (t *table) begin(rec protocol.Record) error {
-	b, err := protocol.ParseBegin(rec.Content)
-	if err != nil {
-		return err
-	}
-	limits := t.conn.server().settings.Load().Limits
-	t.mu.Lock()
-	active, open, phase, known := len(t.byID), t.live.size, t.phase, t.byID[rec.ID] != nil
-	t.mu.Unlock()
-	if known {
-		return fmt.Errorf("BEGIN_REQUEST of the active request %d: %w", rec.ID, errSequence)
-	}
-	if phase >= phaseEnding {
-		return nil
-	}
-	if active > 0 {
-		t.conn.inPlace.shared = true
-	}
-	if open >= maxOpen+limits.MaxReqs+limits.Queue {
-		return t.refuseBegin(rec.ID, b, errors.New("too many open requests on one connection"))
-	}
-	r := newRequest(t.conn, rec.ID, b)
-	if err := r.memory.take(requestSize); err != nil {
-		r.dispose()
-		return t.refuseBegin(rec.ID, b, err)
-	}
-	switch {
-	case b.Role != protocol.RoleResponder && b.Role != protocol.RoleAuthorizer:
-		r.refusal = &verdict{501, 501, protocol.StatusUnknownRole, Rejected, fmt.Errorf("%v is not supported", b.Role)}
-	case active > 0 && !limits.Multiplex:
-		r.refusal = &verdict{503, 503, protocol.StatusCantMpxConn, Rejected, errors.New("multiplexing is off")}
-	case active > 0 && phase >= phaseClosing:
-		r.refusal = overload(errors.New("connection is being closed"))
-	}
-	t.receiving = append(t.receiving, r)
-	if t.enter(r) {
-		t.conn.in.resume()
-	}
-	if err := t.conn.parentEnd(); err != nil {
-		t.end(r, err)
-	}
-	return nil
-}
-
-// enter takes r in. It reports whether the connection was about to be closed for
-// want of a request.
-func (t *table) enter(r *request) (lastCall bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.used = true
-	delete(t.trailing, r.id)
-	t.byID[r.id] = r
-	t.live.add(r)
-	if t.phase == phaseLastCall {
-		t.phase = phaseDraining
-		return true
-	}
-	return false
-}
-
-// refuseBegin answers a BEGIN_REQUEST at once. No request comes of it, and what
-// follows is ignored, like all records of inactive ones.
-func (t *table) refuseBegin(id uint16, b protocol.Begin, reason error) error {
-	v := overload(reason)
-	answer := ourAnswer(v.httpStatus, false)
-	out := protocol.AppendRecord(nil, protocol.TypeStdout, id, answer)
-	out = protocol.AppendRecord(out, protocol.TypeStdout, id, nil)
-	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
-	out = protocol.AppendEnd(out, id, end)
-	t.mu.Lock()
-	t.noteTrailingLocked(id)
-	if !b.Keep {
-		t.phase = max(t.phase, phaseClosing)
-	}
-	t.mu.Unlock()
-	now, name := time.Now(), protocol.Identify(new(protocol.Params))
-	return t.conn.out.post(out, &Result{
-		Outcome: v.outcome, HTTPStatus: v.httpStatus, End: end, Reason: v.reason, Remote: t.conn.remote,
-		Serial: t.conn.server().opt.Serials.Add(1), ID: &name, Params: &protocol.Params{}, Begun: now, Ended: now,
-		Sent: int64(len(answer)), Body: int64(ourBody(answer)),
-	})
 }
 
 // params takes PARAMS of r.
@@ -298,13 +207,6 @@ func (t *table) forgetAnswered() {
 	}
 }
 
-// drop ends a request of which the client will not send the rest.
-func (t *table) drop(r *request, cause error) {
-	t.end(r, cause)
-	r.dropStdin()
-	t.forget(r)
-}
-
 // isOpen reports whether r's END_REQUEST is not on its way.
 func (t *table) isOpen(r *request) bool {
 	t.mu.Lock()
@@ -334,86 +236,6 @@ func (t *table) step(r *request, e event) bool {
 	defer t.mu.Unlock()
 	_, _, ok := r.stepLocked(e)
 	return ok
-}
-
-// end is the event that a request has to end, for a reason. Whoever holds a request
-// that is live may call it: the goroutine it starts is one that the connection waits for.
-func (t *table) end(r *request, cause error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.endLocked(r, cause)
-}
-
-// endLive is end for whoever does not know whether r is live. It reports whether it is.
-func (t *table) endLive(r *request, cause error) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if r.inSet {
-		t.endLocked(r, cause)
-	}
-	return r.inSet
-}
-
-func (t *table) endLocked(r *request, cause error) {
-	from, to, _ := r.stepLocked(eventEnd)
-	if to == stateOver {
-		return
-	}
-	goesOn := from == stateRun && r.mayOutlive() || from == stateParting || from == stateLeft
-	if !isLeaving(cause) || !goesOn {
-		t.cancelLocked(r, cause)
-	}
-	if from == stateWait {
-		r.server.admission.giveUp(&r.turn)
-	}
-	if errors.Is(cause, ErrShutdown) || isLeaving(cause) {
-		r.stdinOver.happen() // the answer does not wait for it
-	}
-	if isLeaving(cause) && r.gone == nil {
-		r.gone = cause
-		r.answer.backlog.drop()
-	}
-	if from != to {
-		t.conn.wg.Go(func() { r.finish(0, cause) })
-	}
-}
-
-// whyGone is why nobody waits for r any more, or nil.
-func (t *table) whyGone(r *request) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if r.gone == nil && t.conn.out.lost.Load() {
-		return ErrClientGone // the read loop is about to find out
-	}
-	return r.gone
-}
-
-// isLeaving reports whether a request ends since nobody waits for it.
-func isLeaving(cause error) bool { return cause == ErrAborted || cause == ErrClientGone }
-
-// cancelLocked ends what works for r.
-func (t *table) cancelLocked(r *request, cause error) {
-	if r.ctx.Err() != nil {
-		return
-	}
-	r.cancelFn(cause)
-	if r.afterCancel != nil {
-		t.conn.wg.Go(r.afterCancel)
-		r.afterCancel = nil
-	}
-	if live, ok := r.req.Stdin.(*liveBody); ok && r.stateNow().hasRunner() {
-		t.conn.wg.Go(live.wake) // which waits while the file is written
-	}
-	t.conn.out.hurry(r)
-}
-
-// endAll ends every request.
-func (t *table) endAll(cause error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for r := range t.live.all {
-		t.endLocked(r, cause)
-	}
 }
 
 // returned is the event that r's Runner has returned, or that it was never its turn.
@@ -471,14 +293,4 @@ func (t *table) letGoLocked(r *request) {
 		t.live.remove(r)
 		t.paramsHeld.Add(-r.paramsSize.Swap(0))
 	}
-}
-
-// clientGone ends the requests of a connection that is gone. It is the last thing
-// that the read loop does.
-func (t *table) clientGone() {
-	t.endAll(ErrClientGone)
-	for _, r := range t.receiving {
-		r.dropStdin()
-	}
-	t.receiving, t.ready = nil, nil
 }
