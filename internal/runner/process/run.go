@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// patience is how long a program may run before somebody waits for its exit and
+	// watchAfter is how long a program may run before somebody waits for its exit and
 	// takes its STDERR. For one that is over by then, its STDOUT is all to wait for.
-	patience = 10 * time.Millisecond
+	watchAfter = 10 * time.Millisecond
 	// moment is how long after the end of its STDOUT a program may take to exit,
 	// before it has answered without an exit status, and how long what it has left
 	// behind may take to end STDERR.
@@ -50,22 +50,22 @@ type run struct {
 // attend moves the program's input and output until both its exit and the end of
 // its answer.
 func (r *run) attend(ctx context.Context) (uint32, error) {
-	stop := r.req.AfterCancel(ctx, r.end)
+	stop := r.req.AfterCancel(ctx, r.terminate)
 	defer stop()
 	if r.Stdin != nil {
 		r.pumps.Go(r.feed)
 	}
 	watch := sync.OnceFunc(r.watch)
-	later := time.AfterFunc(patience, watch)
+	later := time.AfterFunc(watchAfter, watch)
 	outErr := r.deliver(ctx)
 	if outErr != nil && (ctx.Err() != nil || !errors.Is(outErr, protocol.ErrClientLeft)) {
-		r.end() // else its next write fails, which may be all that is to be done
+		r.terminate() // else its next write fails, which may be all that is to be done
 	}
 	if later.Stop() && r.IsOver() {
 		r.exited()
 	} else {
 		watch()
-		r.part(ctx, outErr)
+		r.awaitGone(ctx, outErr)
 	}
 	r.pumps.Wait()
 	e, waitErr := r.Wait()
@@ -76,12 +76,12 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 	if r.runner.opt.Hooks.Exited != nil {
 		r.runner.opt.Hooks.Exited(exitReason(e), &e.Usage)
 	}
-	return e.Code(), cmp.Or(errors.Join(r.tellLimits(e), outErr, r.inputErr, waitErr), r.silent())
+	return e.Code(), cmp.Or(errors.Join(r.tellLimits(e), outErr, r.inputErr, waitErr), r.hintError())
 }
 
-// silent is the error of a program that has complained of what its sandbox may have
+// hintError is that of a program that has complained of what its sandbox may have
 // refused, and has no answer.
-func (r *run) silent() error {
+func (r *run) hintError() error {
 	if r.delivered > 0 || r.hint == "" {
 		return nil
 	}
@@ -114,8 +114,8 @@ func usageOf(u *syscall.Rusage) protocol.Usage {
 	return protocol.Usage{CPU: user + system, User: user, System: system, MaxRSS: int64(u.Maxrss) << 10}
 }
 
-// end ends the program, if it has not exited, and the waiting for output.
-func (r *run) end() { r.Terminate(r.runner.opt.KillGrace) }
+// terminate ends the program, if it has not exited, and the waiting for output.
+func (r *run) terminate() { r.Terminate(r.runner.opt.KillGrace) }
 
 // deliver passes on STDOUT until it has ended, or nobody waits for more of it: once
 // the program has exited, somebody else may hold it open. That is read on for as
@@ -152,16 +152,17 @@ func (r *run) deliver(ctx context.Context) error {
 // timers are stopped.
 var timers = sync.Pool{New: func() any { t := time.NewTimer(time.Hour); t.Stop(); return t }}
 
-// part is called when the answer has ended, and the program need not have.
-func (r *run) part(ctx context.Context, outErr error) {
+// awaitGone waits for the exit of a program whose answer has ended. One that works on has
+// answered.
+func (r *run) awaitGone(ctx context.Context, outErr error) {
 	flush(r.req.Stdout) // the end may be long in coming
-	late := timers.Get().(*time.Timer)
-	defer timers.Put(late)
-	defer late.Stop()
-	late.Reset(moment)
+	timer := timers.Get().(*time.Timer)
+	defer timers.Put(timer)
+	defer timer.Stop()
+	timer.Reset(moment)
 	select {
 	case <-r.gone:
-	case <-late.C:
+	case <-timer.C:
 		if r.req.Answered != nil && outErr == nil && ctx.Err() == nil && !r.HasExited() {
 			r.req.Answered(0)
 		}
@@ -225,7 +226,7 @@ func (r *run) feed() {
 		return
 	}
 	r.inputErr = fmt.Errorf("read stdin: %w", err)
-	r.end()
+	r.terminate()
 }
 
 // closeInput closes the program's stdin. If that was made larger, it is so until the
