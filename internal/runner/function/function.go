@@ -88,13 +88,13 @@ const maxPanicText = 4 << 10
 type call struct {
 	runner   *Runner
 	req      *protocol.Request
-	watchers sync.WaitGroup // ended and late, while they may come or run
+	watchers sync.WaitGroup // ended and tellOverdue, while they may come or run
 
 	mu      sync.Mutex // guards the fields below
 	over    bool       // the function has returned
 	since   time.Time  // the end of the context
 	overdue bool
-	timer   *time.Timer // calls late
+	timer   *time.Timer // calls tellOverdue
 }
 
 // broken logs that the function did not return, and why: a nil value is that of
@@ -135,11 +135,11 @@ func (c *call) ended() {
 	}
 	c.since = time.Now()
 	c.watchers.Add(1)
-	c.timer = time.AfterFunc(overdueAfter, c.late)
+	c.timer = time.AfterFunc(overdueAfter, c.tellOverdue)
 }
 
-// late tells of a function that is overdue.
-func (c *call) late() {
+// tellOverdue tells of a function that has not returned in time.
+func (c *call) tellOverdue() {
 	defer c.watchers.Done()
 	c.mu.Lock()
 	defer c.mu.Unlock()
