@@ -37,7 +37,7 @@ func (s *Set) serve(p *pool, l *listen.Listener) *endpoint {
 	go func() {
 		defer stop()
 		err := e.address.Serve(ctx, l)
-		p := e.end()
+		p := e.finish()
 		defer p.serving.Done()
 		switch {
 		case err == nil:
@@ -66,18 +66,18 @@ func (e *endpoint) owner() *pool {
 	return e.pool
 }
 
-// end returns the pool that waits for the endpoint's goroutine. It does not change
+// finish returns the pool that waits for the endpoint's goroutine. It does not change
 // after that.
-func (e *endpoint) end() *pool {
+func (e *endpoint) finish() *pool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.over = true
 	return e.pool
 }
 
-// take has a pool that runs serve an endpoint which another one has served, or the same
+// takeOver has a pool that runs serve an endpoint which another one has served, or the same
 // by another name. It cannot fail.
-func (s *Set) take(p *pool, e *endpoint) {
+func (s *Set) takeOver(p *pool, e *endpoint) {
 	e.move(p)
 	p.attach(e)
 	s.opt.Logs.With("pool", p.name).Info("listening", "address", e.Options().Address)

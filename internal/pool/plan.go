@@ -105,7 +105,7 @@ func (p *Plan) open(ctx context.Context) error {
 			if e := p.set.endpoint(pc.Name, lc.Address); e != nil && !e.IsLost() {
 				continue
 			}
-			if e := p.take(lc.Address); e != nil {
+			if e := p.claim(lc.Address); e != nil {
 				p.moved[pc.Name][lc.Address] = e
 				continue
 			}
@@ -119,8 +119,8 @@ func (p *Plan) open(ctx context.Context) error {
 	return nil
 }
 
-// take returns what a pool gives up that is at an address, or nil.
-func (p *Plan) take(address string) *endpoint {
+// claim returns what a pool gives up that is at an address, and that nobody has claimed, or nil.
+func (p *Plan) claim(address string) *endpoint {
 	i := slices.IndexFunc(p.given, func(e *endpoint) bool { return e.Options().Address == address || e.IsAt(address) })
 	if i < 0 {
 		return nil
@@ -313,7 +313,7 @@ func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 		}
 	}
 	for _, e := range p.moved[cfg.Name] {
-		s.take(running, e)
+		s.takeOver(running, e)
 		p.came = append(p.came, e)
 	}
 	for _, l := range p.opened[cfg.Name] {
