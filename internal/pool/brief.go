@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 
 	"github.com/fcgid/fcgid/internal/status"
 )
@@ -77,18 +76,4 @@ func (s *Set) Probe(ctx context.Context, at func(what string)) error {
 		}
 	}
 	return nil
-}
-
-// withDraining are the pools in the order of their names, and then those that drain.
-func (s *Set) withDraining() []*pool {
-	s.mu.Lock()
-	draining := slices.Clone(s.draining)
-	s.mu.Unlock()
-	all := s.list()
-	for _, p := range draining {
-		if !slices.Contains(all, p) {
-			all = append(all, p)
-		}
-	}
-	return all
 }

@@ -65,7 +65,7 @@ func (s *Set) Busy(name string) (running, queued int) {
 // Kill ends a request of whatever pool, with all that runs for it. It returns the pool
 // and what the request was; false when there is none of that serial.
 func (s *Set) Kill(serial uint64, reason error) (pool string, r status.Request, ok bool) {
-	for _, p := range s.all() {
+	for _, p := range s.withDraining() {
 		if info, ok := p.server.Kill(serial, reason); ok {
 			return p.name, describeRequest(info), true
 		}

@@ -100,17 +100,10 @@ func (s *Set) Stop() {
 // StopTime is how long Stop may take, by the keys of the pools that it ends and of
 // those that drain already.
 func (s *Set) StopTime() (longest time.Duration) {
-	for _, p := range s.all() {
+	for _, p := range s.withDraining() {
 		longest = max(longest, p.stopTime())
 	}
 	return longest
-}
-
-// all are the pools, also those that drain.
-func (s *Set) all() []*pool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.AppendSeq(slices.Clone(s.draining), maps.Values(s.pools))
 }
 
 // EndWorkers has the workers of pools that drain end without regard to the requests
@@ -187,8 +180,24 @@ func (s *Set) running() map[string]*pool {
 }
 
 // list returns the pools in the order of their names.
-func (s *Set) list() []*pool {
-	return slices.SortedFunc(maps.Values(s.running()), func(a, b *pool) int { return cmp.Compare(a.name, b.name) })
+func (s *Set) list() []*pool { return byName(s.running()) }
+
+func byName(pools map[string]*pool) []*pool {
+	return slices.SortedFunc(maps.Values(pools), func(a, b *pool) int { return cmp.Compare(a.name, b.name) })
+}
+
+// withDraining are the pools in the order of their names, and then those that drain.
+func (s *Set) withDraining() []*pool {
+	s.mu.Lock()
+	pools, draining := s.pools, slices.Clone(s.draining)
+	s.mu.Unlock()
+	all := byName(pools)
+	for _, p := range draining {
+		if !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 func (s *Set) endpoint(pool, address string) *endpoint {
@@ -271,7 +280,7 @@ func (s *Set) Adopt(place int, conn net.Conn) bool {
 
 // Force ends the requests of pools that drain.
 func (s *Set) Force() {
-	for _, p := range s.all() {
+	for _, p := range s.withDraining() {
 		p.server.Force()
 	}
 }
