@@ -26,7 +26,7 @@ func (p *Pool) hasIdentity() bool { return p.User != "" || p.Group != "" || len(
 // checkIdentity finds out who the programs of a pool run as, and whether this process can
 // start them so.
 func (r *report) checkIdentity(key string, p *Pool) {
-	if !p.hasIdentity() || p.Function != nil {
+	if !p.hasIdentity() || !p.StartsPrograms() {
 		return
 	}
 	before := len(r.faults)
@@ -90,7 +90,7 @@ func (r *report) checkUser(c *Config) {
 // checkApart reports a pool whose programs would run as the daemon or as root, where the
 // daemon is somebody that root has started: they could do to it what they like, or it to all.
 func (r *report) checkApart(key string, c *Config, p *Pool) {
-	if c.RunsAs == nil || p.Function != nil {
+	if c.RunsAs == nil || !p.StartsPrograms() {
 		return
 	}
 	why := "needs a user of its own for its programs, neither the daemon's nor root: user: NAME"
@@ -201,7 +201,7 @@ const maxID = 1<<31 - 1
 
 // identity looks at what needs no look at the machine.
 func (r *report) identity(key string, p *Pool) {
-	if p.Function != nil && p.hasIdentity() {
+	if !p.StartsPrograms() && p.hasIdentity() {
 		r.add(key+firstIdentityKey(p), "functions run in the daemon, as its user: only programs can run as another")
 	}
 	for name, value := range map[string]string{".user": p.User, ".group": p.Group} {

@@ -34,6 +34,9 @@ var runners = []string{"process", "worker", "function"}
 // Runner is the key that says what a checked pool runs: process, worker or function.
 func (p *Pool) Runner() string { return p.kinds()[0] }
 
+// StartsPrograms reports whether a pool runs programs, and not functions of this process.
+func (p *Pool) StartsPrograms() bool { return p.Function == nil }
+
 // kinds are those of runners that the pool has.
 func (p *Pool) kinds() []string {
 	has := map[string]bool{"process": p.Process != nil, "worker": p.Worker != nil, "function": p.Function != nil}

@@ -218,7 +218,7 @@ func (d *daemon) warnOfRoot(cfg *config.Config) {
 	}
 	var pools []string
 	for i := range cfg.Pools {
-		if p := &cfg.Pools[i]; p.Function == nil && !p.Sandbox.Owner && (p.RunsAs == nil || p.RunsAs.UID == 0) {
+		if p := &cfg.Pools[i]; p.StartsPrograms() && !p.Sandbox.Owner && (p.RunsAs == nil || p.RunsAs.UID == 0) {
 			pools = append(pools, p.Name)
 		}
 	}

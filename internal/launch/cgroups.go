@@ -27,7 +27,7 @@ func RequiredBy(s *config.Sandbox) string {
 }
 
 // UsesCgroup reports whether a pool is to have one.
-func UsesCgroup(cfg *config.Pool) bool { return cfg.Function == nil && cfg.Sandbox.Cgroup != "off" }
+func UsesCgroup(cfg *config.Pool) bool { return cfg.StartsPrograms() && cfg.Sandbox.Cgroup != "off" }
 
 // UnmetError tells of limits in one line, those with the same reason together.
 func UnmetError(unmet []cgroup.Unmet) error {

@@ -11,7 +11,7 @@ import (
 // the machine can do; nil is nothing that a daemon with that umask has to do.
 func sandboxOf(cfg *config.Pool, umask uint32) *spawn.Sandbox {
 	c := &cfg.Sandbox
-	if cfg.Function != nil || !c.IsConfined() && uint32(c.Umask) == umask {
+	if !cfg.StartsPrograms() || !c.IsConfined() && uint32(c.Umask) == umask {
 		return nil
 	}
 	own := uint32(c.Umask)
