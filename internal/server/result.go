@@ -53,6 +53,7 @@ type Result struct {
 func (r *request) report(now time.Time, v verdict, end protocol.End) {
 	s := r.server
 	res := &r.result
+	r.answer.mu.Lock() // its Runner may be about to take back what it has counted (unsend)
 	*res = Result{
 		Outcome: v.outcome, HTTPStatus: r.answer.status, End: end, Reason: v.reason,
 		Serial: r.req.Serial, ID: res.ID, IsOwn: r.isOwn.Load(), Remote: r.conn.remote, Params: res.Params, PID: int(r.pid.Load()),
@@ -60,11 +61,13 @@ func (r *request) report(now time.Time, v verdict, end protocol.End) {
 		Received: r.received.Load(), Sent: r.answer.sent, Dropped: r.answer.dropped, OnAbort: r.settings.OnAbort,
 		Body: max(0, r.answer.sent-int64(r.answer.headLen)), Header: r.answer.block, Ended: now,
 	}
+	blockAt := r.answer.blockAt
+	r.answer.mu.Unlock()
 	if nanos := r.startedAt.Load(); nanos != 0 {
 		started := time.Unix(0, nanos)
 		res.Queue, res.Run = started.Sub(r.begun), now.Sub(started)
-		if !r.answer.blockAt.IsZero() {
-			res.FirstByte = r.answer.blockAt.Sub(started)
+		if !blockAt.IsZero() {
+			res.FirstByte = blockAt.Sub(started)
 		}
 	}
 	s.done(res)

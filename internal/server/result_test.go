@@ -173,3 +173,18 @@ func TestOwn408IsATimeout(t *testing.T) {
 		})
 	}
 }
+
+// A Runner that goes on without its client may take back what it has counted, while
+// the result is made of that.
+func TestResultWhileCounted(t *testing.T) {
+	r := spooling(t, Limits{})
+	r.answer.init(r)
+	r.answer.sent = 10
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.answer.unsend(10)
+	}()
+	r.report(time.Now(), verdict{outcome: OK}, protocol.End{})
+	<-done
+}
