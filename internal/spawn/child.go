@@ -214,8 +214,8 @@ func (c *Child) files() (files []string) {
 // Kill ends the program's tree. A program that cannot be signalled is given up.
 func (c *Child) Kill() { c.tell(c.killAll((*Child).lookLocked, -c.PID)) }
 
-// end is Kill of the Process, if it is ours.
-func (c *Child) end() {
+// killWhole is Kill of the Process, if it is ours.
+func (c *Child) killWhole() {
 	if c.own != nil {
 		c.own.Kill()
 		return

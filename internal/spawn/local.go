@@ -78,7 +78,7 @@ func (l *Local) launch(cmd *Command, c *Child, files []uintptr) error {
 }
 
 func (l *Local) launchOnce(cmd *Command, c *Child, files []uintptr) error {
-	t, err := l.join(cmd.Sandbox, cmd.Identity)
+	t, err := l.joinTeam(cmd.Sandbox, cmd.Identity)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", cmd.Argv[0], err)
 	}
@@ -86,7 +86,7 @@ func (l *Local) launchOnce(cmd *Command, c *Child, files []uintptr) error {
 		if errors.Is(err, errOutdated) {
 			l.dismiss(t)
 		}
-		l.leave(t)
+		l.leaveTeam(t)
 	}
 	return err
 }
@@ -99,7 +99,7 @@ func (l *Local) Kill() {
 	all := slices.Collect(maps.Values(l.all))
 	l.mu.Unlock()
 	for _, c := range all {
-		c.end()
+		c.killWhole()
 	}
 }
 
@@ -120,9 +120,9 @@ func (l *Local) add(started *Child) {
 	delete(l.kept, started.PID)
 	killed := l.killed
 	l.mu.Unlock()
-	l.leave(before)
+	l.leaveTeam(before)
 	if killed {
-		started.end()
+		started.killWhole()
 	}
 }
 
@@ -135,7 +135,7 @@ func (l *Local) remove(reaped *Child) {
 	_, isKept := l.kept[reaped.PID]
 	l.mu.Unlock()
 	if !isKept {
-		l.leave(reaped.team)
+		l.leaveTeam(reaped.team)
 	}
 }
 
@@ -154,7 +154,7 @@ func (l *Local) forget(pid int) {
 	t := l.kept[pid]
 	delete(l.kept, pid)
 	l.mu.Unlock()
-	l.leave(t)
+	l.leaveTeam(t)
 }
 
 // has reports whether there is a program of that pid, or a Successor.

@@ -124,8 +124,8 @@ func (t *team) isOutdated() bool {
 	return slices.ContainsFunc(t.files, func(k knownFile) bool { return k.hasChanged() })
 }
 
-// end ends the threads of a team. They must not be needed any more.
-func (l *Local) end(t *team) {
+// disband ends the threads of a team. They must not be needed any more.
+func (l *Local) disband(t *team) {
 	if t.begin() == nil {
 		close(t.queue)
 	}
@@ -161,9 +161,9 @@ func kindOf(s *Sandbox, id *Identity) (k teamKind) {
 	return k
 }
 
-// join returns the team that starts a sandbox's programs as somebody, and counts the
-// caller among its users: leave is called next.
-func (l *Local) join(s *Sandbox, id *Identity) (*team, error) {
+// joinTeam returns the team that starts a sandbox's programs as somebody, and counts the
+// caller among its users: leaveTeam is called next.
+func (l *Local) joinTeam(s *Sandbox, id *Identity) (*team, error) {
 	kind := kindOf(s, id)
 	if kind.key == "" {
 		return plainTeam(), nil
@@ -177,7 +177,7 @@ func (l *Local) join(s *Sandbox, id *Identity) (*team, error) {
 	l.mu.Unlock()
 	if err := t.begin(); err != nil {
 		l.dismiss(t)
-		l.leave(t)
+		l.leaveTeam(t)
 		return nil, err
 	}
 	return t, nil
@@ -204,8 +204,8 @@ func (l *Local) dismiss(t *team) {
 	}
 }
 
-// leave undoes join. A team that nobody needs any more ends.
-func (l *Local) leave(t *team) {
+// leaveTeam undoes joinTeam. A team that nobody needs any more ends.
+func (l *Local) leaveTeam(t *team) {
 	if t == nil || t.sandbox == nil {
 		return
 	}
@@ -214,12 +214,12 @@ func (l *Local) leave(t *team) {
 	over := l.dropLocked(t)
 	l.mu.Unlock()
 	if over {
-		l.end(t)
+		l.disband(t)
 	}
 }
 
 // dropLocked takes a team away that nobody needs any more, and reports whether it has: then
-// end is next.
+// disband is next.
 func (l *Local) dropLocked(t *team) bool {
 	isCurrent := l.teams[t.kind.key] == t
 	if t.users > 0 || isCurrent && l.holds[t.kind.key] > 0 {
@@ -247,12 +247,12 @@ func (l *Local) Hold(s *Sandbox, id *Identity) (release func(), err error) {
 	l.holds[key]++
 	l.mu.Unlock()
 	release = sync.OnceFunc(func() { l.release(key) })
-	t, err := l.join(s, id)
+	t, err := l.joinTeam(s, id)
 	if err != nil {
 		release()
 		return nil, err
 	}
-	l.leave(t)
+	l.leaveTeam(t)
 	return release, nil
 }
 
@@ -265,6 +265,6 @@ func (l *Local) release(key string) {
 	over := t != nil && l.dropLocked(t)
 	l.mu.Unlock()
 	if over {
-		l.end(t)
+		l.disband(t)
 	}
 }
