@@ -15,7 +15,6 @@ import (
 
 	"github.com/fcgid/fcgid/internal/admin"
 	"github.com/fcgid/fcgid/internal/listen"
-	"github.com/fcgid/fcgid/internal/spawn"
 	"github.com/fcgid/fcgid/internal/status"
 	"github.com/fcgid/fcgid/internal/upgrade"
 	"github.com/fcgid/fcgid/internal/version"
@@ -67,7 +66,6 @@ func (d *daemon) beginUpgrade(timeout time.Duration, reply chan outcome) {
 	a := &attempt{cancel: cancel, done: make(chan outcome, 1), reply: reply}
 	d.attempt = a
 	hello := d.hello(sockets)
-	d.logs.Info("upgrade begun", "program", d.program)
 	go func() {
 		defer stop()
 		defer sockets.close()
@@ -92,7 +90,7 @@ func (d *daemon) mayUpgrade() error {
 
 // tryUpgrade starts the new daemon and has it begin.
 func (d *daemon) tryUpgrade(ctx context.Context, hello upgrade.Hello, sockets handed) outcome {
-	next, err := upgrade.Start(&d.programs, d.program, hello, sockets.fds)
+	next, err := upgrade.Start(ctx, d.startNext, hello, sockets.fds)
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -110,6 +108,16 @@ func (d *daemon) tryUpgrade(ctx context.Context, hello upgrade.Hello, sockets ha
 		}
 	}
 	return outcome{next: next, taken: taken}
+}
+
+// startNext starts a new daemon.
+func (d *daemon) startNext(files []int) (upgrade.Process, int, error) {
+	d.logs.Info("upgrade begun", "program", d.program)
+	next, err := d.programs.StartSuccessor(d.program, files)
+	if err != nil {
+		return nil, 0, err
+	}
+	return next, next.PID, nil
 }
 
 // A handed is the sockets that a new daemon gets. The fds are its own.
@@ -220,8 +228,8 @@ func (d *daemon) leave(o outcome, signals *signals) error {
 	// systemd takes it from the process that it knows, and after it what the new one says.
 	systemd.SdNotify(false, fmt.Sprintf("MAINPID=%d", o.next.PID))
 	os.Unsetenv("NOTIFY_SOCKET") // with NotifyAccess=all it would take what this one says for the new one's
-	if err := spawn.TellInit(o.next.PID); err != nil {
-		d.logs.Error("cannot tell the first process of the new daemon", "error", err)
+	if err := o.next.Commit(); err != nil {
+		d.logs.Error("cannot tell who waits for this daemon of the new one", "error", err)
 	}
 	d.logs.Info("upgraded: the new daemon serves, and this one ends with its last request", "successor", o.next.PID)
 	d.attempt.reply <- o

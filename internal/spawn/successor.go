@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,10 +21,15 @@ const successorVariable = "FCGID_UPGRADE"
 // started (sd_listen_fds(3), sd_watchdog_enabled(3)).
 var ofOneProcess = []string{successorVariable, initVariable, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "WATCHDOG_PID", "SYSTEMD_EXEC_PID"}
 
+// endTime is how long a Successor that is not wanted has to end by itself.
+const endTime = 5 * time.Second
+
 // A Successor is a process that is to take the place of this one. It outlives this
 // process, and is nothing that a request has started.
 type Successor struct {
-	PID       int
+	PID int
+
+	owner     *Local
 	isSibling bool
 	exited    chan struct{}
 
@@ -32,14 +38,14 @@ type Successor struct {
 	hasExited bool
 }
 
-// StartSuccessor starts the program at a path with this process's arguments, and with
-// those descriptors, which are its own from 3 on.
+// StartSuccessor starts the program at a path with this process's arguments, with
+// those descriptors, which are its own from 3 on, and with more environment.
 //
 // It is a child of this process. Where systemd waits for this one (NOTIFY_SOCKET), it is a
 // child of systemd's, which for a main process that is somebody else's child waits in
 // no stop, but kills it.
-func (l *Local) StartSuccessor(path string, files []int) (*Successor, error) {
-	s := &Successor{isSibling: os.Getenv("NOTIFY_SOCKET") != "", exited: make(chan struct{}), pidfd: -1}
+func (l *Local) StartSuccessor(path string, files []int, more ...string) (*Successor, error) {
+	s := &Successor{owner: l, isSibling: os.Getenv("NOTIFY_SOCKET") != "", exited: make(chan struct{}), pidfd: -1}
 	parent := os.Getpid()
 	sys := &syscall.SysProcAttr{PidFD: &s.pidfd}
 	if s.isSibling {
@@ -53,7 +59,7 @@ func (l *Local) StartSuccessor(path string, files []int) (*Successor, error) {
 		name, _, _ := strings.Cut(variable, "=")
 		return slices.Contains(ofOneProcess, name)
 	})
-	env = append(env, fmt.Sprintf("%s=%d %d", successorVariable, parent, len(files)))
+	env = append(append(env, more...), variableOf(parent, len(files)))
 	if initFD() >= 0 {
 		env = append(env, fmt.Sprintf("%s=%d", initVariable, len(all)))
 		all = append(all, uintptr(initFD()))
@@ -120,14 +126,23 @@ func (s *Successor) Signal(sig unix.Signal) error {
 	return nil
 }
 
-// Discard waits until the process has exited, and tells how: "exit status 1". It is for
-// one that is not to take anybody's place any more.
-func (l *Local) Discard(s *Successor) string {
+// Discard ends the process, in order if there is time and else at once, with all that it has
+// started, and tells how it has exited: "exit status 1". It is for one that is not to take
+// anybody's place any more.
+func (s *Successor) Discard(atOnce bool) (how string) {
+	if !atOnce {
+		s.Signal(unix.SIGTERM)
+		select {
+		case <-s.exited:
+		case <-time.After(endTime):
+		}
+	}
+	s.kill()
 	<-s.exited
 	defer func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.spared, s.PID)
+		s.owner.mu.Lock()
+		defer s.owner.mu.Unlock()
+		delete(s.owner.spared, s.PID)
 	}()
 	if s.isSibling {
 		return "see the journal"
@@ -147,6 +162,24 @@ func (l *Local) Discard(s *Successor) string {
 	}
 }
 
+// kill kills the process and what descends from it: it may be a spawner, whose daemon would end
+// in order. It does nothing when that has exited.
+func (s *Successor) kill() {
+	if s.Signal(unix.SIGSTOP) != nil { // it starts nothing meanwhile, and keeps its pid
+		return
+	}
+	l := &look{found: make(map[int]task)}
+	l.descend(s.PID)
+	for _, t := range l.sorted() {
+		t.signal(unix.SIGKILL)
+	}
+	s.Signal(unix.SIGKILL)
+}
+
+// Commit has the first process of the container, if there is one that waits for this process,
+// wait for the Successor instead.
+func (s *Successor) Commit() error { return TellInit(s.PID) }
+
 // Predecessor returns the descriptors that were handed to this process by the one whose
 // place it is to take. It is false of a process that takes nobody's.
 func Predecessor() (fds []int, ok bool) {
@@ -156,6 +189,10 @@ func Predecessor() (fds []int, ok bool) {
 		unix.CloseOnExec(fd)
 	}
 	return fds, len(fds) > 0
+}
+
+func variableOf(parent, files int) string {
+	return fmt.Sprintf("%s=%d %d", successorVariable, parent, files)
 }
 
 func successorFDs() (fds []int) {

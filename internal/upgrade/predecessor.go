@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -50,7 +51,7 @@ func Inherit() (*Predecessor, error) {
 	if !ok {
 		return nil, nil
 	}
-	if len(fds) < 2 {
+	if len(fds) != 2 {
 		return nil, fmt.Errorf("take over: %d descriptors", len(fds))
 	}
 	conn, err := spawn.ConnOf(fds[0])
@@ -69,12 +70,48 @@ func Inherit() (*Predecessor, error) {
 	}
 	conn.SetReadDeadline(time.Time{})
 	p.Hello = *m.Hello
-	if err := listen.Inherit(p.Hello.Sockets, fds[2:]); err != nil {
+	sockets, err := p.sockets()
+	if err == nil {
+		err = listen.Inherit(p.Hello.Sockets, sockets)
+	}
+	if err != nil {
 		p.Fail(err, nil)
 		return nil, err
 	}
 	go p.follow()
 	return p, nil
+}
+
+// sockets receives those that hello names.
+func (p *Predecessor) sockets() (fds []int, err error) {
+	p.conns.SetReadDeadline(time.Now().Add(beginTime))
+	defer p.conns.SetReadDeadline(time.Time{})
+	for want := range p.Hello.Sockets {
+		place, fd, err := p.receive()
+		if err == nil && (place != want || fd < 0) {
+			err = fmt.Errorf("socket %d came without a descriptor, or as number %d", want, place)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("take over sockets: %w", err)
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+// receive is the next descriptor that was passed, -1 if none came, and what it belongs to. The
+// error is that nothing more comes.
+func (p *Predecessor) receive() (place, fd int, err error) {
+	var message [4]byte
+	rights := make([]byte, unix.CmsgSpace(4))
+	n, m, _, _, err := p.conns.ReadMsgUnix(message[:], rights)
+	if err != nil {
+		return 0, -1, err
+	}
+	if n < len(message) {
+		return 0, -1, io.EOF
+	}
+	return int(binary.NativeEndian.Uint32(message[:])), descriptorIn(rights[:m]), nil
 }
 
 // follow hears the old daemon until that has ended.
@@ -153,30 +190,36 @@ func (p *Predecessor) Serving() error { return p.ch.send(message{Kind: kindServi
 // many were lost: take has closed them and returned false, or there was no descriptor for them.
 func (p *Predecessor) Connections(take func(place int, conn net.Conn) bool) (lost int) {
 	defer p.conns.Close()
-	var message [4]byte
-	rights := make([]byte, unix.CmsgSpace(4))
 	for {
-		n, m, _, _, err := p.conns.ReadMsgUnix(message[:], rights)
-		if err != nil || n < len(message) {
+		place, fd, err := p.receive()
+		if err != nil {
 			return lost
 		}
-		if conn := connIn(rights[:m]); conn == nil || !take(int(binary.NativeEndian.Uint32(message[:])), conn) {
+		if conn := connOf(fd); conn == nil || !take(place, conn) {
 			lost++
 		}
 	}
 }
 
-// connIn is the connection that came with a message, nil if none did.
-func connIn(rights []byte) net.Conn {
+// descriptorIn is the one that came with a message, -1 if none did.
+func descriptorIn(rights []byte) int {
 	messages, err := unix.ParseSocketControlMessage(rights)
 	if err != nil || len(messages) != 1 {
-		return nil
+		return -1
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
+		return -1
+	}
+	return fds[0]
+}
+
+// connOf takes over the descriptor of a connection. It is nil for one that is none.
+func connOf(fd int) net.Conn {
+	if fd < 0 {
 		return nil
 	}
-	file := os.NewFile(uintptr(fds[0]), "connection")
+	file := os.NewFile(uintptr(fd), "connection")
 	defer file.Close()
 	conn, err := net.FileConn(file)
 	if err != nil {

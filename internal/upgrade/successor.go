@@ -24,50 +24,86 @@ func (f Faulty) Error() string { return strings.Join(f, "\n") }
 // do for that.
 const beginTime = 10 * time.Second
 
-// endTime is how long a new daemon that is not wanted has to end by itself.
-const endTime = 5 * time.Second
-
 // giveTime is how long a connection may take to be given to the new daemon.
 const giveTime = 5 * time.Second
+
+// A Process is a new daemon's, which is a child of this process or of this one's spawner.
+type Process interface {
+	// Signal sends it a signal; once it serves, none that ends it.
+	Signal(unix.Signal) error
+	// Discard ends it, in order or at once, with all that it has started, and tells how it has
+	// exited. It is for one that does not serve.
+	Discard(atOnce bool) (how string)
+	// Commit is called when it serves.
+	Commit() error
+}
+
+// A Starter starts a new daemon's process with two descriptors, which stay the caller's.
+type Starter func(files []int) (p Process, pid int, err error)
 
 // A Successor is the new daemon, as the old one sees it. Its methods are called by one
 // goroutine, but for Give.
 type Successor struct {
 	PID int
 
-	by    *spawn.Local
-	child *spawn.Successor
-	ch    *channel
-	conns *net.UnixConn // takes connections
+	process Process
+	ch      *channel
+	conns   *net.UnixConn // takes sockets, and then connections
 
 	heard chan struct{} // closed when follow has ended
 }
 
-// Start starts the program at a path, and hands it copies of the sockets that hello names.
-// The descriptors stay the caller's.
-func Start(by *spawn.Local, path string, hello Hello, fds []int) (*Successor, error) {
+// Start starts the new daemon, and hands it copies of the sockets that hello names. The
+// descriptors stay the caller's.
+func Start(ctx context.Context, start Starter, hello Hello, fds []int) (*Successor, error) {
 	ours, theirs, err := spawn.NewPair(unix.SOCK_STREAM)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(theirs)
 	conns, theirConns, err := spawn.NewPair(unix.SOCK_SEQPACKET)
 	if err != nil {
 		ours.Close()
+		unix.Close(theirs)
 		return nil, err
 	}
-	defer unix.Close(theirConns)
-	child, err := by.StartSuccessor(path, append([]int{theirs, theirConns}, fds...))
+	s := &Successor{ch: newChannel(ours), conns: conns}
+	s.process, s.PID, err = start([]int{theirs, theirConns})
+	unix.Close(theirs)
+	unix.Close(theirConns)
 	if err != nil {
-		ours.Close()
-		conns.Close()
+		s.close()
 		return nil, err
 	}
-	s := &Successor{PID: child.PID, by: by, child: child, ch: newChannel(ours), conns: conns}
-	if err := s.ch.send(message{Kind: kindHello, Hello: &hello}); err != nil {
+	if err := s.hand(ctx, &hello, fds); err != nil {
 		return nil, s.discard(err)
 	}
 	return s, nil
+}
+
+// hand sends hello and the sockets. That the new daemon has gone is no error: Prepared has what
+// it may have said before.
+func (s *Successor) hand(ctx context.Context, hello *Hello, fds []int) error {
+	stop := context.AfterFunc(ctx, func() { s.conns.SetWriteDeadline(time.Unix(0, 1)) })
+	defer stop()
+	err := s.ch.send(message{Kind: kindHello, Hello: hello})
+	for place, fd := range fds {
+		if err == nil {
+			err = s.pass(place, fd)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case isGone(err):
+		return nil
+	}
+	return err
+}
+
+// pass sends a descriptor of what belongs to a place.
+func (s *Successor) pass(place, fd int) error {
+	_, _, err := s.conns.WriteMsgUnix(binary.NativeEndian.AppendUint32(nil, uint32(place)), unix.UnixRights(fd), nil)
+	return err
 }
 
 // Prepared waits until the new daemon has done all that can fail, and returns the places of
@@ -137,11 +173,11 @@ func (s *Successor) Follow(a Answers) {
 	}()
 }
 
-// Gone is closed when the new daemon has exited.
-func (s *Successor) Gone() <-chan struct{} { return s.child.Exited() }
+// Gone is closed when the new daemon says nothing any more, after Follow: it has ended.
+func (s *Successor) Gone() <-chan struct{} { return s.heard }
 
 // Signal sends the new daemon a signal.
-func (s *Successor) Signal(sig unix.Signal) error { return s.child.Signal(sig) }
+func (s *Successor) Signal(sig unix.Signal) error { return s.process.Signal(sig) }
 
 // Give gives the new daemon a connection of the socket at a place. It reports whether that
 // has one of its own now. Many goroutines may call it, until End.
@@ -157,7 +193,7 @@ func (s *Successor) Give(place int, conn net.Conn) bool {
 	s.conns.SetWriteDeadline(time.Now().Add(giveTime))
 	var sendErr error
 	err = raw.Control(func(fd uintptr) {
-		_, _, sendErr = s.conns.WriteMsgUnix(binary.NativeEndian.AppendUint32(nil, uint32(place)), unix.UnixRights(int(fd)), nil)
+		sendErr = s.pass(place, int(fd))
 	})
 	return err == nil && sendErr == nil
 }
@@ -170,27 +206,31 @@ func (s *Successor) End(metrics []byte) {
 	<-s.heard
 }
 
+// Commit is to be called when the new daemon serves: from now on it is the one that whoever has
+// started this one waits for.
+func (s *Successor) Commit() error { return s.process.Commit() }
+
 // kill is discard of one that was told to begin. It may take the sockets for its own: if it
 // saw this end of the channel close it would think that it is all there is, and its stop
 // would remove their files and shut down what both have.
 func (s *Successor) kill(err error) error {
-	s.child.Signal(unix.SIGKILL)
-	<-s.child.Exited()
-	return s.discard(err)
+	defer s.close()
+	return ended(err, s.process.Discard(true))
 }
 
 // discard ends the new daemon and returns why: err, or how it has ended if that is why
 // it says no more.
 func (s *Successor) discard(err error) error {
-	s.ch.conn.Close() // it ends by that, if it runs
+	s.close() // it ends by that, if it runs
+	return ended(err, s.process.Discard(false))
+}
+
+func (s *Successor) close() {
+	s.ch.conn.Close()
 	s.conns.Close()
-	s.child.Signal(unix.SIGTERM)
-	select {
-	case <-s.child.Exited():
-	case <-time.After(endTime):
-		s.child.Signal(unix.SIGKILL)
-	}
-	how := s.by.Discard(s.child)
+}
+
+func ended(err error, how string) error {
 	if isGone(err) {
 		return fmt.Errorf("the new daemon has ended before it was ready: %s", how)
 	}

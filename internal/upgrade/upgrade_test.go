@@ -111,6 +111,8 @@ type old struct {
 	by   spawn.Local
 	l    *listen.Listener
 	path string
+
+	child *spawn.Successor // after start
 }
 
 func newOld(t *testing.T, part string) *old {
@@ -132,7 +134,10 @@ func (o *old) start() *Successor {
 		o.t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	s, err := Start(&o.by, os.Args[0], Hello{Sockets: []listen.Handed{h}}, []int{fd})
+	s, err := Start(o.t.Context(), func(files []int) (Process, int, error) {
+		o.child, err = o.by.StartSuccessor(os.Args[0], files)
+		return o.child, o.child.PID, err
+	}, Hello{Sockets: []listen.Handed{h}}, []int{fd})
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -293,7 +298,8 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("after the end of the old one: %q", got)
 	}
 	<-s.Gone()
-	if how := o.by.Discard(s.child); how != "exit status 0" {
+	<-o.child.Exited()
+	if how := s.process.Discard(false); how != "exit status 0" {
 		t.Errorf("it ends with %s", how)
 	}
 }

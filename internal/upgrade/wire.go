@@ -3,7 +3,7 @@
 // neither pools nor configurations.
 //
 //	old                                new
-//	hello: the sockets           ─▶
+//	hello, and the sockets       ─▶
 //	                             ◀─    prepared, or failed: the sockets that it uses
 //	begin                        ─▶    the number that requests have next
 //	                             ◀─    serving
@@ -14,7 +14,8 @@
 //	last                         ─▶    what the old one has counted, when it has ended
 //
 // Whichever ends before "begin" was sent, the old one goes on as if nothing had been. From
-// "yours" on it gives kept connections to the new one, over a second pair of sockets.
+// "yours" on it gives kept connections to the new one. These and the sockets go over a second
+// pair of sockets. Who starts the new one has nothing to do with what they say.
 package upgrade
 
 import (
