@@ -123,7 +123,6 @@ func TestApart(t *testing.T) {
 	a.configure(a.pools(""))
 	a.order(t, "check", "--diff").is(t, "diff", 0, "more")
 	a.order(t, "reload").is(t, "reload", 0, "reloaded")
-	a.order(t, "upgrade").is(t, "upgrade", 1, "restart it")
 	a.ping(t)
 	a.signal(syscall.SIGTERM)
 	if code := a.exitCode(); code != 0 || alive(a.served) {

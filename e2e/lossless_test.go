@@ -70,10 +70,10 @@ var locations = func() (all []string) {
 
 // newLossless starts nginx before the daemon. It asks nothing twice: what would hide a
 // connection that was lost is off.
-func newLossless(t testing.TB) *lossless {
+func newLossless(t testing.TB, isApart bool) *lossless {
 	t.Helper()
 	l := &lossless{tcp: [3]string{freeAddress(t), freeAddress(t), freeAddress(t)}}
-	l.upgradable = newUpgradable(t, "- {name: function, listen: 'unix:DIR/function', function: {}}\n")
+	l.upgradable = newUpgradable(t, isApart, "- {name: function, listen: 'unix:DIR/function', function: {}}\n")
 	l.echo = l.dir + "/cgi/echo"
 	run(t, exec.Command(need(t, "gcc"), "-static", "-O2", "-o", l.echo, write(t, l.dir+"/echo.c", echoProgram)))
 	l.configure(l.pools(0))
@@ -152,11 +152,22 @@ func (l *lossless) fault(format string, args ...any) {
 // kept and on fresh connections, with and without a body: no request fails, and the counters and the access log have every one of them. make
 // test-lossless does more of it.
 func TestLossless(t *testing.T) {
+	for name, isApart := range map[string]bool{"one process": false, "two processes": true} {
+		t.Run(name, func(t *testing.T) {
+			if isApart {
+				needRoot(t)
+			}
+			testLossless(t, isApart)
+		})
+	}
+}
+
+func testLossless(t *testing.T, isApart bool) {
 	clients, upgrades, reloads := 40, 3, 2
 	if os.Getenv("FCGID_TEST_LOSSLESS") != "" {
 		clients, upgrades, reloads = 200, 20, 5
 	}
-	l := newLossless(t)
+	l := newLossless(t, isApart)
 	stop := make(chan struct{})
 	var all sync.WaitGroup
 	for client := range clients {

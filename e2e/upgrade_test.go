@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -20,28 +21,47 @@ import (
 // An upgradable is a daemon whose program is a link, in place of which a test puts another.
 type upgradable struct {
 	*daemon
-	t testing.TB
+	t       testing.TB
+	isApart bool   // it is two processes
+	etc     string // folder of the program and of the configuration, which has to be root's then
+}
+
+// inBoth runs a test of a daemon that is one process, and of one that is two.
+func inBoth(t *testing.T, test func(t *testing.T, isApart bool)) {
+	t.Parallel()
+	t.Run("one process", func(t *testing.T) { t.Parallel(); test(t, false) })
+	t.Run("two processes", func(t *testing.T) { t.Parallel(); needRoot(t); test(t, true) })
 }
 
 // upgradable starts a daemon that logs to a file: its output is closed when the first
 // process has ended. DIR in its pools is its folder.
-func newUpgradable(t testing.TB, pools string, change ...func(*exec.Cmd)) *upgradable {
+func newUpgradable(t testing.TB, isApart bool, pools string, change ...func(*exec.Cmd)) *upgradable {
 	t.Helper()
 	dir := folder(t)
-	u := &upgradable{t: t}
-	u.link(dir, binary)
+	u := &upgradable{t: t, isApart: isApart, etc: dir}
+	if isApart {
+		u.etc = folder(t)
+		if err := errors.Join(os.Chown(dir, 65534, 65534), os.Chmod(dir, 0o777)); err != nil { // programs write there too
+			t.Fatal(err)
+		}
+	}
+	u.link(binary)
 	if err := os.MkdirAll(dir+"/cgi", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	script(t, dir+"/cgi/hello.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\n")
 	change = append(change, func(cmd *exec.Cmd) {
-		cmd.Path, cmd.Args[0] = dir+"/bin", dir+"/bin"
+		cmd.Path, cmd.Args[0] = u.etc+"/bin", u.etc+"/bin"
 		if cmd.Env == nil {
 			cmd.Env = os.Environ()
 		}
 		cmd.Env = append(cmd.Env, "FCGID_LOG_OUTPUT="+dir+"/log", "FCGID_ACCESS_LOG_OUTPUT="+dir+"/access", "FCGID_ADMIN_CONTROL=unix:"+dir+"/control")
+		if isApart {
+			cmd.Env = append(cmd.Env, "TMPDIR="+dir) // that of the tests is root's
+		}
 	})
-	u.daemon = launch(t, dir, strings.ReplaceAll(pools, "DIR", dir), change...)
+	u.daemon = launch(t, u.etc, u.adapt(strings.ReplaceAll(pools, "DIR", dir)), change...)
+	u.dir = dir
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log:\n%s", tail(u.log(), 8000))
@@ -50,21 +70,54 @@ func newUpgradable(t testing.TB, pools string, change ...func(*exec.Cmd)) *upgra
 			t.Error("a data race")
 		}
 		if running := u.running(); running != 0 {
-			syscall.Kill(running, syscall.SIGTERM)
+			syscall.Kill(u.main(), syscall.SIGTERM)
 			await(t, "the last daemon to end", func() bool { return !alive(running) })
 		}
 	})
 	return u
 }
 
+// upgradeUser is who programs run as where the daemon is two processes.
+const upgradeUser = 64151
+
+// adapt makes pools those of a daemon that is two processes: each has a user of its own.
+func (u *upgradable) adapt(pools string) string {
+	if !u.isApart {
+		return pools
+	}
+	n := upgradeUser
+	lines := strings.SplitAfter(pools, "\n")
+	for i, line := range lines {
+		for _, key := range []string{"process: {", "worker: {"} {
+			if strings.Contains(line, key) {
+				lines[i] = strings.Replace(line, key, asUser(n)+", "+key, 1)
+				n++
+			}
+		}
+	}
+	return strings.Join(lines, "") + "user: nobody\n"
+}
+
+// configure is that of the daemon.
+func (u *upgradable) configure(pools string) { u.daemon.configure(u.adapt(pools)) }
+
+// main is the pid of what stands for the daemon that answers: its spawner's, if it has one.
+func (u *upgradable) main() int {
+	pid := u.running()
+	if u.isApart && pid != 0 {
+		_, pid = procState(pid)
+	}
+	return pid
+}
+
 // link makes the daemon's program lead to another one.
-func (u *upgradable) link(dir, to string) {
+func (u *upgradable) link(to string) {
 	u.t.Helper()
-	os.Remove(dir + "/bin.new")
-	if err := os.Symlink(to, dir+"/bin.new"); err != nil {
+	os.Remove(u.etc + "/bin.new")
+	if err := os.Symlink(to, u.etc+"/bin.new"); err != nil {
 		u.t.Fatal(err)
 	}
-	if err := os.Rename(dir+"/bin.new", dir+"/bin"); err != nil {
+	if err := os.Rename(u.etc+"/bin.new", u.etc+"/bin"); err != nil {
 		u.t.Fatal(err)
 	}
 }
@@ -72,8 +125,8 @@ func (u *upgradable) link(dir, to string) {
 // program makes the daemon's program a script.
 func (u *upgradable) program(text string) {
 	u.t.Helper()
-	script(u.t, u.dir+"/script", "#!/bin/sh\n"+text+"\n")
-	u.link(u.dir, u.dir+"/script")
+	script(u.t, u.etc+"/script", "#!/bin/sh\n"+text+"\n")
+	u.link(u.etc + "/script")
 }
 
 func (u *upgradable) log() string {
@@ -118,10 +171,11 @@ const cgiPools = "- {name: cgi, listen: ['unix:DIR/s', 'unix:@DIR/abstract', 'tc
 
 // An upgrade replaces the process, and nothing else that anybody sees: sockets stay the
 // same, what runs ends under the old daemon, and its exit status is 0.
-func TestUpgrade(t *testing.T) {
-	t.Parallel()
+func TestUpgrade(t *testing.T) { inBoth(t, testUpgrade) }
+
+func testUpgrade(t *testing.T, isApart bool) {
 	tcp := freeAddress(t)
-	u := newUpgradable(t, strings.ReplaceAll(cgiPools, "TCP", tcp))
+	u := newUpgradable(t, isApart, strings.ReplaceAll(cgiPools, "TCP", tcp))
 	long := script(t, u.dir+"/cgi/long.sh", "#!/bin/sh\necho $$ >"+u.dir+"/pid\nwhile [ ! -e "+u.dir+"/go ]; do sleep 0.02; done\nprintf 'Content-Type: text/plain\\n\\nlong'\n")
 	before := u.inodes("s", "control")
 	running := connect(t, u.dir+"/s")
@@ -165,11 +219,12 @@ func TestUpgrade(t *testing.T) {
 	u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
 	awaitLines(t, u.dir+"/access", 5)
 
-	syscall.Kill(now, syscall.SIGUSR2) // and again, by the signal
+	second := u.main()
+	syscall.Kill(second, syscall.SIGUSR2) // and again, by the signal
 	await(t, "the next upgrade", func() bool { p := u.running(); return p != 0 && p != now })
-	await(t, "the end of the second daemon", func() bool { return !alive(now) })
+	awaitGone(t, []int{now, second})
 	u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
-	syscall.Kill(u.running(), syscall.SIGTERM)
+	syscall.Kill(u.main(), syscall.SIGTERM)
 	await(t, "the last one to remove its sockets", func() bool { return !exists(u.dir+"/s") && !exists(u.dir+"/control") })
 }
 
@@ -199,9 +254,10 @@ func awaitLines(t testing.TB, file string, n int) {
 }
 
 // A new daemon that does not start changes nothing, and the command and the log say why.
-func TestUpgradeFails(t *testing.T) {
-	t.Parallel()
-	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+func TestUpgradeFails(t *testing.T) { inBoth(t, testUpgradeFails) }
+
+func testUpgradeFails(t *testing.T, isApart bool) {
+	u := newUpgradable(t, isApart, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
 	pool := fmt.Sprintf("- {name: cgi, listen: {address: 'unix:%s/s', mode: '0666', backlog: 7}, process: {root: [%[1]s/cgi]}}\n", u.dir)
 	before, old := u.inodes("s", "control"), u.running()
 	wait := "while [ ! -e " + u.dir + "/go ]; do sleep 0.02; done; exec " + binary + ` "$@"`
@@ -214,10 +270,10 @@ func TestUpgradeFails(t *testing.T) {
 	}{
 		{"it crashes", func() { u.program("exit 3") }, nil, 1, []string{"the new daemon has ended before it was ready: exit status 3", "the old daemon goes on"}},
 		{"it is killed", func() { u.program("kill -KILL $$") }, nil, 1, []string{"signal: killed"}},
-		{"it is no program", func() { write(t, u.dir+"/text", "text"); u.link(u.dir, u.dir+"/text") }, nil, 1, []string{"permission denied"}},
-		{"it is missing", func() { u.link(u.dir, u.dir+"/nowhere") }, nil, 1, []string{"no such file"}},
+		{"it is no program", func() { write(t, u.etc+"/text", "text"); u.link(u.etc + "/text") }, nil, 1, []string{"permission denied"}},
+		{"it is missing", func() { u.link(u.etc + "/nowhere") }, nil, 1, []string{"no such file"}},
 		{"it takes too long", func() { u.program(wait) }, []string{"--timeout", "200ms"}, 1, []string{"the new daemon was not ready within 200ms"}},
-		{"the file is wrong", func() { u.link(u.dir, binary); u.configure(strings.Replace(pool, "{name", "{timeout: soon, name", 1)) }, nil, 78, []string{"pools[0].timeout", "the old daemon goes on"}},
+		{"the file is wrong", func() { u.link(binary); u.configure(strings.Replace(pool, "{name", "{timeout: soon, name", 1)) }, nil, 78, []string{"pools[0].timeout", "the old daemon goes on"}},
 		{"an address is in use", func() {
 			l, err := net.Listen("unix", u.dir+"/used")
 			if err != nil {
@@ -240,7 +296,7 @@ func TestUpgradeFails(t *testing.T) {
 		}
 		u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
 		await(t, test.name+": its processes to end", func() bool {
-			return !slices.ContainsFunc(children(u.Process.Pid), alive)
+			return !slices.ContainsFunc(children(u.Process.Pid), func(pid int) bool { return pid != old && alive(pid) })
 		})
 	}
 	if n := strings.Count(u.log(), "upgrade failed: this daemon goes on"); n != 8 {
@@ -257,18 +313,19 @@ func TestUpgradeFails(t *testing.T) {
 }
 
 // Whoever may not reload may not upgrade either.
-func TestUpgradeByOthers(t *testing.T) {
-	t.Parallel()
+func TestUpgradeByOthers(t *testing.T) { inBoth(t, testUpgradeByOthers) }
+
+func testUpgradeByOthers(t *testing.T, isApart bool) {
 	needRoot(t)
-	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+	u := newUpgradable(t, isApart, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
 	if err := os.Chmod(u.dir+"/control", 0o666); err != nil {
 		t.Fatal(err)
 	}
 	old := u.running()
 	cmd := exec.Command(binary, "upgrade", "--control", u.dir+"/control")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 64199, Gid: 64199}}
 	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "uid 65534 may not: only root may") {
+	if err == nil || !strings.Contains(string(out), "uid 64199 may not: only root ") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if now := u.running(); now != old {
@@ -280,9 +337,9 @@ func TestUpgradeByOthers(t *testing.T) {
 func (u *upgradable) held() (release func()) {
 	u.t.Helper()
 	os.Remove(u.dir + "/go")
-	u.program("echo $$ >" + u.dir + "/new\nwhile [ ! -e " + u.dir + "/go ]; do sleep 0.02; done\nexec " + u.dir + `/real "$@"`)
+	u.program("echo $$ >" + u.dir + "/new\nwhile [ ! -e " + u.dir + "/go ]; do sleep 0.02; done\nexec " + u.etc + `/real "$@"`)
 	os.Remove(u.dir + "/new")
-	os.Symlink(binary, u.dir+"/real")
+	os.Symlink(binary, u.etc+"/real")
 	return func() { write(u.t, u.dir+"/go", "") }
 }
 
@@ -294,9 +351,10 @@ func (u *upgradable) next() int {
 
 // While an upgrade is tried another one is refused, and a reload waits: it is the new
 // daemon's.
-func TestUpgradeAtOnce(t *testing.T) {
-	t.Parallel()
-	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+func TestUpgradeAtOnce(t *testing.T) { inBoth(t, testUpgradeAtOnce) }
+
+func testUpgradeAtOnce(t *testing.T, isApart bool) {
+	u := newUpgradable(t, isApart, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
 	release, old := u.held(), u.running()
 	first := u.upgradeLater()
 	next := u.next()
@@ -305,8 +363,8 @@ func TestUpgradeAtOnce(t *testing.T) {
 	u.signal(syscall.SIGHUP)
 	release()
 	(<-first).is(t, "the first one", 0)
-	if now := u.running(); now != next || now == old {
-		t.Errorf("process %d answers, not %d", now, next)
+	if now := u.main(); now != next || u.running() == old {
+		t.Errorf("process %d stands for what answers, not %d", now, next)
 	}
 	await(t, "the reload", func() bool { return strings.Contains(u.log(), `"msg":"reloaded"`) })
 	if code := u.exitCode(); code != 0 {
@@ -317,9 +375,10 @@ func TestUpgradeAtOnce(t *testing.T) {
 
 // Who knows the old daemon only is heard while that ends: a reload is the new one's, and
 // an upgrade is refused.
-func TestSignalsAfterUpgrade(t *testing.T) {
-	t.Parallel()
-	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+func TestSignalsAfterUpgrade(t *testing.T) { inBoth(t, testSignalsAfterUpgrade) }
+
+func testSignalsAfterUpgrade(t *testing.T, isApart bool) {
+	u := newUpgradable(t, isApart, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
 	long := script(t, u.dir+"/cgi/long.sh", "#!/bin/sh\necho $$ >"+u.dir+"/pid\nwhile [ ! -e "+u.dir+"/go ]; do sleep 0.02; done\n"+plainHeader)
 	running := connect(t, u.dir+"/s")
 	running.send(request(1, params(long), ""))
@@ -349,9 +408,10 @@ func TestSignalsAfterUpgrade(t *testing.T) {
 }
 
 // The end of a new daemon that is not ready is not that of the old one, by whichever signal.
-func TestUpgradeIsEnded(t *testing.T) {
-	t.Parallel()
-	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+func TestUpgradeIsEnded(t *testing.T) { inBoth(t, testUpgradeIsEnded) }
+
+func testUpgradeIsEnded(t *testing.T, isApart bool) {
+	u := newUpgradable(t, isApart, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
 	old := u.running()
 	for _, s := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		u.held()
@@ -363,33 +423,64 @@ func TestUpgradeIsEnded(t *testing.T) {
 		}
 	}
 	// A new one that starts its workers.
-	u.link(u.dir, binary)
+	u.link(binary)
 	u.configure(fmt.Sprintf("- {name: cgi, listen: 'unix:%s/s', process: {root: [%[1]s/cgi]}}\n- {name: w, listen: 'unix:%[1]s/w', worker: {command: [/bin/sleep, 1h], scale: static, max: 1, start_timeout: 1h}}\n", u.dir))
 	for _, s := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
-		done := u.upgradeLater()
-		var next int
-		await(t, "the new daemon's worker", func() bool {
-			for _, next = range children(u.Process.Pid) {
-				if len(children(next)) > 0 {
-					return true
-				}
+		for _, isSpawner := range []bool{false, true} {
+			done := u.upgradeLater()
+			next := u.starting()
+			victim := next[len(next)-1]
+			if isSpawner {
+				victim = next[0]
 			}
-			return false
-		})
-		syscall.Kill(next, s)
-		(<-done).is(t, s.String(), 1)
-		if now := u.running(); now != old {
-			t.Fatalf("%v: process %d answers", s, now)
+			syscall.Kill(victim, s)
+			(<-done).is(t, s.String(), 1)
+			awaitGone(t, next)
+			if now := u.running(); now != old {
+				t.Fatalf("%v: process %d answers", s, now)
+			}
+			u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
+			os.Remove(u.dir + "/w") // a killed one leaves it
 		}
-		u.good("unix", u.dir+"/s", u.dir+"/cgi/hello.sh")
-		os.Remove(u.dir + "/w") // a killed one leaves it
 	}
 }
 
+// starting are the processes of a new daemon, when that has started a worker and waits for it.
+func (u *upgradable) starting() (next []int) {
+	u.t.Helper()
+	old := u.running()
+	await(u.t, "the new daemon's worker", func() bool {
+		for _, pid := range children(u.Process.Pid) {
+			switch started := children(pid); {
+			case pid == old || len(started) == 0:
+			case !u.isApart:
+				next = []int{pid}
+			default:
+				i := slices.IndexFunc(started, func(pid int) bool { return userOf(pid) == "65534" })
+				if i >= 0 && len(started) == 2 {
+					next = []int{pid, started[i]}
+				}
+			}
+		}
+		return next != nil
+	})
+	return next
+}
+
+// userOf is whose a process is, "" if there is none. Its files in /proc do not tell: those of one
+// that is not dumpable are root's.
+func userOf(pid int) string {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, after, _ := strings.Cut(string(text), "\nUid:\t")
+	uid, _, _ := strings.Cut(after, "\t")
+	return uid
+}
+
 // Whoever stops the old daemon while it tries an upgrade stops both.
-func TestStopDuringUpgrade(t *testing.T) {
-	t.Parallel()
-	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+func TestStopDuringUpgrade(t *testing.T) { inBoth(t, testStopDuringUpgrade) }
+
+func testStopDuringUpgrade(t *testing.T, isApart bool) {
+	u := newUpgradable(t, isApart, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
 	u.held()
 	done := u.upgradeLater()
 	next := u.next()
@@ -406,9 +497,10 @@ func TestStopDuringUpgrade(t *testing.T) {
 
 // A daemon can be replaced while it has not got rid of the one before. To stop the last one
 // is to stop all.
-func TestUpgradeWhileDraining(t *testing.T) {
-	t.Parallel()
-	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+func TestUpgradeWhileDraining(t *testing.T) { inBoth(t, testUpgradeWhileDraining) }
+
+func testUpgradeWhileDraining(t *testing.T, isApart bool) {
+	u := newUpgradable(t, isApart, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
 	sleeps := script(t, u.dir+"/cgi/sleep.sh", "#!/bin/sh\necho x >>"+u.dir+"/runs\nwhile [ ! -e "+u.dir+"/go ]; do sleep 0.02; done\nprintf 'Content-Type: text/plain\\n\\nlong'\n")
 	var asked []*peer
 	var pids []int
@@ -427,7 +519,7 @@ func TestUpgradeWhileDraining(t *testing.T) {
 			t.Errorf("process %d has not waited for its request", pid)
 		}
 	}
-	last := u.running()
+	last := u.main()
 	syscall.Kill(last, syscall.SIGTERM)
 	await(t, "the last one to begin to stop", func() bool { return strings.Contains(u.log(), `"msg":"stopping"`) })
 	write(t, u.dir+"/go", "")
@@ -440,12 +532,17 @@ func TestUpgradeWhileDraining(t *testing.T) {
 }
 
 // As the first process of a container it is the daemon below it that is replaced.
-func TestUpgradeOfFirstProcess(t *testing.T) {
-	t.Parallel()
+func TestUpgradeOfFirstProcess(t *testing.T) { inBoth(t, testUpgradeOfFirstProcess) }
+
+func testUpgradeOfFirstProcess(t *testing.T, isApart bool) {
 	needRoot(t)
 	dir := folder(t)
+	if err := errors.Join(os.Mkdir(dir+"/run", 0o755), os.Chown(dir+"/run", 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
 	d := &daemon{dir: dir, file: dir + "/fcgid.yaml", admin: freeAddress(t)}
-	d.configure(fmt.Sprintf("- {name: fn, listen: 'unix:%s/s', function: {}}\n", dir))
+	u := &upgradable{isApart: isApart, daemon: d}
+	u.configure(fmt.Sprintf("- {name: fn, listen: 'unix:%s/run/s', function: {}}\n", dir))
 	d.process = start(t, exec.Command(need(t, "unshare"), "--pid", "--fork", "--mount-proc", "--kill-child=TERM", binary, "serve", "-c", d.file))
 	d.awaitReady(t)
 	first := children(d.Process.Pid)[0]
@@ -456,7 +553,7 @@ func TestUpgradeOfFirstProcess(t *testing.T) {
 		}
 		syscall.Kill(first, syscall.SIGUSR2)
 		await(t, "another daemon", func() bool { now := children(first); return len(now) == 1 && now[0] != old[0] })
-		if res, out := ask(t, "unix", dir+"/s", &fcgi.Request{Params: params("fcgid.ping")}); res != (fcgi.Result{}) {
+		if res, out := ask(t, "unix", dir+"/run/s", &fcgi.Request{Params: params("fcgid.ping")}); res != (fcgi.Result{}) {
 			t.Errorf("%+v %q", res, out)
 		}
 	}
@@ -468,10 +565,11 @@ func TestUpgradeOfFirstProcess(t *testing.T) {
 
 // A connection that is kept, and has no request, goes over: it is the new daemon that answers
 // the next one on it, and neither closes it.
-func TestUpgradeKeepsConnections(t *testing.T) {
-	t.Parallel()
+func TestUpgradeKeepsConnections(t *testing.T) { inBoth(t, testUpgradeKeepsConnections) }
+
+func testUpgradeKeepsConnections(t *testing.T, isApart bool) {
 	tcp := freeAddress(t)
-	u := newUpgradable(t, strings.ReplaceAll(cgiPools, "TCP", tcp))
+	u := newUpgradable(t, isApart, strings.ReplaceAll(cgiPools, "TCP", tcp))
 	pid := script(t, u.dir+"/cgi/parent.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%s' $PPID\n")
 	var kept []*peer
 	for _, address := range []string{u.dir + "/s", tcp} {
@@ -481,7 +579,7 @@ func TestUpgradeKeepsConnections(t *testing.T) {
 	for range 3 {
 		now := ""
 		await(t, "the next daemon to tell of itself", func() bool {
-			now = strconv.Itoa(u.running())
+			now = strconv.Itoa(u.main())
 			return now != "0" && now != before
 		})
 		before = now
@@ -506,12 +604,14 @@ func TestUpgradeKeepsConnections(t *testing.T) {
 
 // A connection whose request outlasts two upgrades goes to the last daemon, by way of the one
 // in between, which has nothing else to wait for.
-func TestUpgradeTwiceKeepsConnections(t *testing.T) {
-	t.Parallel()
+func TestUpgradeTwiceKeepsConnections(t *testing.T) { inBoth(t, testUpgradeTwiceKeepsConnections) }
+
+func testUpgradeTwiceKeepsConnections(t *testing.T, isApart bool) {
 	tcp := freeAddress(t)
-	u := newUpgradable(t, strings.ReplaceAll(cgiPools, "TCP", tcp))
+	u := newUpgradable(t, isApart, strings.ReplaceAll(cgiPools, "TCP", tcp))
 	sleeps := script(t, u.dir+"/cgi/sleep.sh", "#!/bin/sh\necho x >>"+u.dir+"/runs\nwhile [ ! -e "+u.dir+"/go ]; do sleep 0.02; done\nprintf 'Content-Type: text/plain\\n\\n%s' $PPID\n")
 	var pids []int
+	first := u.main() // whose children programs are
 	var kept []*peer
 	for _, address := range []string{u.dir + "/s", tcp} {
 		p := connect(t, address)
@@ -529,14 +629,14 @@ func TestUpgradeTwiceKeepsConnections(t *testing.T) {
 	await(t, "the one in between to have no pool", func() bool { return strings.Contains(u.log(), `"msg":"pool stopped"`) })
 	write(t, u.dir+"/go", "")
 	for _, p := range kept {
-		if r := p.reply(1); r.body() != strconv.Itoa(pids[0]) {
+		if r := p.reply(1); r.body() != strconv.Itoa(first) {
 			t.Errorf("answered by %q, not the first", r.body())
 		}
 	}
 	awaitGone(t, pids)
 	for _, p := range kept {
 		p.send(request(1, params(sleeps), ""))
-		if r := p.reply(1); r.body() != strconv.Itoa(u.running()) {
+		if r := p.reply(1); r.body() != strconv.Itoa(u.main()) {
 			t.Errorf("answered by %q, not the last", r.body())
 		}
 	}
@@ -547,10 +647,14 @@ func TestUpgradeTwiceKeepsConnections(t *testing.T) {
 
 // systemd is told of the new daemon by the old one, and then of everything by the new one.
 // It keeps the sockets: a stop leaves their files to the next daemon.
-func TestUpgradeTellsSystemd(t *testing.T) {
-	t.Parallel()
+func TestUpgradeTellsSystemd(t *testing.T) { inBoth(t, testUpgradeTellsSystemd) }
+
+func testUpgradeTellsSystemd(t *testing.T, isApart bool) {
 	m := newManager(t)
-	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n", m.start("FDSTORE=9"))
+	if err := os.Chmod(m.socket, 0o777); err != nil { // as systemd's is
+		t.Fatal(err)
+	}
+	u := newUpgradable(t, isApart, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n", m.start("FDSTORE=9"))
 	stored := map[string]bool{}
 	for range 2 {
 		stored[m.next("FDSTORE=1\n")] = true
@@ -559,7 +663,7 @@ func TestUpgradeTellsSystemd(t *testing.T) {
 		t.Errorf("stored: %v", stored)
 	}
 	u.upgrade().is(t, "upgrade", 0)
-	if got, want := m.next("MAINPID=", "READY=", "STOPPING=", "STATUS=stop"), fmt.Sprintf("MAINPID=%d", u.running()); got != want {
+	if got, want := m.next("MAINPID=", "READY=", "STOPPING=", "STATUS=stop"), fmt.Sprintf("MAINPID=%d", u.main()); got != want {
 		t.Errorf("it is told %q, want %q", got, want)
 	}
 	if got := m.next("READY=", "STOPPING=", "FDSTOREREMOVE="); got != "READY=1" {
@@ -568,7 +672,7 @@ func TestUpgradeTellsSystemd(t *testing.T) {
 	if code := u.exitCode(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
-	last := u.running()
+	last := u.main()
 	syscall.Kill(last, syscall.SIGTERM)
 	if got := m.next("FDSTORE=1", "FDSTOREREMOVE=", "STOPPING="); !strings.HasPrefix(got, "STOPPING=1") {
 		t.Errorf("at the end: %q", got)

@@ -76,7 +76,7 @@ func TestVerbsAreAll(t *testing.T) {
 // Each verb does what it says.
 func TestEveryVerb(t *testing.T) {
 	t.Parallel()
-	u := newUpgradable(t, "- {name: cgi, listen: 'unix:DIR/s', "+cPool(t, "scale: static, max: 1")+"}\n")
+	u := newUpgradable(t, false, "- {name: cgi, listen: 'unix:DIR/s', "+cPool(t, "scale: static, max: 1")+"}\n")
 	s := &site{t: t, daemon: u.daemon, dir: u.dir, network: "unix", address: u.dir + "/s"}
 	g := newGate(t, u.dir)
 	running := s.later("gate")

@@ -17,10 +17,7 @@ func TestApart(t *testing.T) {
 	m := installed(t)
 	m.program("/usr/lib/cgi-bin/who.cgi", "id -un\n")
 	m.mails()
-	m.sh("systemctl stop fcgid")
-	m.sh(harness.Documented(t, "docs/users.md", "apart-unit"))
-	m.sh(`sed -i 's/^user: .*/user: fcgid/; s/^    user: .*/    user: www-data/' ` + configuration + ` && systemctl start fcgid`)
-	m.serves(cgiSocket)
+	m.apart()
 	if got := m.ask(cgiSocket, "who.cgi"); got != "www-data" {
 		t.Errorf("a program runs as %q", got)
 	}
@@ -55,5 +52,67 @@ func TestApart(t *testing.T) {
 	t.Logf("exposure: %s", overall[1])
 	if figure, err := strconv.ParseFloat(overall[1], 64); err != nil || figure > 4.5 {
 		t.Errorf("exposure is %s, and is to be 4.5 at most", overall[1])
+	}
+}
+
+// apart makes the unit the one of docs/users.md.
+func (m *machine) apart() {
+	m.t.Helper()
+	m.sh("systemctl stop fcgid")
+	m.sh(harness.Documented(m.t, "docs/users.md", "apart-unit"))
+	m.sh(`sed -i 's/^user: .*/user: fcgid/; s/^    user: .*/    user: www-data/' ` + configuration + ` && systemctl start fcgid`)
+	m.serves(cgiSocket)
+}
+
+// systemd follows the upgrade of two processes to the new spawner, and no client notices.
+func TestApartUpgrade(t *testing.T) {
+	m := installed(t)
+	m.apart()
+	harness.Await(t, "systemd to keep the sockets", func() bool { return m.property("fcgid", "NFileDescriptorStore") == "2" })
+	stop := m.asked("/run/fcgid/cgi.sock")
+	for i := range 4 {
+		old := m.property("fcgid", "MainPID")
+		if i%2 == 0 {
+			m.sh("fcgid upgrade")
+		} else {
+			m.sh("systemctl kill --kill-who=main --signal=USR2 fcgid")
+		}
+		harness.Await(t, "systemd to know of the new spawner", func() bool {
+			now := m.property("fcgid", "MainPID")
+			return now != old && now != "0"
+		})
+		m.sh("systemctl reload fcgid")
+		harness.Await(t, "the old one to end", func() bool { _, err := m.try("kill -0 " + old); return err != nil })
+	}
+	stop()
+	main := m.property("fcgid", "MainPID")
+	processes := strings.Fields(m.sh("ps -o pid=,user= --pid " + main + " --ppid " + main))
+	if len(processes) != 4 || processes[0] != main || processes[1] != "root" || processes[3] != "fcgid" {
+		t.Fatalf("processes: %q", processes)
+	}
+	if state, stored := m.property("fcgid", "SubState"), m.property("fcgid", "NFileDescriptorStore"); state != "running" || stored != "2" {
+		t.Errorf("%s, %s sockets are kept", state, stored)
+	}
+
+	// One that does not start changes nothing.
+	m.sh("cp " + configuration + " /tmp/good && echo 'bad: true' >>" + configuration)
+	if out := m.fails("fcgid upgrade"); !strings.Contains(out, "unknown key") {
+		t.Errorf("with a wrong file: %s", out)
+	}
+	m.sh("cp /tmp/good " + configuration)
+	if now := m.property("fcgid", "MainPID"); now != main {
+		t.Errorf("the main process is %s, and it was %s", now, main)
+	}
+	m.serves(cgiSocket)
+
+	m.sh("kill -KILL " + main) // the new one is watched over
+	harness.Await(t, "systemd to start another one", func() bool {
+		now := m.property("fcgid", "MainPID")
+		return now != main && now != "0" && m.property("fcgid", "ActiveState") == "active"
+	})
+	m.serves(cgiSocket)
+	m.sh("fcgid upgrade && systemctl stop fcgid")
+	if state := m.property("fcgid", "ActiveState"); state != "inactive" {
+		t.Errorf("after the stop it is %s (%s)\n%s", state, m.property("fcgid", "Result"), m.journal())
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/fcgid/fcgid/internal/daemon"
 	"github.com/fcgid/fcgid/internal/pool"
 	"github.com/fcgid/fcgid/internal/privsep"
+	"github.com/fcgid/fcgid/internal/spawn"
+	"github.com/fcgid/fcgid/internal/upgrade"
 )
 
 func newServeCommand(functions pool.Functions) *cobra.Command {
@@ -57,16 +59,33 @@ func serve(flags *pflag.FlagSet, o daemon.Options) error {
 			return err
 		}
 		o.Spawner, o.Load, o.NotifyFD = session, session.Load, session.NotifyFD
-	case os.Geteuid() == 0 && config.MayHaveUser(o.File):
-		if err := daemon.CheckNotifyFD(o.NotifyFD); err != nil {
-			return err
-		}
-		status, err := privsep.Spawn(o.NotifyFD)
+	case privsep.IsSuccessor(), os.Geteuid() == 0 && config.MayHaveUser(o.File):
+		status, err := serveApart(o.NotifyFD)
 		if !errors.Is(err, privsep.ErrTogether) {
 			return exitWith(status, err)
 		}
 	}
 	return daemon.Run(o)
+}
+
+// serveApart has a spawner start the daemon. If that is to take another one's place, it is told why
+// there is none.
+func serveApart(notifyFD int) (status int, err error) {
+	if spawn.IsSuccessor() {
+		notifyFD = 0 // whoever has waited for it has been told
+	}
+	if err := daemon.CheckNotifyFD(notifyFD); err != nil {
+		return 0, err
+	}
+	program, err := upgrade.Self()
+	if err != nil {
+		return 0, err
+	}
+	status, err = privsep.Spawn(program, notifyFD)
+	if err != nil && !errors.Is(err, privsep.ErrTogether) {
+		daemon.RefuseUpgrade(err)
+	}
+	return status, err
 }
 
 // loaderOf reads the file, for this process or for another one.

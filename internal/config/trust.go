@@ -82,8 +82,15 @@ func trust(path string, stat *unix.Stat_t) error {
 }
 
 func untrusted(path, what string, stat *unix.Stat_t) error {
-	return fmt.Errorf("%s %s could be changed by others than root, who reads it (owner %s, mode %04o): chown root, chmod go-w",
+	return fmt.Errorf("%s %s could be changed by others than root, who relies on it (owner %s, mode %04o): chown root, chmod go-w",
 		what, path, users.NameOf(stat.Uid), stat.Mode&0o7777)
+}
+
+// TrustFile is why others than root can change a file, or replace it by another one; nil if they
+// cannot.
+func TrustFile(path string) error {
+	links := maxLinks
+	return trustPath(path, &links)
 }
 
 // TrustFolder is why others than root can change what is in a folder, or replace it; nil if

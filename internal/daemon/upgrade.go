@@ -80,9 +80,7 @@ func (d *daemon) mayUpgrade() error {
 		return errUpgrading
 	case d.opt.Beside != nil:
 		return errors.New("this daemon is part of another program, which an upgrade would leave without it")
-	case d.opt.Spawner != nil:
-		return errors.New("the daemon has become another user (user), and cannot start one as root: restart it, systemd keeps its sockets meanwhile")
-	case d.program == "":
+	case d.program == "" && d.opt.Spawner == nil:
 		return errors.New("the path of this program is not known")
 	}
 	return nil
@@ -110,8 +108,15 @@ func (d *daemon) tryUpgrade(ctx context.Context, hello upgrade.Hello, sockets ha
 	return outcome{next: next, taken: taken}
 }
 
-// startNext starts a new daemon.
+// startNext starts a new daemon, or has the spawner start one with a spawner of its own.
 func (d *daemon) startNext(files []int) (upgrade.Process, int, error) {
+	if d.opt.Spawner != nil {
+		next, err := d.opt.Spawner.StartSuccessor(files)
+		if err != nil {
+			return nil, 0, err
+		}
+		return next, next.PID, nil
+	}
 	d.logs.Info("upgrade begun", "program", d.program)
 	next, err := d.programs.StartSuccessor(d.program, files)
 	if err != nil {
@@ -347,6 +352,8 @@ func (d *daemon) takeOver(before *upgrade.Predecessor, signals *signals) error {
 	case <-before.Begun():
 	case <-before.Gone():
 		return upgrade.ErrGone
+	case err := <-d.failed:
+		return err
 	case s := <-signals.stop:
 		return stoppedEarly(s)
 	}
@@ -390,6 +397,8 @@ func (d *daemon) awaitWorkers(before *upgrade.Predecessor, signals *signals) err
 		case <-ticker.C:
 		case <-before.Gone():
 			return upgrade.ErrGone
+		case err := <-d.failed:
+			return err
 		case s := <-signals.stop:
 			return stoppedEarly(s)
 		}
@@ -399,6 +408,16 @@ func (d *daemon) awaitWorkers(before *upgrade.Predecessor, signals *signals) err
 // stoppedEarly is the error of a new daemon that was asked to stop.
 func stoppedEarly(s os.Signal) error {
 	return fmt.Errorf("stopped by a signal (%v) before it was ready", s)
+}
+
+// RefuseUpgrade tells the old daemon, whose place this process was to take with a daemon of its
+// own, why it does not.
+func RefuseUpgrade(err error) {
+	if reply := refusal(err); len(reply.Faults) > 0 {
+		upgrade.Refuse(nil, reply.Faults)
+	} else {
+		upgrade.Refuse(err, nil)
+	}
 }
 
 // refuse tells the old daemon why this one does not take its place.

@@ -146,7 +146,7 @@ func hear(conn *Conn, handle func(*Message) (*Message, error), room *admission, 
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if err == nil && m.Kind > KindSignal {
+		if err == nil && m.Kind > lastQuestion {
 			m.Close()
 			err = fmt.Errorf("%w: kind %d is no question", ErrBroken, m.Kind)
 		}

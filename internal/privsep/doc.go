@@ -9,6 +9,7 @@
 //	listen                  ─▶           makes a socket that the configuration names, or removes its file
 //	resolve, start, signal  ─▶
 //	                        ◀─    exited
+//	upgrade                 ─▶           starts the program anew, as another spawner
 //
 // The daemon asks and the spawner answers; it believes nothing that the daemon says. A message
 // that is none ends the session, and with it the daemon.

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -98,13 +99,39 @@ var attacks = map[string]func(*speaker) string{
 		}
 		return fmt.Sprint(said)
 	},
+	"upgrades": func(s *speaker) string {
+		said := map[string]int{}
+		for range 20 {
+			said[s.upgrade(upgradeStart, 0, s.sockets()...)]++
+		}
+		for range 3 {
+			said[s.upgrade(upgradeDiscard, 1)+" ended"]++
+			said[s.upgrade(upgradeStart, 0, s.sockets()...)]++
+		}
+		return fmt.Sprint(said)
+	},
+	"end of an upgrade that serves": func(s *speaker) string {
+		s.upgrade(upgradeStart, 0, s.sockets()...)
+		return fmt.Sprintf("%s, %s, %s, %s, %s", s.upgrade(upgradeCommit, 0), s.upgrade(upgradeDiscard, 1), s.upgrade(upgradeSignal, uint64(unix.SIGTERM)),
+			s.upgrade(upgradeSignal, uint64(unix.SIGHUP)), s.upgrade(upgradeStart, 0, s.sockets()...))
+	},
+	"an upgrade of none": func(s *speaker) string {
+		return fmt.Sprintf("%s, %s, %s", s.upgrade(upgradeCommit, 0), s.upgrade(upgradeDiscard, 0), s.upgrade(upgradeSignal, uint64(unix.SIGHUP)))
+	},
 
 	// These end the session.
 	"listener with descriptors": func(s *speaker) string {
 		return s.question(listenQuestion{what: listenBind, Options: listen.Options{Address: "unix:" + s.dir + "/pool.sock", Mode: 0o640}}, s.files()...)
 	},
-	"listener of none":    func(s *speaker) string { return s.question(listenQuestion{what: listenDropNew}) },
-	"listener unheard of": func(s *speaker) string { return s.question(listenQuestion{what: listenQuestions}) },
+	"listener of none":          func(s *speaker) string { return s.question(listenQuestion{what: listenDropNew}) },
+	"listener unheard of":       func(s *speaker) string { return s.question(listenQuestion{what: listenQuestions}) },
+	"upgrade with pipes":        func(s *speaker) string { return s.upgrade(upgradeStart, 0, s.files()[:2]...) },
+	"upgrade with too few":      func(s *speaker) string { return s.upgrade(upgradeStart, 0, s.sockets()[0]) },
+	"upgrade with too many":     func(s *speaker) string { return s.upgrade(upgradeStart, 0, append(s.sockets(), s.sockets()[0])...) },
+	"upgrade with an argument":  func(s *speaker) string { return s.upgrade(upgradeStart, 7, s.sockets()...) },
+	"commit with descriptors":   func(s *speaker) string { return s.upgrade(upgradeCommit, 0, s.sockets()...) },
+	"kill by upgrade":           func(s *speaker) string { return s.upgrade(upgradeSignal, uint64(unix.SIGKILL)) },
+	"no such order of upgrades": func(s *speaker) string { return s.upgrade(upgradeCommit+1, 0) },
 	"handle in use": func(s *speaker) string {
 		s.start("cgi", 1, filepath.Join(s.dir, "wait.sh"))
 		s.last--
@@ -167,6 +194,9 @@ var wants = map[string]string{
 	"permit foreign": "was not made", "find elsewhere": "is not as the", "remove foreign": "was not made", "remove by name": "startedwas not made",
 	"port beyond": "is not as the", "exchanged": "started, done, exists and is no socket", "folder as link": "permission denied",
 	"no such socket": "socket operation on non-socket", "socket of its own": "it is no socket that listens by tcp, was not made",
+	"upgrades":                      "map[another upgrade is being carried out:19 started:4 started ended:3]",
+	"end of an upgrade that serves": "done, there is no such upgrade, there is no such upgrade, done, another upgrade is being carried out",
+	"an upgrade of none":            "there is no such upgrade, there is no such upgrade, there is no such upgrade",
 
 	"ptrace": "operation not permitted", "getfd": "operation not permitted", "kill": "operation not permitted",
 }
@@ -204,6 +234,17 @@ func (s *speaker) files() (fds []int) {
 		fds = append(fds, pipe[min(i, 1)])
 	}
 	return fds
+}
+
+// sockets are two, as an upgrade has them.
+func (s *speaker) sockets() []int {
+	fds, _ := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	return fds[:]
+}
+
+func (s *speaker) upgrade(order, argument uint64, fds ...int) string {
+	s.last++
+	return s.ask(KindUpgrade, appendUint(appendUint(nil, order), argument), fds...)
 }
 
 func (s *speaker) odd(i int, name string) string {
@@ -356,13 +397,14 @@ type stage struct {
 	binary   string
 }
 
-// copyOfSelf is this program, for others to execute. It is made before anything else runs,
+// copyOfSelf is this program, for others to execute, and beside it what an upgrade starts. It is made before anything else runs,
 // as a file that a child has open for writing is not executed.
 func copyOfSelf(t *testing.T) string {
 	self, err := os.ReadFile("/proc/self/exe")
 	runnertest.Must(t, err)
 	name := filepath.Join(folder(t), "speaker")
 	runnertest.Must(t, os.WriteFile(name, self, 0o755))
+	runnertest.WriteFile(t, name+".next", "#!/bin/sh\nexec sleep 600", 0o755)
 	return name
 }
 
@@ -394,9 +436,14 @@ func newStage(t *testing.T, binary string) *stage {
 	}
 	commit, _ = sockets.prepare(tableOf(table...))
 	commit()
-	s.spawner = &spawner{log: log, programs: s.programs, sockets: sockets}
+	s.spawner = &spawner{
+		program: binary + ".next", log: log, programs: s.programs, sockets: sockets, leave: time.Hour, expired: make(chan struct{}),
+	}
 	t.Cleanup(func() {
 		defer sockets.close()
+		if next := s.spawner.succession.next; next != nil {
+			next.Discard(true)
+		}
 		s.programs.Kill() // as at the end of the session
 		s.programs.Close()
 		if n := s.local.Len(); n != 0 {

@@ -285,6 +285,13 @@ func (l *listeners) adopt(files []Made) {
 	}
 }
 
+// forget leaves files to another process, by their paths.
+func (l *listeners) forget(paths []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.made = slices.DeleteFunc(l.made, func(m Made) bool { return slices.Contains(paths, filepath.Clean(m.Path)) })
+}
+
 // recover remembers the files of sockets that systemd has kept for this process, as far as the
 // table has their paths: that they are what they are called is the word of the daemon before.
 func (l *listeners) recover(stored []listen.File) {

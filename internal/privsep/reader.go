@@ -23,15 +23,27 @@ type Table struct {
 	Spool     string        // the folder of the daemon's unlinked files
 	Listen    []Listen      // on what it listens for the daemon
 	Pools     []config.Pool // whose programs it starts
+	Leave     time.Duration // how long a daemon that was replaced may be there
 }
+
+// leaveMargin is what a daemon that was replaced may take beside what the configuration says.
+const leaveMargin = time.Minute
 
 func newTable(c *config.Config, file string) *Table {
 	t := &Table{User: *c.RunsAs, LogFormat: c.Log.Format, Spool: launch.SpoolDir(c), Listen: listensOf(c, file)}
+	var grace time.Duration
 	for _, p := range c.Pools {
 		if p.Function == nil {
 			t.Pools = append(t.Pools, p)
 		}
+		if p.Process != nil {
+			grace = max(grace, p.Process.KillGrace+p.Process.Linger)
+		}
+		if p.Worker != nil {
+			grace = max(grace, p.Worker.StopGrace)
+		}
 	}
+	t.Leave = c.UpgradeTimeout + grace + leaveMargin
 	return t
 }
 
@@ -107,7 +119,7 @@ func answerOf(load Loader) (*Message, error) {
 		return nil, err
 	}
 	if c.RunsAs == nil {
-		return nil, errors.New("user cannot change while the daemon runs: restart it")
+		return nil, errUserChanges
 	}
 	for _, value := range []any{newTable(c, bundle.Path), bundle} {
 		fd, err := seal(value)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // roleVariable tells a process that a spawner has started what it is to be: a word, and the
@@ -20,6 +21,10 @@ const roleVariable = "FCGID_ROLE"
 // The roles.
 const (
 	roleReader = "reader" // its socket, and 1 if it is the first one
+	// roleSuccessor is another spawner, which takes the place of one that has left a legacy for it:
+	// a descriptor.
+	roleSuccessor = "successor"
+
 	roleDaemon = "daemon" // its socket; the bundle is the next one, and then that of --notify-fd, if the last number is 1
 )
 
@@ -92,9 +97,19 @@ func SocketFolder() string {
 // OwnFolder is the daemon's own in the unit's folder for sockets.
 func OwnFolder(runtime string) string { return filepath.Join(runtime, "daemon") }
 
-// passedToSpawner are the descriptors that systemd has passed to this process, and the
-// variables by which its child is to know them.
+// IsSuccessor reports whether this process is a spawner that another one has started, to take its
+// place.
+func IsSuccessor() bool { return role.name == roleSuccessor }
+
+// passedToSpawner are the descriptors that this process has got for its daemon, from systemd or from
+// the spawner before it, and the variables by which that is to know them: they are the first ones.
 func passedToSpawner() (fds []uintptr, env []string) {
+	if files, variable := spawn.PassOn(upgradeFDs); len(files) > 0 {
+		for _, fd := range files {
+			fds = append(fds, uintptr(fd))
+		}
+		return fds, []string{variable}
+	}
 	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
 	if err != nil || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
 		return nil, nil

@@ -158,3 +158,59 @@ func (s *Session) settle(kind Kind) error {
 	}
 	return nil
 }
+
+// A Successor is another spawner, as the daemon of the one whose place it is to take has it.
+type Successor struct {
+	PID int
+
+	client *Client
+}
+
+// StartSuccessor has the spawner start the program anew, with two sockets for the new daemon.
+func (s *Session) StartSuccessor(files []int) (*Successor, error) {
+	m, err := askUpgrade(s.client, upgradeStart, 0, files...)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	d := decoder{b: m.Body}
+	next := &Successor{PID: int(d.uint()), client: s.client}
+	return next, d.end()
+}
+
+func askUpgrade(c *Client, order, argument uint64, fds ...int) (*Message, error) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), upgradeTime, errors.New("the process that starts the new daemon does not answer"))
+	defer cancel()
+	return c.Ask(ctx, KindUpgrade, appendUint(appendUint(nil, order), argument), fds...)
+}
+
+// upgradeTime is far longer than the spawner takes for an answer, but when it is stopped.
+const upgradeTime = time.Minute
+
+// Signal passes a signal on. One that ends is passed on until Commit.
+func (s *Successor) Signal(sig unix.Signal) error {
+	m, err := askUpgrade(s.client, upgradeSignal, uint64(sig))
+	if err == nil {
+		m.Close()
+	}
+	return err
+}
+
+// Discard ends it, and tells how it has ended.
+func (s *Successor) Discard(atOnce bool) (how string) {
+	m, err := askUpgrade(s.client, upgradeDiscard, flags(atOnce))
+	if err != nil {
+		return err.Error()
+	}
+	defer m.Close()
+	return string(m.Body)
+}
+
+// Commit says that it serves, and is the one now.
+func (s *Successor) Commit() error {
+	m, err := askUpgrade(s.client, upgradeCommit, 0)
+	if err == nil {
+		m.Close()
+	}
+	return err
+}

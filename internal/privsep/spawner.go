@@ -26,6 +26,7 @@ var ErrTogether = errors.New("the daemon is not to be somebody else")
 
 // A spawner is the process that was started, and stays root.
 type spawner struct {
+	program  string // that an upgrade starts
 	log      *slog.Logger
 	local    spawn.Local
 	conn     *Conn // to the daemon
@@ -34,9 +35,14 @@ type spawner struct {
 	sockets  *listeners
 	cgroups  launch.Cgroups
 
-	turn sync.Mutex // guards the fields below, and is held while the configuration is read or changed
-	last uint64     // generation
-	next *prepared  // nil: none
+	before     *shared // with the spawner whose place this one takes; nil: there is none
+	succession succession
+	expired    chan struct{} // closed when a daemon that was replaced has been there for too long
+
+	turn  sync.Mutex    // guards the fields below, and is held while the configuration is read or changed
+	last  uint64        // generation
+	next  *prepared     // nil: none
+	leave time.Duration // of the table in force
 }
 
 // programFDs are how many descriptors the daemon may send at once: those of a program.
@@ -46,13 +52,15 @@ const programFDs = 3
 type prepared struct {
 	number       uint64
 	commit, undo func()
+	leave        time.Duration
 }
 
 // Spawn is the life of a spawner: it returns the exit status when the daemon has ended, and
-// ErrTogether if there is to be none. notifyFD is a descriptor that is the daemon's, 0 is none.
-func Spawn(notifyFD int) (status int, err error) {
-	s := new(spawner)
-	first, err := read(&s.local, true)
+// ErrTogether if there is to be none. program is what an upgrade starts. notifyFD is a descriptor
+// that is the daemon's, 0 is none.
+func Spawn(program string, notifyFD int) (status int, err error) {
+	s := &spawner{program: program, expired: make(chan struct{})}
+	first, err := s.readFirst()
 	switch {
 	case err != nil:
 		return 0, unrefuse(err)
@@ -71,7 +79,10 @@ func Spawn(notifyFD int) (status int, err error) {
 	if err := s.local.Adopt(); err != nil {
 		s.log.Warn("programs that leave their process group may outlive their requests", "error", err)
 	}
-	if s.sockets, err = newListeners(); err != nil {
+	if s.sockets, err = newListeners(); err == nil && spawn.IsSuccessor() {
+		err = s.inherit(first.table)
+	}
+	if err != nil {
 		first.close()
 		return 0, err
 	}
@@ -87,6 +98,19 @@ func Spawn(notifyFD int) (status int, err error) {
 	// What hangs in an answer, such as a look at a file, is not to keep from it who must end.
 	go func() { served <- hear(s.conn, s.handle, newAdmission(s.programs.most), new(sync.WaitGroup)) }()
 	return s.attend(daemon, signals, served), nil
+}
+
+// readFirst reads the configuration of a start. It is nil where this process is to go on alone, which
+// it is not in an upgrade.
+func (s *spawner) readFirst() (*reading, error) {
+	if IsSuccessor() {
+		if !spawn.IsSuccessor() {
+			return nil, errors.New("the process whose place this one was to take has ended")
+		}
+		unix.CloseOnExec(role.numbers[0])
+		s.before = &shared{role.numbers[0]}
+	}
+	return read(&s.local, !IsSuccessor())
 }
 
 // start starts the daemon, and takes over what was read for it.
@@ -134,6 +158,10 @@ func (s *spawner) attend(daemon *spawn.Self, signals <-chan os.Signal, served <-
 				daemon.Signal(unix.SIGKILL)
 			}
 			time.AfterFunc(endTime, func() { daemon.Signal(unix.SIGKILL) }) // it has closed its end, and is about to exit
+		case <-s.expired:
+			s.expired = nil
+			s.log.Error("the daemon that was replaced does not end, and is killed")
+			daemon.Signal(unix.SIGKILL)
 		case <-daemon.Exited():
 			s.programs.Kill()
 			s.conn.Close()
@@ -184,7 +212,7 @@ func (s *spawner) conclude(status unix.WaitStatus) int {
 		s.log.Error("the daemon was killed, and all programs with it", "signal", status.Signal().String())
 		s.cgroups.Kill()
 		s.local.KillOrphans(endTime / 2)
-		if os.Getenv("FDSTORE") == "" { // systemd has the sockets for the next one
+		if os.Getenv("FDSTORE") == "" && !s.isBetween() { // systemd, or another daemon, has the sockets
 			s.sockets.removeAll()
 		}
 		return 1
@@ -201,13 +229,21 @@ func (s *spawner) handle(m *Message) (*Message, error) {
 		return nil, s.settle(m)
 	case KindListen:
 		answer, err := s.sockets.handle(m)
-		if errors.Is(err, ErrBroken) {
-			s.log.Error("the daemon says what it never would: it is ended", "error", err)
-			s.conn.Close()
-		}
-		return answer, err
+		return answer, s.judge(err)
+	case KindUpgrade:
+		answer, err := s.upgrade(m)
+		return answer, s.judge(err)
 	}
 	return s.programs.Handle(m)
+}
+
+// judge ends the session for what is no message.
+func (s *spawner) judge(err error) error {
+	if errors.Is(err, ErrBroken) {
+		s.log.Error("the daemon says what it never would: it is ended", "error", err)
+		s.conn.Close()
+	}
+	return err
 }
 
 // reload reads the configuration anew, for the daemon to commit or abort.
@@ -223,7 +259,7 @@ func (s *spawner) reload() (*Message, error) {
 	}
 	if r.table.User.UID != s.user.UID {
 		r.close()
-		return nil, refuse(errors.New("user cannot change while the daemon runs: restart it"))
+		return nil, refuse(errUserChanges)
 	}
 	if err := s.prepare(r.table); err != nil {
 		r.close()
@@ -249,6 +285,7 @@ func (s *spawner) prepare(t *Table) error {
 		number: s.last,
 		commit: func() { commit(); commitSockets() },
 		undo:   func() { undo(); undoSockets() },
+		leave:  t.Leave,
 	}
 	if n := spawn.ReserveThreads(); n < spawn.SpareThreads { // of which sandboxes have taken some for themselves
 		s.log.Warn("little room for threads, without which the process that starts programs dies: see ulimit -u and TasksMax", "threads", n)
@@ -275,6 +312,7 @@ func (s *spawner) settle(m *Message) error {
 		return nil
 	}
 	next.commit()
+	s.leave = next.leave
 	return nil
 }
 

@@ -15,7 +15,7 @@ import (
 // A Kind says what a message is about.
 type Kind uint8
 
-// The kinds of messages. Those up to KindSignal are questions of the daemon's.
+// The kinds of messages. Those up to lastQuestion are the daemon's.
 const (
 	KindReload Kind = iota + 1
 	KindCommit
@@ -25,13 +25,15 @@ const (
 	KindStartCGI
 	KindStartWorker
 	KindSignal
+	KindUpgrade
 
 	KindAnswer  // to the question that has the same ID
 	KindRefusal // the same, and its body says why
 
 	KindExited // of the spawner, who is not asked: ID is 0
 
-	lastKind = KindExited
+	lastQuestion = KindUpgrade
+	lastKind     = KindExited
 )
 
 // A Message is what one of the two says.

@@ -191,6 +191,20 @@ func Predecessor() (fds []int, ok bool) {
 	return fds, len(fds) > 0
 }
 
+// IsSuccessor reports whether this process was started to take another one's place, until
+// Predecessor is called.
+func IsSuccessor() bool { return len(successorFDs()) > 0 }
+
+// PassOn is Predecessor for a child of this process, which is to take that place with the first n
+// of the descriptors. They are to be the child's own from 3 on, with that variable.
+func PassOn(n int) (fds []int, variable string) {
+	fds, ok := Predecessor()
+	if !ok || len(fds) < n {
+		return nil, ""
+	}
+	return fds[:n], variableOf(os.Getpid(), n)
+}
+
 func variableOf(parent, files int) string {
 	return fmt.Sprintf("%s=%d %d", successorVariable, parent, files)
 }
