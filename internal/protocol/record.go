@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // A Record is one record of the wire without its padding (section 3.3).
@@ -35,6 +36,13 @@ var ErrBodyLength = errors.New("content is not 8 bytes long")
 const (
 	smallBuffer = 4 << 10
 	largeBuffer = 128 << 10
+)
+
+// Buffers that nobody needs at the moment. A connection that is kept gives its own up between
+// requests: to make a large one anew costs more than all else of a request.
+var (
+	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
+	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 )
 
 // A Reader divides a byte stream into records. It reads as much as there is, so
@@ -207,8 +215,13 @@ func (r *Reader) Release() {
 
 // replace takes another buffer.
 func (r *Reader) replace(buf []byte) {
-	if r.lent {
+	switch {
+	case r.lent:
 		r.lender.GiveBack(r.buf)
+	case len(r.buf) == smallBuffer:
+		smallBuffers.Put((*[smallBuffer]byte)(r.buf))
+	case len(r.buf) == largeBuffer:
+		largeBuffers.Put((*[largeBuffer]byte)(r.buf))
 	}
 	r.buf, r.lent = buf, false
 }
@@ -270,12 +283,12 @@ func (r *Reader) makeRoom(n int) {
 		return
 	}
 	dst := r.buf
-	if n > len(dst) {
-		size := smallBuffer
-		if n > size {
-			size = largeBuffer
-		}
-		dst = make([]byte, size)
+	switch {
+	case n <= len(dst):
+	case n <= smallBuffer:
+		dst = smallBuffers.Get().(*[smallBuffer]byte)[:]
+	default:
+		dst = largeBuffers.Get().(*[largeBuffer]byte)[:]
 	}
 	r.end = copy(dst, r.buf[r.start:r.end])
 	r.start = 0

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 func appendRecord(t protocol.Type, id uint16, content string) []byte {
@@ -294,5 +295,52 @@ func TestEndsNext(t *testing.T) {
 		if got := r.EndsNext(); got != tt.want {
 			t.Errorf("%s: got %v", tt.name, got)
 		}
+	}
+}
+
+// A connection that is kept gives up its buffer after each large record, and takes one up for
+// the next: that makes no new one.
+func TestAllocationsOfLargeRecords(t *testing.T) {
+	if wiretest.UnderRace() {
+		t.Skip("the race detector keeps less for later")
+	}
+	large := appendRecord(protocol.TypeStdout, 1, strings.Repeat("x", 8184))
+	src := bytes.NewReader(large)
+	r := protocol.NewReader(src)
+	if n := testing.AllocsPerRun(100, func() {
+		src.Reset(large)
+		if rec, err := r.Next(); err != nil || len(rec.Content) != 8184 {
+			t.Fatalf("%d bytes, %v", len(rec.Content), err)
+		}
+		r.Trim()
+	}); n > 0 {
+		t.Errorf("%v allocations a record", n)
+	}
+}
+
+// Two connections never have the same buffer at once.
+func TestLargeRecordsStandApart(t *testing.T) {
+	var readers []*protocol.Reader
+	var records []protocol.Record
+	for i := range 8 {
+		text := strings.Repeat(string(rune('a'+i)), 8184)
+		r := protocol.NewReader(strings.NewReader(string(appendRecord(protocol.TypeStdout, 1, text)) + string(appendRecord(protocol.TypeStdout, 1, text))))
+		if i%2 == 1 { // one that had a buffer before
+			if _, err := r.Next(); err != nil {
+				t.Fatal(err)
+			}
+			r.Release()
+		}
+		rec, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		readers, records = append(readers, r), append(records, rec)
+	}
+	for i, rec := range records {
+		if want := strings.Repeat(string(rune('a'+i)), 8184); string(rec.Content) != want {
+			t.Errorf("record %d is %.20q", i, rec.Content)
+		}
+		readers[i].Release()
 	}
 }
