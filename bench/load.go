@@ -41,7 +41,7 @@ type result struct {
 }
 
 // drainTime is how long a client waits for answers after its time.
-const drainTime = 5 * time.Second
+const drainTime = 20 * time.Second
 
 // maxFailures ends a load early.
 const maxFailures = 20
