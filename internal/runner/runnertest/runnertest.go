@@ -35,7 +35,7 @@ func Params(pairs ...string) (p protocol.Params) {
 
 // An Output collects what is written and tells who waits for it.
 type Output struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below
 	buf     bytes.Buffer
 	changed chan struct{}
 	writes  int
