@@ -413,37 +413,6 @@ func (w *answer) close() (hasHead, isOut bool) {
 	return w.hasHead, w.isOut || w.backlog.wasUsed()
 }
 
-// stderr is what a runner writes a request's STDERR to.
-type stderr struct{ *answer }
-
-// Write takes a part of STDERR. It goes out behind the next record of STDOUT, when it
-// fills a record, or at the end: web servers read small ones before the header badly.
-func (e stderr) Write(p []byte) (int, error) {
-	w := e.answer
-	w.req.silence.speaks()
-	defer w.req.silence.spoke(w.req)
-	for rest := p; len(rest) > 0; {
-		w.mu.Lock()
-		if w.isClosed {
-			w.mu.Unlock()
-			break
-		}
-		n := min(len(rest), maxPart-len(w.heldErr))
-		w.req.memory.charge(int64(max(0, len(w.heldErr)+n-cap(w.heldErr)))) // the header has to come first
-		w.heldErr = append(w.heldErr, rest[:n]...)
-		var records []byte
-		if len(w.heldErr) == maxPart {
-			records = w.appendStderrLocked(nil)
-		}
-		w.mu.Unlock()
-		rest = rest[n:]
-		if len(records) > 0 && w.pass(&w.errPatience, records) != nil {
-			break // nobody reads it
-		}
-	}
-	return len(p), nil
-}
-
 // appendStream appends p in as many records as it needs.
 func appendStream(dst []byte, t protocol.Type, id uint16, p []byte) []byte {
 	for len(p) > 0 {
@@ -452,25 +421,4 @@ func appendStream(dst []byte, t protocol.Type, id uint16, p []byte) []byte {
 		p = p[n:]
 	}
 	return dst
-}
-
-// A buffer holds a record of the largest size and the few that end a request.
-type buffer struct{ b []byte }
-
-var buffers = sync.Pool{New: func() any {
-	return &buffer{b: make([]byte, 0, protocol.HeaderLen+protocol.MaxContent+64)}
-}}
-
-func getBuffer() *buffer { return buffers.Get().(*buffer) }
-
-// content is the part of the buffer behind room for a record's header.
-func (b *buffer) content() []byte {
-	return b.b[protocol.HeaderLen : protocol.HeaderLen+protocol.MaxContent]
-}
-
-// free gives the buffer back, unless it has grown out of the common size.
-func (b *buffer) free() {
-	if cap(b.b) <= 2*protocol.MaxContent {
-		buffers.Put(b)
-	}
 }
