@@ -77,7 +77,7 @@ func (s *Server) done(res *Result) {
 	s.served.Add(1)
 	if len(res.Dropped) > 0 {
 		s.opt.Log.Warn("response header has lines that are no fields, which were dropped",
-			"lines", res.Dropped, "request", res.Serial, "client", cmp.Or(res.Params.Get("REMOTE_ADDR"), res.Remote),
+			"lines", res.Dropped, "request", res.Serial, "client", res.client(),
 			"script", res.Params.Get("SCRIPT_FILENAME"))
 	}
 	if res.Outcome != OK || res.End.AppStatus != 0 {
@@ -94,27 +94,32 @@ func (s *Server) account(res *Result) {
 	}
 }
 
-// log tells what went wrong. The level is Warn for what a program or an overload did; Info
-// for what was not allowed, so that whoever set it up finds out why, and for a program that
-// failed behind its answer or whose client has left; Debug for what happens every day.
-// Of many of one kind a few are logged, unless the log takes Debug.
-func (s *Server) log(res *Result) {
-	level := slog.LevelWarn
+// client is who asked, as far as is known.
+func (r *Result) client() string { return cmp.Or(r.Params.Get("REMOTE_ADDR"), r.Remote) }
+
+// level is Warn for what a program or an overload did; Info for what was not allowed, so that
+// whoever set it up finds out why, and for a program that failed behind its answer or whose
+// client has left; Debug for what happens every day.
+func (r *Result) level() slog.Level {
 	switch {
-	case res.Outcome == OK, res.Outcome == Aborted && res.Run > 0:
-		level = slog.LevelInfo
-	case res.Outcome == Aborted:
-		level = slog.LevelDebug
-	case res.Outcome == Rejected:
-		level = slog.LevelInfo
+	case r.Outcome == OK, r.Outcome == Rejected, r.Outcome == Aborted && r.Run > 0:
+		return slog.LevelInfo
+	case r.Outcome == Aborted:
+		return slog.LevelDebug
 	}
+	return slog.LevelWarn
+}
+
+// log tells what went wrong. Of many of one kind a few are logged, unless the log takes Debug.
+func (s *Server) log(res *Result) {
+	level := res.level()
 	ctx := context.Background()
 	if !s.opt.Log.Enabled(ctx, level) {
 		return
 	}
 	fields := []slog.Attr{
 		slog.String("outcome", string(res.Outcome)), slog.Uint64("request", res.Serial), slog.String("id", res.ID.String()),
-		slog.String("remote", res.Remote), slog.String("client", cmp.Or(res.Params.Get("REMOTE_ADDR"), res.Remote)),
+		slog.String("remote", res.Remote), slog.String("client", res.client()),
 		slog.String("script", res.Params.Get("SCRIPT_FILENAME")), slog.String("uri", res.Params.Get("REQUEST_URI")),
 		slog.Int("status", res.HTTPStatus), slog.Uint64("app_status", uint64(res.End.AppStatus)),
 		slog.Duration("queue", res.Queue), slog.Duration("run", res.Run),
