@@ -141,7 +141,7 @@ func (p *Pool) exited(w *worker, e *exit) {
 		p.laterLocked(func() { p.hooks.Exited(reason) })
 	}
 	switch {
-	case reason == exitStart, reason == exitProtocol && !w.answered && !w.asked:
+	case reason == exitStart, reason == exitProtocol && !w.answered && !w.hasReadHead:
 		if p.phase == phaseRunning {
 			p.health.fail(p, w, w.describe(e), now)
 		}
@@ -161,7 +161,7 @@ func (w *worker) exitReason(e *exit, early bool) string {
 		return exitStart
 	case asked:
 		return w.reason
-	case early && !w.answered && !w.asked:
+	case early && !w.answered && !w.hasReadHead:
 		return exitStart
 	case e.OutOfMemoryError() != nil:
 		return exitOOM

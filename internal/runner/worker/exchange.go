@@ -159,7 +159,7 @@ func (x *exchange) send(ctx context.Context) error {
 			return err
 		}
 		if noticed && x.seat.untried {
-			x.seat.worker.ask()
+			x.seat.worker.noteHead()
 		}
 		head = head[:0]
 	}
@@ -199,7 +199,7 @@ func (x *exchange) awaitNotice(ctx context.Context) (noticed bool, err error) {
 			by = x.until
 		}
 		noticed, err = x.seat.awaitNotice(ctx, by)
-		if noticed || err != nil || !x.seat.untried || x.seat.worker.isAsked() {
+		if noticed || err != nil || !x.seat.untried || x.seat.worker.takesRequests() {
 			return noticed, err
 		}
 		switch now := time.Now(); {

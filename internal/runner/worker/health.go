@@ -127,7 +127,7 @@ func (w *worker) isProbe() bool {
 	}
 	switch w.reason {
 	case exitSelf, exitStart, exitProtocol:
-		return w.state == stateStopping && !w.asked
+		return w.state == stateStopping && !w.hasReadHead
 	}
 	return false
 }

@@ -64,7 +64,7 @@ func TestProbeHangs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.release(s, &exchange{seat: s, req: &protocol.Request{}, fate: fateHung})
+		p.vacate(s, &exchange{seat: s, req: &protocol.Request{}, fate: fateHung})
 		synctest.Wait()
 		if s := p.snapshot(); s.Stopping != 1 || s.Idle != 1 || s.Starts != 3 {
 			t.Errorf("snapshot is %+v", s)

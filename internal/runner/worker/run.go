@@ -51,7 +51,7 @@ func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
 		}
 		x := exchange{pool: p, seat: s, req: req, name: name, came: came, until: deadline, running: running, careful: attempt > 1 || s.untried || !isSafe(req)}
 		x.run(ctx)
-		p.release(s, &x)
+		p.vacate(s, &x)
 		if ctx.Err() != nil || attempt == maxAttempts || !x.mayRepeat() || x.begun && repeated {
 			return x.result(ctx)
 		}
@@ -271,10 +271,10 @@ func (p *Pool) freeIdleLocked() (fallback *worker) {
 		if p.opt.Dispatch != DispatchFIFO {
 			w = idle[len(idle)-1-i]
 		}
-		if w.isFree() && w.rank() == 0 {
+		if w.isFree() && w.preference() == 0 {
 			return w
 		}
-		if w.isFree() && (fallback == nil || w.rank() < fallback.rank()) {
+		if w.isFree() && (fallback == nil || w.preference() < fallback.preference()) {
 			fallback = w
 		}
 	}
@@ -285,10 +285,10 @@ func (p *Pool) freeIdleLocked() (fallback *worker) {
 // requests that one of the program before could have.
 const trialTime = 100 * time.Millisecond
 
-// rank is the place of the worker's kind among those that can have a request: one that
+// preference is the place of the worker's kind among those that can have a request, from 0: one that
 // is to be replaced comes after the others, then one of another program, and last, as
 // long as there is such a one, the first of a program that may die at once.
-func (w *worker) rank() int {
+func (w *worker) preference() int {
 	switch {
 	case w.outdated:
 		return 2
@@ -303,8 +303,8 @@ func (w *worker) rank() int {
 // isBetter reports whether a is to be preferred to b: DispatchLIFO fills one
 // worker before the next, DispatchFIFO has them share.
 func (p *Pool) isBetter(a, b *worker) bool {
-	if a.rank() != b.rank() {
-		return a.rank() < b.rank()
+	if a.preference() != b.preference() {
+		return a.preference() < b.preference()
 	}
 	fifo := p.opt.Dispatch == DispatchFIFO
 	if a.inFlight != b.inFlight {
@@ -321,8 +321,8 @@ func (p *Pool) takeLocked(w *worker, req *protocol.Request) *seat {
 	return s
 }
 
-// release takes a seat back after an exchange and decides what becomes of the worker.
-func (p *Pool) release(s *seat, x *exchange) {
+// vacate takes a seat back after an exchange and decides what becomes of the worker.
+func (p *Pool) vacate(s *seat, x *exchange) {
 	w := s.worker
 	var memory int64
 	if s.maxMemory > 0 && x.fate == fateFit {

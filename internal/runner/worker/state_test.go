@@ -436,7 +436,7 @@ func TestIdleTimeout(t *testing.T) {
 		}
 		for _, s := range seats {
 			time.Sleep(time.Second)
-			p.release(s, &exchange{seat: s, req: &protocol.Request{}, fate: fateFit})
+			p.vacate(s, &exchange{seat: s, req: &protocol.Request{}, fate: fateFit})
 		}
 		time.Sleep(50 * time.Second)
 		synctest.Wait()
@@ -475,7 +475,7 @@ func TestDeafWorkers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.release(s, &exchange{seat: s, req: &protocol.Request{}, fate: fateHung})
+			p.vacate(s, &exchange{seat: s, req: &protocol.Request{}, fate: fateHung})
 		}
 		synctest.Wait()
 		if s := p.snapshot(); s.Stopping != 3 || s.Idle != 2 || s.Starts != 5 {
@@ -487,7 +487,7 @@ func TestDeafWorkers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.release(s, &exchange{seat: s, req: &protocol.Request{}, fate: fateHung})
+			p.vacate(s, &exchange{seat: s, req: &protocol.Request{}, fate: fateHung})
 		}
 		synctest.Wait()
 		if s := p.snapshot(); s.Stopping != 6 || s.Idle != 0 || s.Starts != 6 {

@@ -44,23 +44,23 @@ type worker struct {
 	outdated  bool           // it runs another program than the pool is to
 	stopWith  syscall.Signal // what asks it to end
 
-	state    state
-	process  process // nil until it has been started, and when that was not possible
-	seats    []*seat
-	inFlight int
-	taken    int       // requests that were given to it
-	answered bool      // it has answered one, or its warm-up
-	asked    bool      // it has read the head of a request, before it had answered one
-	memory   int64     // that it had, with its descendants, after its last request; 0 if nobody has looked
-	tired    string    // which of its limits it has reached; "" is none
-	reason   string    // why it is asked to end; "" is not
-	forced   bool      // it is asked to end since something is wrong with it
-	failure  error     // what it did wrong, where that is why it is asked to end
-	overdue  time.Time // when it should have ended; the zero time until it is asked to
-	readied  time.Time // when it became ready; the zero time before
-	used     uint64    // grows with the last use, of all workers of a pool
-	lastUsed time.Time
-	counted  time.Duration // of its CPU time
+	state       state
+	process     process // nil until it has been started, and when that was not possible
+	seats       []*seat
+	inFlight    int
+	taken       int       // requests that were given to it
+	answered    bool      // it has answered one, or its warm-up
+	hasReadHead bool      // it has read the head of a request, before it had answered one
+	memory      int64     // that it had, with its descendants, after its last request; 0 if nobody has looked
+	tired       string    // which of its limits it has reached; "" is none
+	reason      string    // why it is asked to end; "" is not
+	forced      bool      // it is asked to end since something is wrong with it
+	failure     error     // what it did wrong, where that is why it is asked to end
+	overdue     time.Time // when it should have ended; the zero time until it is asked to
+	readied     time.Time // when it became ready; the zero time before
+	used        uint64    // grows with the last use, of all workers of a pool
+	lastUsed    time.Time
+	counted     time.Duration // of its CPU time
 }
 
 // A process is what a worker needs of its program.
@@ -298,19 +298,19 @@ func (w *worker) hasUnaccepted() bool {
 	return false
 }
 
-// ask is called, without the pool's mu, when it is about to get the first of a
+// noteHead is called, without the pool's mu, when it is about to get the first of a
 // request: if it dies of that, it had started.
-func (w *worker) ask() {
+func (w *worker) noteHead() {
 	w.pool.mu.Lock()
 	defer w.pool.unlock()
-	w.asked = true
+	w.hasReadHead = true
 }
 
-// isAsked reports, without the pool's mu, whether it takes requests: it has read one.
-func (w *worker) isAsked() bool {
+// takesRequests reports, without the pool's mu, whether it takes requests: it has read one.
+func (w *worker) takesRequests() bool {
 	w.pool.mu.Lock()
 	defer w.pool.unlock()
-	return w.asked || w.answered
+	return w.hasReadHead || w.answered
 }
 
 // isFree reports whether the worker takes one more request.
