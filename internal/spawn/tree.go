@@ -129,25 +129,46 @@ func allChildren() map[int][]int {
 }
 
 // holds reports whether the process has one of the files open, named as in
-// /proc/PID/fd: "socket:[71]". Of another user's that cannot be known.
+// /proc/PID/fd: "socket:[71]". Of another user's that is known to root alone.
 func (t *task) holds(files []string) bool {
 	return len(t.descriptorsOf(files)) > 0
 }
 
-// descriptorsOf are the descriptors that one of the files has in the process.
+// descriptorsOf are the descriptors that one of the files has in the process. They are its user's
+// to see, and those of root that has CAP_SYS_PTRACE; without, root looks as that user.
 func (t *task) descriptorsOf(files []string) (fds []int) {
+	fds, err := t.lookFor(files)
+	if !errors.Is(err, os.ErrPermission) || unix.Geteuid() != 0 {
+		return fds
+	}
+	var stat unix.Stat_t
+	if unix.Stat(fmt.Sprintf("/proc/%d", t.pid), &stat) != nil {
+		return nil
+	}
+	owner := &Identity{UID: stat.Uid, GID: stat.Gid}
+	_ = owner.Look(func() error {
+		fds, err = t.lookFor(files)
+		return err
+	})
+	return fds
+}
+
+func (t *task) lookFor(files []string) (fds []int, err error) {
 	folder := fmt.Sprintf("/proc/%d/fd", t.pid)
-	entries, _ := os.ReadDir(folder)
+	entries, err := os.ReadDir(folder)
 	for _, e := range entries {
-		target, err := os.Readlink(folder + "/" + e.Name())
-		if err != nil || !slices.Contains(files, target) {
+		target, linkErr := os.Readlink(folder + "/" + e.Name())
+		if errors.Is(linkErr, os.ErrPermission) {
+			return nil, linkErr
+		}
+		if linkErr != nil || !slices.Contains(files, target) {
 			continue
 		}
 		if fd, err := strconv.Atoi(e.Name()); err == nil {
 			fds = append(fds, fd)
 		}
 	}
-	return fds
+	return fds, err
 }
 
 // fileName is what a pipe or socket of ours is called in /proc/PID/fd.
