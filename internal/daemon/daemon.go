@@ -164,8 +164,8 @@ func (d *daemon) load() (*config.Config, error) {
 // reload reads the file again, and returns what it has changed. A bad one changes
 // nothing.
 func (d *daemon) reload(ctx context.Context) (*status.Changes, error) {
-	notifyReloading()
-	defer notifyReady()
+	d.notifyReloading()
+	defer d.notifyReady()
 	defer d.abortSpawner()
 	var changes *status.Changes
 	cfg, err := d.load()

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/config"
@@ -172,7 +171,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 		return err
 	}
 	d.program = program
-	d.store = newStore(stored(before))
+	d.store = d.newStore(stored(before))
 	defer d.logs.Flush()
 	defer d.reapOrphans()()
 	d.watchSpawner()
@@ -199,7 +198,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 	d.warnOfRoot(cfg)
 	d.warnOf(cfg)
 	d.reserveThreads() // of which sandboxes have taken some for themselves
-	notifyReady()
+	d.notifyReady()
 	d.keepSockets()
 	if err := tellReady(ready); err != nil {
 		d.logs.Warn("nobody hears that the daemon is ready", "error", err)
@@ -373,26 +372,4 @@ func (d *daemon) stopAtOnce(s os.Signal, stopped <-chan struct{}) error {
 	case <-time.After(killTime):
 	}
 	return fmt.Errorf("stopped at once by a second signal (%v)", s)
-}
-
-// notifyReloading tells systemd that a reload has begun (sd_notify(3)).
-func notifyReloading() {
-	var now unix.Timespec
-	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
-	usec := time.Duration(now.Nano()).Microseconds()
-	systemd.SdNotify(false, fmt.Sprintf("%s\nMONOTONIC_USEC=%d", systemd.SdNotifyReloading, usec))
-}
-
-// notifyReady tells systemd that the daemon serves, or that a reload has ended.
-func notifyReady() { systemd.SdNotify(false, systemd.SdNotifyReady) }
-
-// stopMargin is what a stop may take beside what pools may: to remove files, on a busy
-// machine.
-const stopMargin = 15 * time.Second
-
-// notifyStopping tells systemd that the end has begun, and how long it may take: a
-// unit's TimeoutStopSec does not know shutdown_timeout.
-func (d *daemon) notifyStopping() {
-	usec := (d.pools.StopTime() + stopMargin).Microseconds()
-	systemd.SdNotify(false, fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", systemd.SdNotifyStopping, usec))
 }

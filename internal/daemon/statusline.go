@@ -3,12 +3,9 @@ package daemon
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"time"
-
-	systemd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/fcgid/fcgid/internal/plural"
 	"github.com/fcgid/fcgid/internal/pool"
@@ -31,11 +28,11 @@ type statusLine struct {
 
 // startStatusLine begins, if anybody wants to know, and ends when stop is called.
 func (d *daemon) startStatusLine() (stop func()) {
-	if os.Getenv("NOTIFY_SOCKET") == "" {
+	if !isHeard() {
 		return func() {}
 	}
 	l := &statusLine{text: d.line, stopping: d.ending,
-		tell: func(line string) { systemd.SdNotify(false, "STATUS="+line) }}
+		tell: func(line string) { d.notify("STATUS=" + line) }}
 	over := make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() { l.run(over) })

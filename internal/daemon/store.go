@@ -11,13 +11,12 @@ import (
 
 // newStore is systemd's store, if it keeps something for this unit: FDSTORE says how many
 // descriptors (systemd.exec(5); before version 254 the unit has to set it).
-func newStore(names []string) *listen.Store {
+func (d *daemon) newStore(names []string) *listen.Store {
 	most, err := strconv.Atoi(os.Getenv("FDSTORE"))
-	socket := os.Getenv("NOTIFY_SOCKET")
-	if err != nil || most < 1 || socket == "" {
+	if err != nil || most < 1 || !isHeard() {
 		return nil
 	}
-	return &listen.Store{Send: listen.SendTo(socket), Most: most, Names: names}
+	return &listen.Store{Send: d.tellSystemd, Most: most, Names: names}
 }
 
 // storable are the sockets that are worth keeping: nobody waits for the next daemon to take

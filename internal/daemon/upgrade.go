@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/admin"
@@ -231,7 +230,7 @@ func (d *daemon) leave(o outcome, signals *signals) error {
 	}
 	d.metrics.Upgraded(nil)
 	// systemd takes it from the process that it knows, and after it what the new one says.
-	systemd.SdNotify(false, fmt.Sprintf("MAINPID=%d", o.next.PID))
+	d.notify(fmt.Sprintf("MAINPID=%d", o.next.PID))
 	os.Unsetenv("NOTIFY_SOCKET") // with NotifyAccess=all it would take what this one says for the new one's
 	if err := o.next.Commit(); err != nil {
 		d.logs.Error("cannot tell who waits for this daemon of the new one", "error", err)

@@ -27,7 +27,7 @@ type watchdog struct {
 // word counts is the unit's NotifyAccess.
 func watchdogLimit() time.Duration {
 	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
-	if err != nil || usec <= 0 || os.Getenv("NOTIFY_SOCKET") == "" {
+	if err != nil || usec <= 0 || !isHeard() {
 		return 0
 	}
 	return time.Duration(usec) * time.Microsecond
@@ -41,7 +41,7 @@ func (d *daemon) startWatchdog() (stop func()) {
 		return func() {}
 	}
 	w := &watchdog{limit: limit, probe: d.pools.Probe, log: d.logs.Logger,
-		ping: func() { systemd.SdNotify(false, systemd.SdNotifyWatchdog) }}
+		ping: func() { d.notify(systemd.SdNotifyWatchdog) }}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { w.run(ctx) })

@@ -233,6 +233,8 @@ func (s *spawner) handle(m *Message) (*Message, error) {
 	case KindUpgrade:
 		answer, err := s.upgrade(m)
 		return answer, s.judge(err)
+	case KindNotify:
+		return nil, s.notify(m)
 	}
 	return s.programs.Handle(m)
 }

@@ -26,13 +26,14 @@ const (
 	KindStartWorker
 	KindSignal
 	KindUpgrade
+	KindNotify
 
 	KindAnswer  // to the question that has the same ID
 	KindRefusal // the same, and its body says why
 
 	KindExited // of the spawner, who is not asked: ID is 0
 
-	lastQuestion = KindUpgrade
+	lastQuestion = KindNotify
 	lastKind     = KindExited
 )
 

@@ -1,0 +1,73 @@
+package privsep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fcgid/fcgid/internal/listen"
+)
+
+// maxNotification is the size in bytes of what systemd takes at most (sd_notify(3)).
+const maxNotification = 4096
+
+// notifyTime is how long the spawner may take to pass on a word.
+const notifyTime = 5 * time.Second
+
+// Notify has the spawner tell systemd something (sd_notify(3)), with a descriptor unless fd is
+// negative.
+func (s *Session) Notify(state string, fd int) error {
+	var fds []int
+	if fd >= 0 {
+		fds = []int{fd}
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), notifyTime, errors.New("the process that speaks to systemd does not answer"))
+	defer cancel()
+	m, err := s.client.Ask(ctx, KindNotify, []byte(state), fds...)
+	if err != nil {
+		return fmt.Errorf("tell systemd: %w", err)
+	}
+	m.Close()
+	return nil
+}
+
+// notifiable are the words that a daemon has for systemd, those that end in = with any value.
+var notifiable = []string{
+	"READY=1", "RELOADING=1", "STOPPING=1", "WATCHDOG=1", "STATUS=", "MONOTONIC_USEC=", "EXTEND_TIMEOUT_USEC=",
+	"FDSTORE=1", "FDSTOREREMOVE=1", "FDPOLL=0", "FDNAME=",
+}
+
+// isOf reports whether a word says that the successor is the main process.
+func (s *succession) isOf(word string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next != nil && word == fmt.Sprintf("MAINPID=%d", s.next.PID)
+}
+
+// notify passes on a word of the daemon's to systemd, which hears this process alone. None of
+// them is about another process, but that the successor is the unit's main one.
+func (s *spawner) notify(m *Message) error {
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return errors.New("nobody hears it")
+	}
+	if len(m.Body) > maxNotification || len(m.FDs) > 1 {
+		return errors.New("more than systemd takes at once")
+	}
+	for line := range strings.SplitSeq(string(m.Body), "\n") {
+		if !s.succession.isOf(line) && !slices.ContainsFunc(notifiable, func(word string) bool {
+			return line == word || strings.HasSuffix(word, "=") && strings.HasPrefix(line, word)
+		}) {
+			return fmt.Errorf("%q is no word of a daemon's", line)
+		}
+	}
+	fd := -1
+	if len(m.FDs) == 1 {
+		fd = m.FDs[0]
+	}
+	return listen.SendTo(socket)(string(m.Body), fd)
+}
