@@ -282,3 +282,23 @@ func TestUserWithoutRoot(t *testing.T) {
 		}
 	}
 }
+
+// Who is not root is the daemon, whoever the file names, and is told so.
+func TestGlobalUserWithoutRoot(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	dir := folder(t)
+	file := write(t, dir+"/fcgid.yaml", "admin: {listen: '', control: ''}\nuser: daemon\npools: [{name: a, listen: 'unix:@"+dir+"/s', user: nobody, process: {root: [/usr]}, timeout: 5s}]\n")
+	as := func(cmd *exec.Cmd) *exec.Cmd {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		return cmd
+	}
+	const want = "user: only root can become somebody else: the daemon is nobody, who starts it"
+	if out, err := as(exec.Command(binary, "check", "-c", file)).CombinedOutput(); err != nil || !strings.Contains(string(out), "warning: "+file+":2:7: "+want) {
+		t.Errorf("check: %v %s", err, out)
+	}
+	p := harness.Start(t, as(exec.Command(binary, "serve", "-c", file)))
+	await(t, "the warning", func() bool {
+		return strings.Contains(p.Out.String(), want) && strings.Contains(p.Out.String(), "serving")
+	})
+}

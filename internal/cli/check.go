@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -108,12 +109,21 @@ func warn(w io.Writer, cfg *config.Config) {
 	for _, text := range pool.Unreached(cfg) {
 		fmt.Fprintf(w, "warning: %s\n", text)
 	}
-	if os.Geteuid() == 0 {
-		fmt.Fprintln(w, "warning: checked as root, who may read and run everything: --user NAME looks with the eyes of another user")
+	if os.Geteuid() == 0 && cfg.RunsAs == nil { // else each pool has a user, with whose eyes it was looked at
+		fmt.Fprintf(w, "warning: checked as root, who may read and run everything%s: --user NAME looks with the eyes of another user\n", ofRoot(cfg))
 	}
 	if need, limit, err := daemon.Descriptors(cfg); err == nil && need > limit {
 		fmt.Fprintf(w, "warning: the pools may hold %d descriptors at once, and ulimit -n is %d: see limits.max_conns\n", need, limit)
 	}
+}
+
+// ofRoot names the pools whose programs would be root's if root started the daemon.
+func ofRoot(cfg *config.Config) string {
+	pools := cfg.OfRoot()
+	if len(pools) == 0 {
+		return ""
+	}
+	return ", and as whom the programs of pools without a user would run (" + strings.Join(pools, ", ") + "), if root starts the daemon"
 }
 
 // noFile refuses arguments, of which a file's name is likely one.

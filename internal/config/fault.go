@@ -66,6 +66,8 @@ type report struct {
 	places    map[string]place
 	muted     map[string]bool // keys that have their fault, or whose absence another explains
 	matchless map[string]bool // of include: patterns of no file
+
+	requireUser bool // see RequireUserFlag
 }
 
 func newReport(places map[string]place) *report {

@@ -64,9 +64,17 @@ func firstIdentityKey(p *Pool) string {
 	return ".groups"
 }
 
-// checkUser finds out who the daemon is to be, if that is somebody else than this process.
+// checkUser finds out who the daemon is to be, if root starts it and it is to be somebody else.
+// Who else starts it is the daemon, whatever the file says, so that one file serves all.
 func (r *report) checkUser(c *Config) {
-	if c.User == "" {
+	switch {
+	case os.Geteuid() != 0:
+		r.warnOfUser(c)
+		return
+	case c.User == "" && r.requireUser:
+		r.add("user", "root starts the daemon, and the file does not say who it is to be: user: fcgid, and in each pool of programs whom they run as, user: www-data; user: root if all is to be root's (docs/users.md)")
+		return
+	case c.User == "":
 		return
 	}
 	u, err := users.Find(c.User)
@@ -78,12 +86,29 @@ func (r *report) checkUser(c *Config) {
 	switch id.Groups, err = u.Groups(); {
 	case err != nil:
 		r.add("user", "%v", err)
-	case int(u.UID) == os.Geteuid():
-	case os.Geteuid() != 0:
-		r.add("user", "only root can become somebody else, and this is user %s: start fcgid as root, or take user out and start it as the one that is meant",
-			users.NameOf(uint32(os.Geteuid())))
-	default:
+	case u.UID != 0:
 		c.RunsAs = id
+	}
+}
+
+// OfRoot names the pools whose programs are root's if root has started the daemon.
+func (c *Config) OfRoot() (pools []string) {
+	for i := range c.Pools {
+		if p := &c.Pools[i]; p.StartsPrograms() && !p.Sandbox.Owner && (p.RunsAs == nil || p.RunsAs.UID == 0) {
+			pools = append(pools, p.Name)
+		}
+	}
+	return pools
+}
+
+// warnOfUser tells who the daemon is where the file says another and this process cannot become
+// that.
+func (r *report) warnOfUser(c *Config) {
+	if c.User == "" {
+		return
+	}
+	if u, err := users.Find(c.User); err != nil || int(u.UID) != os.Geteuid() {
+		r.warn("user", "only root can become somebody else: the daemon is %s, who starts it", users.NameOf(uint32(os.Geteuid())))
 	}
 }
 

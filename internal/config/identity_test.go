@@ -3,7 +3,10 @@ package config
 import (
 	"os"
 	"reflect"
+	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 )
 
 // Who programs run as is found when the machine is looked at; what is nobody is a fault.
@@ -89,6 +92,27 @@ func TestGroupsThatAreOurs(t *testing.T) {
 		}
 		if got := hasGroups(id, test.has, true); got != test.isTheirSet {
 			t.Errorf("%s: %t for groups that are given", name, got)
+		}
+	}
+}
+
+// A file that does not say who the daemon is is refused where root would start it and that was asked
+// for, and no other.
+func TestUserIsRequired(t *testing.T) {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	AddFlags(fs)
+	if err := fs.Set(RequireUserFlag, "true"); err != nil {
+		t.Fatal(err)
+	}
+	const pools = "pools: [{name: f, listen: 'unix:/f', function: {}}]\n"
+	for user, refused := range map[string]bool{"": true, "user: \"\"\n": true, "user: root\n": false, "user: daemon\n": false} {
+		write(t, map[string]string{"f": user + pools})
+		if c, err := LoadAndCheck("f", nil, []string{"x"}); err != nil {
+			t.Errorf("%q, not required: %v, %v", user, c, err)
+		}
+		_, err := LoadAndCheck("f", fs, []string{"x"})
+		if want := refused && os.Geteuid() == 0; (err != nil) != want || want && !strings.Contains(err.Error(), "user: root starts the daemon, and the file does not say who it is to be: user: fcgid, ") {
+			t.Errorf("%q, required: %v", user, err)
 		}
 	}
 }

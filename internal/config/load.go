@@ -39,10 +39,15 @@ var overrides = []struct{ key, usage string }{
 	{"upgrade_timeout", "how long requests of the old daemon may end after an upgrade"},
 }
 
+// RequireUserFlag names a flag that has root be refused a file without user, by [LoadAndCheck]:
+// a unit that starts as root has it, since the file may be of a time when it did not.
+const RequireUserFlag = "require-user"
+
 // AddFlags defines one flag for each global key that a flag may override,
-// named like the key. The default it shows is the key's; only a flag that was
+// named like the key, and RequireUserFlag. The default it shows is the key's; only a flag that was
 // set overrides the file.
 func AddFlags(fs *pflag.FlagSet) {
+	fs.Bool(RequireUserFlag, false, "refuse a file without user where root starts the daemon")
 	v := viper.New()
 	for _, f := range fields(reflect.TypeFor[Config]()) {
 		v.SetDefault(f.name, f.fallback)
@@ -87,6 +92,11 @@ func loadAndCheck(from source, path string, flags *pflag.FlagSet, functions []st
 func loadAnd(from source, path string, flags *pflag.FlagSet, judge func(*report, *Config)) (*Config, error) {
 	r := newReport(map[string]place{})
 	r.source = from
+	if flags != nil {
+		if f := flags.Lookup(RequireUserFlag); f != nil {
+			r.requireUser = f.Value.String() == "true"
+		}
+	}
 	data, err := from.read(path)
 	if err != nil {
 		r.addAt(place{file: path}, "%v", err)

@@ -212,16 +212,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 
 // warnOfRoot names the pools whose programs are root's.
 func (d *daemon) warnOfRoot(cfg *config.Config) {
-	if os.Geteuid() != 0 {
-		return
-	}
-	var pools []string
-	for i := range cfg.Pools {
-		if p := &cfg.Pools[i]; p.StartsPrograms() && !p.Sandbox.Owner && (p.RunsAs == nil || p.RunsAs.UID == 0) {
-			pools = append(pools, p.Name)
-		}
-	}
-	if len(pools) > 0 {
+	if pools := cfg.OfRoot(); os.Geteuid() == 0 && len(pools) > 0 {
 		d.logs.Warn("running as root, and so do the programs of pools without a user", "pools", pools)
 	}
 }
