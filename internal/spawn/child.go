@@ -24,6 +24,7 @@ type Child struct {
 	group  *cgroup.Group // that it was born in; nil is ours
 	team   *team         // whose thread has forked it
 	socket string        // that it listens on, as /proc/PID/fd has it; "" is none
+	shared bool          // others have that too
 	pipes  [2]uint64     // inodes of its STDOUT and STDERR; 0 is none
 	raw    int           // its pidfd; -1 where the kernel has none
 	own    *Process      // that it is of; nil where another process has that
@@ -117,7 +118,7 @@ func (c *Child) Reap(terminated bool) (*Exit, error) {
 func (c *Child) Signal(s unix.Signal, to Target) {
 	switch to {
 	case ToLeader:
-		c.ask(s, c.signalLeaderLocked)
+		c.askLeader(s)
 	case ToGroup:
 		c.ask(s, c.signalGroupLocked)
 	case ToServing:
@@ -200,7 +201,7 @@ func (c *Child) servingLocked() (serving []task) {
 
 // files are the program's files that are of nobody else.
 func (c *Child) files() (files []string) {
-	if c.socket != "" {
+	if c.socket != "" && !c.shared {
 		files = append(files, c.socket)
 	}
 	for _, inode := range c.pipes {
@@ -332,7 +333,7 @@ func (c *Child) serving() []task {
 func (c *Child) shutdownSocket() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.socket == "" || c.reaped {
+	if c.socket == "" || c.shared || c.reaped {
 		return nil
 	}
 	err := errors.New("nobody has it open")

@@ -72,7 +72,7 @@ func (c *Command) execute(child *Child, t *team, files []uintptr) error {
 	child.PID, child.raw, child.group, child.team = pid, pidfd, group, t
 	child.pipes[1] = inodeOf(files[2])
 	if c.Socket != 0 {
-		child.socket = fileName(c.Socket)
+		child.socket, child.shared = fileName(c.Socket), c.Shared
 	} else {
 		child.pipes[0] = inodeOf(files[1])
 	}

@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,4 +18,12 @@ func RefuseTrace(t *testing.T) {
 	before := canTrace
 	canTrace = func() error { return unix.EPERM }
 	t.Cleanup(func() { canTrace = before })
+}
+
+// SetRestTime has programs that share a socket be asked to leave after d at the latest, until
+// the test ends.
+func SetRestTime(t *testing.T, d time.Duration) {
+	before := restTime
+	restTime = d
+	t.Cleanup(func() { restTime = before })
 }

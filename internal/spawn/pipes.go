@@ -23,6 +23,9 @@ type IO struct {
 	// Socket, if not 0, is to be descriptor 0: then STDOUT goes where STDERR does. It
 	// stays the caller's.
 	Socket int
+	// Shared says that others have the socket too: it tells nobody what is of the program,
+	// and nothing is done to it.
+	Shared bool
 }
 
 // MaxInput is what an empty pipe takes in any case (pipe(7): PIPE_BUF).
