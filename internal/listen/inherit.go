@@ -25,6 +25,8 @@ type Handed struct {
 	Ino uint64 `json:"ino,omitempty"`
 	// Passed is the name of a socket that systemd has passed.
 	Passed string `json:"passed,omitempty"`
+	// Direct says that others accept the connections, now and in the next process.
+	Direct bool `json:"direct,omitempty"`
 }
 
 // inheritance is what another process has handed to this one. It is the process's, as
@@ -58,7 +60,7 @@ func Inherit(handed []Handed, fds []int) error {
 			in.places[h.Passed] = i
 			continue
 		}
-		ln, err := fileListener(file)
+		ln, err := h.listener(file)
 		file.Close()
 		if err != nil {
 			return fmt.Errorf("inherit %s: %w", h.Address, err)
@@ -228,7 +230,7 @@ func inheritedPassed() map[string][]*os.File {
 // is the caller's. It is not for one that IsLost, nor for one of systemd's: HandPassed has
 // those.
 func (l *Listener) Hand() (h Handed, fd int, err error) {
-	h.Address = l.Options().Address
+	h.Address, h.Direct = l.Options().Address, l.IsDirect()
 	if l.file != nil {
 		h.Dev, h.Ino = l.file.Dev, l.file.Ino
 	}

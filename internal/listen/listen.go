@@ -51,6 +51,10 @@ type Options struct {
 	// AllowUIDs lists the users that may connect to a Unix socket, as SO_PEERCRED
 	// tells them; empty: all that the file's permissions let in.
 	AllowUIDs []uint32
+
+	// Direct says that others accept the connections: see Socket. It is of Open alone.
+	// Then Allow and AllowUIDs are nobody's business.
+	Direct bool
 }
 
 // filePermissionsEqual reports whether o and p ask for the same mode, owner and group.
@@ -66,7 +70,7 @@ type Listener struct {
 	// The client is ip:port for TCP, "pid 71 uid 1000" for a Unix socket.
 	OnRefused func(client string, reason error)
 
-	// Immutable.
+	// Immutable once Open has returned.
 	ln     socketListener
 	by     Binder          // of its file
 	file   *File           // of a unix:/path, else nil
@@ -93,7 +97,7 @@ type Listener struct {
 
 var _ net.Listener = (*Listener)(nil)
 
-// socketListener is a *net.UnixListener or a *net.TCPListener.
+// socketListener is a *net.UnixListener, a *net.TCPListener or a *direct.
 type socketListener interface {
 	net.Listener
 	syscall.Conn
@@ -129,7 +133,10 @@ func OpenBy(ctx context.Context, by Binder, o Options, yielding ...*Listener) (*
 	if isNew {
 		old = l.options.Load()
 	}
-	if err = l.change(old, o); err == nil && (l.handed > 0 && !l.passed || l.recovered) {
+	if err = l.setMode(&o); err == nil {
+		err = l.change(old, o)
+	}
+	if err == nil && (l.handed > 0 && !l.passed || l.recovered) {
 		err = setBacklog(l.ln, o.Backlog)
 	}
 	if err != nil {
@@ -137,7 +144,7 @@ func OpenBy(ctx context.Context, by Binder, o Options, yielding ...*Listener) (*
 			l.Disown()
 		}
 		_ = l.Close()
-		if l.recovered {
+		if l.recovered && !errors.Is(err, ErrOtherMode) {
 			return OpenBy(ctx, by, o, yielding...) // it may be another user's: then there is a new one
 		}
 		return nil, fmt.Errorf("listen %s: %w", o.Address, err)
@@ -266,7 +273,7 @@ func (l *Listener) change(old *Options, o Options) error {
 // checkFamily returns an error if o restricts clients in a way that this socket
 // cannot tell them apart by.
 func (l *Listener) checkFamily(o *Options) error {
-	_, isUnix := l.ln.(*net.UnixListener)
+	_, isUnix := l.Addr().(*net.UnixAddr)
 	switch {
 	case isUnix && len(o.Allow) > 0:
 		return errors.New("allow is for tcp, this is a unix socket")

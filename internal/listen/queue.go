@@ -15,7 +15,7 @@ import (
 // it has not or may not, that is an error and says nothing about the Listener.
 func (l *Listener) AcceptQueue() (n uint32, err error) {
 	err = withFD(l.ln, func(fd int) error {
-		if _, isUnix := l.ln.(*net.UnixListener); isUnix {
+		if _, isUnix := l.Addr().(*net.UnixAddr); isUnix {
 			n, err = unixAcceptQueue(fd)
 		} else {
 			n, err = tcpAcceptQueue(fd)
