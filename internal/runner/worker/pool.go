@@ -88,6 +88,11 @@ type Options struct {
 	// Sandbox is that of the programs; nil is none. With a chroot Command and Dir are
 	// paths there, and Roots are not.
 	Sandbox *spawn.Sandbox
+	// Direct says that all workers have one listening socket, as docs/workers.md says: Socket
+	// returns a descriptor of it, which is the caller's and blocks, and Run is not called. Scale
+	// has to be ScaleStatic then, with no WarmUp and no bound that requests are counted for.
+	Direct  bool
+	Socket  func() (fd int, err error)
 	RunDir  string       // where a folder for the workers' sockets is made; "" is os.TempDir
 	Log     *slog.Logger // nil logs nothing
 	Hooks   Hooks
@@ -297,6 +302,12 @@ func (p *Pool) setOptions(o Options, programs *Programs) {
 // Prepare does what may fail before workers can be started: it makes a folder for their
 // sockets. Supervise or Discard is called next.
 func (p *Pool) Prepare() error {
+	p.mu.Lock()
+	isDirect := p.opt.Direct
+	p.unlock()
+	if isDirect {
+		return nil
+	}
 	folder, err := makeFolder(p.runDir)
 	if err != nil {
 		return err
@@ -311,6 +322,9 @@ func (p *Pool) Prepare() error {
 func (p *Pool) Discard() error {
 	p.mu.Lock()
 	defer p.unlock()
+	if p.folder == nil {
+		return nil
+	}
 	if err := p.folder.remove(); err != nil {
 		return fmt.Errorf("remove the folder of workers' sockets: %w", err)
 	}
@@ -362,11 +376,22 @@ func (p *Pool) begin() (*time.Timer, error) {
 		p.refuseWaitingLocked()
 		return nil, err
 	}
-	p.phase = phaseRunning
+	if p.phase == phaseNew {
+		p.phase = phaseRunning
+	}
 	p.timer = time.NewTimer(0)
 	p.spawns.fill(time.Now(), p.opt.SpawnRate)
 	p.adjustLocked()
 	return p.timer, nil
+}
+
+// Exhaust has no worker started any more: direct ones that find nothing more to accept may
+// exit. It returns how many there are. Supervise still waits for its context.
+func (p *Pool) Exhaust() (left int) {
+	p.mu.Lock()
+	defer p.unlock()
+	p.phase = phaseEnding
+	return p.ranks.serving()
 }
 
 // finish asks all workers to end.
@@ -388,9 +413,10 @@ func (p *Pool) finish() {
 // does.
 const longestLeave = 3 * time.Second
 
-// leaveGraceLocked is how long a worker without a request may take to end.
+// leaveGraceLocked is how long a worker without a request may take to end. A direct one may
+// have one that nobody knows of.
 func (p *Pool) leaveGraceLocked() time.Duration {
-	if p.phase == phaseEnding {
+	if p.phase == phaseEnding && !p.opt.Direct {
 		return min(p.opt.StopGrace, longestLeave)
 	}
 	return p.opt.StopGrace

@@ -28,7 +28,7 @@ const lastWords = 100 * time.Millisecond
 // accepts connections on as its descriptor 0.
 type spawned struct {
 	*spawn.Process
-	path   string // of the socket
+	path   string // of the socket; "": it is the pool's
 	stderr *programStderr
 	grace  time.Duration
 	pump   sync.WaitGroup // a goroutine that takes STDERR
@@ -39,14 +39,14 @@ func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	p.mu.Lock()
 	grace, log, admit, box, launcher := p.opt.StopGrace, p.opt.Log, p.opt.Admit, p.opt.Sandbox, program.launcher
 	p.mu.Unlock()
-	path, socket, err := p.listen(strconv.Itoa(id))
+	path, socket, err := p.socketFor(id)
 	if err != nil {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
 	defer unix.Close(socket)
 	w := &spawned{path: path, grace: grace}
 	if w.Process, err = launcher.Launch(context.Background(), socket); err != nil {
-		os.Remove(w.path)
+		w.removeSocket()
 		return nil, err
 	}
 	w.stderr = &programStderr{log: log, admit: admit, box: box, pid: w.PID}
@@ -56,6 +56,25 @@ func (p *Pool) launchProgram(program *program, id int) (process, error) {
 		w.stderr.flush()
 	})
 	return w, nil
+}
+
+// socketFor is what a worker accepts connections on: one of its own, or the pool's.
+func (p *Pool) socketFor(id int) (path string, fd int, err error) {
+	p.mu.Lock()
+	isDirect, shared := p.opt.Direct, p.opt.Socket
+	p.mu.Unlock()
+	if isDirect {
+		fd, err = shared()
+		return "", fd, err
+	}
+	return p.listen(strconv.Itoa(id))
+}
+
+// removeSocket removes the file of a socket that is the worker's own.
+func (w *spawned) removeSocket() {
+	if w.path != "" {
+		os.Remove(w.path)
+	}
 }
 
 // listen makes a listening socket of that name in the folder of sockets.
@@ -139,7 +158,7 @@ func (w *spawned) wait() *exit {
 	w.Stderr.Expire(lastWords)
 	w.pump.Wait()
 	e, err := w.Wait()
-	os.Remove(w.path)
+	w.removeSocket()
 	return &exit{Exit: *e, err: err, lastLine: w.stderr.last()}
 }
 

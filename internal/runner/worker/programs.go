@@ -30,7 +30,7 @@ type Programs struct {
 }
 
 // NewPrograms returns those that the first part of the options describes, down to
-// Extensions, with Software, Sandbox, Cgroup and Identity. It reads files.
+// Extensions, with Direct, Software, Sandbox, Cgroup and Identity. It reads files.
 func NewPrograms(o Options) *Programs {
 	p := &Programs{opt: o, told: cgi.NewEnvironment(cgi.Options{
 		Software: o.Software, Env: o.Env, PassEnv: o.PassEnv,
@@ -69,6 +69,7 @@ func (p *Programs) Command() (cmd spawn.Command, err error) {
 		argv[0] = path
 	}
 	return spawn.Command{
+		IO:   spawn.IO{Shared: p.opt.Direct},
 		Argv: argv, Env: p.env, Dir: p.opt.Dir, Identity: p.opt.Identity,
 		Cgroup: p.opt.Cgroup, OwnCgroup: true, Sandbox: p.opt.Sandbox,
 	}, nil
