@@ -186,3 +186,43 @@ func TestDocumentedApart(t *testing.T) {
 		t.Errorf("the program runs as %q", out)
 	}
 }
+
+// Direct workers of another user than the daemon's have its socket, and leave it to those that
+// take their place.
+func TestApartDirect(t *testing.T) {
+	t.Parallel()
+	a := serveApart(t)
+	a.programs(t)
+	pool := a.pools(strings.NewReplacer("ADDRESS", a.address, "PHP", need(t, "php-cgi"), "AS", asUser(64107)).Replace(
+		`- {name: own, listen: "unix:@ADDRESS-own", AS, env: [GEN=a], worker: {command: [PHP], connections: direct, scale: static, max: 2}}` + "\n"))
+	a.configure(pool)
+	a.order(t, "reload").is(t, "reload", 0, "own: added")
+	who := func() (pid string) {
+		t.Helper()
+		_, out := a.at(t, "own", "who.php", "")
+		_, body, _ := strings.Cut(out, "\r\n\r\n")
+		fields := strings.Fields(body)
+		if len(fields) != 3 || fields[0] != "64107" || fields[1] != "64107" {
+			t.Fatalf("got %q", out)
+		}
+		return fields[2]
+	}
+	before := programsOf(t, 64107)
+	who()
+	a.configure(strings.Replace(pool, "GEN=a", "GEN=b", 1))
+	a.order(t, "reload").is(t, "reload of other workers", 0, "own: env GEN changed; workers replaced: 2 of 2")
+	await(t, "the old workers to be gone", func() bool {
+		for pid := range programsOf(t, 64107) {
+			if _, old := before[pid]; old {
+				return false
+			}
+		}
+		return true
+	})
+	who()
+	a.signal(syscall.SIGTERM)
+	if code := a.exitCode(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	await(t, "the programs to be gone", func() bool { return len(programsOf(t, 64107)) == 0 })
+}

@@ -408,7 +408,7 @@ func TestDocumentedWordPress(t *testing.T) {
 
 // README's programs are workers of README's pools, and nginx needs no file names.
 func TestDocumentedPrograms(t *testing.T) {
-	for pool, want := range map[string]string{"pool-perl": "Hello 127.0.0.1, from ", "pool-c": "Request 1 asked for tea"} {
+	for pool, want := range map[string]string{"pool-perl": "Hello 127.0.0.1, from ", "pool-c": "Request 1 asked for tea", "pool-direct": "Request 1 asked for tea"} {
 		t.Run(pool, func(t *testing.T) {
 			m := newManual(t)
 			script(t, m.dir+"/srv/app/hello.fcgi", m.block("perl"))

@@ -160,6 +160,7 @@ type Worker struct {
 	Command      []string       `mapstructure:"command" reload:"workers"`        // argv; the program, an absolute path, accepts on fd 0
 	Root         []string       `mapstructure:"root"`                            // absolute folders
 	Extensions   []string       `mapstructure:"extensions"`                      // .php; empty: any. With neither of the two, workers look for their scripts
+	Connections  string         `mapstructure:"connections"   default:"managed"` // managed, or direct: workers accept those of the web server themselves
 	Scale        string         `mapstructure:"scale"         default:"dynamic"` // static (always Max), dynamic (spares) or ondemand
 	Max          int            `mapstructure:"max"           default:"8"`       // workers at once, from 1
 	Min          int            `mapstructure:"min"           default:"1"`       // workers at least

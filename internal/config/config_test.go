@@ -105,7 +105,7 @@ func defaultPool() Pool {
 // defaultWorker is what a worker pool has that gives its command alone.
 func defaultWorker(command ...string) *Worker {
 	return &Worker{
-		Command: command, Scale: "dynamic", Max: 8, Min: 1, MinSpare: 1, MaxSpare: 4, Concurrency: 1, SpawnRate: 32,
+		Command: command, Connections: "managed", Scale: "dynamic", Max: 8, Min: 1, MinSpare: 1, MaxSpare: 4, Concurrency: 1, SpawnRate: 32,
 		IdleTimeout: time.Minute, StartTimeout: 10 * time.Second, StopSignal: syscall.SIGTERM, StopGrace: 10 * time.Second,
 		WarmUp: []string{}, Reload: "changed", Dispatch: "lifo", Stderr: "log", Root: []string{}, Extensions: []string{},
 	}

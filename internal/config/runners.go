@@ -106,6 +106,7 @@ func (r *report) worker(key string, w *Worker) {
 	}
 	r.argv(key+".command", w.Command)
 	r.files(key, w.Root, w.Extensions)
+	r.oneOf(key+".connections", w.Connections, "managed", "direct")
 	r.oneOf(key+".scale", w.Scale, "static", "dynamic", "ondemand")
 	r.oneOf(key+".dispatch", w.Dispatch, "lifo", "fifo")
 	r.oneOf(key+".reload", w.Reload, "changed", "always")

@@ -39,7 +39,7 @@ func TestWorkerValues(t *testing.T) {
     dir: /srv
     stderr: client`)
 	want := &Worker{
-		Command: []string{"/usr/bin/php-cgi", "-d", "x=1"}, Root: []string{"/srv"}, Extensions: []string{".php", ".phar"}, Scale: "dynamic", Max: 32768, MaxSpare: 32768,
+		Command: []string{"/usr/bin/php-cgi", "-d", "x=1"}, Root: []string{"/srv"}, Extensions: []string{".php", ".phar"}, Connections: "managed", Scale: "dynamic", Max: 32768, MaxSpare: 32768,
 		Concurrency: 32768, SpawnRate: 1000, MaxRequests: 1<<31 - 1, MaxLifetime: time.Second, MaxMemory: 1 << 20,
 		StartTimeout: 100 * time.Millisecond, StopSignal: syscall.SIGUSR1,
 		WarmUp: []string{"SCRIPT_FILENAME=/srv/ping.php", "QUERY_STRING="}, Reload: "always", Dispatch: "fifo", Dir: "/srv", Stderr: "client",

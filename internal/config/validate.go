@@ -190,6 +190,7 @@ func (r *report) pool(key string, p *Pool) {
 	r.sandboxOfPool(key, p)
 	r.silence(key, p)
 	r.slow(key, p)
+	r.direct(key, p)
 }
 
 // ownPages reports paths of pages that no URL can have.

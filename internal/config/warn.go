@@ -34,6 +34,10 @@ func (r *report) warnOf(c *Config) {
 	}
 	for i := range c.Pools {
 		p, key := &c.Pools[i], fmt.Sprintf("pools[%d]", i)
+		if p.IsDirect() {
+			r.warnOfDirect(key, p, c.AccessLog.Output)
+			continue
+		}
 		if p.Timeout == 0 && p.Silence == 0 && !r.given(key+".timeout") && !r.given(key+".silence") {
 			r.warn(key, "no timeout: what hangs holds its place for ever (timeout: 45s, or silence: 45s; 0 says that you mean it)")
 		}

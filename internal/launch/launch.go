@@ -33,7 +33,7 @@ func Workers(cfg *config.Pool, box *spawn.Sandbox, group *cgroup.Pool) worker.Op
 	return worker.Options{
 		Command: c.Command, Dir: c.Dir, Roots: c.Root, Extensions: c.Extensions,
 		Env: cfg.Env, PassEnv: cfg.PassEnv, PassParams: cfg.PassParams, SingleFields: cfg.Limits.SingleFields,
-		Software: version.Software(),
+		Software: version.Software(), Direct: cfg.IsDirect(),
 		Identity: Identity(cfg), Cgroup: group, Sandbox: box,
 	}
 }

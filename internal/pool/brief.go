@@ -61,6 +61,9 @@ func (s *Set) Probe(ctx context.Context, at func(what string)) error {
 		endpoints := maps.Clone(p.endpoints)
 		p.mu.Unlock()
 		for address, e := range endpoints {
+			if e.IsDirect() {
+				continue // nobody here accepts
+			}
 			at(fmt.Sprintf("pool %s: who accepts connections at %s", p.name, address))
 			if err := e.address.Probe(ctx); err != nil {
 				return err

@@ -128,6 +128,15 @@ func describeCgroup(g *cgroup.Pool) *status.Cgroup {
 	return &status.Cgroup{Path: g.Path(), Memory: known(u.Memory), MemoryLimit: known(u.MemoryMax), Pids: known(u.Pids)}
 }
 
+// leaveCgroup returns the cgroup, which is somebody else's from now on.
+func (p *pool) leaveCgroup() *cgroup.Pool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.cgroup
+	p.cgroup = nil
+	return g
+}
+
 func (p *pool) cgroupNow() *cgroup.Pool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

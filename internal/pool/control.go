@@ -27,6 +27,9 @@ func (s *Set) named(name string) (*pool, error) {
 // called again or the pool is removed: a reload does not change it.
 func (s *Set) SetGate(name string, g server.Gate) error {
 	p, err := s.named(name)
+	if err == nil {
+		err = p.undirect("paused or drained")
+	}
 	if err != nil {
 		return err
 	}

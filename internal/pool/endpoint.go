@@ -28,6 +28,9 @@ type endpoint struct {
 // serve begins to serve l. A listener that breaks ends the daemon: it would look
 // alive and not be.
 func (s *Set) serve(p *pool, l *listen.Listener) *endpoint {
+	if l.IsDirect() {
+		return s.directEndpoint(p, l)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	e := &endpoint{Listener: l, address: server.NewAddress(p.server), stop: stop, pool: p}
 	l.OnRefused = e.refused(s)
@@ -134,9 +137,9 @@ func (p *pool) handed(place int) *endpoint {
 	return nil
 }
 
-func listenOptions(l config.Listen) listen.Options {
+func listenOptions(l config.Listen, direct bool) listen.Options {
 	return listen.Options{
 		Address: l.Address, Mode: l.Mode, Owner: l.Owner, Group: l.Group,
-		Backlog: l.Backlog, Allow: l.Allow, AllowUIDs: l.AllowUIDs,
+		Backlog: l.Backlog, Allow: l.Allow, AllowUIDs: l.AllowUIDs, Direct: direct,
 	}
 }

@@ -42,10 +42,10 @@ func (s *Set) Plan(ctx context.Context, cfg *config.Config) (*Plan, error) {
 	}
 	err := p.prepareConfinement()
 	if err == nil {
-		err = p.prepareWorkers()
+		err = p.open(ctx)
 	}
 	if err == nil {
-		err = p.open(ctx)
+		err = p.prepareWorkers()
 	}
 	if err == nil {
 		err = p.apply()
@@ -80,11 +80,15 @@ func (p *Plan) prepareWorkers() error {
 	running := p.set.running()
 	for i := range p.cfg.Pools {
 		cfg := &p.cfg.Pools[i]
-		if now := running[cfg.Name]; cfg.Worker == nil || now != nil && now.workers != nil {
+		now := running[cfg.Name]
+		if p.isReplaced(now, cfg) {
+			now = nil
+		}
+		if cfg.Worker == nil || now != nil && now.workers != nil {
 			continue
 		}
 		p.set.removeDead.Do(p.set.removeDeadFolders)
-		w, err := p.set.prepareWorkers(cfg, p.groups[cfg.Name], p.sandboxes[cfg.Name].box())
+		w, err := p.set.prepareWorkers(cfg, p.groups[cfg.Name], p.sandboxes[cfg.Name].box(), p.opened[cfg.Name])
 		if err != nil {
 			return err
 		}
@@ -103,13 +107,19 @@ func (p *Plan) open(ctx context.Context) error {
 		p.opened[pc.Name], p.moved[pc.Name] = make(map[string]*listen.Listener), make(map[string]*endpoint)
 		for _, lc := range pc.Listen {
 			if e := p.set.endpoint(pc.Name, lc.Address); e != nil && !e.IsLost() {
+				if err := e.mayGoOn(&pc, true); err != nil {
+					return err
+				}
 				continue
 			}
 			if e := p.claim(lc.Address); e != nil {
+				if err := e.mayGoOn(&pc, false); err != nil {
+					return err
+				}
 				p.moved[pc.Name][lc.Address] = e
 				continue
 			}
-			l, err := p.openOne(ctx, lc)
+			l, err := p.openOne(ctx, lc, pc.IsDirect())
 			if err != nil {
 				return err
 			}
@@ -130,12 +140,12 @@ func (p *Plan) claim(address string) *endpoint {
 	return e
 }
 
-func (p *Plan) openOne(ctx context.Context, lc config.Listen) (*listen.Listener, error) {
+func (p *Plan) openOne(ctx context.Context, lc config.Listen, direct bool) (*listen.Listener, error) {
 	var yielding []*listen.Listener
 	for _, e := range p.given {
 		yielding = append(yielding, e.Listener)
 	}
-	l, err := listen.OpenBy(ctx, p.set.opt.Binder, listenOptions(lc), yielding...)
+	l, err := listen.OpenBy(ctx, p.set.opt.Binder, listenOptions(lc, direct), yielding...)
 	if errors.Is(err, listen.ErrInUse) {
 		if holder := p.holder(lc.Address); holder != "" {
 			return nil, fmt.Errorf("listen %s: %w: %s", lc.Address, listen.ErrInUse, holder)
@@ -199,11 +209,11 @@ func (p *Plan) apply() error {
 	for _, pc := range p.cfg.Pools {
 		for _, lc := range pc.Listen {
 			l := p.listener(pc.Name, lc.Address)
-			old := l.Options()
-			if reflect.DeepEqual(old, listenOptions(lc)) {
+			old, next := l.Options(), listenOptions(lc, pc.IsDirect())
+			if reflect.DeepEqual(old, next) {
 				continue
 			}
-			if err := l.Apply(listenOptions(lc)); err != nil {
+			if err := l.Apply(next); err != nil {
 				return err
 			}
 			p.undos = append(p.undos, func() { l.Apply(old) })
@@ -225,17 +235,21 @@ func (p *Plan) Commit() {
 	p.detachMoved()
 	next := make(map[string]*pool, len(p.cfg.Pools))
 	for _, pc := range p.cfg.Pools {
-		next[pc.Name] = p.commitPool(old[pc.Name], pc)
+		if running := old[pc.Name]; p.isReplaced(running, &pc) {
+			next[pc.Name] = p.commitPool(nil, pc, running.leaveCgroup())
+		} else {
+			next[pc.Name] = p.commitPool(running, pc, nil)
+		}
 	}
 	s.setPools(next)
 	for name, gone := range old {
-		if next[name] == nil {
+		if next[name] != gone {
 			p.gone = slices.AppendSeq(p.gone, maps.Values(gone.endpoints))
 		}
 	}
 	p.leave()
 	for name, gone := range old {
-		if next[name] == nil {
+		if next[name] != gone {
 			s.retire(gone)
 		}
 	}
@@ -246,7 +260,7 @@ func (p *Plan) Commit() {
 func (p *Plan) leave() {
 	for _, gone := range p.gone {
 		for _, e := range p.came {
-			if e.IsAfter(gone.Listener) {
+			if e.IsAfter(gone.Listener) && !e.IsDirect() {
 				gone.address.Yield(e.address, e.Serves)
 			}
 		}
@@ -281,8 +295,8 @@ func (s *Set) keepPool(p *pool, global *config.Config) {
 func isRecycled(cfg *config.Pool) bool { return cfg.Worker != nil && cfg.Worker.Reload == "always" }
 
 // commitPool brings one pool to its configuration. A pool that has not changed
-// is left alone.
-func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
+// is left alone. One that is new may have the cgroup of another of its name.
+func (p *Plan) commitPool(running *pool, cfg config.Pool, group *cgroup.Pool) *pool {
 	s := p.set
 	if running != nil && running.workers != nil && isRecycled(&cfg) {
 		running.workers.recycled++
@@ -290,6 +304,7 @@ func (p *Plan) commitPool(running *pool, cfg config.Pool) *pool {
 	isNew := running == nil
 	if isNew {
 		running = s.newPool(cfg.Name)
+		running.cgroup = group
 	}
 	hasGroup := s.commitCgroup(running, &cfg, p.groups[cfg.Name]) // that it had none of before
 	switch {

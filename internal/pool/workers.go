@@ -9,6 +9,7 @@ import (
 	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/launch"
+	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/privsep"
 	"github.com/fcgid/fcgid/internal/runner/worker"
 	"github.com/fcgid/fcgid/internal/spawn"
@@ -22,14 +23,21 @@ type workerPool struct {
 	recycled   uint64 // how often workers of the same program were to be replaced
 	replaces   int    // workers that the last update was to replace; owned by who plans
 	supervised sync.WaitGroup
+	socket     func() (fd int, err error) // of direct workers, else nil
 }
 
 // prepareWorkers makes the workers of a pool ready to be started: start or Discard
-// is called next.
-func (s *Set) prepareWorkers(cfg *config.Pool, group *cgroup.Pool, box *spawn.Sandbox) (*workerPool, error) {
-	opt := s.workerOptions(cfg, group, 0)
+// is called next. Direct ones have the pool's listener.
+func (s *Set) prepareWorkers(cfg *config.Pool, group *cgroup.Pool, box *spawn.Sandbox, opened map[string]*listen.Listener) (*workerPool, error) {
+	w := &workerPool{generation: newGeneration()}
+	for _, l := range opened {
+		if cfg.IsDirect() {
+			w.socket = l.Socket
+		}
+	}
+	opt := s.workerOptions(cfg, group, w)
 	opt.Sandbox = box // which is not in force yet
-	w := &workerPool{Pool: worker.New(opt), generation: newGeneration()}
+	w.Pool = worker.New(opt)
 	if err := w.Prepare(); err != nil {
 		return nil, fmt.Errorf("pool %s: %w ($RUNTIME_DIRECTORY or $TMPDIR says where)", cfg.Name, err)
 	}
@@ -59,18 +67,21 @@ func (w *workerPool) stop() {
 // updateWorkers brings a pool's workers to a pool's configuration, and replaces all of them if
 // recycled has grown.
 func (s *Set) updateWorkers(p *pool, cfg *config.Pool) {
-	p.workers.replaces = p.workers.Update(s.workerOptions(cfg, p.groupOf(cfg), p.workers.recycled))
+	p.workers.replaces = p.workers.Update(s.workerOptions(cfg, p.groupOf(cfg), p.workers))
 }
 
-func (s *Set) workerOptions(cfg *config.Pool, group *cgroup.Pool, release uint64) worker.Options {
+func (s *Set) workerOptions(cfg *config.Pool, group *cgroup.Pool, w *workerPool) worker.Options {
 	c, m := cfg.Worker, s.opt.Metrics.Workers(cfg.Name)
 	opt := launch.Workers(cfg, s.sandboxNow(cfg.Name), group)
-	opt.WarmUp, opt.Release = c.WarmUp, release
+	opt.WarmUp, opt.Release, opt.Socket = c.WarmUp, w.recycled, w.socket
 	opt.Dropped = s.tellDropped(cfg.Name)
 	opt.Scale, opt.Max, opt.Min, opt.MinSpare, opt.MaxSpare = c.Scale, c.Max, c.Min, c.MinSpare, c.MaxSpare
 	opt.Concurrency, opt.SpawnRate, opt.Dispatch = c.Concurrency, c.SpawnRate, c.Dispatch
 	opt.IdleTimeout, opt.MaxLifetime, opt.MaxRequests, opt.MaxMemory = c.IdleTimeout, c.MaxLifetime, c.MaxRequests, c.MaxMemory
 	opt.StartTimeout, opt.StopSignal, opt.StopGrace = c.StartTimeout, c.StopSignal, c.StopGrace
+	if opt.Direct {
+		opt.StartTimeout = directSettled
+	}
 	opt.Stderr, opt.Admit, opt.LongParams = c.Stderr, s.stderrLimit(cfg.Name).Admit, c.LongParams
 	opt.RunDir = privsep.SocketFolder()
 	opt.Log = s.opt.Logs.With("pool", cfg.Name)

@@ -5,6 +5,7 @@
  *
  * It cannot be started while the file $BROKEN exists.
  */
+#include <errno.h>
 #include <fcgiapp.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -25,8 +26,11 @@ static void gate(const char *text) {
   int in = open(path, O_WRONLY);
   snprintf(path, sizeof path, "%s/go", value("GATE"));
   int out = open(path, O_RDONLY);
-  if (write(in, text, strlen(text)) < 0 || read(out, &c, 1) < 0)
+  if (write(in, text, strlen(text)) < 0)
     _exit(4);
+  while (read(out, &c, 1) < 0)
+    if (errno != EINTR) /* a signal that asks it to end */
+      _exit(4);
   close(in);
   close(out);
 }
