@@ -85,9 +85,34 @@ var cases = []*benchCase{
 	{
 		name: "php-direct", work: "PHP hello, 8 clients, a connection a request",
 		sides: func(r *rig) []side {
-			return append(phpSides(r), side{name: "spawn-fcgi, php-cgi", start: startSpawnFcgi, load: phpLoad(r)})
+			return append(phpSides(r), side{name: "epoll proxy in C", start: startProxyLimit, load: phpLoad(r)})
+		},
+		rows: []rowSpec{{requestRate, "php-fpm", atLeast(0.6)}, {requestRate, "epoll proxy in C", atLeast(0.8)}},
+	},
+	{
+		name: "php-own", work: "PHP hello, connections: direct, 8 clients, a connection a request",
+		sides: func(r *rig) []side {
+			return []side{
+				{name: "fcgid", oneOf: []side{
+					{name: "pool php-own", start: startFcgid("php-own"), load: phpLoad(r)},
+					{name: "pool php-own-shared", start: startFcgid("php-own-shared"), load: phpLoad(r)},
+				}},
+				{name: "php-fpm", start: startPHPFPM("php-fpm"), load: phpLoad(r)},
+				{name: "spawn-fcgi, php-cgi", start: startSpawnFcgi, load: phpLoad(r)},
+			}
 		},
 		rows: []rowSpec{{requestRate, "php-fpm", atLeast(1)}, {requestRate, "spawn-fcgi, php-cgi", reach{}}},
+	},
+	{
+		name: "c-own", work: "C hello of libfcgi, connections: direct, 8 clients, a connection a request",
+		sides: func(r *rig) []side {
+			ld := load{request: r.requestFor("libfcgi_hello"), conns: clients}
+			return []side{
+				{name: "fcgid", start: startFcgid("c-own"), load: ld},
+				{name: "spawn-fcgi, multiwatch", start: startMultiwatch, load: ld},
+			}
+		},
+		rows: []rowSpec{{requestRate, "spawn-fcgi, multiwatch", atLeast(1)}},
 	},
 	{
 		name: "php-apache", work: "PHP hello, 64 clients of Apache",
@@ -155,8 +180,10 @@ var cases = []*benchCase{
 	},
 	{
 		name: "latency-php", work: "PHP hello, a connection a request", half: true,
-		sides: phpSides,
-		rows:  []rowSpec{{p99, "php-fpm", atMost(1)}, {medianLatency, "php-fpm", reach{}}},
+		sides: func(r *rig) []side {
+			return append(phpSides(r), side{name: "epoll proxy in C", start: startProxyLimit, load: phpLoad(r)})
+		},
+		rows: []rowSpec{{p99, "php-fpm", atMost(1)}, {medianLatency, "php-fpm", atMost(2)}, {medianLatency, "epoll proxy in C", atMost(1.25)}},
 	},
 	siteCase(dokuwiki, "DokuWiki's start page"),
 	siteCase(wordpress, "WordPress' front page"),

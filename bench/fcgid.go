@@ -63,6 +63,31 @@ var pools = []struct{ name, text string }{
     process:
       scripts: [GIT-HTTP-BACKEND]
 `},
+	{"php-own", `  - name: php-own
+    listen: unix:DIR/php-own.sock
+    worker:
+      command: [PHP-CGI]
+      connections: direct
+      scale: static
+      max: 4
+`},
+	{"php-own-shared", `  - name: php-own-shared
+    listen: unix:DIR/php-own-shared.sock
+    env: [PHP_FCGI_CHILDREN=4]
+    worker:
+      command: [PHP-CGI]
+      connections: direct
+      scale: static
+      max: 1
+`},
+	{"c-own", `  - name: c-own
+    listen: unix:DIR/c-own.sock
+    worker:
+      command: [DIR/cgi/libfcgi_hello]
+      connections: direct
+      scale: static
+      max: 2
+`},
 	{"function", `  - name: function
     listen: unix:DIR/function.sock
     function: {}

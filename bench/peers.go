@@ -68,6 +68,20 @@ var startSpawnFcgi = peer("spawn-fcgi", func(_ *rig, socket string) ([]string, e
 	return []string{"-n", "-s", socket, "-C", strconv.Itoa(children), "--", "/usr/bin/env", phpMaxRequests, php}, err
 }, "spawn-fcgi")
 
+// startMultiwatch starts the program in C at descriptor 0, as many times.
+var startMultiwatch = peer("multiwatch", func(r *rig, socket string) ([]string, error) {
+	multiwatch, err := need("multiwatch")
+	return []string{"-n", "-s", socket, "--", multiwatch, "-f", strconv.Itoa(libfcgiProcesses), "--", r.program("libfcgi_hello")}, err
+}, "spawn-fcgi")
+
+// startProxyLimit is what any proxy with as many workers of its own can reach.
+func startProxyLimit(r *rig) (*server, error) {
+	return peer("proxy", func(_ *rig, socket string) ([]string, error) {
+		php, err := need("php-cgi")
+		return []string{socket, strconv.Itoa(children), php}, err
+	}, r.program("limit_proxy"))(r)
+}
+
 // libfcgiProcesses is how many processes the program in C has. Each holds one
 // connection until it is closed.
 const libfcgiProcesses = 2

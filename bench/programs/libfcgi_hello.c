@@ -1,4 +1,5 @@
-/* A FastCGI program made with libfcgi. usage: libfcgi_hello SOCKET PROCESSES */
+/* A FastCGI program made with libfcgi. It accepts on descriptor 0, or makes a socket.
+ * usage: libfcgi_hello [SOCKET PROCESSES] */
 #include <fcgiapp.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -17,8 +18,10 @@ static int serve(int socket)
 
 int main(int argc, char **argv)
 {
-    if (argc != 3 || FCGX_Init() != 0)
+    if ((argc != 1 && argc != 3) || FCGX_Init() != 0)
         return 2;
+    if (argc == 1)
+        return serve(0);
     int socket = FCGX_OpenSocket(argv[1], 128);
     if (socket < 0)
         return 1;
