@@ -22,6 +22,7 @@ type Numbers struct {
 // WorkerNumbers are those of a pool's workers.
 type WorkerNumbers struct {
 	States       map[string]int
+	Direct       bool // they accept connections themselves: only they know what they do
 	Max, Waiting int
 	Degraded     bool
 	RSS          int64 // bytes, with descendants
@@ -87,6 +88,15 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, n := range c.from.Pools() {
 		s := series{ch, n.Pool}
+		for address, waiting := range n.AcceptQueues {
+			s.gauge(descAcceptQueue, float64(waiting), address)
+		}
+		if n.Workers != nil {
+			s.workers(n.Workers)
+		}
+		if n.Workers != nil && n.Workers.Direct {
+			continue
+		}
 		s.gauge(descConnections, float64(n.Connections))
 		s.gauge(descInFlight, float64(n.InFlight))
 		s.gauge(descQueued, float64(n.Queued))
@@ -100,12 +110,6 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		s.count(descConnectionsTotal, float64(n.ConnectionsTotal))
 		s.count(descReceived, float64(n.Received))
 		s.count(descSent, float64(n.Sent))
-		for address, waiting := range n.AcceptQueues {
-			s.gauge(descAcceptQueue, float64(waiting), address)
-		}
-		if n.Workers != nil {
-			s.workers(n.Workers)
-		}
 	}
 }
 
@@ -120,9 +124,12 @@ func (s series) workers(n *WorkerNumbers) {
 		s.gauge(descWorkers, float64(workers), state)
 	}
 	s.gauge(descWorkersMax, float64(n.Max))
-	s.gauge(descWaiting, float64(n.Waiting))
 	s.gauge(descDegraded, oneIf(n.Degraded))
 	s.gauge(descResident, float64(n.RSS))
+	if n.Direct {
+		return
+	}
+	s.gauge(descWaiting, float64(n.Waiting))
 	s.count(descAtMax, float64(n.AtMax))
 	s.count(descAtMaxSeconds, n.AtMaxTime.Seconds())
 }

@@ -26,7 +26,7 @@ func (s *Set) Briefs() (all []Brief) {
 		b := Brief{Name: p.name, State: p.state(now.Gate), Running: now.InFlight, Waiting: now.Queued, Served: now.Served}
 		if w := p.workersNow(); w != nil {
 			n := w.Numbers()
-			b.Workers, b.Degraded = n.Starting+n.Idle+n.Busy+n.Stopping, n.Degraded
+			b.Workers, b.Degraded = n.Total(), n.Degraded
 			b.Running, b.Waiting = max(b.Running-n.Waiting, 0), b.Waiting+n.Waiting
 		}
 		all = append(all, b)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
+	"github.com/fcgid/fcgid/internal/plural"
 	"github.com/fcgid/fcgid/internal/server"
 )
 
@@ -17,8 +18,6 @@ const directSettled = time.Second
 
 // errStays is that of an address which another pool is to have.
 var errStays = errors.New("direct workers have its socket, which no other pool can have with them: restart the daemon, or give the pool another address")
-
-var errTwoProcesses = errors.New("worker.connections: direct is not for a daemon whose programs are started by a process of its own")
 
 // mayGoOn is why what a pool gives up at an address cannot be what another one, or the same
 // with other keys, goes on with: the socket of direct workers stays theirs.
@@ -68,9 +67,9 @@ const exhaustPause = 10 * time.Millisecond
 // exhaust closes a listener when its workers have accepted all that waited, or grace is over.
 func exhaust(l *listen.Listener, workers *workerPool, grace time.Duration) error {
 	defer l.Close()
-	stopped, err := l.StopDirect()
-	if !stopped || err != nil {
-		return err
+	stopped, stopErr := l.StopDirect() // after an error more may come
+	if !stopped {
+		return stopErr
 	}
 	until := time.Now().Add(grace)
 	for quiet := 0; quiet < 2; { // the last packet of a handshake may be on its way
@@ -81,13 +80,25 @@ func exhaust(l *listen.Listener, workers *workerPool, grace time.Duration) error
 		isOver := workers.Exhaust() == 0
 		switch {
 		case isOver && n == 0, err != nil && isOver:
-			return nil
+			return stopErr
 		case isOver || time.Now().After(until):
-			return errors.Join(err, fmt.Errorf("%d wait", n))
+			return errors.Join(stopErr, err, fmt.Errorf("%d wait", n))
 		}
 		time.Sleep(exhaustPause)
 	}
-	return nil
+	return stopErr
+}
+
+// directRoom is why no more should be sent to direct workers; "" is that nothing is known against it.
+func (p *pool) directRoom(room int) (reason string) {
+	var waiting int
+	for _, n := range p.acceptQueues() {
+		waiting += int(n)
+	}
+	if room == 0 || waiting == 0 {
+		return ""
+	}
+	return fmt.Sprintf("pool %s is full: %s waiting for a worker", p.name, plural.Of(waiting, "connection"))
 }
 
 // undirect is the error of an order that only the daemon's own connections can obey.

@@ -11,6 +11,7 @@ import (
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/server"
+	"github.com/fcgid/fcgid/internal/status"
 )
 
 func directText(pool, socket, name string) string {
@@ -27,12 +28,12 @@ func TestDirectWorkers(t *testing.T) {
 	s := newTestSet(t)
 	s.configure(strings.Replace(directText("a", "a", "first"), "max: 1", "max: 3", 1))
 	s.awaitAnswer("a", "first")
-	polltest.Until(t, "three workers", func() bool { return s.running()["a"].workersNow().Numbers().Idle == 3 })
+	polltest.Until(t, "three workers", func() bool { return s.running()["a"].workersNow().Numbers().Serving == 3 })
 	if err := s.Probe(t.Context(), func(string) {}); err != nil {
 		t.Errorf("probe: %v", err)
 	}
-	if got := s.Status()[0]; got.ConnectionsTotal != 0 || *got.Listeners[0].AcceptQueue != 0 {
-		t.Errorf("%+v", got)
+	if got := s.Status()[0]; !got.IsDirect() || *got.Listeners[0].AcceptQueue != 0 || got.Limits != (status.Limits{}) || got.Workers.States["serving"] != 3 {
+		t.Errorf("%+v, workers %+v", got, got.Workers)
 	}
 	for _, gate := range []server.Gate{server.GateHold, server.GateRefuse, server.GateLeave} {
 		if err := s.SetGate("a", gate); err == nil || !strings.Contains(err.Error(), "connections: direct") {
@@ -44,7 +45,7 @@ func TestDirectWorkers(t *testing.T) {
 	s.awaitAnswer("a", "second")
 	polltest.Until(t, "two new workers", func() bool {
 		n := s.running()["a"].workersNow().Numbers()
-		return n.Idle == 2 && n.Outdated == 0 && n.Stopping == 0
+		return n.Serving == 2 && n.Outdated == 0 && n.Stopping == 0
 	})
 	if s.running()["a"] != before {
 		t.Error("the pool is another one")
@@ -60,7 +61,7 @@ func TestDirectWorkerDies(t *testing.T) {
 	s.configure(directText("a", "a", "it"))
 	one := func() int {
 		for _, w := range s.running()["a"].workersNow().Snapshot().Workers {
-			if w.State == "idle" {
+			if w.State == "serving" {
 				return w.PID
 			}
 		}
@@ -71,6 +72,25 @@ func TestDirectWorkerDies(t *testing.T) {
 	syscall.Kill(pid, syscall.SIGKILL)
 	polltest.Until(t, "another worker", func() bool { now := one(); return now != 0 && now != pid })
 	s.awaitAnswer("a", "it")
+}
+
+// What waits in the kernel is the load: while it does, no more should come.
+func TestDirectReady(t *testing.T) {
+	s := newTestSet(t)
+	s.configure(directText("a", "a", "it"))
+	s.awaitAnswer("a", "it")
+	s.readyIs(t, "idle", "a", 5, "")
+	pid := s.Status()[0].Workers.List[0].PID
+	syscall.Kill(pid, syscall.SIGSTOP)
+	answer := make(chan string)
+	go func() { answer <- s.ask("a", "/x") }()
+	polltest.Until(t, "a connection that waits", func() bool { return s.Status()[0].Waiting() == 1 })
+	s.readyIs(t, "full", "a", 0, "")
+	s.readyIs(t, "full", "a", 1, "pool a is full: 1 connection waiting for a worker")
+	syscall.Kill(pid, syscall.SIGCONT)
+	if got := <-answer; got != "it" {
+		t.Errorf("got %q", got)
+	}
 }
 
 // The socket blocks, whatever a program has made of it before, and stays what it is.

@@ -118,7 +118,7 @@ func (w *workerPool) phpfpm(page *phpfpm.Page, full bool, now time.Time) {
 	}
 	page.ProcessManager = s.Scale
 	page.IdleProcesses, page.ActiveProcesses = s.Idle, s.Busy
-	page.TotalProcesses = s.Starting + s.Idle + s.Busy + s.Stopping
+	page.TotalProcesses = s.Total()
 	page.MaxActiveProcesses, page.MaxChildrenReached = s.MostBusy, int64(s.AtMax)
 	page.ListenQueue += s.Waiting
 	page.MaxListenQueue = max(page.MaxListenQueue, s.MostWaiting)

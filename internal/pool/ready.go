@@ -8,7 +8,8 @@ import (
 
 // Ready is why a load balancer should send nothing to a pool, or nothing more; "" if there is
 // no reason. One is that not so many requests more as room says would run at once: they would
-// wait in the queue. It costs a few locks. The error tells that there is no such pool.
+// wait in the queue. Of direct workers it is known alone that they are all busy, when connections
+// wait for them. It costs a few locks. The error tells that there is no such pool.
 func (s *Set) Ready(name string, room int) (reason string, err error) {
 	p, err := s.named(name)
 	if err != nil {
@@ -21,8 +22,11 @@ func (s *Set) Ready(name string, room int) (reason string, err error) {
 	}
 	if w := p.workersNow(); w != nil {
 		n := w.Numbers()
-		if n.Degraded && n.Idle+n.Busy == 0 {
+		if n.Degraded && n.Idle+n.Busy+n.Serving == 0 {
 			return fmt.Sprintf("pool %s: workers cannot be started", name), nil
+		}
+		if n.Direct {
+			return p.directRoom(room), nil
 		}
 		waiting += n.Waiting
 		places = atMost(places, n.Max*p.concurrency())

@@ -61,7 +61,7 @@ func (p *pool) numbers() metrics.Numbers {
 	if w := p.workersNow(); w != nil {
 		s := w.Numbers()
 		n.Workers = &metrics.WorkerNumbers{
-			States: workerCounts(&s), Max: s.Max, Waiting: s.Waiting, Degraded: s.Degraded, AtMax: s.AtMax, AtMaxTime: s.AtMaxTime,
+			States: workerCounts(&s), Direct: s.Direct, Max: s.Max, Waiting: s.Waiting, Degraded: s.Degraded, AtMax: s.AtMax, AtMaxTime: s.AtMaxTime,
 			RSS: w.Measure(),
 		}
 	}
@@ -98,6 +98,9 @@ func (p *pool) status(full bool) status.Pool {
 			ls.AcceptQueue = &n
 		}
 		state.Listeners = append(state.Listeners, ls)
+	}
+	if p.cfg.IsDirect() {
+		state.Limits = status.Limits{}
 	}
 	p.mu.Unlock()
 	if workers != nil {
@@ -140,7 +143,7 @@ func outdated(now *workerPool, replaced []*workerPool) *status.Outdated {
 	}
 	for _, w := range replaced { // of a pool that runs something else now
 		n := w.Numbers()
-		o.Workers += n.Starting + n.Idle + n.Busy + n.Stopping
+		o.Workers += n.Total()
 		o.Why = "requests that have begun before have not ended"
 	}
 	if o.Workers == 0 {
@@ -174,8 +177,11 @@ func describeRequest(r server.RequestInfo) status.Request {
 	return s
 }
 
-// workerCounts are how many workers there are in each of status.WorkerStates.
+// workerCounts are how many workers there are in each of status.WorkerStates that they can be in.
 func workerCounts(s *worker.Numbers) map[string]int {
+	if s.Direct {
+		return map[string]int{"starting": s.Starting, "serving": s.Serving, "stopping": s.Stopping}
+	}
 	return map[string]int{"starting": s.Starting, "idle": s.Idle, "busy": s.Busy, "stopping": s.Stopping}
 }
 
@@ -205,7 +211,7 @@ func (w *workerPool) status(full bool) *status.Workers {
 
 func describeWorkers(n *worker.Numbers) *status.Workers {
 	state := &status.Workers{
-		Scale: n.Scale, Max: n.Max, States: workerCounts(n), Waiting: n.Waiting, Starts: n.Starts, Exits: n.Exits,
+		Scale: n.Scale, Direct: n.Direct, Max: n.Max, States: workerCounts(n), Waiting: n.Waiting, Starts: n.Starts, Exits: n.Exits,
 		AtMax: n.AtMax, AtMaxSeconds: n.AtMaxTime.Seconds(),
 	}
 	if n.Degraded {

@@ -82,10 +82,14 @@ func (s *Pool) cpuSince(before *Pool, took float64) map[int]float64 {
 	return grown
 }
 
-// Waiting is how many requests wait for their turn, or for a worker.
+// Waiting is how many requests wait for their turn, or for a worker; for direct workers, how
+// many connections do.
 func (s *Pool) Waiting() int {
-	if s.Workers == nil {
+	switch {
+	case s.Workers == nil:
 		return s.Queued
+	case s.Workers.Direct:
+		return s.acceptQueue()
 	}
 	return s.Queued + s.Workers.Waiting
 }

@@ -135,6 +135,7 @@ type Failure struct {
 // Workers are those of a pool.
 type Workers struct {
 	Scale        string            `json:"scale"`
+	Direct       bool              `json:"direct,omitempty"` // they accept connections themselves: nobody counts requests
 	Max          int               `json:"max"`
 	States       map[string]int    `json:"states"`
 	Waiting      int               `json:"requests_waiting"` // for a worker
@@ -175,8 +176,22 @@ type CurrentRequest struct {
 	Age    float64 `json:"age_seconds"`
 }
 
-// WorkerStates are the states of a worker, in the order of its life.
-var WorkerStates = []string{"starting", "idle", "busy", "stopping"}
+// WorkerStates are the states of a worker, in the order of its life. One that is direct is
+// never idle or busy but serving.
+var WorkerStates = []string{"starting", "idle", "busy", "serving", "stopping"}
+
+// IsDirect reports whether workers accept the pool's connections themselves.
+func (s *Pool) IsDirect() bool { return s.Workers != nil && s.Workers.Direct }
+
+// acceptQueue is how many connections wait in the kernel.
+func (s *Pool) acceptQueue() (n int) {
+	for _, l := range s.Listeners {
+		if l.AcceptQueue != nil {
+			n += int(*l.AcceptQueue)
+		}
+	}
+	return n
+}
 
 // Named are the pools of a name: two, while one drains and another has taken over.
 func (p *Page) Named(name string) ([]Pool, error) {

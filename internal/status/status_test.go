@@ -156,3 +156,33 @@ func TestOpenRequestsOfOldDaemon(t *testing.T) {
 		}
 	}
 }
+
+// Of direct workers it is told what the daemon knows: how many there are, and what waits for them.
+func TestDirectWorkers(t *testing.T) {
+	two, three := uint32(2), uint32(3)
+	pool := Pool{
+		Name: "a", Runner: "worker", State: Serving, Listeners: []Listener{{Address: "unix:/a", AcceptQueue: &two}, {Address: "unix:/b", AcceptQueue: &three}, {Address: "unix:/c"}},
+		Workers: &Workers{Scale: "static", Direct: true, Max: 4, States: map[string]int{"starting": 1, "serving": 3}, List: []Worker{{PID: 71, State: "serving"}}},
+	}
+	if n := pool.Waiting(); n != 5 {
+		t.Errorf("%d wait", n)
+	}
+	var out strings.Builder
+	if err := (&Page{Time: time.Now(), Pools: []Pool{pool}}).Print(&out, true); err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Join(strings.Fields(out.String()), " ")
+	for _, part := range []string{
+		" a worker (direct) serving - - 5 1 starting, 3 serving, 4/4 unix:/a,", "the daemon sees no requests. Connections that wait for a worker (QUEUED): 5", " 71 serving - ",
+	} {
+		if !strings.Contains(words, part) {
+			t.Errorf("%q is not in\n%s", part, out.String())
+		}
+	}
+	words = strings.Join(strings.Fields(pool.Text(time.Now())), " ")
+	for part, want := range map[string]bool{"listen queue: 5 total processes: 4 ": true, "requests": false, "accepted conn": false, "idle": false} {
+		if strings.Contains(words, part) != want {
+			t.Errorf("%q in %s is %t", part, words, !want)
+		}
+	}
+}

@@ -22,7 +22,7 @@ func (p *Page) Print(w io.Writer, details bool) error {
 	table(w, []string{"POOL", "RUNS", "STATE", "CONNS", "RUNNING", "QUEUED", "WORKERS", "LISTEN"}, func(row func(...any)) {
 		for i := range p.Pools {
 			s := &p.Pools[i]
-			row(s.Name, s.runs(), s.state(), s.Connections, outOf(s.Running, s.Limits.MaxReqs), s.Waiting(), s.workers(), s.listeners())
+			row(s.Name, s.runs(), s.state(), s.seen(s.Connections), s.seen(outOf(s.Running, s.Limits.MaxReqs)), s.Waiting(), s.workers(), s.listeners())
 		}
 	})
 	if !details {
@@ -47,7 +47,11 @@ func (r Reload) print(w io.Writer) {
 }
 
 func (s *Pool) printDetails(w io.Writer, now time.Time) {
-	fmt.Fprintf(w, "\nrequests that have ended: %s\n", s.ended())
+	if s.IsDirect() {
+		fmt.Fprintf(w, "\nconnections: direct: the daemon sees no requests. Connections that wait for a worker (QUEUED): %d\n", s.acceptQueue())
+	} else {
+		fmt.Fprintf(w, "\nrequests that have ended: %s\n", s.ended())
+	}
 	if f := s.LastFailure; f != nil {
 		fmt.Fprintf(w, "last failure: %s ago (%s), %s: %s\n  request %d: %s %s, %s\n", age(now.Sub(f.Time)), f.Time.Format(time.DateTime),
 			f.Outcome, Printable(f.Reason), f.ID, Printable(f.Method), Printable(f.URI), Printable(f.Script))
@@ -65,7 +69,7 @@ func (s *Pool) printDetails(w io.Writer, now time.Time) {
 		fmt.Fprintln(w)
 		table(w, []string{"PID", "STATE", "REQUESTS", "AGE", "CPU", "RSS", "REQUEST"}, func(row func(...any)) {
 			for _, x := range s.Workers.List {
-				row(x.PID, x.State, x.Requests, age(seconds(x.Age)), seconds(x.CPU).Round(10*time.Millisecond), mebibytes(x.RSS), x.current())
+				row(x.PID, x.State, s.seen(x.Requests), age(seconds(x.Age)), seconds(x.CPU).Round(10*time.Millisecond), mebibytes(x.RSS), x.current())
 			}
 		})
 	}
@@ -116,13 +120,24 @@ func table(w io.Writer, head []string, rows func(row func(...any))) {
 
 func (s *Pool) runs() string {
 	runs := s.Runner
-	if s.Workers != nil {
+	switch {
+	case s.IsDirect():
+		runs += " (direct)"
+	case s.Workers != nil:
 		runs += " (" + s.Workers.Scale + ")"
 	}
 	if s.User != "" {
 		runs += " as " + s.User
 	}
 	return runs
+}
+
+// seen is a value, where the daemon sees what it is.
+func (s *Pool) seen(value any) any {
+	if s.IsDirect() {
+		return "-"
+	}
+	return value
 }
 
 func (s *Pool) state() string {
@@ -144,7 +159,7 @@ func (s *Pool) workers() string {
 		}
 	}
 	n := 0 // those that leave take no place, and one more may start while others are replaced
-	for _, state := range []string{"starting", "idle", "busy"} {
+	for _, state := range []string{"starting", "idle", "busy", "serving"} {
 		n += s.Workers.States[state]
 	}
 	return strings.Join(append(parts, outOf(min(n, s.Workers.Max), s.Workers.Max)), ", ")

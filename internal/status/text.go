@@ -9,18 +9,18 @@ import (
 // Text has the names of php-fpm's page where it has the thing, so that what
 // reads one can read the other.
 func (s *Pool) Text(now time.Time) string {
-	var listenQueue uint32
-	for _, l := range s.Listeners {
-		if l.AcceptQueue != nil {
-			listenQueue += *l.AcceptQueue
-		}
-	}
 	var page textPage
 	page.line("pool", s.Name)
 	page.line("process manager", s.manager())
 	page.since(s.Started, now)
+	if s.IsDirect() {
+		page.line("listen queue", s.acceptQueue())
+		page.line("total processes", s.Workers.total())
+		page.workers(s, now)
+		return page.String()
+	}
 	page.line("accepted conn", s.ConnectionsTotal)
-	page.line("listen queue", listenQueue)
+	page.line("listen queue", s.acceptQueue())
 	if w := s.Workers; w != nil {
 		page.line("idle processes", w.States["idle"])
 		page.line("active processes", w.States["busy"])
@@ -32,11 +32,7 @@ func (s *Pool) Text(now time.Time) string {
 	page.line("connections", s.Connections)
 	page.line("requests queued", s.Waiting())
 	page.line("max requests", s.Limits.MaxReqs)
-	if s.Workers != nil {
-		for _, w := range s.Workers.List {
-			page.worker(w, now)
-		}
-	}
+	page.workers(s, now)
 	for _, r := range s.Requests {
 		page.request(r)
 	}
@@ -64,13 +60,24 @@ func (p *textPage) since(started, now time.Time) {
 // part begins what is told of one worker or one request.
 func (p *textPage) part() { p.WriteString("\n************************\n") }
 
+func (p *textPage) workers(s *Pool, now time.Time) {
+	if s.Workers == nil {
+		return
+	}
+	for _, w := range s.Workers.List {
+		p.worker(w, s.IsDirect(), now)
+	}
+}
+
 // worker tells of a worker, with the requests that it has.
-func (p *textPage) worker(w Worker, now time.Time) {
+func (p *textPage) worker(w Worker, direct bool, now time.Time) {
 	p.part()
 	p.line("pid", w.PID)
 	p.line("state", w.State)
 	p.since(w.Started, now)
-	p.line("requests", w.Requests)
+	if !direct {
+		p.line("requests", w.Requests)
+	}
 	p.line("cpu seconds", fmt.Sprintf("%.2f", w.CPU))
 	p.line("memory", w.RSS)
 	if w.Leaving != "" {

@@ -24,10 +24,12 @@ const textWidth = 24
 
 // summary are lines about a pool.
 func (m *model) summary(pool *status.Pool) []string {
-	r := m.rate(pool)
 	runs := pool.Runner
 	if pool.Workers != nil {
 		runs += ", " + pool.Workers.Scale
+	}
+	if pool.IsDirect() {
+		runs += ", direct"
 	}
 	var addresses []string
 	for _, l := range pool.Listeners {
@@ -36,11 +38,8 @@ func (m *model) summary(pool *status.Pool) []string {
 	state := stateOf(pool)
 	lines := []string{
 		m.pen.paint(strong, clean(pool.Name)) + gap + m.pen.paint(state.look, state.text) + gap + clean(runs) + gap + strings.Join(addresses, ", "),
-		fmt.Sprintf("%s req/s, %s bad/s  p50 %s, p95 %s, p99 %s  in %s/s, out %s/s",
-			rate(r.Requests), rate(r.Failed), latency(r.P50), latency(r.P95), latency(r.P99), size(r.Received), size(r.Sent)),
-		fmt.Sprintf("%s running, %s waiting, %s connections",
-			outOf(pool.Running, pool.Limits.MaxReqs), outOf(pool.Waiting(), pool.Limits.Queue), outOf(pool.Connections, pool.Limits.MaxConns)),
 	}
+	lines = append(lines, m.load(pool)...)
 	if pool.Workers != nil {
 		lines = append(lines, m.workerBar(pool))
 		if pool.Workers.Degraded != "" {
@@ -56,10 +55,24 @@ func (m *model) summary(pool *status.Pool) []string {
 	return lines
 }
 
+// load are lines about what a pool does.
+func (m *model) load(pool *status.Pool) []string {
+	if pool.IsDirect() {
+		return []string{fmt.Sprintf("connections: direct: %d wait in the kernel; requests are not seen", pool.Waiting())}
+	}
+	r := m.rate(pool)
+	return []string{
+		fmt.Sprintf("%s req/s, %s bad/s  p50 %s, p95 %s, p99 %s  in %s/s, out %s/s",
+			rate(r.Requests), rate(r.Failed), latency(r.P50), latency(r.P95), latency(r.P99), size(r.Received), size(r.Sent)),
+		fmt.Sprintf("%s running, %s waiting, %s connections",
+			outOf(pool.Running, pool.Limits.MaxReqs), outOf(pool.Waiting(), pool.Limits.Queue), outOf(pool.Connections, pool.Limits.MaxConns)),
+	}
+}
+
 // workerBar is the bar of a pool, and what it says in words.
 func (m *model) workerBar(pool *status.Pool) string {
 	var words []string
-	for _, state := range []string{"busy", "idle", "starting", "stopping"} {
+	for _, state := range []string{"busy", "idle", "serving", "starting", "stopping"} {
 		if n := pool.Workers.States[state]; n > 0 {
 			words = append(words, fmt.Sprintf("%d %s", n, state))
 		}
@@ -95,14 +108,18 @@ func (m *model) workerLines(pool *status.Pool) []line {
 		if n, ok := used[w.PID]; ok {
 			cpu = fmt.Sprintf("%.0f", n*100)
 		}
-		state := cell{text: clean(w.State), look: map[string]look{"busy": busy, "idle": idle, "starting": starting, "stopping": stopping}[w.State]}
+		requests := fmt.Sprint(w.Requests)
+		if pool.IsDirect() {
+			requests = "-"
+		}
+		state := cell{text: clean(w.State), look: map[string]look{"busy": busy, "idle": idle, "serving": idle, "starting": starting, "stopping": stopping}[w.State]}
 		if w.Leaving != "" {
 			state.text += ", " + clean(w.Leaving)
 		}
 		if m.lets(fmt.Sprint(w.PID), state.text, does) {
 			found = append(found, w)
 			rows = append(rows, []cell{
-				{text: fmt.Sprint(w.PID)}, state, {text: fmt.Sprint(w.Requests)}, {text: span(inSeconds(w.Age))},
+				{text: fmt.Sprint(w.PID)}, state, {text: requests}, {text: span(inSeconds(w.Age))},
 				{text: cpu}, {text: size(float64(w.RSS))}, {text: does},
 			})
 		}

@@ -51,6 +51,13 @@ func (m *model) poolCells(pool *status.Pool) []cell {
 		waits = alarm
 	}
 	state := stateOf(pool)
+	if pool.IsDirect() {
+		none := cell{text: "-"}
+		return []cell{
+			{text: clean(pool.Name), look: strong}, state, none, none, none, none, none, none,
+			{text: fmt.Sprint(pool.Waiting()), look: waits}, none, none, none, {},
+		}
+	}
 	return []cell{
 		{text: clean(pool.Name), look: strong}, state, {text: rate(r.Requests)}, {text: rate(r.Failed), look: bad},
 		{text: latency(r.P50)}, {text: latency(r.P95)}, {text: latency(r.P99)},
@@ -85,7 +92,7 @@ func parts(pool *status.Pool) []part {
 	}
 	var all []part
 	total := 0
-	for _, p := range []part{{"b", busy, pool.Workers.States["busy"]}, {"i", idle, pool.Workers.States["idle"]},
+	for _, p := range []part{{"b", busy, pool.Workers.States["busy"]}, {"i", idle, pool.Workers.States["idle"]}, {"d", idle, pool.Workers.States["serving"]},
 		{"s", starting, pool.Workers.States["starting"]}, {"x", stopping, pool.Workers.States["stopping"]}} {
 		all = append(all, p)
 		total += p.n

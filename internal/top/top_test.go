@@ -592,3 +592,27 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// What nobody sees of direct workers is not shown as if it were nothing.
+func TestDirectWorkers(t *testing.T) {
+	waiting := uint32(3)
+	page := pageAt(1)
+	page.Pools = []status.Pool{{
+		Name: "own", Runner: "worker", State: status.Serving, Listeners: []status.Listener{{Address: "unix:/own", AcceptQueue: &waiting}},
+		Workers: &status.Workers{Scale: "static", Direct: true, Max: 4, States: map[string]int{"serving": 2, "starting": 1}, List: []status.Worker{{PID: 71, State: "serving", RSS: 1 << 20}}},
+	}}
+	m := newModel(t.Context(), Options{Source: &fakeSource{page: func() *status.Page { return page }}, Interval: time.Second})
+	m.pen = plain
+	m.see(t)
+	var row string
+	for line := range strings.Lines(m.text()) {
+		if strings.Contains(line, "own") {
+			row = strings.Join(strings.Fields(line), " ")
+		}
+	}
+	if !strings.Contains(row, "own serving - - - - - - 3 - ") || !strings.Contains(row, "dds.") {
+		t.Errorf("the pool is %q in\n%s", row, m.text())
+	}
+	m.keys(t, "enter")
+	m.has(t, "the open pool", "worker, static, direct", "connections: direct: 3 wait in the kernel", "2 serving, 1 starting of 4", "71")
+}

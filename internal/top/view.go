@@ -211,5 +211,5 @@ k, d, u and r ask first. They are orders by the control socket, and logged.
 REQ/S requests that ended; BAD/S those that did not end well; P50, P95, P99
       within which time half, 95 and 99 percent were done; by the last second
 RUN   requests that run, of so many that may; WAIT those that wait
-WORKERS  b busy, i idle, s starting, x stopping, . room for more
+WORKERS  b busy, i idle, d direct, s starting, x stopping, . room for more
 `

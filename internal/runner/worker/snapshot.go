@@ -10,22 +10,27 @@ import (
 type Numbers struct {
 	Scale string
 	Max   int
-	// Starting, Idle, Busy and Stopping are how many workers are in that state.
-	Starting, Idle, Busy, Stopping int
-	Outdated                       int               // of the idle and busy ones: they run another program than the pool is to
-	Leaving                        int               // of the stopping ones: likewise
-	WhyOutdated                    string            // why there are still such
-	Waiting                        int               // requests without a worker
-	Starts                         uint64            // workers that were started, or were to be
-	Exits                          map[string]uint64 // by ExitReasons
-	Degraded                       bool              // workers cannot be started
-	Why                            string            // then: how the last one ended
-	Retry                          time.Time         // then: when the next one is tried, if that is not now
-	AtMax                          uint64            // times that all of Max workers have become busy
-	AtMaxTime                      time.Duration     // how long they were
-	MostBusy                       int               // workers at once, since the start
-	MostWaiting                    int               // requests at once, likewise
+	// Starting, Idle, Busy and Stopping are how many workers are in that state. Of direct ones
+	// nobody knows whether they are idle: those are Serving.
+	Starting, Idle, Busy, Serving, Stopping int
+	Direct                                  bool
+	Outdated                                int               // of the idle and busy ones: they run another program than the pool is to
+	Leaving                                 int               // of the stopping ones: likewise
+	WhyOutdated                             string            // why there are still such
+	Waiting                                 int               // requests without a worker
+	Starts                                  uint64            // workers that were started, or were to be
+	Exits                                   map[string]uint64 // by ExitReasons
+	Degraded                                bool              // workers cannot be started
+	Why                                     string            // then: how the last one ended
+	Retry                                   time.Time         // then: when the next one is tried, if that is not now
+	AtMax                                   uint64            // times that all of Max workers have become busy
+	AtMaxTime                               time.Duration     // how long they were
+	MostBusy                                int               // workers at once, since the start
+	MostWaiting                             int               // requests at once, likewise
 }
+
+// Total is how many workers there are.
+func (n *Numbers) Total() int { return n.Starting + n.Idle + n.Busy + n.Serving + n.Stopping }
 
 // A Snapshot is how a Pool and its workers are at one moment.
 type Snapshot struct {
@@ -125,11 +130,14 @@ func (p *Pool) snapshot() Snapshot {
 func (p *Pool) numbersLocked() Numbers {
 	n := p.ranks.count
 	numbers := Numbers{
-		Scale: p.opt.Scale, Max: p.opt.Max,
+		Scale: p.opt.Scale, Max: p.opt.Max, Direct: p.opt.Direct,
 		Starting: n[stateStarting], Idle: n[stateIdle], Busy: n[stateBusy], Stopping: n[stateStopping],
 		Outdated: p.ranks.outdated, Waiting: p.waiting.Len(), Starts: p.starts, Exits: maps.Clone(p.exits),
 		Degraded: p.health.isFailing(), Retry: p.health.retry,
 		AtMax: p.saturation.times, AtMaxTime: p.saturation.total, MostBusy: p.ranks.mostBusy, MostWaiting: p.mostWaiting,
+	}
+	if p.opt.Direct {
+		numbers.Idle, numbers.Serving = 0, numbers.Idle
 	}
 	if numbers.Degraded {
 		numbers.Why = p.health.why
@@ -167,6 +175,9 @@ func (p *Pool) outdatedLocked() (leaving int, why string) {
 func (w *worker) snapshot() Info {
 	s := Info{
 		State: w.state.String(), Leaving: w.leaving(), Requests: w.taken, Started: w.born, LastUsed: w.lastUsed,
+	}
+	if w.pool.opt.Direct && w.state == stateIdle {
+		s.State = "serving"
 	}
 	if w.process != nil {
 		s.PID = w.process.pid()
