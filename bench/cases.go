@@ -87,7 +87,11 @@ var cases = []*benchCase{
 		sides: func(r *rig) []side {
 			return append(phpSides(r), side{name: "epoll proxy in C", start: startProxyLimit, load: phpLoad(r)})
 		},
-		rows: []rowSpec{{requestRate, "php-fpm", atLeast(0.6)}, {requestRate, "epoll proxy in C", atLeast(0.8)}},
+		rows: []rowSpec{
+			{requestRate, "php-fpm", atLeast(0.6)},
+			{requestRate, "epoll proxy in C", atLeast(0.8)},
+			{daemonPerRequest, "epoll proxy in C", reach{}},
+		},
 	},
 	{
 		name: "php-own", work: "PHP hello, connections: direct, 8 clients, a connection a request",
@@ -101,7 +105,12 @@ var cases = []*benchCase{
 				{name: "spawn-fcgi, php-cgi", start: startSpawnFcgi, load: phpLoad(r)},
 			}
 		},
-		rows: []rowSpec{{requestRate, "php-fpm", atLeast(1)}, {requestRate, "spawn-fcgi, php-cgi", reach{}}},
+		rows: []rowSpec{
+			{requestRate, "php-fpm", atLeast(1)},
+			{requestRate, "spawn-fcgi, php-cgi", reach{}},
+			{treePerRequest, "php-fpm", atMost(1)},
+			{treePerRequest, "spawn-fcgi, php-cgi", atMost(1.05)},
+		},
 	},
 	{
 		name: "c-own", work: "C hello of libfcgi, connections: direct, 8 clients, a connection a request",
@@ -112,7 +121,7 @@ var cases = []*benchCase{
 				{name: "spawn-fcgi, multiwatch", start: startMultiwatch, load: ld},
 			}
 		},
-		rows: []rowSpec{{requestRate, "spawn-fcgi, multiwatch", atLeast(1)}},
+		rows: []rowSpec{{requestRate, "spawn-fcgi, multiwatch", atLeast(1)}, {treePerRequest, "spawn-fcgi, multiwatch", atMost(1.05)}},
 	},
 	{
 		name: "php-apache", work: "PHP hello, 64 clients of Apache",
