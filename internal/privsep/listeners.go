@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -293,9 +294,15 @@ func (l *listeners) forget(paths []string) {
 }
 
 // recover remembers the files of sockets that systemd has kept for this process, as far as the
-// table has their paths: that they are what they are called is the word of the daemon before.
+// table has their paths, or they are in the unit's folder, where all sockets are ours: that they are
+// what they are called is the word of the daemon before.
 func (l *listeners) recover(stored []listen.File) {
+	folder := config.RuntimeFolder()
 	for _, f := range stored {
+		if folder != "" && filepath.Dir(filepath.Clean(f.Path)) == filepath.Clean(folder) && config.TrustFolder(folder) == nil {
+			l.note(Made{f, Listen{Path: f.Path, IsOwn: true}})
+			continue
+		}
 		e, err := l.search(func(e *Listen) bool { return e.Path != "" && filepath.Clean(e.Path) == filepath.Clean(f.Path) }, f.Path)
 		if err == nil {
 			l.note(Made{f, e})

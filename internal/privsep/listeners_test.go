@@ -247,6 +247,14 @@ func TestAdoptedFiles(t *testing.T) {
 	if files := after.files(); len(files) != 0 {
 		t.Errorf("it has recovered %+v", files)
 	}
+	t.Setenv("RUNTIME_DIRECTORY", "/run")
+	of := listen.File{Path: "/run/of-the-file-before", Dev: 1, Ino: 1}
+	after.recover([]listen.File{of, {Path: "/run/elsewhere/s", Dev: 1, Ino: 2}})
+	if files := after.files(); len(files) != 1 || files[0].File != of {
+		t.Errorf("of the unit's folder it has recovered %+v", files)
+	}
+	after.forget([]string{of.Path})
+	t.Setenv("RUNTIME_DIRECTORY", "")
 	for name, take := range map[string]func(){
 		"adopt":   func() { after.adopt(made) },
 		"recover": func() { after.recover([]listen.File{made[0].File}) },
