@@ -12,10 +12,11 @@ COPY . .
 RUN CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o /fcgid ./cmd/fcgid
 # Bodies that leave memory are spooled in /tmp, by whatever user.
 RUN mkdir -p /rootfs/tmp && chmod 1777 /rootfs/tmp
+# There are no users here but the one who starts it.
+RUN mkdir -p /rootfs/etc/fcgid && sed -E 's/^( *(user|group):) [a-z-]+ /\1 "" /' configs/fcgid.yaml >/rootfs/etc/fcgid/fcgid.yaml
 
 FROM scratch
 COPY --from=build /fcgid /usr/bin/fcgid
-COPY configs/fcgid.yaml /etc/fcgid/fcgid.yaml
 COPY --from=build /rootfs/ /
 USER 65534:65534
 STOPSIGNAL SIGTERM

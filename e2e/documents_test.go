@@ -47,6 +47,8 @@ func (m *manual) block(name string) string {
 		"/usr/lib/git-core", "/usr/lib/git-core", "/usr/lib/cgit", "/usr/lib/cgit", "/usr/lib", m.dir+"/srv",
 		"include fastcgi_params;", "include /etc/nginx/fastcgi_params;",
 		"./fcgid", binary,
+		// Everything here is of who runs the tests; e2e/systemd has users.
+		"    user: www-data\n", "",
 	).Replace(text)
 }
 
@@ -255,12 +257,14 @@ func TestDocumentedGit(t *testing.T) {
 // The way without systemd leads to the pool of the configuration that is installed, and
 // README's location asks that.
 func TestDocumentedWithoutSystemd(t *testing.T) {
+	needRoot(t)
 	m := newManual(t)
 	script(t, m.dir+"/srv/cgi-bin/hello.cgi", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\n")
 	text := read(t, harness.Root(t)+"/configs/fcgid.yaml")
 	config := write(t, m.dir+"/fcgid.yaml", strings.NewReplacer("/run/fcgid/", m.dir+"/run/fcgid/", "/usr/lib/cgi-bin", m.dir+"/srv/cgi-bin",
 		"listen: tcp:127.0.0.1:9253", `listen: ""`, "control: auto", `control: ""`).Replace(text))
-	commands := harness.Named(t, "without-systemd", "-o www-data ", "", "/run/fcgid", m.dir+"/run/fcgid", "sudo -u www-data fcgid", "exec "+binary, "/etc/fcgid/fcgid.yaml", config)
+	commands := harness.Named(t, "without-systemd", "/run/fcgid", m.dir+"/run/fcgid", "sudo -u www-data fcgid",
+		"exec setpriv --reuid www-data --regid www-data --clear-groups "+binary, "/etc/fcgid/fcgid.yaml", config)
 	start(t, exec.Command("sh", "-euc", `sudo() { "$@"; }; `+commands))
 	listening(t, "unix", m.dir+"/run/fcgid/cgi.sock")
 	m.open("fcgid/cgi.sock")

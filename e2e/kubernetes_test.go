@@ -215,7 +215,7 @@ func (d *deployment) run(t testing.TB, network *host) *container {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"COPY --from=build /fcgid /usr/bin/fcgid\n", "COPY configs/fcgid.yaml /etc/fcgid/fcgid.yaml\n", "mkdir -p /rootfs/tmp", "\nUSER 65534:65534\n"} {
+	for _, line := range []string{"COPY --from=build /fcgid /usr/bin/fcgid\n", "COPY --from=build /rootfs/ /\n", "mkdir -p /rootfs/tmp", "\nUSER 65534:65534\n"} {
 		if text, err := os.ReadFile(filepath.Join(harness.Root(t), "Dockerfile")); err != nil || !strings.Contains(string(text), line) {
 			t.Fatalf("the image has no %q: %v", line, err)
 		}

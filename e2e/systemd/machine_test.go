@@ -220,6 +220,12 @@ func (m *machine) property(unit, name string) string {
 	return m.sh("systemctl show --property=" + name + " --value " + unit)
 }
 
+// daemon is the pid of the process of fcgid.service that clients speak to: MAINPID has started it.
+func (m *machine) daemon() string {
+	m.t.Helper()
+	return m.sh("pgrep -u fcgid -P " + m.property("fcgid", "MainPID"))
+}
+
 // path is where the host sees a file of the running machine, sockets included.
 func (m *machine) path(name string) string {
 	return filepath.Join("/proc", strconv.Itoa(m.init), "root", name)

@@ -79,6 +79,7 @@ setpriv --reuid www-data --regid www-data --clear-groups git init -q --bare --sh
 	m.sh(`cat >>` + configuration + ` <<'EOF'
   - name: php
     listen: unix:/run/fcgid/php.sock
+    user: www-data
     worker: {command: [/usr/bin/php-cgi], max: 2}
 EOF`)
 	m.sh(harness.Named(t, "unit-hardened"))

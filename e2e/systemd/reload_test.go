@@ -17,18 +17,17 @@ func TestReloadRefused(t *testing.T) {
 	pid := m.property("fcgid", "MainPID")
 	good := m.sh("cat "+configuration) + "\n"
 	second := func(listen string) string {
-		return good + "  - name: second\n    listen: " + listen + "\n    process: {root: [/usr/lib/cgi-bin]}\n"
+		return good + "  - name: second\n    listen: " + listen + "\n    user: www-data\n    process: {root: [/usr/lib/cgi-bin]}\n"
 	}
-	m.sh("install -d -m 0755 /run/closed; systemd-run --quiet --unit=holder php-cgi -b 127.0.0.1:9999")
+	m.sh("install -d -o nobody -m 0755 /run/closed; systemd-run --quiet --unit=holder php-cgi -b 127.0.0.1:9999")
 	harness.Await(t, "somebody to have the port", func() bool {
 		_, err := m.try("ss -Htln 'sport = 9999' | grep -q .")
 		return err == nil
 	})
 	for name, test := range map[string]struct{ file, reason string }{
 		"a missing folder":             {second("unix:/run/none/s"), "/run/none: no such file or directory"},
-		"a folder of root's":           {second("unix:/run/closed/s"), "/run/closed: permission denied"},
+		"a folder of somebody else's":  {second("unix:/run/closed/s"), "/run/closed: permission denied"},
 		"a port in use":                {second("tcp:127.0.0.1:9999"), "127.0.0.1:9999: address in use"},
-		"a port below 1024":            {second("tcp:127.0.0.1:7"), "127.0.0.1:7: bind: permission denied"},
 		"a log that may not be opened": {strings.Replace(good, "output: stderr", "output: /run/closed/log", 1), "/run/closed/log"},
 		"an unknown key":               {good + "bad: true\n", "bad: unknown key"},
 		"no YAML":                      {"pools: [\n", "fcgid.yaml:"},
@@ -53,10 +52,11 @@ func TestReloadRefused(t *testing.T) {
 	if got := m.sh("fcgid reload"); !strings.Contains(got, "pool unchanged") {
 		t.Errorf("fcgid reload says %q", got)
 	}
-	if got := m.sh("stat -c '%a %U' /run/fcgid/control.sock"); got != "600 www-data" {
+	if got := m.sh("stat -c '%a %U' /run/fcgid/control.sock"); got != "600 fcgid" {
 		t.Errorf("the control socket is %s", got)
 	}
-	m.sh("setpriv --reuid www-data --regid www-data --clear-groups fcgid reload")
+	m.sh("setpriv --reuid fcgid --regid fcgid --clear-groups fcgid reload")
+	m.fails("setpriv --reuid www-data --regid www-data --clear-groups fcgid reload") // as programs may try
 	if got := m.fails("setpriv --reuid nobody --regid nogroup --clear-groups fcgid reload"); !strings.Contains(got, "only root and the daemon's user may") {
 		t.Errorf("nobody is told %q", got)
 	}

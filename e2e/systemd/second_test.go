@@ -65,7 +65,7 @@ func TestLogrotate(t *testing.T) {
 	}
 	m.serves(cgiSocket)
 	m.logged(access)
-	if got := m.sh("stat -c %U:%a /var/log/fcgid/access.log /var/log/fcgid/access.log.1"); got != "www-data:640\nwww-data:640" {
+	if got := m.sh("stat -c %U:%a /var/log/fcgid/access.log /var/log/fcgid/access.log.1"); got != "fcgid:640\nfcgid:640" {
 		t.Errorf("the logs are %q", got)
 	}
 

@@ -18,9 +18,11 @@ import (
 
 // activated is a configuration whose pool has the socket of fcgid.socket.
 const activated = `
+user: fcgid
 pools:
   - name: cgi
     listen: systemd:cgi
+    user: www-data
     process: {root: [/usr/lib/cgi-bin]}
 `
 
@@ -115,7 +117,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 	for path, listen := range map[string]string{"/run/fcgid.sock": "systemd:cgi", "/run/fcgid/own.sock": "unix:/run/fcgid/own.sock"} {
 		t.Run(listen, func(t *testing.T) {
 			m := installed(t)
-			m.write(configuration, "pools: [{name: functions, listen: '"+listen+"', function: {}}]\n")
+			m.write(configuration, "user: fcgid\npools: [{name: functions, listen: '"+listen+"', function: {}}]\n")
 			if listen == "systemd:cgi" {
 				m.sh(harness.Named(t, "unit-socket"))
 			} else {
@@ -151,6 +153,9 @@ func TestSocketAndWrongFile(t *testing.T) {
 	const address = "unix:/run/fcgid.sock"
 	m := installed(t)
 	m.write(configuration, activated)
+	// By default it is 20 starts in two seconds, which a busy machine has no time for.
+	m.write("/etc/systemd/system/fcgid.socket.d/limit.conf", "[Socket]\nTriggerLimitIntervalSec=10min\n")
+	m.sh("systemctl daemon-reload")
 	m.sh(harness.Named(t, "unit-socket"))
 	m.write(configuration, "bad: true\n")
 	m.fails("systemctl restart fcgid")
@@ -194,7 +199,7 @@ func TestTakeOverPHPFPM(t *testing.T) {
 		t.Fatalf("before: %q", got)
 	}
 	m.sh("phpdismod -v " + version + " -s cgi mysqli")
-	m.write(configuration, documented("pool-php-fpm"))
+	m.write(configuration, "user: fcgid\n"+documented("pool-php-fpm"))
 	m.sh(documented("unit-php-fpm"))
 	for range 2 {
 		if got := m.sh(ask); got != "cgi-fcgi 256M mysqli" {

@@ -44,6 +44,7 @@ func TestLateAddress(t *testing.T) {
 	m.sh(`cat >>` + configuration + ` <<'EOF'
   - name: tcp
     listen: [{address: "tcp:192.0.2.1:9000", allow: [192.0.2.0/24]}]
+    user: www-data
     process: {root: [/usr/lib/cgi-bin]}
 EOF`)
 	m.fails("systemctl restart fcgid")

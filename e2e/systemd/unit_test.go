@@ -24,6 +24,7 @@ func installed(t *testing.T, layers ...string) *machine {
 	if failed := m.sh("systemctl list-units --failed --plain --no-legend"); failed != "" {
 		m.t.Fatalf("units have failed at boot:\n%s", failed)
 	}
+	m.sh("systemd-sysusers && systemd-tmpfiles --create fcgid.conf") // as make install does without DESTDIR
 	m.sh(harness.Named(t, "unit-start"))
 	m.serves(cgiSocket)
 	return m
@@ -56,14 +57,14 @@ func TestInstall(t *testing.T) {
 			t.Errorf("%s=%s, want %s", name, got, want)
 		}
 	}
-	pid := m.property("fcgid", "MainPID")
+	pid := m.daemon()
 	var soft, hard int
 	if _, err := fmt.Sscanf(m.sh("grep 'open files' /proc/"+pid+"/limits"), "Max open files %d %d", &soft, &hard); err != nil || soft < hard-1 || hard <= 1024 {
 		t.Errorf("the daemon may open %d files, its hard limit is %d: %v", soft, hard, err)
 	}
 
-	folders := "755 www-data /run/fcgid\n700 www-data /var/lib/fcgid\n750 www-data /var/log/fcgid"
-	if got := m.sh("stat -c '%a %U %n' /run/fcgid /var/lib/fcgid /var/log/fcgid"); got != folders {
+	folders := "755 root /run/fcgid\n700 fcgid /run/fcgid/daemon\n700 fcgid /var/lib/fcgid\n750 fcgid /var/log/fcgid"
+	if got := m.sh("stat -c '%a %U %n' /run/fcgid /run/fcgid/daemon /var/lib/fcgid /var/log/fcgid"); got != folders {
 		t.Errorf("folders of the daemon:\n%s\nwant:\n%s", got, folders)
 	}
 

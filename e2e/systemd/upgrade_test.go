@@ -55,9 +55,13 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("%s, %s sockets are kept", state, stored)
 	}
 
+	if processes := strings.Fields(m.sh("ps -o user= --ppid " + m.property("fcgid", "MainPID"))); len(processes) != 1 || processes[0] != "fcgid" {
+		t.Errorf("the new main process has the children of %q", processes)
+	}
+
 	// One that does not start changes nothing.
 	pid := m.property("fcgid", "MainPID")
-	m.sh("cp " + configuration + " /tmp/good && echo 'bad: true' >" + configuration)
+	m.sh("cp " + configuration + " /tmp/good && echo 'bad: true' >>" + configuration)
 	if out := m.fails("fcgid upgrade"); !strings.Contains(out, "unknown key") {
 		t.Errorf("with a wrong file: %s", out)
 	}

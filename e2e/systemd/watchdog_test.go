@@ -60,7 +60,7 @@ func TestWatchdog(t *testing.T) {
 	if now := m.property("fcgid", "MainPID"); now != pid {
 		t.Fatalf("a daemon with full and paused pools was started again:\n%s", m.journal())
 	}
-	m.sh("kill -STOP " + pid)
+	m.sh("kill -STOP " + m.daemon())
 	m.startedAgain(pid)
 }
 

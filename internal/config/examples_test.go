@@ -22,6 +22,7 @@ func TestExampleNamesEveryDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := defaultConfig()
+	want.User, want.Pools[0].User, want.Pools[0].Listen[0].Group = "fcgid", "www-data", "www-data" // as the packaged unit wants it
 	want.Pools[0].Name = "cgi"
 	want.Pools[0].Listen[0].Address = "unix:/run/fcgid/cgi.sock"
 	want.Pools[0].Process.Root = []string{"/usr/lib/cgi-bin"}
@@ -37,6 +38,7 @@ func TestExampleNamesEveryDefault(t *testing.T) {
 	whole := regexp.MustCompile(`(?m)^#(  .*)`).ReplaceAllString(afterPools(t, data), "$1")
 	php, functions := defaultPool(), defaultPool()
 	php.Name, php.Listen[0].Address = "php", "unix:/run/fcgid/php.sock"
+	php.User, php.Listen[0].Group, functions.Listen[0].Group = "www-data", "www-data", "www-data"
 	php.Process, php.Worker = nil, defaultWorker("/usr/bin/php-cgi")
 	functions.Name, functions.Listen[0].Address = "functions", "unix:/run/fcgid/functions.sock"
 	functions.Process, functions.Function = nil, &Function{Names: []string{}}

@@ -358,8 +358,8 @@ func (s *spawner) give(path string, anybodys bool) error {
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return fmt.Errorf("folder %s: %w", path, err)
 	}
-	if stat.Uid != 0 && !anybodys {
-		return nil
+	if stat.Uid != 0 && !anybodys || stat.Uid == s.user.UID && stat.Gid == s.user.GID {
+		return nil // as who is not to have CAP_CHOWN finds it
 	}
 	if err := unix.Fchownat(fd, "", int(s.user.UID), int(s.user.GID), unix.AT_EMPTY_PATH); err != nil {
 		return fmt.Errorf("chown %s: %w", path, err)
