@@ -1,8 +1,6 @@
 package cgi
 
 import (
-	"io"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -106,19 +104,24 @@ func firstLine(name string) []string {
 	return strings.Fields(line)
 }
 
-// beginning is what a file begins with, whatever it is by now.
+// beginning is what a file begins with, whatever it is by now: it waits for nobody.
 func beginning(name string, size int) (string, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	text := make([]byte, size)
-	n, err := io.ReadFull(f, text)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		err = nil
+	for got := 0; ; {
+		n, err := unix.Read(fd, text[got:])
+		if err == unix.EINTR {
+			continue
+		}
+		if n <= 0 || err != nil {
+			return string(text[:got]), err
+		}
+		got += n
 	}
-	return string(text[:n]), err
 }
 
 func isSelfLooker(program string) bool {

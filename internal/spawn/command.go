@@ -6,8 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
 	"strings"
 
@@ -80,17 +78,25 @@ func (c *Command) execute(child *Child, t *team, files []uintptr) error {
 }
 
 // explain says what could not be started: the kernel has one ENOENT for a
-// program, the interpreter that its first line names, and the folder.
+// program, the interpreter that its first line names, and the folder. It looks as who the
+// program was to run as, and may be led to any file by who writes where it is.
 func (c *Command) explain(err error) error {
+	if lookErr := c.Identity.Look(func() error { err = c.explained(err); return nil }); lookErr != nil {
+		return fmt.Errorf("start %s: %w", c.Argv[0], err)
+	}
+	return err
+}
+
+func (c *Command) explained(err error) error {
 	name, file := c.Argv[0], c.outside(c.Argv[0])
-	if folderErr := unix.Faccessat(unix.AT_FDCWD, c.outside(c.Dir)+"/", unix.X_OK, unix.AT_EACCESS); folderErr != nil {
+	if folderErr := access(c.outside(c.Dir)+"/", unix.X_OK); folderErr != nil {
 		return fmt.Errorf("start %s: working directory %s: %v", name, c.Dir, folderErr)
 	}
-	isThere := unix.Access(file, unix.F_OK) == nil
+	isThere := access(file, unix.F_OK) == nil
 	switch {
 	case errors.Is(err, unix.ENOENT) && isThere && c.Sandbox != nil && c.Sandbox.PrivateTmp && isTmp(name):
 		return fmt.Errorf("start %s: sandbox.private_tmp has another folder there: %w", name, err)
-	case errors.Is(err, unix.EACCES) && c.Sandbox != nil && len(c.Sandbox.Read) > 0 && unix.Access(file, unix.X_OK) == nil:
+	case errors.Is(err, unix.EACCES) && c.Sandbox != nil && len(c.Sandbox.Read) > 0 && access(file, unix.X_OK) == nil:
 		return fmt.Errorf("start %s: is it, with all that it is run by, under sandbox.read? %w", name, err)
 	case errors.Is(err, unix.ENOENT) && isThere:
 		return fmt.Errorf("start %s: its interpreter %s: %w", name, interpreterOf(file), err)
@@ -98,6 +104,11 @@ func (c *Command) explain(err error) error {
 		return fmt.Errorf("start %s: it is no program and %s: %w", name, formatOf(file), err)
 	}
 	return fmt.Errorf("start %s: %w", name, err)
+}
+
+// access is with the rights that this thread has to files now.
+func access(name string, mode uint32) error {
+	return unix.Faccessat(unix.AT_FDCWD, name, mode, unix.AT_EACCESS)
 }
 
 // outside is what a path of the program is to us.
@@ -112,19 +123,31 @@ func isTmp(name string) bool {
 	return strings.HasPrefix(name, "/tmp/") || strings.HasPrefix(name, "/var/tmp/")
 }
 
+// errNoFile is of what is no regular file: to open it might wait, or set something going.
+var errNoFile = errors.New("not a regular file")
+
 // beginning is what the kernel looks at to tell what a file is.
 func beginning(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	at, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	start := make([]byte, 256)
-	n, err := f.Read(start)
-	if err == io.EOF {
-		err = nil
+	defer unix.Close(at)
+	var stat unix.Stat_t
+	if err := unix.Fstat(at, &stat); err != nil {
+		return nil, err
 	}
-	return start[:n], err
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, errNoFile
+	}
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", at), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	start := make([]byte, 256)
+	n, err := unix.Read(fd, start)
+	return start[:max(n, 0)], err
 }
 
 // formatOf says why the kernel knows no way to execute a file.

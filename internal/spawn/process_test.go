@@ -1,7 +1,9 @@
 package spawn
 
 import (
+	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -130,5 +132,36 @@ func TestSignalWithoutPidfd(t *testing.T) {
 		if e, err := p.end(); err != nil || e.Code() != 128+uint32(unix.SIGUSR1) {
 			t.Errorf("%v: the program ended with %d, %v", refused, e.Code(), err)
 		}
+	}
+}
+
+// What could not be started is looked at as who was to run it, and by nobody who would wait
+// for it: it may be another file by then.
+func TestExplainIsNotLedAnywhere(t *testing.T) {
+	dir := t.TempDir()
+	fifo, secret, other := dir+"/fifo", dir+"/secret", &Identity{UID: 64101, GID: 64101}
+	if err := errors.Join(unix.Mkfifo(fifo, 0o777), os.WriteFile(secret, []byte("#!/what/it/says\n"), 0o700), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{fifo, "/dev/null"} {
+		c := &Command{Argv: []string{file}, Dir: "/"}
+		if err := c.explain(unix.ENOEXEC); !strings.Contains(err.Error(), "cannot be read") {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	c := &Command{Argv: []string{secret}, Dir: "/"}
+	if err := c.explain(unix.ENOENT); !strings.Contains(err.Error(), "/what/it/says") {
+		t.Errorf("of one's own: %v", err)
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	c.Identity = other
+	if err := c.explain(unix.ENOENT); strings.Contains(err.Error(), "says") {
+		t.Errorf("of root's: %v", err)
+	}
+	c.Argv[0] = secret + "/x"
+	if err := c.explain(unix.ENOTDIR); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("below a file: %v", err)
 	}
 }
