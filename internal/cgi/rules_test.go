@@ -3,6 +3,7 @@ package cgi
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -31,6 +32,28 @@ func TestInterpreters(t *testing.T) {
 	}, func(o *Rules, _ *strings.Replacer) { o.Interpreters = map[string]string{".sh": "/bin/sh"} })
 }
 
+// By a link of another place a script is what its own name says, not what the link's says:
+// who may make links there is not to have data run as a program.
+func TestLinksOfOthers(t *testing.T) {
+	tree := scriptTree(t)
+	elsewhere := tree.Replace("$TOP/elsewhere")
+	mustDo(t, os.Mkdir(elsewhere, 0o755))
+	for link, target := range map[string]string{"x.sh": "$R/upload/x.jpg", "y.cgi": "$R/upload/y.jpg", "good.cgi": "$R/s.sh"} {
+		mustDo(t, os.Symlink(tree.Replace(target), elsewhere+"/"+link))
+	}
+	rules := &Rules{Roots: []string{tree.Replace("$R")}, Interpreters: map[string]string{".sh": "/bin/sh"}, Extensions: []string{".sh", ".cgi"}}
+	for link, want := range map[string]string{"x.sh": "403", "y.cgi": "403", "good.cgi": "$R/s.sh|unset|unset|unset"} {
+		params := paramsOf("SCRIPT_FILENAME", elsewhere+"/"+link)
+		if got := found(rules, &params); got != tree.Replace(want) {
+			t.Errorf("%s: got %s, want %s", link, got, want)
+		}
+		told, err := NewEnvironment(Options{}).ForWorker(&params, rules)
+		if want == "403" && err == nil || want != "403" && (err != nil || told.Get("SCRIPT_FILENAME") != tree.Replace("$R/s.sh")) {
+			t.Errorf("%s: a worker is told %v, %v", link, told, err)
+		}
+	}
+}
+
 // An interpreter gets the script as its one argument, whatever the query says
 // (CVE-2012-1823).
 func TestArguments(t *testing.T) {
@@ -51,12 +74,15 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// A script is told the name that it was asked for by where that name is listed, else the one
+// without links.
 func TestScripts(t *testing.T) {
+	const byLink, byFolder = "exact, by a link", "glob, by a linked folder"
 	tests := []scriptTest{
 		{"exact", "SCRIPT_FILENAME=$R/a.cgi", "$R/a.cgi|unset|unset|unset"},
-		{"exact, by a link", "SCRIPT_FILENAME=$R/in.cgi", "$R/in.cgi|unset|unset|unset"},
+		{byLink, "SCRIPT_FILENAME=$R/in.cgi", "$R/a.cgi|unset|unset|unset"},
 		{"glob", "SCRIPT_FILENAME=$R/dir/b.cgi", "$R/dir/b.cgi|unset|unset|unset"},
-		{"glob, by a linked folder", "SCRIPT_FILENAME=$R/linkdir/b.cgi", "$R/linkdir/b.cgi|unset|unset|unset"},
+		{byFolder, "SCRIPT_FILENAME=$R/linkdir/b.cgi", "$R/dir/b.cgi|unset|unset|unset"},
 		{"another", "SCRIPT_FILENAME=$R/a b.cgi", "403"},
 		{"a link to another", "SCRIPT_FILENAME=$R/out.cgi", "403"},
 		{"path info does not match", "SCRIPT_FILENAME=$R/noext/a.cgi", "403"},
@@ -69,6 +95,14 @@ func TestScripts(t *testing.T) {
 		"not clean":       {"$R//./a.cgi", "$R/dir//*.cgi", "*", "", "[", "$R/["},
 	} {
 		t.Run(name, func(t *testing.T) {
+			tests := slices.Clone(tests)
+			if name == "by links" {
+				for i := range tests {
+					if named := &tests[i]; named.name == byLink || named.name == byFolder {
+						named.want = strings.TrimPrefix(named.params, "SCRIPT_FILENAME=") + "|unset|unset|unset"
+					}
+				}
+			}
 			runScriptTests(t, tests, func(o *Rules, tree *strings.Replacer) {
 				o.Roots = nil
 				for _, s := range scripts {
@@ -79,14 +113,19 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// Likewise where the name begins like a root.
 func TestRoots(t *testing.T) {
-	tests := []scriptTest{
-		{"inside", "SCRIPT_FILENAME=$R/dir/b.cgi", "$R/dir/b.cgi|unset|unset|unset"},
-		{"inside, by a link", "SCRIPT_FILENAME=$TOP/current/dir/b.cgi", "$TOP/current/dir/b.cgi|unset|unset|unset"},
-		{"outside", "SCRIPT_FILENAME=$O/x.cgi", "403"},
-		{"outside, by a link", "SCRIPT_FILENAME=$R/outdir/x.cgi", "403"},
-	}
 	for _, root := range []string{"$R", "$R/", "$TOP/current", "$TOP/current/linkdir/", "$R/./dir"} {
+		byLink := "$R/dir/b.cgi"
+		if root == "$TOP/current" {
+			byLink = "$TOP/current/dir/b.cgi"
+		}
+		tests := []scriptTest{
+			{"inside", "SCRIPT_FILENAME=$R/dir/b.cgi", "$R/dir/b.cgi|unset|unset|unset"},
+			{"inside, by a link", "SCRIPT_FILENAME=$TOP/current/dir/b.cgi", byLink + "|unset|unset|unset"},
+			{"outside", "SCRIPT_FILENAME=$O/x.cgi", "403"},
+			{"outside, by a link", "SCRIPT_FILENAME=$R/outdir/x.cgi", "403"},
+		}
 		t.Run(root, func(t *testing.T) {
 			runScriptTests(t, tests, func(o *Rules, tree *strings.Replacer) {
 				o.Roots = []string{"/nothing", tree.Replace(root)}

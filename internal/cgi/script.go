@@ -16,7 +16,7 @@ import (
 
 // A Script is the file that a request names, and what its program is told of it.
 type Script struct {
-	Path string   // of the file, as named, without what follows it
+	Path string   // of the file, as named or without symbolic links, without what follows it
 	Argv []string // what is to be executed: the file itself, or its interpreter and the file
 
 	real    string // the file's name without symbolic links
@@ -112,6 +112,9 @@ func (s *Rules) look(params *protocol.Params) (Script, error) {
 	f, err := r.locate()
 	if err != nil {
 		return Script{}, err
+	}
+	if f.name != f.real && !s.isOwn(f.name) {
+		f.name = f.real
 	}
 	found := Script{Path: f.name, real: f.real, request: r}
 	if err := s.allowed(&f); err != nil {
@@ -322,23 +325,40 @@ func longest(name string) int {
 
 // allowed applies the rules to a file.
 func (s *Rules) allowed(f *file) error {
-	inside := func(root string) bool {
-		// f.real has no symbolic link in it: nor has a root that it begins with.
-		return isInside(path.Clean(root), f.real) || isInside(resolve(root), f.real)
-	}
-	matches := func(pattern string) bool {
-		ok, err := filepath.Match(resolvePattern(pattern), f.real)
-		return ok && err == nil
-	}
 	switch {
-	case len(s.Roots) > 0 && !slices.ContainsFunc(s.Roots, inside):
+	case !s.isInRoots(f.real):
 		return forbidden("script %s is outside root", f.real)
-	case len(s.Scripts) > 0 && !slices.ContainsFunc(s.Scripts, matches):
+	case !s.isListed(f.real):
 		return forbidden("script %s is none of scripts", f.real)
 	case len(s.Extensions) > 0 && !slices.ContainsFunc(s.Extensions, f.hasExtension):
 		return forbidden("script %s has none of the allowed extensions", f.name)
 	}
 	return nil
+}
+
+// isOwn reports whether a name, whatever symbolic links are in it, is of a place where the
+// rules have scripts: who may turn a link there may put a script there. A link of another
+// place is anybody's. Who turns it while we look, or has beside it what the script looks for
+// beside itself, would have their own files run.
+func (s *Rules) isOwn(name string) bool { return s.isInRoots(name) && s.isListed(name) }
+
+// isInRoots reports whether a name begins like one of the roots. A name without symbolic
+// links lies in it then.
+func (s *Rules) isInRoots(name string) bool {
+	return len(s.Roots) == 0 || slices.ContainsFunc(s.Roots, func(root string) bool {
+		return isInside(path.Clean(root), name) || isInside(resolve(root), name)
+	})
+}
+
+// isListed reports whether a name is one of Scripts.
+func (s *Rules) isListed(name string) bool {
+	matches := func(pattern string) bool {
+		ok, err := filepath.Match(pattern, name)
+		return ok && err == nil
+	}
+	return len(s.Scripts) == 0 || slices.ContainsFunc(s.Scripts, func(pattern string) bool {
+		return matches(resolvePattern(pattern)) || matches(path.Clean(pattern))
+	})
 }
 
 func isInside(folder, file string) bool {

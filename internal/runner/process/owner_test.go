@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -110,23 +109,10 @@ func TestOwnerSwapped(t *testing.T) {
 	links := dir + "/links"
 	mustDo(t, os.Mkdir(links, 0o755))
 	mustDo(t, os.Chown(links, binUser, binUser))
-	mustDo(t, os.Symlink(theirs, links+"/x.sh"))
-	stop := make(chan struct{})
-	var swapping sync.WaitGroup
-	swapping.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			os.Symlink([]string{own, theirs}[i%2], links+"/next")
-			os.Rename(links+"/next", links+"/x.sh")
-		}
-	})
+	swaps := swap(t, links+"/x.sh", theirs, own)
 	p.path = links + "/x.sh"
 	ran := make(map[string]int)
-	for range 300 {
+	for i := 0; i < 300 || !swaps.isOver(); i++ {
 		c := p.call().run(t, p)
 		switch out := c.out.String(); {
 		case strings.HasPrefix(out, fmt.Sprintf("%d %d daemon %s %s ", daemonUser, daemonUser, theirs, theirs)):
@@ -139,7 +125,6 @@ func TestOwnerSwapped(t *testing.T) {
 			t.Fatalf("%q %v", out, c.err)
 		}
 	}
-	close(stop)
-	swapping.Wait()
-	t.Log(ran)
+	swaps.end()
+	t.Log(ran, swaps.swaps.Load(), "swaps")
 }
