@@ -261,6 +261,30 @@ func inGroup(t *testing.T, cmd *exec.Cmd, name string, hers bool) {
 	}
 }
 
+// A daemon that is somebody else tells what its pools take, of groups that the spawner has made.
+func TestFiguresApart(t *testing.T) {
+	s := &site{t: t, dir: folder(t)}
+	file := "/" + filepath.Base(s.dir) + ".yaml" // in a folder that is root's alone
+	harness.Write(t, file, strings.ReplaceAll("user: fcgid\nadmin: {listen: 'unix:DIR/admin'}\npools:\n"+
+		"- {name: www, listen: {address: 'unix:DIR/www', mode: '0666'}, user: alice, sandbox: {memory: 64MiB}, process: {root: [DIR/cgi]}}\n", "DIR", s.dir))
+	waits := s.waits()
+	cmd := exec.Command("/fcgid", "serve", "-c", file)
+	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+s.dir)
+	s.Program = harness.Start(t, cmd)
+	s.Listening(t, "unix", s.dir+"/www")
+	asked := s.later("www", waits)
+	s.pid("waits.pid")
+	number := func(name string) (n int) {
+		fmt.Sscan(s.metric("fcgid_cgroup_"+name+`{pool="www"}`), &n)
+		return n
+	}
+	harness.Await(t, "the kernel's count", func() bool { return number("tasks") > 0 && number("memory_bytes") > 0 })
+	if page := s.metric(`fcgid_cgroup_memory_limit_bytes{pool="www"}`); page != "6.7108864e+07" {
+		t.Errorf("the limit is %s", page)
+	}
+	s.release(asked)
+}
+
 // An ordinary user has limits where a part of the hierarchy is hers.
 func TestDelegated(t *testing.T) {
 	s := &site{t: t, dir: folder(t)}

@@ -242,10 +242,15 @@ type Usage struct {
 }
 
 // Usage is that of the pool now.
-func (p *Pool) Usage() Usage {
+func (p *Pool) Usage() Usage { return usage(p.tree.files, p.path) }
+
+// UsageAt is that of a group which another process has made: everybody may read it.
+func UsageAt(path string) Usage { return usage(kernel{}, path) }
+
+func usage(f files, path string) Usage {
 	u := Usage{-1, -1, -1}
 	for file, value := range map[string]*int64{"memory.current": &u.Memory, "memory.max": &u.MemoryMax, "pids.current": &u.Pids} {
-		if n, ok := number(p.tree.files, filepath.Join(p.path, file)); ok {
+		if n, ok := number(f, filepath.Join(path, file)); ok {
 			*value = n
 		}
 	}

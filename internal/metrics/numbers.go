@@ -17,7 +17,12 @@ type Numbers struct {
 	ConnectionsTotal, Received, Sent int64
 	AcceptQueues                     map[string]uint32 // by address, where the kernel tells
 	Workers                          *WorkerNumbers    // nil but in a pool of workers
+	Cgroup                           *CgroupNumbers    // nil: it has none
 }
+
+// CgroupNumbers are those of a pool's cgroup, as far as the kernel counts: nil is not known,
+// or no limit.
+type CgroupNumbers struct{ Memory, MemoryLimit, Pids *int64 }
 
 // WorkerNumbers are those of a pool's workers.
 type WorkerNumbers struct {
@@ -66,6 +71,10 @@ var (
 	descResident     = poolDesc("fcgid_workers_resident_bytes", "Memory that workers have, with their descendants: what they share counts for each.")
 	descAtMax        = poolDesc("fcgid_workers_at_max_total", "Times that as many workers as there may be have become busy.")
 	descAtMaxSeconds = poolDesc("fcgid_workers_at_max_seconds_total", "Time for which as many workers as there may be were busy.")
+
+	descCgroupMemory      = poolDesc("fcgid_cgroup_memory_bytes", "Memory of the pool's cgroup.")
+	descCgroupMemoryLimit = poolDesc("fcgid_cgroup_memory_limit_bytes", "Memory that it may have.")
+	descCgroupTasks       = poolDesc("fcgid_cgroup_tasks", "Processes and threads in the pool's cgroup.")
 )
 
 // Those of the daemon.
@@ -93,6 +102,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		if n.Workers != nil {
 			s.workers(n.Workers)
+		}
+		if n.Cgroup != nil {
+			s.cgroup(n.Cgroup)
 		}
 		if n.Workers != nil && n.Workers.Direct {
 			continue
@@ -132,6 +144,14 @@ func (s series) workers(n *WorkerNumbers) {
 	s.gauge(descWaiting, float64(n.Waiting))
 	s.count(descAtMax, float64(n.AtMax))
 	s.count(descAtMaxSeconds, n.AtMaxTime.Seconds())
+}
+
+func (s series) cgroup(n *CgroupNumbers) {
+	for desc, value := range map[*prometheus.Desc]*int64{descCgroupMemory: n.Memory, descCgroupMemoryLimit: n.MemoryLimit, descCgroupTasks: n.Pids} {
+		if value != nil {
+			s.gauge(desc, float64(*value))
+		}
+	}
 }
 
 func oneIf(is bool) float64 {

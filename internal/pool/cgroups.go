@@ -113,9 +113,17 @@ func (p *pool) groupOf(cfg *config.Pool) *cgroup.Pool {
 	return p.cgroupNow()
 }
 
-// describeCgroup is what is told of a pool's.
-func describeCgroup(g *cgroup.Pool) *status.Cgroup {
-	if g == nil {
+// describeCgroup is what is told of a pool's, also where another process has made it.
+func (p *pool) describeCgroup() *status.Cgroup {
+	var path string
+	var u cgroup.Usage
+	if g := p.cgroupNow(); g != nil {
+		path, u = g.Path(), g.Usage()
+	} else if p.launchers != nil {
+		path = p.launchers.Cgroup(p.name)
+		u = cgroup.UsageAt(path)
+	}
+	if path == "" {
 		return nil
 	}
 	known := func(n int64) *int64 {
@@ -124,8 +132,7 @@ func describeCgroup(g *cgroup.Pool) *status.Cgroup {
 		}
 		return &n
 	}
-	u := g.Usage()
-	return &status.Cgroup{Path: g.Path(), Memory: known(u.Memory), MemoryLimit: known(u.MemoryMax), Pids: known(u.Pids)}
+	return &status.Cgroup{Path: path, Memory: known(u.Memory), MemoryLimit: known(u.MemoryMax), Pids: known(u.Pids)}
 }
 
 // leaveCgroup returns the cgroup, which is somebody else's from now on.

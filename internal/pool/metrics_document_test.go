@@ -21,6 +21,7 @@ func all() string {
 			return []metrics.Numbers{{
 				Pool: "a", AcceptQueues: map[string]uint32{"unix:/s": 0},
 				Workers: &metrics.WorkerNumbers{States: map[string]int{"starting": 0, "idle": 0, "busy": 0, "stopping": 0}},
+				Cgroup:  &metrics.CgroupNumbers{Memory: new(int64), MemoryLimit: new(int64), Pids: new(int64)},
 			}}
 		},
 		Memory:     func() (used, limit int64) { return 0, 0 },

@@ -30,6 +30,8 @@ type pool struct {
 	failed  atomic.Pointer[status.Failure] // the last one, or nil
 	metrics *metrics.Pool
 
+	launchers Launchers // nil: this process starts the programs
+
 	mu        sync.Mutex // guards the fields below
 	cfg       config.Pool
 	settings  server.Settings
@@ -44,10 +46,10 @@ type pool struct {
 
 // newPool returns a pool that serves nothing yet, and has no configuration.
 func (s *Set) newPool(name string) *pool {
-	p := &pool{name: name, started: time.Now(), endpoints: make(map[string]*endpoint)}
+	p := &pool{name: name, started: time.Now(), launchers: s.opt.Launchers, endpoints: make(map[string]*endpoint)}
 	m := s.opt.Metrics.Pool(name)
 	p.metrics = m
-	p.slow = newSlowReporter(p, s.opt.Spawner, s.opt.Logs.Slow)
+	p.slow = s.newSlowReporter(p)
 	p.server = server.New(server.Settings{}, server.Options{
 		Log:    s.opt.Logs.With("pool", name),
 		Memory: s.memory, Serials: &s.serials,

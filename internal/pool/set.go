@@ -2,6 +2,8 @@ package pool
 
 import (
 	"cmp"
+	"context"
+	"io"
 	"maps"
 	"net"
 	"slices"
@@ -27,7 +29,7 @@ type Options struct {
 	Metrics   *metrics.Metrics // made with Kinds
 	Spawner   spawn.Spawner    // of all programs
 	// Launchers, if not nil, starts them in place of Spawner, under their sandboxes and in
-	// their cgroups, which are its business alone. Spawner has slow.command then.
+	// their cgroups, which are its business alone, and slow.command.
 	Launchers Launchers
 	// Binder, if not nil, makes the sockets in place of this process.
 	Binder listen.Binder
@@ -43,6 +45,11 @@ type Options struct {
 type Launchers interface {
 	Scripts(pool string, dropped func(name, why string)) process.Launcher
 	Workers(pool string, dropped func(name, why string)) worker.Launcher
+	// Cgroup is where a pool's is in the file system, by the configuration in force; "" is
+	// that it has none.
+	Cgroup(pool string) (path string)
+	// Trace runs slow.command for a program of a pool, as spawn.Run does.
+	Trace(ctx context.Context, pool string, pid int, out io.Writer) error
 }
 
 // A Set is all pools of the daemon: those of the configuration in force, and those

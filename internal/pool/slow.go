@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"io"
 	"log/slog"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/launch"
 	"github.com/fcgid/fcgid/internal/server"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -29,8 +28,8 @@ const (
 // other, and logs what it sees. The requests go on.
 type slowReporter struct {
 	pool    *pool
-	spawner spawn.Spawner
-	log     func(pool string) *slog.Logger // where they are logged now
+	trace   func(ctx context.Context, pid int, out io.Writer) error // runs slow.command
+	log     func(pool string) *slog.Logger                          // where they are logged now
 	reports chan server.RequestInfo
 	quit    context.Context
 	stop    context.CancelFunc
@@ -38,19 +37,25 @@ type slowReporter struct {
 }
 
 // newSlowReporter returns one that reports until close is called.
-func newSlowReporter(p *pool, spawner spawn.Spawner, log func(pool string) *slog.Logger) *slowReporter {
-	s := &slowReporter{pool: p, spawner: spawner, log: log, reports: make(chan server.RequestInfo, slowWaiting)}
-	s.quit, s.stop = context.WithCancel(context.Background())
-	s.done.Go(func() {
-		for s.quit.Err() == nil {
+func (s *Set) newSlowReporter(p *pool) *slowReporter {
+	r := &slowReporter{pool: p, log: s.opt.Logs.Slow, reports: make(chan server.RequestInfo, slowWaiting)}
+	r.trace = func(ctx context.Context, pid int, out io.Writer) error {
+		if s.opt.Launchers != nil {
+			return s.opt.Launchers.Trace(ctx, p.name, pid, out)
+		}
+		return spawn.Run(ctx, s.opt.Spawner, launch.SlowCommand(p.slowCommand(), pid), out)
+	}
+	r.quit, r.stop = context.WithCancel(context.Background())
+	r.done.Go(func() {
+		for r.quit.Err() == nil {
 			select {
-			case r := <-s.reports:
-				s.write(r)
-			case <-s.quit.Done():
+			case slow := <-r.reports:
+				r.write(slow)
+			case <-r.quit.Done():
 			}
 		}
 	})
-	return s
+	return r
 }
 
 // close ends it. A command that runs is killed, and the requests that wait are
@@ -97,8 +102,8 @@ func (s *slowReporter) look(r server.RequestInfo) []any {
 		return nil
 	}
 	fields := []any{"processes", tree}
-	if command := s.pool.slowCommand(); len(command) > 0 {
-		output, err := s.run(command, r.PID)
+	if len(s.pool.slowCommand()) > 0 {
+		output, err := s.run(r.PID)
 		fields = append(fields, "output", output)
 		if err != nil {
 			fields = append(fields, "error", err)
@@ -108,16 +113,11 @@ func (s *slowReporter) look(r server.RequestInfo) []any {
 }
 
 // run runs slow.command and returns what it prints.
-func (s *slowReporter) run(command []string, pid int) (string, error) {
+func (s *slowReporter) run(pid int) (string, error) {
 	ctx, cancel := context.WithTimeout(s.quit, slowCommandTime)
 	defer cancel()
-	args := make([]string, len(command))
-	for i, arg := range command {
-		args[i] = strings.ReplaceAll(arg, "{pid}", strconv.Itoa(pid))
-	}
-	cmd := &spawn.Command{Argv: args, Env: []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}}
 	output := &boundedBuffer{left: slowCommandOutput}
-	err := spawn.Run(ctx, s.spawner, cmd, output)
+	err := s.trace(ctx, pid, output)
 	return output.String(), err
 }
 

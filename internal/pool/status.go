@@ -58,6 +58,9 @@ func (p *pool) numbers() metrics.Numbers {
 		ConnectionsTotal: s.ConnectionsTotal, Received: s.Received, Sent: s.Sent,
 		AcceptQueues: p.acceptQueues(),
 	}
+	if g := p.describeCgroup(); g != nil {
+		n.Cgroup = &metrics.CgroupNumbers{Memory: g.Memory, MemoryLimit: g.MemoryLimit, Pids: g.Pids}
+	}
 	if w := p.workersNow(); w != nil {
 		s := w.Numbers()
 		n.Workers = &metrics.WorkerNumbers{
@@ -90,7 +93,6 @@ func (p *pool) status(full bool) status.Pool {
 	case p.cfg.RunsAs != nil:
 		state.User = p.cfg.RunsAs.Name
 	}
-	group := p.cgroup
 	workers, replaced := p.workers, slices.Clone(p.replaced)
 	for _, l := range p.cfg.Listen {
 		ls := status.Listener{Address: l.Address}
@@ -106,7 +108,7 @@ func (p *pool) status(full bool) status.Pool {
 	if workers != nil {
 		state.Workers = workers.status(full)
 	}
-	state.Cgroup = describeCgroup(group)
+	state.Cgroup = p.describeCgroup()
 	state.Outdated = outdated(workers, replaced)
 	if !full {
 		return state

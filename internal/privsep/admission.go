@@ -37,7 +37,7 @@ func refuseBusy(m *Message) (*Message, error) {
 	return nil, errors.New("the process that starts programs is busy")
 }
 
-func isOfPool(k Kind) bool { return k >= KindResolve && k <= KindStartWorker }
+func isOfPool(k Kind) bool { return k >= KindResolve && k <= KindStartTracer }
 
 // An admission keeps count of what is at work.
 type admission struct {

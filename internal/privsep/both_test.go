@@ -1,6 +1,7 @@
 package privsep
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -374,4 +375,39 @@ func TestWorkers(t *testing.T) {
 		supervised.Wait()
 		polltest.Until(t, "nothing to be waited for", func() bool { return s.local.Len() == 0 })
 	})
+}
+
+// slow.command runs as who the program runs as, and sees what only that user and root do.
+func TestTrace(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root starts programs as others")
+	}
+	s := newSide(t, true)
+	dir := folder(t)
+	cfg := cgi(dir)
+	cfg.Slow.Command = []string{"/bin/sh", "-c", `id -u; tr '\0' '\n' </proc/{pid}/environ | grep ^SEEN; exit 3`}
+	run := s.scripts(cfg)
+	life := newLife(t)
+	ctx, end := context.WithCancel(t.Context())
+	c := newCall(runnertest.WriteFile(t, filepath.Join(dir, "s.sh"), `exec 3>"$LIFE"; echo started; exec sleep 600`, 0o644), "LIFE", life.Path, "SEEN", "yes")
+	pids := make(chan int, 1)
+	c.Started = func(pid int, _ string) { pids <- pid }
+	var ended sync.WaitGroup
+	ended.Go(func() { run.Run(ctx, &c.Request) })
+	pid := <-pids
+	c.out.Await(t, "started\n")
+	for range 3 { // one after the other
+		var out bytes.Buffer
+		if err := s.remote.Trace(t.Context(), cfg.Name, pid, &out); err == nil || !strings.Contains(err.Error(), "slow.command: exit status 3") {
+			t.Errorf("its exit: %v", err)
+		}
+		if out.String() != "64123\nSEEN=yes\n" {
+			t.Errorf("it says %q", out.String())
+		}
+	}
+	end()
+	ended.Wait()
+	if err := s.remote.Trace(t.Context(), cfg.Name, pid, io.Discard); err == nil || !strings.Contains(err.Error(), "has exited") {
+		t.Errorf("of a program that has: %v", err)
+	}
 }

@@ -31,6 +31,8 @@ type startable struct {
 	workers *worker.Programs
 	places  *places
 	most    int          // programs, of all generations
+	tracer  []string     // slow.command
+	tracers *places      // one at a time
 	group   *cgroup.Pool // nil: none
 	limits  cgroup.Limits
 	release func() // of its sandbox
@@ -79,7 +81,12 @@ func (p *preparation) pool(cfg *config.Pool) (*startable, error) {
 	if cfg.RunsAs == nil || cfg.RunsAs.UID == 0 || cfg.RunsAs.UID == p.opt.User {
 		return nil, errors.New("user: its programs would run as root or as the daemon's user")
 	}
-	s := &startable{places: p.placesOf(cfg.Name), most: mostPrograms(cfg), limits: launch.CgroupLimits(&cfg.Sandbox)}
+	s := &startable{places: p.placesOf(cfg.Name), most: mostPrograms(cfg), tracer: cfg.Slow.Command, limits: launch.CgroupLimits(&cfg.Sandbox)}
+	if now := p.poolNow(cfg.Name); now != nil {
+		s.tracers = now.tracers
+	} else {
+		s.tracers = newPlaces(1)
+	}
 	if err := p.group(s, cfg); err != nil {
 		return nil, err
 	}
@@ -134,14 +141,31 @@ func (p *preparation) group(s *startable, cfg *config.Pool) (err error) {
 	return nil
 }
 
-// groupNow is the cgroup that a pool has.
-func (p *Programs) groupNow(name string) *cgroup.Pool {
+// poolNow is the pool of that name that counts now, nil if there is none.
+func (p *Programs) poolNow(name string) *startable {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := p.current.pools[name]; s != nil {
+	return p.current.pools[name]
+}
+
+// groupNow is the cgroup that a pool has.
+func (p *Programs) groupNow(name string) *cgroup.Pool {
+	if s := p.poolNow(name); s != nil {
 		return s.group
 	}
 	return nil
+}
+
+// groups are the cgroups of the pools, one after the other: name and path.
+func (p *Programs) groups() (list []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, s := range p.current.pools {
+		if s.group != nil {
+			list = append(list, name, s.group.Path())
+		}
+	}
+	return list
 }
 
 // commit has a generation be the current one. The one before is there for a while still.
@@ -215,6 +239,8 @@ type places struct {
 	max, n int
 }
 
+func newPlaces(most int) *places { return &places{freed: make(chan struct{}, 1), max: most} }
+
 // placeTime is how long a place is waited for: the daemon may have heard of an exit, and asks
 // for the next start, before the place of the program that has exited is free.
 const placeTime = 5 * time.Second
@@ -225,7 +251,7 @@ func (p *Programs) placesOf(name string) *places {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.places[name] == nil {
-		p.places[name] = &places{freed: make(chan struct{}, 1)}
+		p.places[name] = newPlaces(0)
 	}
 	return p.places[name]
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -48,11 +49,29 @@ var attacks = map[string]func(*speaker) string{
 	"magic":         func(s *speaker) string { return s.run("/proc/self/root" + s.dir + "/env.sh") },
 	"symlink":       func(s *speaker) string { return s.run(s.link("/bin/id")) },
 	"interpreter":   func(s *speaker) string { return s.run(s.link("/etc/shadow") + "/x.sh") },
+	"swapped":       (*speaker).swapped,
 	"large":         func(s *speaker) string { return s.run(filepath.Join(s.dir, "env.sh"), many(3000)...) },
 	"unknown pool":  func(s *speaker) string { return s.start("root", 1, filepath.Join(s.dir, "env.sh")) },
 	"future":        func(s *speaker) string { return s.start("cgi", 1<<63, filepath.Join(s.dir, "env.sh")) },
 	"workers of it": func(s *speaker) string { return s.worker("cgi") },
 	"owner":         func(s *speaker) string { return s.start("owner", 1, s.own()) },
+
+	"tracer of nothing": func(s *speaker) string { return s.tracer("cgi", 1) },
+	"tracer of others": func(s *speaker) string {
+		s.start("cgi", 1, filepath.Join(s.dir, "wait.sh"))
+		return s.tracer("owner", s.last)
+	},
+	"tracer of what has ended": func(s *speaker) string {
+		s.run(filepath.Join(s.dir, "env.sh"))
+		for s.exits == 0 {
+			s.receive()
+		}
+		return s.tracer("cgi", s.last)
+	},
+	"tracer": func(s *speaker) string {
+		s.start("cgi", 1, filepath.Join(s.dir, "wait.sh"))
+		return s.tracer("cgi", s.last)
+	},
 
 	"foreign handle": func(s *speaker) string { return s.signal(1, uint64(spawn.ToTree), 9) },
 	"ended handle": func(s *speaker) string {
@@ -185,8 +204,10 @@ var attacks = map[string]func(*speaker) string{
 // wants are how they go: the beginning of what is said.
 var wants = map[string]string{
 	"environment": "started", "outside": "403", "dots": "403", "magic": "403", "symlink": "403", "interpreter": "403 script /etc/shadow is outside root",
-	"large": "431", "unknown pool": "503 there is no pool", "future": "there is no generation", "workers of it": "the pool has no such programs",
-	"owner":          "403 it would run as root or as the daemon's user",
+	"swapped": "good", "large": "431", "unknown pool": "503 there is no pool", "future": "there is no generation", "workers of it": "the pool has no such programs",
+	"owner":             "403 it would run as root or as the daemon's user",
+	"tracer of nothing": "the pool has no such program any more", "tracer of others": "the pool has no such program any more",
+	"tracer of what has ended": "the pool has no such program any more", "tracer": "started",
 	"foreign handle": "done", "ended handle": "donedone", "reap before exit": "started, the program has not exited",
 	"flood": "map[503 the pool has as many programs as it may have:17 started:3]",
 
@@ -217,6 +238,34 @@ func (s *speaker) link(to string) string {
 	name := filepath.Join(s.dir, "writable", fmt.Sprint("l", os.Getpid(), ".sh"))
 	os.Symlink(to, name)
 	return name
+}
+
+// swapped turns a link of its own between a script of the pool and one of its own.
+func (s *speaker) swapped() string {
+	dir, err := os.MkdirTemp("/var/tmp", "swapped")
+	if err != nil {
+		return err.Error()
+	}
+	defer os.RemoveAll(dir)
+	os.Chmod(dir, 0o755)
+	evil, link := filepath.Join(dir, "evil.sh"), filepath.Join(dir, "link.sh")
+	os.WriteFile(evil, []byte("echo evil"), 0o755)
+	var swapping sync.WaitGroup
+	var quit atomic.Bool
+	defer swapping.Wait()
+	defer quit.Store(true)
+	swapping.Go(func() {
+		for i := 0; !quit.Load(); i++ {
+			os.Symlink([]string{evil, filepath.Join(s.dir, "env.sh")}[i%2], link+".next")
+			os.Rename(link+".next", link)
+		}
+	})
+	for range 200 {
+		if said := s.run(link); strings.Contains(said, "evil\n") {
+			return said
+		}
+	}
+	return "good"
 }
 
 // own is a script of its own user.
@@ -262,6 +311,15 @@ func (s *speaker) scriptBody(pool string, generation uint64, script string, pair
 func (s *speaker) start(pool string, generation uint64, script string, pairs ...string) string {
 	s.last++
 	return s.ask(KindStartCGI, s.scriptBody(pool, generation, script, pairs...), s.files()...)
+}
+
+// tracer has slow.command of a pool run for a program.
+func (s *speaker) tracer(pool string, of uint64) string {
+	s.last++
+	files := s.files()
+	files[0], _ = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	body := appendString(appendUint(appendUint(nil, s.last), 1), pool)
+	return s.ask(KindStartTracer, appendUint(body, of), files...)
 }
 
 func (s *speaker) worker(pool string) string {
@@ -422,6 +480,8 @@ func newStage(t *testing.T, binary string) *stage {
 	runnertest.Must(t, os.Chown(writable, daemonUser, daemonUser))
 	pool, owner := cgi(s.dir), cgi(s.dir)
 	pool.Limits.MaxReqs = 3
+	pool.Slow.Command = []string{"/bin/sh", "-c", "exec sleep 600"}
+	owner.Slow = pool.Slow
 	owner.Name, owner.Sandbox = "owner", config.Sandbox{Owner: true, MinUID: 1000}
 	s.programs = NewPrograms(ProgramsOptions{Spawner: s.local, User: daemonUser, Log: log})
 	commit, _, err := s.programs.Prepare(1, []config.Pool{pool, owner}, "")
@@ -546,6 +606,7 @@ func FuzzHandle(f *testing.F) {
 	f.Add(byte(KindStartCGI), s.scriptBody("cgi", 1, "/x"), 3)
 	f.Add(byte(KindStartWorker), appendString(appendUint(appendUint(nil, 1), 1), "w"), 3)
 	f.Add(byte(KindResolve), appendString(appendString(appendUint(nil, 1), "w"), "\x01\x01ab"), 0)
+	f.Add(byte(KindStartTracer), appendUint(appendString(appendUint(appendUint(nil, 1), 1), "cgi"), 1), 3)
 	f.Add(byte(KindSignal), appendUint(appendUint(appendUint(appendUint(nil, 1), orderReap), 1), 0), 0)
 	f.Fuzz(func(t *testing.T, kind byte, body []byte, n int) {
 		conn, fd, err := NewPair()

@@ -49,7 +49,9 @@ type Programs struct {
 type running struct {
 	handle   uint64
 	isWorker bool
-	places   *places
+	places   *places         // written by start, as the next two
+	identity *spawn.Identity // who it runs as
+	sandbox  *spawn.Sandbox
 
 	mu         sync.Mutex   // guards the fields below
 	child      *spawn.Child // nil until it is started
@@ -78,6 +80,8 @@ func (p *Programs) Handle(m *Message) (*Message, error) {
 		body, err = p.startCGI(m)
 	case KindStartWorker:
 		body, err = p.startWorker(m)
+	case KindStartTracer:
+		body, err = p.startTracer(m)
 	case KindSignal:
 		body, err = p.signal(m)
 	default:
@@ -177,7 +181,7 @@ func (p *Programs) startCGI(m *Message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	pid, err := p.start(s, &running{handle: handle, places: s.places}, &cmd, m.FDs)
+	pid, err := p.start(s.places, &running{handle: handle}, &cmd, m.FDs)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +210,7 @@ func (p *Programs) startWorker(m *Message) ([]byte, error) {
 		return nil, err
 	}
 	cmd.Socket = m.FDs[0]
-	pid, err := p.start(s, &running{handle: handle, isWorker: true, places: s.places}, &cmd, m.FDs)
+	pid, err := p.start(s.places, &running{handle: handle, isWorker: true}, &cmd, m.FDs)
 	return appendUint(nil, pid), err
 }
 
@@ -232,15 +236,16 @@ func checkFiles(fds []int, types ...uint32) error {
 }
 
 // start starts a program when there is a place for it.
-func (p *Programs) start(s *startable, r *running, cmd *spawn.Command, fds []int) (pid uint64, err error) {
+func (p *Programs) start(in *places, r *running, cmd *spawn.Command, fds []int) (pid uint64, err error) {
 	if cmd.Identity == nil || cmd.Identity.UID == 0 || cmd.Identity.UID == p.opt.User {
 		return 0, &protocol.Refusal{HTTPStatus: 403, AppStatus: 403, Reason: errors.New("it would run as root or as the daemon's user")}
 	}
-	if err := s.places.take(); err != nil {
+	if err := in.take(); err != nil {
 		return 0, err
 	}
+	r.places, r.identity, r.sandbox = in, cmd.Identity, cmd.Sandbox
 	if err := p.add(r); err != nil {
-		s.places.release()
+		in.release()
 		return 0, err
 	}
 	child, err := p.opt.Spawner.Execute(cmd, [3]int(fds))
@@ -382,8 +387,8 @@ func (p *Programs) reap(r *running, terminated bool) ([]byte, error) {
 	return event.append(nil), nil
 }
 
-// startable is the pool of that name in a generation. One that is not known any more counts as
-// the current one: its pool is as it was.
+// startable is the pool of that name in a generation. One that is not known any more, and 0,
+// count as the current one: its pool is as it was.
 func (p *Programs) startable(number uint64, name string) (*startable, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -391,7 +396,7 @@ func (p *Programs) startable(number uint64, name string) (*startable, error) {
 	switch {
 	case number > g.number:
 		return nil, fmt.Errorf("there is no generation %d", number)
-	case number < g.number && p.previous != nil && number == p.previous.number:
+	case number > 0 && p.previous != nil && number == p.previous.number:
 		g = p.previous
 	}
 	if s := g.pools[name]; s != nil {

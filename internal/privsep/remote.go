@@ -3,6 +3,7 @@ package privsep
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -20,7 +21,8 @@ type Remote struct {
 
 	mu         sync.Mutex // guards the fields below
 	generation uint64
-	last       uint64 // handle
+	cgroups    map[string]string // by pool: where it is
+	last       uint64            // handle
 	programs   map[uint64]*remoteProgram
 	gone       bool
 	killed     bool
@@ -38,6 +40,23 @@ func (r *Remote) SetGeneration(number uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.generation = number
+}
+
+// setCgroups says where those of pools are: name and path, one after the other.
+func (r *Remote) setCgroups(list []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cgroups = make(map[string]string)
+	for ; len(list) >= 2; list = list[2:] {
+		r.cgroups[list[0]] = list[1]
+	}
+}
+
+// Cgroup is that of pool.Launchers.
+func (r *Remote) Cgroup(pool string) (path string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cgroups[pool]
 }
 
 // Gone is called when the spawner has gone: all programs are lost.
@@ -187,6 +206,31 @@ func (p *remotePool) tell(dropped []string) {
 	}
 }
 
+// Trace is that of pool.Launchers. The command is that of the configuration in force.
+func (r *Remote) Trace(ctx context.Context, pool string, pid int, out io.Writer) error {
+	of, ok := r.handleOf(pid)
+	if !ok {
+		return errors.New("the program has exited")
+	}
+	p := &remotePool{Remote: r, name: pool}
+	proc, _, err := p.start(KindStartTracer, new(spawn.IO), func(b []byte) []byte { return appendUint(b, of) })
+	if err != nil {
+		return err
+	}
+	return proc.Attend(ctx, "slow.command", out)
+}
+
+func (r *Remote) handleOf(pid int) (handle uint64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for handle, p := range r.programs {
+		if p.pid == pid {
+			return handle, true
+		}
+	}
+	return 0, false
+}
+
 // start has a program started. It does not give up waiting for the answer, as nobody would
 // end the program then. What is left of the answer is the caller's.
 func (p *remotePool) start(kind Kind, io *spawn.IO, more func([]byte) []byte) (proc *spawn.Process, answer *decoder, err error) {
@@ -213,7 +257,12 @@ func (p *remotePool) start(kind Kind, io *spawn.IO, more func([]byte) []byte) (p
 		program.Signal(unix.SIGKILL, spawn.ToTree)
 	}
 	answer = &decoder{b: m.Body}
-	return fds.Process(int(answer.uint()), program), answer, nil
+	pid := int(answer.uint())
+	r := p.Remote
+	r.mu.Lock()
+	program.pid = pid
+	r.mu.Unlock()
+	return fds.Process(pid, program), answer, nil
 }
 
 // A remoteProgram is a spawn.Program that the spawner has started.
@@ -222,6 +271,7 @@ type remoteProgram struct {
 	handle uint64
 	exited chan struct{} // closed by end
 	exit   exit          // written by end
+	pid    int           // guarded by Remote.mu; 0 until it is started
 }
 
 // end is called once.

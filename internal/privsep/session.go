@@ -155,6 +155,8 @@ func (s *Session) settle(kind Kind) error {
 	m.Close()
 	if kind == KindCommit {
 		s.current = number
+		d := decoder{b: m.Body}
+		s.Remote.setCgroups(d.strings())
 	}
 	return nil
 }

@@ -226,7 +226,7 @@ func (s *spawner) handle(m *Message) (*Message, error) {
 	case KindReload:
 		return s.reload()
 	case KindCommit, KindAbort:
-		return nil, s.settle(m)
+		return s.settle(m)
 	case KindListen:
 		answer, err := s.sockets.handle(m)
 		return answer, s.judge(err)
@@ -295,27 +295,28 @@ func (s *spawner) prepare(t *Table) error {
 	return nil
 }
 
-// settle carries out what the daemon says of the generation that was prepared.
-func (s *spawner) settle(m *Message) error {
+// settle carries out what the daemon says of the generation that was prepared. Of one that
+// counts from now on it answers where its cgroups are.
+func (s *spawner) settle(m *Message) (*Message, error) {
 	d := decoder{b: m.Body}
 	number := d.uint()
 	if err := d.end(); err != nil {
-		return err
+		return nil, err
 	}
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	if s.next == nil || s.next.number != number {
-		return fmt.Errorf("generation %d is not prepared", number)
+		return nil, fmt.Errorf("generation %d is not prepared", number)
 	}
 	next := s.next
 	s.next = nil
 	if m.Kind == KindAbort {
 		next.undo()
-		return nil
+		return nil, nil
 	}
 	next.commit()
 	s.leave = next.leave
-	return nil
+	return &Message{Body: appendStrings(nil, s.programs.groups())}, nil
 }
 
 // giveFolders gives the daemon those that systemd has made for the unit, which are root's. That

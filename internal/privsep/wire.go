@@ -24,6 +24,7 @@ const (
 	KindResolve
 	KindStartCGI
 	KindStartWorker
+	KindStartTracer
 	KindSignal
 	KindUpgrade
 	KindNotify

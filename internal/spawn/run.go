@@ -20,6 +20,11 @@ func Run(ctx context.Context, s Spawner, cmd *Command, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	return p.Attend(ctx, cmd.Argv[0], out)
+}
+
+// Attend is Run of a program that was started, and is nobody else's.
+func (p *Process) Attend(ctx context.Context, name string, out io.Writer) error {
 	if p.Stdin != nil {
 		p.Stdin.Close()
 	}
@@ -43,9 +48,9 @@ func Run(ctx context.Context, s Spawner, cmd *Command, out io.Writer) error {
 	case err != nil:
 		return err
 	case e.Terminated:
-		return fmt.Errorf("%s: %w", cmd.Argv[0], context.Cause(ctx))
+		return fmt.Errorf("%s: %w", name, context.Cause(ctx))
 	case e.Code() != 0:
-		return fmt.Errorf("%s: exit status %d", cmd.Argv[0], e.Code())
+		return fmt.Errorf("%s: exit status %d", name, e.Code())
 	}
 	return nil
 }

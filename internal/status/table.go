@@ -56,6 +56,9 @@ func (s *Pool) printDetails(w io.Writer, now time.Time) {
 		fmt.Fprintf(w, "last failure: %s ago (%s), %s: %s\n  request %d: %s %s, %s\n", age(now.Sub(f.Time)), f.Time.Format(time.DateTime),
 			f.Outcome, Printable(f.Reason), f.ID, Printable(f.Method), Printable(f.URI), Printable(f.Script))
 	}
+	if g := s.Cgroup; g != nil {
+		fmt.Fprintf(w, "cgroup: %s%s\n", Printable(g.Path), g.usage())
+	}
 	if o := s.Outdated; o != nil {
 		fmt.Fprintf(w, "\nworkers still to be replaced: %d (%s)\n", o.Workers, Printable(o.Why))
 	}
@@ -82,6 +85,24 @@ func (s *Pool) printDetails(w io.Writer, now time.Time) {
 			row(r.ID, r.Stage, age(seconds(r.Age)), orDash(r.PID), orDash(r.Method), orDash(r.URI), orDash(r.Script))
 		}
 	})
+}
+
+// usage is like ": 12.0MiB of 64.0MiB, 3 tasks".
+func (g *Cgroup) usage() string {
+	var parts []string
+	if g.Memory != nil {
+		parts = append(parts, mebibytes(*g.Memory))
+		if g.MemoryLimit != nil {
+			parts[0] += " of " + mebibytes(*g.MemoryLimit)
+		}
+	}
+	if g.Pids != nil {
+		parts = append(parts, fmt.Sprint(*g.Pids, " tasks"))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(parts, ", ")
 }
 
 // ended is like "12: 10 ok, 2 timeout".
