@@ -14,5 +14,5 @@ func SlowCommand(argv []string, pid int) *spawn.Command {
 	for i, arg := range argv {
 		args[i] = strings.ReplaceAll(arg, "{pid}", strconv.Itoa(pid))
 	}
-	return &spawn.Command{Argv: args, Env: []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}, Dir: "/"}
+	return &spawn.Command{Argv: args, Env: []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}, Dir: "/", Aside: true}
 }

@@ -27,6 +27,10 @@ type Command struct {
 	// Cgroup is its pool's; nil is ours. Where the kernel does not take it there, it is
 	// started in ours, unless the pool's limits are required.
 	Cgroup *cgroup.Pool
+	// Aside says that somebody else than root can have the program's execution take as
+	// long as they like, which is not to hold up that of others. Where it runs as
+	// another user, it costs a quarter more.
+	Aside bool
 	// OwnCgroup says that it gets a cgroup of its own there, although no limit needs
 	// one: then a forced end takes all that it has started, without exception.
 	OwnCgroup bool

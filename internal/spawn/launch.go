@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -15,6 +16,8 @@ type launch struct {
 	path   string
 	argv   []string
 	faults [2]int // a pipe, if there is a limiter
+	limits bool   // a limiter is executed
+	aside  bool   // it is for that alone
 	attr   syscall.ProcAttr
 	sys    syscall.SysProcAttr
 	cred   syscall.Credential
@@ -57,15 +60,17 @@ func (c *Command) forkExec(t *team, files []uintptr, g *cgroup.Group) (pid, pidf
 	l.sys.Ptrace = l.sets || l.enter != nil || c.Sandbox.isAdjustedFirst()
 	l.attr = syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: files, Sys: &l.sys}
 	c.launch(l, t)
+	l.limits, l.aside = false, false
 	l.argv, l.enter, l.attr, l.sys, l.cred = nil, nil, syscall.ProcAttr{}, syscall.SysProcAttr{}, syscall.Credential{}
 	return l.pid, l.pidfd, l.err
 }
 
 func (c *Command) launch(l *launch, t *team) {
-	if t.limiter >= 0 {
-		if l.err = l.limit(t.limiter); l.err != nil {
+	if limiter := c.limiterOf(t); limiter >= 0 {
+		if l.err = l.limit(limiter); l.err != nil {
 			return
 		}
+		l.aside = t.limiter < 0
 		defer l.report()
 	}
 	if t.sandbox == nil && !l.sys.Ptrace && ownThreads.Load() {
@@ -107,7 +112,7 @@ func (l *launch) run(t *team) {
 		l.err = errOutdated
 		return
 	}
-	l.pid, l.err = syscall.ForkExec(l.path, l.argv, &l.attr)
+	l.fork()
 	if l.err != nil || !l.sys.Ptrace {
 		return
 	}
@@ -122,6 +127,25 @@ func (l *launch) run(t *team) {
 	}
 	if err != nil {
 		l.abandon(err)
+	}
+}
+
+// limiterTries is how often a limiter is executed that may not be: seen once in some hundreds, when
+// several threads fork at once, for the name that it has in /proc.
+const limiterTries = 5
+
+// errNotAside is that of a start which is to be tried without a limiter.
+var errNotAside = errors.New("no program of our own can be executed here")
+
+func (l *launch) fork() {
+	for range limiterTries {
+		l.pid, l.err = syscall.ForkExec(l.path, l.argv, &l.attr)
+		if !l.limits || l.err != syscall.EACCES {
+			return
+		}
+	}
+	if l.aside {
+		l.err = errNotAside
 	}
 }
 

@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,13 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A limiter is a program of some hundred bytes, made in memory, that limits itself and
-// executes another: its arguments are the path and then the arguments of that. What went
-// wrong it writes to descriptor 3, as ForkExec's own child does to its pipe.
+// A limiter is a program of some hundred bytes, made in memory, that limits itself, goes to a
+// folder and executes another program: its arguments are the path, the folder, and then the
+// arguments of that. What went wrong it writes to descriptor 3, as ForkExec's own child does
+// to its pipe.
 //
 // It is for what ptrace cannot do: where that is refused (Yama, a container), and where
 // root without CAP_SYS_RESOURCE, as in most containers, is to limit a program of another
 // user. It costs twice as much.
+//
+// One without limits is for Command.Aside. A fork returns when its child has executed
+// something, and until then this process forks no other, nor collects garbage: who owns a
+// program can have that take as long as they like (a lease of fcntl(2), FUSE). A limiter
+// is executed at once.
 
 // ofLimit is set in what a limiter writes if it is not the program that failed.
 const ofLimit = 1 << 16
@@ -33,6 +40,27 @@ var mayLimit = sync.OnceValue(func() bool {
 // needsLimiter reports whether programs with limits are executed by one.
 func needsLimiter(id *Identity) bool {
 	return canTrace() != nil || id.isOther() && int(id.UID) != unix.Geteuid() && !mayLimit()
+}
+
+// starter is the limiter without limits, -1 where there is none.
+var starter = sync.OnceValue(func() int {
+	fd, err := newLimiter(nil)
+	if err != nil {
+		return -1
+	}
+	return fd
+})
+
+// limiterOf is what executes the program of a command, -1 if nothing does. In another root
+// there is no name for it.
+func (c *Command) limiterOf(t *team) (fd int) {
+	switch {
+	case t.limiter >= 0:
+		return t.limiter
+	case !c.Aside, !c.Identity.isOther(), c.Sandbox != nil && c.Sandbox.Chroot != "":
+		return -1
+	}
+	return starter()
 }
 
 var errNoLimiter = errors.New("this architecture has no program that could set them")
@@ -91,8 +119,10 @@ func (l *launch) limit(limiter int) error {
 	if err := unix.Pipe2(l.faults[:], unix.O_CLOEXEC); err != nil {
 		return fmt.Errorf("pipe: %w", err)
 	}
+	l.limits = true
 	l.path = fmt.Sprintf("/proc/self/fd/%d", limiter)
-	l.argv = slices.Concat(l.argv[:1], l.argv)
+	l.argv = slices.Concat([]string{l.argv[0], cmp.Or(l.attr.Dir, ".")}, l.argv)
+	l.attr.Dir = ""
 	l.attr.Files = append(l.attr.Files[:3:3], uintptr(l.faults[1]))
 	return nil
 }
@@ -163,11 +193,16 @@ func limiterAMD64(limits []Rlimit) []byte {
 		a.emit(0x85, 0xc0, 0x0f, 0x85) // test eax, eax; jnz …
 		a.distance("of limit")
 	}
+	a.emit(0x48, 0x8b, 0x7b, 0x10) // mov rdi, [rbx+16]: argv[1] is the folder
+	a.systemCall(unix.SYS_CHDIR)
+	a.emit(0x85, 0xc0, 0x0f, 0x85) // test eax, eax; jnz …
+	a.distance("failed")
 	a.emit(0x48, 0x8b, 0x7b, 0x08)       // mov rdi, [rbx+8]: argv[0] is the path
-	a.emit(0x48, 0x8d, 0x73, 0x10)       // lea rsi, [rbx+16]: argv[1:]
+	a.emit(0x48, 0x8d, 0x73, 0x18)       // lea rsi, [rbx+24]: argv[2:]
 	a.emit(0x48, 0x8b, 0x03)             // mov rax, [rbx]: argc
 	a.emit(0x48, 0x8d, 0x54, 0xc3, 0x10) // lea rdx, [rbx+rax*8+16]: envp
 	a.systemCall(unix.SYS_EXECVE)
+	a.label("failed")
 	a.emit(0xf7, 0xd8, 0xe9) // neg eax; jmp …
 	a.distance("tell")
 	a.label("of limit")

@@ -37,7 +37,7 @@ func TestLimiterCannotBeRewritten(t *testing.T) {
 				t.Errorf("%s of %v is permitted: %s", script, id, text)
 			}
 		}
-		cmd := &exec.Cmd{Path: file, Args: []string{"/bin/sh", "sh", "-c", "ulimit -n"}, ExtraFiles: []*os.File{limiter}}
+		cmd := &exec.Cmd{Path: file, Args: []string{"/bin/sh", "/", "sh", "-c", "ulimit -n"}, ExtraFiles: []*os.File{limiter}}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: id}
 		if text, err := cmd.CombinedOutput(); err != nil || string(text) != "64\n" {
 			t.Errorf("executed by %v it says %q, %v", id, text, err)

@@ -65,6 +65,10 @@ func (l *Local) Execute(cmd *Command, files [3]int) (*Child, error) {
 // launch executes the program of a command with these descriptors; add is called next.
 func (l *Local) launch(cmd *Command, c *Child, files []uintptr) error {
 	err := l.launchOnce(cmd, c, files)
+	if errors.Is(err, errNotAside) {
+		cmd.Aside = false
+		err = l.launchOnce(cmd, c, files)
+	}
 	for range 3 {
 		if errors.Is(err, errOutdated) {
 			err = l.launchOnce(cmd, c, files)

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/spawn"
 	"github.com/fcgid/fcgid/internal/users"
@@ -145,4 +147,26 @@ func identityOf(uid, least uint32) (*spawn.Identity, error) {
 		return nil, err
 	}
 	return &spawn.Identity{UID: uid, GID: u.GID, Groups: groups}, nil
+}
+
+// isRoots reports whether nobody but root can change what is at an absolute name: it, and each
+// folder on the way, is root's, no symbolic link, and nobody else can write it (but a folder with
+// the sticky bit).
+func isRoots(name string) bool {
+	for isFolder := false; ; isFolder = true {
+		var stat unix.Stat_t
+		if unix.Lstat(name, &stat) != nil || stat.Uid != 0 {
+			return false
+		}
+		switch kind, isSticky := stat.Mode&unix.S_IFMT, stat.Mode&unix.S_ISVTX != 0; {
+		case kind == unix.S_IFLNK, isFolder && kind != unix.S_IFDIR:
+			return false
+		case stat.Mode&byOthers != 0 && !(kind == unix.S_IFDIR && isSticky):
+			return false
+		}
+		if name == "/" {
+			return true
+		}
+		name = path.Dir(name)
+	}
 }

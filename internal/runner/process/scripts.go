@@ -78,6 +78,8 @@ func (p *Scripts) Command(params *protocol.Params, id *protocol.RequestID) (cmd 
 	}
 	return spawn.Command{
 		Argv: s.Argv, Env: env, Dir: dir, Identity: as, Cgroup: p.opt.Cgroup, Sandbox: p.opt.Sandbox,
+		// An interpreter is the configuration's, and opens the script when it runs.
+		Aside: as != nil && !((len(s.Argv) > 1 || isRoots(s.Path)) && isRoots(dir)),
 	}, s.Path, nil
 }
 

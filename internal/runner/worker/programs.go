@@ -71,7 +71,7 @@ func (p *Programs) Command() (cmd spawn.Command, err error) {
 	return spawn.Command{
 		IO:   spawn.IO{Shared: p.opt.Direct},
 		Argv: argv, Env: p.env, Dir: p.opt.Dir, Identity: p.opt.Identity,
-		Cgroup: p.opt.Cgroup, OwnCgroup: true, Sandbox: p.opt.Sandbox,
+		Cgroup: p.opt.Cgroup, OwnCgroup: true, Sandbox: p.opt.Sandbox, Aside: true,
 	}, nil
 }
 

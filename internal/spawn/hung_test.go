@@ -1,0 +1,93 @@
+package spawn_test
+
+import (
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/polltest"
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
+	"github.com/fcgid/fcgid/internal/spawn"
+)
+
+// leased makes a program that nobody can open, and so execute, as long as release is not
+// called, or three quarters of a minute. Who owns a file can do that to it.
+func leased(t *testing.T, name string) (release func()) {
+	t.Helper()
+	signal.Ignore(unix.SIGIO) // which tells who has the lease that somebody waits
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(name, []byte("#!/bin/sh\necho released\n"), 0o755)
+	syscall.ForkLock.RUnlock()
+	runnertest.Must(t, err)
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	runnertest.Must(t, err)
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skip("there are no leases here: ", err)
+	}
+	release = sync.OnceFunc(func() { unix.Close(fd) })
+	t.Cleanup(release)
+	return release
+}
+
+// What executes a program of one user waits for the file system; nobody else's programs do.
+func TestHungExecHoldsUpNobody(t *testing.T) {
+	needRoot(t)
+	if runtime.GOARCH != "amd64" {
+		t.Skip("there is nothing that starts programs of others on this architecture")
+	}
+	dir := openFolder(t)
+	one, other := &spawn.Identity{UID: 64301, GID: 64301}, &spawn.Identity{UID: 64302, GID: 64302}
+	limits := []spawn.Rlimit{{Name: "core", Resource: unix.RLIMIT_CORE}}
+	for name, box := range map[string]*spawn.Sandbox{
+		"plain": nil, "limits": {Rlimits: limits}, "Landlock": {NoNewPrivs: true, Read: []string{"/"}}, "nice": {NoNewPrivs: true, Nice: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := dir + "/" + name
+			release := leased(t, file)
+			l := new(spawn.Local)
+			var hung sync.WaitGroup
+			var said strings.Builder
+			// More than there are threads to start programs.
+			const many = 8
+			results := make(chan error, many)
+			for range many {
+				hung.Go(func() {
+					results <- spawn.Run(t.Context(), l, &spawn.Command{Argv: []string{file}, Dir: "/", Identity: one, Sandbox: box, Aside: true}, io.Discard)
+				})
+			}
+			polltest.Until(t, "all of them to wait", func() bool { return waiting(64301)+len(results) == many })
+			err := spawn.Run(t.Context(), l, &spawn.Command{Argv: []string{"/bin/sh", "-c", "echo other; id -u; pwd"}, Dir: dir, Identity: other, Env: []string{"PATH=/usr/bin:/bin"}}, &said)
+			if want := "other\n64302\n" + dir + "\n"; err != nil || said.String() != want {
+				t.Errorf("another user's program: %v, %q", err, said.String())
+			}
+			if n := len(results); n > 0 {
+				t.Errorf("%d of the first have not waited: %v", n, <-results)
+			}
+			release()
+			hung.Wait()
+			for range len(results) {
+				if err := <-results; err != nil {
+					t.Errorf("when it is released: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// waiting is how many processes a user has.
+func waiting(uid uint32) (n int) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Sys().(*syscall.Stat_t).Uid == uid {
+			n++
+		}
+	}
+	return n
+}
