@@ -14,10 +14,23 @@ admin: {listen: ""}
 pools:
   - name: NAME
     listen: {address: "unix:DIR/apart/runtime/NAME.sock"}
-    user: nobody
+`
+
+// What its pool runs.
+const (
+	apartScripts = `    user: nobody
     process:
       root: [DIR/cgi]
 `
+	apartWorkers = `    user: nobody
+    worker:
+      command: [PHP-CGI]
+      scale: static
+      max: 4
+`
+	apartFunctions = `    function: {}
+`
+)
 
 // confined are limits and files of a pool, as sandbox has them.
 const confined = `    sandbox:
@@ -26,8 +39,8 @@ const confined = `    sandbox:
       read: [DIR/cgi]
 `
 
-// startApart returns the server of a pool whose programs are started so, with more keys.
-func startApart(name, more string) func(*rig) (*server, error) {
+// startApart returns the server of a pool of such a daemon, with these keys.
+func startApart(name, keys string) func(*rig) (*server, error) {
 	return func(r *rig) (*server, error) {
 		if os.Geteuid() != 0 {
 			return nil, fmt.Errorf("not supported by this account: only root starts a daemon of another user")
@@ -38,7 +51,11 @@ func startApart(name, more string) func(*rig) (*server, error) {
 			}
 		}
 		file := r.path("apart/" + name + ".yaml")
-		text := strings.NewReplacer("DIR", r.dir, "NAME", name).Replace(apart + more)
+		phpCGI, err := need("php-cgi")
+		if err != nil && strings.Contains(keys, "PHP-CGI") {
+			return nil, err
+		}
+		text := strings.NewReplacer("DIR", r.dir, "NAME", name, "PHP-CGI", phpCGI).Replace(apart + keys)
 		if err := check(r.ctx, r.fcgid, file, text); err != nil {
 			return nil, fmt.Errorf("not supported by this binary: %w", err)
 		}
@@ -51,12 +68,19 @@ func startApart(name, more string) func(*rig) (*server, error) {
 }
 
 // apartSides compare such a pool with one of a daemon that starts its programs itself.
-func apartSides(name, more string) func(*rig) []side {
+func apartSides(name, keys, alone string, ld func(*rig) load) func(*rig) []side {
 	return func(r *rig) []side {
-		ld := load{request: r.requestFor("hello"), conns: clients}
 		return []side{
-			{name: "fcgid", start: startApart(name, more), load: ld},
-			{name: "one process", start: startFcgid("cgi"), load: ld},
+			{name: "fcgid", start: startApart(name, keys), load: ld(r)},
+			{name: "one process", start: startFcgid(alone), load: ld(r)},
 		}
 	}
+}
+
+// helloLoad is a connection a request, to the C program.
+func helloLoad(r *rig) load { return load{request: r.requestFor("hello"), conns: clients} }
+
+// pingLoad asks for fcgid.ping on connections that are kept.
+func pingLoad(r *rig) load {
+	return pings(load{request: r.keepAlive(1), conns: clients, keep: true})
 }

@@ -38,13 +38,23 @@ var cases = []*benchCase{
 	},
 	{
 		name: "cgi-spawner", work: "CGI, static C hello, 8 clients, started by another process",
-		sides: apartSides("spawner", ""),
+		sides: apartSides("spawner", apartScripts, "cgi", helloLoad),
 		rows:  []rowSpec{{requestRate, "one process", atLeast(0.85)}},
 	},
 	{
 		name: "cgi-confined", work: "the same, with limits and Landlock",
-		sides: apartSides("confined", confined),
+		sides: apartSides("confined", apartScripts+confined, "cgi", helloLoad),
 		rows:  []rowSpec{{requestRate, "one process", atLeast(0.8)}},
+	},
+	{
+		name: "php-spawner", work: "PHP hello, 8 clients, workers started by another process",
+		sides: apartSides("workers", apartWorkers, "php", phpLoad),
+		rows:  []rowSpec{{requestRate, "one process", atLeast(0.95)}},
+	},
+	{
+		name: "function-spawner", work: "function hello, 8 keep-alive connections, of two processes",
+		sides: apartSides("functions", apartFunctions, "function", pingLoad),
+		rows:  []rowSpec{{requestRate, "one process", atLeast(0.95)}},
 	},
 	{
 		name: "cgi-shell", work: "CGI, shell hello, 8 clients, a connection a request",
