@@ -3,6 +3,7 @@
 # make test     installs what the tests need (Debian packages), runs them all
 # make test-docs  runs what README and docs tell to write, and looks at their links and at the pages made from the code
 # make test-lossless  20 upgrades and 100 reloads under 200 clients through nginx: no request may fail (a minute)
+# make test-soak  has two processes under good and hostile clients, reloads and bad programs for SOAK, 15m: nothing may grow (root)
 # make test-systemd  installs fcgid on a Debian of its own, which it makes and boots (root; half a minute)
 # make test-vm  runs the tests of cgroups in a machine that qemu emulates (Debian packages; half a minute)
 # make test-apps  runs WordPress, DokuWiki, public-inbox (compared with php-fpm and Plack) and hgweb, from Debian packages
@@ -20,6 +21,7 @@
 
 GO       ?= go
 FUZZTIME ?= 30s
+SOAK     ?= 15m
 # A build from an archive has no history to take the commit from.
 LDFLAGS  ?= -s -w
 
@@ -33,7 +35,7 @@ MANDIR     ?= $(PREFIX)/share/man
 
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: all build pages docs help run test test-unit test-docs test-e2e test-apps test-lossless test-systemd test-vm test-packages screenshots check fuzz bench bench-go install uninstall clean
+.PHONY: all build pages docs help run test test-unit test-docs test-e2e test-apps test-lossless test-soak test-systemd test-vm test-packages screenshots check fuzz bench bench-go install uninstall clean
 
 all: build pages
 
@@ -85,6 +87,10 @@ test-lossless:
 	scripts/test-packages gcc libc6-dev libfcgi-dev nginx-light
 	FCGID_TEST_LOSSLESS=1 $(GO) test -tags e2e -timeout 15m -v -run '^TestLossless$$' ./e2e
 
+test-soak:
+	scripts/test-packages php-cgi
+	FCGID_TEST_SOAK=$(SOAK) $(GO) test -count=1 -tags 'e2e soak' -timeout 60m -v -run '^TestSoak$$' ./e2e
+
 screenshots: test-packages
 	$(GO) test -count=1 -tags 'e2e screenshots' -run '^TestScreenshots$$' ./e2e
 
@@ -99,7 +105,7 @@ test-vm:
 check:
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags 'e2e screenshots' ./e2e
+	$(GO) vet -tags 'e2e screenshots soak' ./e2e
 	$(GO) vet -tags apps ./e2e/apps
 	$(GO) vet -tags systemd ./e2e/systemd
 	$(GO) vet -tags vm ./e2e/vm
@@ -107,7 +113,7 @@ check:
 	$(GO) vet -C bench ./...
 	$(GO) mod tidy -diff
 	$(STATICCHECK) ./...
-	$(STATICCHECK) -tags 'e2e screenshots' ./e2e
+	$(STATICCHECK) -tags 'e2e screenshots soak' ./e2e
 	$(STATICCHECK) -tags apps ./e2e/apps
 	$(STATICCHECK) -tags systemd ./e2e/systemd
 	$(STATICCHECK) -tags vm ./e2e/vm
