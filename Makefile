@@ -9,7 +9,7 @@
 # make test-apps  runs WordPress, DokuWiki, public-inbox (compared with php-fpm and Plack) and hgweb, from Debian packages
 # make docs     makes the table of keys in docs/configuration.md anew
 # make screenshots  makes the pictures of docs/ anew (two minutes)
-# make check    what else guards the tree: format, vet, staticcheck, go.mod
+# make check    what else guards the tree: format, vet, staticcheck, go.mod, known vulnerabilities
 # make fuzz     runs each fuzz test for FUZZTIME
 # make bench    compares fcgid with its peers (Debian packages) and prints ratios: docs/performance.md
 # make bench-go runs the benchmarks of single functions
@@ -118,6 +118,7 @@ check:
 	$(STATICCHECK) -tags systemd ./e2e/systemd
 	$(STATICCHECK) -tags vm ./e2e/vm
 	cd bench && $(STATICCHECK) ./...
+	scripts/vulnerabilities
 
 fuzz:
 	@for pkg in $$($(GO) list ./...); do \
