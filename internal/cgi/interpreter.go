@@ -80,11 +80,11 @@ const maxScript = 64 << 10
 
 // startsSelfLooker reports whether a script of a shell has the name of one in it.
 func startsSelfLooker(script string) bool {
-	text, err := beginning(script, maxScript)
-	if err != nil || !slices.ContainsFunc(firstLine(script), isShell) {
-		return false
+	if !slices.ContainsFunc(firstLine(script), isShell) {
+		return false // most are binaries, of which there is no need to read more
 	}
-	return slices.ContainsFunc(strings.FieldsFunc(text, isNoPath), isSelfLooker)
+	text, err := beginning(script, maxScript)
+	return err == nil && slices.ContainsFunc(strings.FieldsFunc(text, isNoPath), isSelfLooker)
 }
 
 // isShell reports whether a program's name is that of a shell.

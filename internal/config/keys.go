@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,6 +18,7 @@ type field struct {
 	name     string
 	typ      reflect.Type
 	fallback any // its default in the form the file would give it; nil for none
+	index    int // of the struct's field
 }
 
 var (
@@ -48,14 +50,24 @@ func isMapping(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t.NumField() > 0 && t.Field(0).Tag.Get("mapstructure") != ""
 }
 
-// fields lists the keys of a mapping in the order of the struct.
+// fieldLists are what fields has found, by type: a file with hundreds of pools asks for the
+// same few, and to look through the tags of a struct takes longer than to read what stands
+// in the file for it.
+var fieldLists sync.Map
+
+// fields lists the keys of a mapping in the order of the struct. Nobody may change it, nor
+// what is in it.
 func fields(t reflect.Type) []field {
+	if list, ok := fieldLists.Load(t); ok {
+		return list.([]field)
+	}
 	var list []field
 	for f := range t.Fields() {
 		if name := f.Tag.Get("mapstructure"); name != "" {
-			list = append(list, field{name, f.Type, fallback(f.Type, f.Tag.Get("default"))})
+			list = append(list, field{name, f.Type, fallback(f.Type, f.Tag.Get("default")), f.Index[0]})
 		}
 	}
+	fieldLists.Store(t, list)
 	return list
 }
 
@@ -83,7 +95,7 @@ func isKey(t reflect.Type, name string) bool {
 	return slices.ContainsFunc(fields(t), func(f field) bool { return f.name == name })
 }
 
-// defaults is the mapping that has no key of its own.
+// defaults is the mapping that has no key of its own. It is the caller's, but not what is in it.
 func defaults(t reflect.Type) map[string]any {
 	m := map[string]any{}
 	for _, f := range fields(t) {

@@ -221,8 +221,11 @@ func (r *report) readIncluded(key, file string, firstPool int) []any {
 	return settings["pools"].([]any)
 }
 
-// decode merges the settings with what overrides them and fills c.
+// decode merges the settings with what overrides them and fills c. Nothing overrides the keys
+// of pools.
 func (r *report) decode(c *Config, settings map[string]any, flags *pflag.FlagSet) error {
+	pools := settings["pools"].([]any)
+	delete(settings, "pools")
 	v := viper.New()
 	v.AllowEmptyEnv(true)
 	if err := v.MergeConfigMap(settings); err != nil {
@@ -238,6 +241,9 @@ func (r *report) decode(c *Config, settings map[string]any, flags *pflag.FlagSet
 		d.WeaklyTypedInput = false
 	})
 	r.addDecodeErrors(err)
+	for _, wrong := range fill(reflect.ValueOf(&c.Pools).Elem(), pools) {
+		r.add("pools"+wrong.key, "%v", wrong.err)
+	}
 	return nil
 }
 
