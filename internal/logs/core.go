@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -34,6 +35,7 @@ func (f format) lineFormat() format {
 type core struct {
 	cores  map[format]zapcore.Core // to the same place, at the same level
 	format *atomic.Int32           // a format
+	fields []zapcore.Field         // of each record
 }
 
 func newCore(to zapcore.WriteSyncer, level zapcore.LevelEnabler, f *atomic.Int32) *core {
@@ -52,13 +54,10 @@ func newCore(to zapcore.WriteSyncer, level zapcore.LevelEnabler, f *atomic.Int32
 // Enabled tells whether a level is logged.
 func (c *core) Enabled(l zapcore.Level) bool { return c.cores[formatJSON].Enabled(l) }
 
-// With adds fields to all that follows.
+// With adds fields to all that follows. They are encoded with each record: to have them
+// encoded in each format, for each of hundreds of pools, takes kilobytes that nobody reads.
 func (c *core) With(fields []zapcore.Field) zapcore.Core {
-	with := &core{cores: make(map[format]zapcore.Core), format: c.format}
-	for f, each := range c.cores {
-		with.cores[f] = each.With(fields)
-	}
-	return with
+	return &core{c.cores, c.format, slices.Concat(c.fields, fields)}
 }
 
 // Check takes an entry that is to be logged.
@@ -71,7 +70,7 @@ func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Checked
 
 // Write logs an entry.
 func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	return c.cores[format(c.format.Load())].Write(e, fields)
+	return c.cores[format(c.format.Load())].Write(e, slices.Concat(c.fields, fields))
 }
 
 // Sync does nothing: each line is written at once.

@@ -27,18 +27,22 @@ const (
 // A slowReporter looks at requests of a pool that run for too long, one after the
 // other, and logs what it sees. The requests go on.
 type slowReporter struct {
-	pool    *pool
-	trace   func(ctx context.Context, pid int, out io.Writer) error // runs slow.command
-	log     func(pool string) *slog.Logger                          // where they are logged now
-	reports chan server.RequestInfo
-	quit    context.Context
-	stop    context.CancelFunc
-	done    sync.WaitGroup
+	pool  *pool
+	trace func(ctx context.Context, pid int, out io.Writer) error // runs slow.command
+	log   func(pool string) *slog.Logger                          // where they are logged now
+	quit  context.Context
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+
+	mu      sync.Mutex // guards the fields below
+	waiting []server.RequestInfo
+	works   bool // a goroutine looks at what waits, which ends when nothing does
+	closed  bool
 }
 
 // newSlowReporter returns one that reports until close is called.
 func (s *Set) newSlowReporter(p *pool) *slowReporter {
-	r := &slowReporter{pool: p, log: s.opt.Logs.Slow, reports: make(chan server.RequestInfo, slowWaiting)}
+	r := &slowReporter{pool: p, log: s.opt.Logs.Slow}
 	r.trace = func(ctx context.Context, pid int, out io.Writer) error {
 		if s.opt.Launchers != nil {
 			return s.opt.Launchers.Trace(ctx, p.name, pid, out)
@@ -46,21 +50,15 @@ func (s *Set) newSlowReporter(p *pool) *slowReporter {
 		return spawn.Run(ctx, s.opt.Spawner, launch.SlowCommand(p.slowCommand(), pid), out)
 	}
 	r.quit, r.stop = context.WithCancel(context.Background())
-	r.done.Go(func() {
-		for r.quit.Err() == nil {
-			select {
-			case slow := <-r.reports:
-				r.write(slow)
-			case <-r.quit.Done():
-			}
-		}
-	})
 	return r
 }
 
 // close ends it. A command that runs is killed, and the requests that wait are
 // not looked at.
 func (s *slowReporter) close() {
+	s.mu.Lock()
+	s.closed, s.waiting = true, nil
+	s.mu.Unlock()
 	s.stop()
 	s.done.Wait()
 }
@@ -68,11 +66,32 @@ func (s *slowReporter) close() {
 // report hands a slow request over. It does not wait: false tells that it will
 // not be looked at.
 func (s *slowReporter) report(r server.RequestInfo) bool {
-	select {
-	case s.reports <- r:
-		return true
-	default:
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.waiting) >= slowWaiting {
 		return false
+	}
+	s.waiting = append(s.waiting, r)
+	if !s.works {
+		s.works = true
+		s.done.Go(s.work)
+	}
+	return true
+}
+
+// work looks at what waits until nothing does.
+func (s *slowReporter) work() {
+	for {
+		s.mu.Lock()
+		if len(s.waiting) == 0 {
+			s.works, s.waiting = false, nil
+			s.mu.Unlock()
+			return
+		}
+		r := s.waiting[0]
+		s.waiting = s.waiting[1:]
+		s.mu.Unlock()
+		s.write(r)
 	}
 }
 
