@@ -2,18 +2,17 @@ package worker
 
 import (
 	"log/slog"
-	"slices"
 	"time"
 )
 
 // ranks count the workers of a pool, and order those that are idle.
 type ranks struct {
 	count    [stateCount]int
-	idle     []*worker // longest idle first
-	fresh    int       // starting, idle or busy, not to be replaced
-	tired    int       // idle or busy, to be replaced by others of the same program
-	outdated int       // idle or busy, to be replaced by others of another program
-	mostBusy int       // since the start
+	byLoad   []queue // idle and busy ones, by how many requests they have; longer, if need be
+	fresh    int     // starting, idle or busy, not to be replaced
+	tired    int     // idle or busy, to be replaced by others of the same program
+	outdated int     // idle or busy, to be replaced by others of another program
+	mostBusy int     // since the start
 }
 
 // serving is how many count against Max.
@@ -23,23 +22,65 @@ func (r *ranks) serving() int {
 
 // add takes in a worker that has not been there, or has just changed.
 func (r *ranks) add(w *worker) {
-	if w.state == stateIdle {
-		r.idle = append(r.idle, w)
-		// Most often it was used last; not if it has changed in another way.
-		for i := len(r.idle) - 1; i > 0 && r.idle[i-1].used > w.used; i-- {
-			r.idle[i-1], r.idle[i] = r.idle[i], r.idle[i-1]
+	if w.state == stateIdle || w.state == stateBusy {
+		for len(r.byLoad) <= w.inFlight {
+			r.byLoad = append(r.byLoad, queue{})
 		}
+		r.byLoad[w.inFlight].add(w)
 	}
 	r.tally(w, 1)
 }
 
 // remove takes out a worker that is gone, or is about to change.
 func (r *ranks) remove(w *worker) {
-	if w.state == stateIdle {
-		i := slices.Index(r.idle, w)
-		r.idle = slices.Delete(r.idle, i, i+1)
+	if w.state == stateIdle || w.state == stateBusy {
+		r.byLoad[w.inFlight].remove(w)
 	}
 	r.tally(w, -1)
+}
+
+// idlest is the worker that is idle for longest; nil if none is.
+func (r *ranks) idlest() *worker {
+	if len(r.byLoad) == 0 {
+		return nil
+	}
+	return r.byLoad[0].first
+}
+
+// A queue is workers in the order of their last use. Each is in one at most, and it takes no
+// time to find in it.
+type queue struct{ first, last *worker }
+
+func (q *queue) add(w *worker) {
+	before := q.last
+	for before != nil && before.used > w.used { // most often it was used last; not if it has changed in another way
+		before = before.before
+	}
+	w.before = before
+	if before == nil {
+		w.after, q.first = q.first, w
+	} else {
+		w.after, before.after = before.after, w
+	}
+	if w.after == nil {
+		q.last = w
+	} else {
+		w.after.before = w
+	}
+}
+
+func (q *queue) remove(w *worker) {
+	if w.before == nil {
+		q.first = w.after
+	} else {
+		w.before.after = w.after
+	}
+	if w.after == nil {
+		q.last = w.before
+	} else {
+		w.after.before = w.before
+	}
+	w.before, w.after = nil, nil
 }
 
 func (r *ranks) tally(w *worker, n int) {

@@ -184,12 +184,15 @@ func (m *model) check() {
 	p := m.Pool
 	var counted ranks
 	for _, w := range p.all {
-		counted.add(w)
+		counted.tally(w, 1)
 	}
 	r := p.ranks
 	r.count[stateGone] = 0 // they are in no list
 	if counted.count != r.count || counted.fresh != r.fresh || counted.tired != r.tired || counted.outdated != r.outdated {
 		m.t.Errorf("ranks are %+v, want %+v", r, counted)
+	}
+	if got, want := p.freeLocked(), m.bestLocked(); got != want {
+		m.t.Errorf("the next request goes to %+v, and not to %+v", got, want)
 	}
 	if p.phase != phaseRunning {
 		return
@@ -197,6 +200,27 @@ func (m *model) check() {
 	if p.ranks.serving() > p.maxLocked() || p.size > p.opt.Max {
 		m.t.Errorf("%+v serve, of %d to be, of at most %d", p.ranks, p.size, p.opt.Max)
 	}
+}
+
+// bestLocked is the worker that is preferred to all others for the next request.
+func (m *model) bestLocked() (best *worker) {
+	for _, w := range m.all {
+		if w.isFree() && (best == nil || m.isBetter(w, best)) {
+			best = w
+		}
+	}
+	return best
+}
+
+func (m *model) isBetter(a, b *worker) bool {
+	if a.preference() != b.preference() {
+		return a.preference() < b.preference()
+	}
+	fifo := m.Pool.opt.Dispatch == DispatchFIFO
+	if a.inFlight != b.inFlight {
+		return (a.inFlight < b.inFlight) == fifo
+	}
+	return (a.used < b.used) == fifo
 }
 
 // awaitGood waits until all is as the last options say.

@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -158,7 +159,8 @@ type Pool struct {
 	spawner spawn.Spawner
 	runDir  string
 
-	wg sync.WaitGroup // a goroutine for each worker
+	wg      sync.WaitGroup          // a goroutine for each worker
+	telling atomic.Pointer[telling] // of the options in force
 
 	mu         sync.Mutex // guards the fields below
 	opt        Options
@@ -189,6 +191,13 @@ type Pool struct {
 	saturation saturation
 	missing    sampler  // of what is logged of scripts that were not found
 	later      []func() // what is to be done when mu is free; see unlock
+}
+
+// A telling is what each request is told by, and needs no lock for.
+type telling struct {
+	programs *Programs
+	launcher Launcher
+	long     bool // Options.LongParams
 }
 
 type phase uint8
@@ -297,6 +306,7 @@ func (p *Pool) setOptions(o Options, programs *Programs) {
 	if p.launcher == nil {
 		p.launcher = &local{programs, p.spawner}
 	}
+	p.telling.Store(&telling{programs, p.launcher, o.LongParams})
 }
 
 // Prepare does what may fail before workers can be started: it makes a folder for their

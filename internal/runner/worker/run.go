@@ -68,15 +68,13 @@ func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
 // tell returns the request as a worker is sent it: with the params that the pool
 // wants it to have, and with its id, where they do not say it.
 func (p *Pool) tell(req *protocol.Request) (*protocol.Request, *protocol.RequestID, error) {
-	p.mu.Lock()
-	programs, launcher, long := p.programs, p.launcher, p.opt.LongParams
-	p.mu.Unlock()
-	told := programs.told
-	params, err := programs.resolve(launcher, &req.Params)
+	now := p.telling.Load()
+	told := now.programs.told
+	params, err := now.programs.resolve(now.launcher, &req.Params)
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case !long && !params.FitRecords():
+	case !now.long && !params.FitRecords():
 		return nil, nil, errParamTooLong
 	case params == &req.Params:
 		return req, told.IDForWorker(&req.ID), nil
@@ -249,33 +247,31 @@ func (p *Pool) refuseWaitingLocked() {
 	}
 }
 
-// freeLocked is the worker that is to get the next request, or nil. One that is
-// to be replaced gets it only if there is no other.
-func (p *Pool) freeLocked() *worker {
-	if p.opt.Concurrency == 1 {
-		return p.freeIdleLocked()
-	}
-	var best *worker
-	for _, w := range p.all {
-		if w.isFree() && (best == nil || p.isBetter(w, best)) {
-			best = w
+// freeLocked is the worker that is to get the next request, or nil: DispatchLIFO fills one
+// worker before the next, DispatchFIFO has them share. One that is to be replaced gets it
+// only if there is no other. How many workers there are makes no difference to how long
+// that takes, but for those that are to be replaced.
+func (p *Pool) freeLocked() (fallback *worker) {
+	loads := min(p.opt.Concurrency, len(p.ranks.byLoad))
+	fifo := p.opt.Dispatch == DispatchFIFO
+	for i := range loads {
+		q := &p.ranks.byLoad[i]
+		next := q.first
+		if !fifo {
+			q = &p.ranks.byLoad[loads-1-i]
+			next = q.last
 		}
-	}
-	return best
-}
-
-func (p *Pool) freeIdleLocked() (fallback *worker) {
-	idle := p.ranks.idle
-	for i := range idle {
-		w := idle[i]
-		if p.opt.Dispatch != DispatchFIFO {
-			w = idle[len(idle)-1-i]
-		}
-		if w.isFree() && w.preference() == 0 {
-			return w
-		}
-		if w.isFree() && (fallback == nil || w.preference() < fallback.preference()) {
-			fallback = w
+		for w := next; w != nil; w = next {
+			if next = w.before; fifo {
+				next = w.after
+			}
+			switch {
+			case !w.isFree():
+			case w.preference() == 0:
+				return w
+			case fallback == nil || w.preference() < fallback.preference():
+				fallback = w
+			}
 		}
 	}
 	return fallback
@@ -298,19 +294,6 @@ func (w *worker) preference() int {
 		return 3
 	}
 	return 0
-}
-
-// isBetter reports whether a is to be preferred to b: DispatchLIFO fills one
-// worker before the next, DispatchFIFO has them share.
-func (p *Pool) isBetter(a, b *worker) bool {
-	if a.preference() != b.preference() {
-		return a.preference() < b.preference()
-	}
-	fifo := p.opt.Dispatch == DispatchFIFO
-	if a.inFlight != b.inFlight {
-		return (a.inFlight < b.inFlight) == fifo
-	}
-	return (a.used < b.used) == fifo
 }
 
 func (p *Pool) takeLocked(w *worker, req *protocol.Request) *seat {

@@ -269,8 +269,7 @@ func (p *Pool) shrinkLocked(now time.Time) {
 	if p.ranks.outdated > 0 || p.health.isDegraded() {
 		return
 	}
-	for len(p.ranks.idle) > 0 {
-		w := p.ranks.idle[0]
+	for w := p.ranks.idlest(); w != nil; w = p.ranks.idlest() {
 		reason := p.surplusLocked(now.Sub(w.lastUsed))
 		if reason == "" {
 			return // the others have been idle for less
@@ -302,10 +301,9 @@ func (p *Pool) setTimerLocked(now time.Time) {
 	if filled := p.spawns.refill(p.opt.SpawnRate); filled.After(now) {
 		next = earliest(next, filled)
 	}
-	if len(p.ranks.idle) > 0 {
-		first := p.ranks.idle[0].lastUsed
+	if w := p.ranks.idlest(); w != nil {
 		for _, d := range []time.Duration{spareLinger, p.opt.IdleTimeout} {
-			if until := first.Add(d); until.After(now) {
+			if until := w.lastUsed.Add(d); until.After(now) {
 				next = earliest(next, until)
 			}
 		}

@@ -196,7 +196,7 @@ func TestWorkerIsAsked(t *testing.T) {
 }
 
 // fakeWorkers is a Pool of fake processes, supervised until stop is called.
-func fakeWorkers(t *testing.T, o Options, launch func(id int) (process, error)) (p *Pool, stop func()) {
+func fakeWorkers(t testing.TB, o Options, launch func(id int) (process, error)) (p *Pool, stop func()) {
 	o.RunDir = t.TempDir()
 	p = New(o)
 	p.launch = func(_ *program, id int) (process, error) { return launch(id) }

@@ -61,6 +61,8 @@ type worker struct {
 	used        uint64    // grows with the last use, of all workers of a pool
 	lastUsed    time.Time
 	counted     time.Duration // of its CPU time
+
+	before, after *worker // in its queue of ranks
 }
 
 // A process is what a worker needs of its program.
@@ -80,10 +82,12 @@ type process interface {
 	wait() *exit
 }
 
-// transition is the only writer of the state.
-func (w *worker) transition(to state) {
+// transition is the only writer of the state, and gives a worker that serves so many more
+// requests.
+func (w *worker) transition(to state, more int) {
 	w.pool.ranks.remove(w)
 	w.state = to
+	w.inFlight += more
 	w.pool.ranks.add(w)
 }
 
@@ -157,7 +161,7 @@ func (w *worker) ready() {
 	case stateStarting:
 		w.touch()
 		w.readied = w.lastUsed
-		w.transition(stateIdle)
+		w.transition(stateIdle, 0)
 		w.tire(w.lastUsed)
 	case stateStopping, stateGone:
 	default:
@@ -170,8 +174,7 @@ func (w *worker) take() {
 	switch w.state {
 	case stateIdle, stateBusy:
 		w.touch()
-		w.transition(stateBusy)
-		w.inFlight++
+		w.transition(stateBusy, 1)
 		w.taken++
 		w.tire(w.lastUsed)
 	default:
@@ -184,9 +187,10 @@ func (w *worker) done() {
 	switch w.state {
 	case stateBusy:
 		w.touch()
-		w.inFlight--
-		if w.inFlight == 0 {
-			w.transition(stateIdle)
+		if w.inFlight == 1 {
+			w.transition(stateIdle, -1)
+		} else {
+			w.transition(stateBusy, -1)
 		}
 	case stateStopping:
 		w.inFlight--
@@ -229,7 +233,7 @@ func (w *worker) end(reason string) {
 func (w *worker) exited() {
 	switch w.state {
 	case stateStarting, stateIdle, stateBusy, stateStopping:
-		w.transition(stateGone)
+		w.transition(stateGone, 0)
 		for _, s := range w.seats {
 			s.cut()
 		}
@@ -245,7 +249,7 @@ func (w *worker) impossible(event string) {
 // stopFor notes why it is to end.
 func (w *worker) stopFor(reason string) {
 	w.reason, w.forced = reason, isForced(reason)
-	w.transition(stateStopping)
+	w.transition(stateStopping, 0)
 }
 
 // isForced reports whether a worker that ends for that reason is ill: then all that
