@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 )
@@ -21,8 +22,10 @@ type Registry struct {
 	// which are else answered with 404. It is set before the first request.
 	Fallback Handler
 
-	mu        sync.RWMutex // guards the field below
-	functions map[string]Handler
+	// Lookup takes no lock: each request would change it, on whatever CPU it is. So the map is
+	// replaced and never changed.
+	functions atomic.Pointer[map[string]Handler]
+	mu        sync.Mutex // held while it is replaced
 }
 
 // maxName is the longest name of a function: that of a file.
@@ -44,13 +47,14 @@ func (r *Registry) Handle(name string, h Handler) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.functions[name] != nil {
+	before := r.all()
+	if before[name] != nil {
 		panic(fmt.Sprintf("fcgi: handle %q: the name is taken", name))
 	}
-	if r.functions == nil {
-		r.functions = make(map[string]Handler)
-	}
-	r.functions[name] = h
+	functions := make(map[string]Handler, len(before)+1)
+	maps.Copy(functions, before)
+	functions[name] = h
+	r.functions.Store(&functions)
 }
 
 // HandleFunc is Handle for a function.
@@ -72,9 +76,15 @@ func checkName(name string) error {
 
 // Names are the names of all functions, sorted.
 func (r *Registry) Names() []string {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return slices.Sorted(maps.Keys(r.functions))
+	return slices.Sorted(maps.Keys(r.all()))
+}
+
+// all are the functions by name.
+func (r *Registry) all() map[string]Handler {
+	if functions := r.functions.Load(); functions != nil {
+		return *functions
+	}
+	return nil
 }
 
 // Lookup finds the function that a request means: the one whose name is the whole
@@ -85,13 +95,12 @@ func (r *Registry) Names() []string {
 // SCRIPT_NAME is taken in the same way. Names are compared byte by byte.
 func (r *Registry) Lookup(p Params) (name string, h Handler, ok bool) {
 	asked := askedName(p)
-	r.mu.RLock()
-	defer r.mu.RUnlock()
+	functions := r.all()
 	for _, name := range [...]string{asked, strings.TrimPrefix(asked, "/"), lastElement(asked)} {
 		if len(name) > maxName {
 			continue
 		}
-		if h := r.functions[name]; h != nil {
+		if h := functions[name]; h != nil {
 			return name, h, true
 		}
 	}
