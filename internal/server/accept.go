@@ -5,8 +5,12 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/cpu"
 )
 
 // A Drainer is a listener that can take no new connections and yet return, by Accept,
@@ -23,7 +27,10 @@ type Address struct {
 
 	owner atomic.Pointer[Server]              // changed with group.mu held
 	give  atomic.Pointer[func(net.Conn) bool] // see HandOver
-	pulse pulse                               // of the loop that accepts
+
+	_        cpu.CacheLinePad // all requests read what is above
+	accepted atomic.Uint32    // connections so far
+	pulse    pulse            // of the loop that accepts
 	group
 }
 
@@ -70,7 +77,11 @@ func (a *Address) Serve(ctx context.Context, l net.Listener) error {
 			a.owner.Load().opt.Log.Warn("connections may be lost that nobody has accepted yet", "listener", l.Addr().String(), "error", err)
 		}
 	})
-	err := a.accept(ctx, l)
+	var others sync.WaitGroup
+	for range acceptors() - 1 {
+		others.Go(func() { a.accept(ctx, l) })
+	}
+	err := a.acceptFirst(ctx, l)
 	stopped := !stop()
 	if stopped {
 		<-closed // Accept may return before the descriptor is closed
@@ -78,6 +89,7 @@ func (a *Address) Serve(ctx context.Context, l net.Listener) error {
 	if !stopped || drains {
 		l.Close()
 	}
+	others.Wait() // they have what they have accepted served
 	settings := a.owner.Load().settings.Load()
 	left := a.drain(settings.Grace, settings.Abandon)
 	a.owner.Load().logRest()
@@ -85,6 +97,20 @@ func (a *Address) Serve(ctx context.Context, l net.Listener) error {
 		return left
 	}
 	return errors.Join(err, left)
+}
+
+// acceptors is how many goroutines accept the connections of an address. One of them takes in
+// some hundred thousand a second, which is more than a dozen CPUs answer that come for one
+// request each.
+func acceptors() int { return 1 + (runtime.GOMAXPROCS(0)-1)/16 }
+
+// acceptFirst is accept of the one whose pulse Probe looks at.
+func (a *Address) acceptFirst(ctx context.Context, l net.Listener) error {
+	if nudger, ok := l.(Nudger); ok {
+		a.pulse.begin(nudger.Nudge)
+	}
+	defer a.pulse.end()
+	return a.accept(ctx, l)
 }
 
 // accept admits connections until l is closed. Running out of descriptors or
@@ -95,11 +121,7 @@ func (a *Address) accept(ctx context.Context, l net.Listener) error {
 	_, drains := l.(Drainer)
 	pause := shortest
 	var giveUp time.Time
-	nudger, isNudger := l.(Nudger)
-	if isNudger {
-		a.pulse.begin(nudger.Nudge)
-	}
-	defer a.pulse.end()
+	_, isNudger := l.(Nudger)
 	for {
 		a.pulse.beat()
 		nc, err := l.Accept()
