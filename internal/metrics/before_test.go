@@ -51,12 +51,12 @@ func find(t *testing.T, m *Metrics, name, pool string) *dto.Metric {
 func TestContinue(t *testing.T) {
 	old := made(Numbers{Pool: "a", Connections: 3, ConnectionsTotal: 100, MaxConns: 7}, Numbers{Pool: "gone", ConnectionsTotal: 5})
 	for range 4 {
-		old.Pool("a").Done("ok", 200, 3*time.Millisecond)
+		old.Pool("a").Done(0, "ok", 200, 3*time.Millisecond)
 	}
-	old.Pool("gone").Done("ok", 200, time.Second)
+	old.Pool("gone").Done(0, "ok", 200, time.Second)
 	now := made(Numbers{Pool: "a", Connections: 2, ConnectionsTotal: 20, MaxConns: 9})
-	now.Pool("a").Done("ok", 200, 3*time.Millisecond)
-	now.Pool("a").Done("ok", 200, 500*time.Millisecond)
+	now.Pool("a").Done(0, "ok", 200, 3*time.Millisecond)
+	now.Pool("a").Done(0, "ok", 200, 500*time.Millisecond)
 	isThere := true
 	now.Continue(func() ([]byte, bool) { return old.Export(), isThere })
 
@@ -108,7 +108,7 @@ func TestContinue(t *testing.T) {
 func TestContinueGarbage(t *testing.T) {
 	for _, text := range []string{"", "null", "{", `[{"name":"fcgid_requests_total","type":4,"metric":[{}]}]`} {
 		m := made(Numbers{Pool: "a"})
-		m.Pool("a").Done("ok", 200, time.Second)
+		m.Pool("a").Done(0, "ok", 200, time.Second)
 		m.Continue(func() ([]byte, bool) { return []byte(text), true })
 		if got := value(t, m, "fcgid_requests_total", "a"); got != 1 {
 			t.Errorf("%q: %v requests", text, got)

@@ -4,9 +4,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 )
 
 // A Bucket is how many requests took at most UpTo seconds, and longer than the bounds
@@ -18,16 +15,16 @@ type Bucket struct {
 
 // Ended are how many requests have ended, by outcome.
 func (p *Pool) Ended() map[string]int64 {
-	ended := make(map[string]int64, len(p.requests))
-	for outcome, counter := range p.requests {
-		ended[outcome] = int64(read(counter).GetCounter().GetValue())
+	ended, counts := make(map[string]int64), p.ended.sum()
+	for i, outcome := range p.kinds.Outcomes {
+		ended[outcome] = int64(counts[i])
 	}
 	return ended
 }
 
 // Latencies are how long they took: the native buckets, in the order of their bounds.
 func (p *Pool) Latencies() []Bucket {
-	h := read(p.duration).GetHistogram()
+	h := p.duration.sum()
 	var buckets []Bucket
 	if n := h.GetZeroCount(); n > 0 {
 		buckets = append(buckets, Bucket{0, n})
@@ -40,10 +37,4 @@ func (p *Pool) Latencies() []Bucket {
 		}
 	}
 	return buckets
-}
-
-func read(m prometheus.Metric) *dto.Metric {
-	var into dto.Metric
-	m.Write(&into) // fails for no counter and no histogram that has no labels of its own
-	return &into
 }

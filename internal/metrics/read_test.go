@@ -20,7 +20,7 @@ func TestLatencies(t *testing.T) {
 		for range 1000 {
 			took := time.Duration(10 * math.Pow(10, span*random.Float64()))
 			times = append(times, took.Seconds())
-			p.Done("ok", 200, took)
+			p.Done(0, "ok", 200, took)
 		}
 		below, last := 0., 0.
 		for _, b := range p.Latencies() {
@@ -39,7 +39,7 @@ func TestLatencies(t *testing.T) {
 			t.Errorf("the last bucket ends at %g", below)
 		}
 	}
-	p.Done("error", 502, 0)
+	p.Done(0, "error", 502, 0)
 	if got := p.Latencies(); got[0] != (Bucket{0, 1}) {
 		t.Errorf("a request that took no time: %v", got[0])
 	}

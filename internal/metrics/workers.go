@@ -1,83 +1,73 @@
 package metrics
 
 import (
+	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
-// workerVectors are those of worker pools that count what happens. What is, and
-// what only the pool counts, the collector asks for.
-type workerVectors struct {
-	starts        *prometheus.CounterVec
-	startDuration *prometheus.HistogramVec
-	exits         *prometheus.CounterVec
-	wait          *prometheus.HistogramVec
-	repeated      *prometheus.CounterVec
-}
-
-func newWorkerVectors() workerVectors {
-	return workerVectors{
-		starts:        counter("fcgid_worker_starts_total", "Workers that were started and became ready.", "pool"),
-		startDuration: histogram("fcgid_worker_start_duration_seconds", "From a worker's start until it was ready."),
-		exits:         counter("fcgid_worker_exits_total", "Workers that have ended.", "pool", "reason"),
-		wait:          histogram("fcgid_worker_wait_seconds", "Time that requests have waited for a worker."),
-		repeated:      counter("fcgid_worker_repeated_total", "Requests given to another worker because their first one died.", "pool"),
-	}
-}
-
-// A vector is a metric with labels.
-type vector interface {
-	prometheus.Collector
-	DeletePartialMatch(prometheus.Labels) int
-}
-
-func (m *workerVectors) all() []vector {
-	return []vector{m.starts, m.startDuration, m.exits, m.wait, m.repeated}
-}
-
 // Workers count what happens to the workers of a pool. They are used by many
-// goroutines at once.
+// goroutines at once. What is, and what only the pool counts, the collector asks for.
 type Workers struct {
-	starts, cpu, repeated prometheus.Counter
-	starting, wait        prometheus.Observer
-	exits                 *prometheus.CounterVec
+	metrics *Metrics
+	pool    string
+
+	starts, repeated atomic.Uint64
+	exits            []atomic.Uint64 // by reason
+	starting, wait   *histogram
 }
 
-// Workers are the metrics of the workers of a pool, looked up once.
+// Workers are the metrics of the workers of a pool.
 func (m *Metrics) Workers(pool string) *Workers {
-	w := &Workers{
-		starts: m.worker.starts.WithLabelValues(pool), starting: m.worker.startDuration.WithLabelValues(pool),
-		exits: m.worker.exits.MustCurryWith(prometheus.Labels{"pool": pool}), cpu: m.cpu.WithLabelValues(pool),
-		wait: m.worker.wait.WithLabelValues(pool), repeated: m.worker.repeated.WithLabelValues(pool),
-	}
-	for _, reason := range m.kinds.WorkerExits {
-		w.exits.WithLabelValues(reason) // a series that is there from the start shows its first increase
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.workers[pool]
+	if w == nil {
+		w = &Workers{
+			metrics: m, pool: pool, exits: make([]atomic.Uint64, len(m.kinds.WorkerExits)),
+			starting: newHistogram(1), wait: newHistogram(1),
+		}
+		m.workers[pool] = w
 	}
 	return w
 }
 
 // Started counts a worker that became ready.
 func (w *Workers) Started(took time.Duration) {
-	w.starts.Inc()
-	w.starting.Observe(took.Seconds())
+	w.starts.Add(1)
+	w.starting.observe(0, took)
 }
 
 // Exited counts one that has ended.
-func (w *Workers) Exited(reason string) { w.exits.WithLabelValues(reason).Inc() }
+func (w *Workers) Exited(reason string) { inc(w.exits, w.metrics.kinds.WorkerExits, reason) }
 
 // Used counts CPU time that one has used.
-func (w *Workers) Used(cpu time.Duration) { w.cpu.Add(cpu.Seconds()) }
+func (w *Workers) Used(cpu time.Duration) { w.metrics.Pool(w.pool).used(cpu) }
 
 // Waited counts a request that has waited for a worker.
-func (w *Workers) Waited(d time.Duration) { w.wait.Observe(d.Seconds()) }
+func (w *Workers) Waited(d time.Duration) { w.wait.observe(0, d) }
 
 // Repeated counts a request that was given to another worker.
-func (w *Workers) Repeated() { w.repeated.Inc() }
+func (w *Workers) Repeated() { w.repeated.Add(1) }
 
 // ForgetWorkers drops the series of the workers of a pool that has none any more.
 func (m *Metrics) ForgetWorkers(pool string) {
-	for _, v := range m.worker.all() {
-		v.DeletePartialMatch(prometheus.Labels{"pool": pool})
-	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.workers, pool)
+}
+
+var (
+	descWorkerStarts        = poolDesc("fcgid_worker_starts_total", "Workers that were started and became ready.")
+	descWorkerStartDuration = poolDesc("fcgid_worker_start_duration_seconds", "From a worker's start until it was ready.")
+	descWorkerExits         = poolDesc("fcgid_worker_exits_total", "Workers that have ended.", "reason")
+	descWorkerWait          = poolDesc("fcgid_worker_wait_seconds", "Time that requests have waited for a worker.")
+	descWorkerRepeated      = poolDesc("fcgid_worker_repeated_total", "Requests given to another worker because their first one died.")
+)
+
+func (w *Workers) collect(s series) {
+	s.each(descWorkerExits, w.metrics.kinds.WorkerExits, loaded(w.exits))
+	s.count(descWorkerStarts, float64(w.starts.Load()))
+	s.count(descWorkerRepeated, float64(w.repeated.Load()))
+	s.histogram(descWorkerStartDuration, w.starting)
+	s.histogram(descWorkerWait, w.wait)
 }

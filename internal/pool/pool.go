@@ -68,7 +68,7 @@ func (s *Set) newPool(name string) *pool {
 					m.Own()
 					return
 				}
-				m.Done(string(r.Outcome), r.HTTPStatus, r.Queue+r.Run)
+				m.Done(r.Conn, string(r.Outcome), r.HTTPStatus, r.Queue+r.Run)
 				switch r.Outcome {
 				case server.Failed, server.TimedOut, server.Overloaded:
 					p.failed.Store(describeFailure(r))

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/cpu"
+
 	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
@@ -59,8 +61,11 @@ type Set struct {
 	opt      Options
 	retiring sync.WaitGroup
 	memory   *server.Memory // of all pools; its limit follows the configuration
-	serials  atomic.Uint64  // of the last request of all pools
 	spoolDir string         // that was looked at last; owned by who plans
+
+	_       cpu.CacheLinePad
+	serials atomic.Uint64 // of the last request of all pools; each adds to it
+	_       cpu.CacheLinePad
 
 	removeDead sync.Once
 	cgroups    cgroups             // owned by who plans
@@ -90,7 +95,7 @@ func Kinds() metrics.Kinds {
 	}
 	return metrics.Kinds{
 		Outcomes: outcomes, ProtocolErrors: server.ProtocolErrorKinds,
-		ProcessExits: process.ExitReasons, WorkerExits: worker.ExitReasons,
+		ProcessExits: process.ExitReasons, WorkerExits: worker.ExitReasons, Lanes: server.Lanes(),
 	}
 }
 

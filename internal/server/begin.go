@@ -88,7 +88,7 @@ func (t *table) refuseBegin(id uint16, b protocol.Begin, reason error) error {
 	t.mu.Unlock()
 	now, name := time.Now(), protocol.Identify(new(protocol.Params))
 	return t.conn.out.post(out, &Result{
-		Outcome: v.outcome, HTTPStatus: v.httpStatus, End: end, Reason: v.reason, Remote: t.conn.remote,
+		Outcome: v.outcome, HTTPStatus: v.httpStatus, End: end, Reason: v.reason, Remote: t.conn.remote, Conn: t.conn.number,
 		Serial: t.conn.server().opt.Serials.Add(1), ID: &name, Params: &protocol.Params{}, Begun: now, Ended: now,
 		Sent: int64(len(answer)), Body: int64(ourBody(answer)),
 	})

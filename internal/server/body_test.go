@@ -19,7 +19,7 @@ import (
 
 // spooling is a request whose body may be in a file.
 func spooling(t testing.TB, limits Limits) *request {
-	r := &request{conn: new(conn), server: new(Server), settings: &Settings{SpoolDir: t.TempDir(), Limits: limits}}
+	r := &request{conn: new(conn), server: New(Settings{}, Options{}), settings: &Settings{SpoolDir: t.TempDir(), Limits: limits}}
 	r.ctx, r.cancelFn = context.WithCancelCause(context.Background())
 	return r
 }

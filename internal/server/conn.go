@@ -19,6 +19,7 @@ type conn struct {
 	nc      net.Conn
 	under   net.Conn // that nc speaks TLS over, or nil
 	remote  string
+	number  uint32          // of those of its Address; says which lane it has
 	parent  context.Context // see Address.Context
 	values  context.Context // parent without its end
 	wg      sync.WaitGroup  // all goroutines but the read loop
@@ -39,12 +40,12 @@ type conn struct {
 func (c *conn) charge(n int64) {
 	if c.all != nil {
 		c.memory.add(n)
-		c.all.used.add(n)
+		c.all.add(c.number, n)
 	}
 }
 
 func newConn(a *Address, nc net.Conn) *conn {
-	c := &conn{nc: nc, parent: context.Background(), all: a.owner.Load().opt.Memory}
+	c := &conn{nc: nc, number: a.accepted.Add(1), parent: context.Background(), all: a.owner.Load().opt.Memory}
 	c.address.Store(a)
 	c.values = c.parent
 	if a.Context != nil {
@@ -73,6 +74,9 @@ func nameOf(a net.Addr) string {
 
 // server is that of the pool which has the connection's address now.
 func (c *conn) server() *Server { return c.address.Load().owner.Load() }
+
+// lane is that in which it counts now.
+func (c *conn) lane() *lane { return c.server().lane(c.number) }
 
 // serve is the read loop from its beginning.
 func (c *conn) serve() {

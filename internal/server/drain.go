@@ -12,9 +12,7 @@ import (
 func (s *Server) Drain() error {
 	settings := s.settings.Load()
 	ended := make(chan struct{}, 1)
-	s.mu.Lock()
-	s.ended = ended
-	s.mu.Unlock()
+	s.ended.Store(&ended)
 	end := time.NewTimer(settings.Grace)
 	defer end.Stop()
 	var enough <-chan time.Time
@@ -49,36 +47,6 @@ func (s *Server) movedAway() (left []*request) {
 		}
 	}
 	return left
-}
-
-// openRequests are those that have begun under s and are not over.
-func (s *Server) openRequests() []*request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*request, 0, len(s.requests))
-	for r := range s.requests {
-		all = append(all, r)
-	}
-	return all
-}
-
-func (s *Server) addRequest(r *request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests[r] = struct{}{}
-}
-
-// removeRequest is called when nothing of r is left.
-func (s *Server) removeRequest(r *request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.requests, r)
-	if s.ended != nil {
-		select {
-		case s.ended <- struct{}{}:
-		default:
-		}
-	}
 }
 
 // Force ends all requests on the connections of s, and those connections after them, as a

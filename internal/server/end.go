@@ -21,10 +21,10 @@ func (t *table) end(r *request, cause error) {
 func (t *table) endLive(r *request, cause error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if r.inSet {
+	if r.sets[inTable].isIn {
 		t.endLocked(r, cause)
 	}
-	return r.inSet
+	return r.sets[inTable].isIn
 }
 
 func (t *table) endLocked(r *request, cause error) {

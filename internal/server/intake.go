@@ -186,7 +186,7 @@ func (in *intake) noteHeard(n int) {
 	if n > 0 {
 		in.unhandled.Store(true)
 		in.heard = time.Now()
-		in.conn.server().received.Add(int64(n))
+		in.conn.lane().received.Add(int64(n))
 		in.noteSize()
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"sync/atomic"
+
+	"golang.org/x/sys/cpu"
 )
 
 // errMemory tells that requests, or those of one connection, hold as much as they may.
@@ -12,16 +14,87 @@ var errMemory = errors.New("memory is used up: the limit is that of the key memo
 
 // A Memory is how much the requests of some Servers may hold in memory together, and
 // do. One connection may have a quarter. It needs no lock.
+//
+// All requests of all pools change it, each several times. So each lane of connections has a
+// purse, which takes from what all share, and gives back to it, many bytes at once. What is
+// in the purses nobody holds, and nobody else can have: they have a 64th of the limit at most.
 type Memory struct {
-	used  budget
-	limit atomic.Int64
+	limit  atomic.Int64
+	purses []purse
+
+	_    cpu.CacheLinePad
+	used budget // with what is in the purses
 }
+
+// A purse is what a lane has taken and does not use.
+type purse struct {
+	has atomic.Int64
+	_   cpu.CacheLinePad
+}
+
+// mostInPurse is how much is in one that is full.
+const mostInPurse = 128 << 10
 
 // NewMemory returns a Memory of limit bytes; 0 is no bound.
 func NewMemory(limit int64) *Memory {
-	m := new(Memory)
+	m := &Memory{purses: make([]purse, Lanes())}
 	m.SetLimit(limit)
 	return m
+}
+
+// purseful is how much is in a full purse under a limit.
+func (m *Memory) purseful(limit int64) int64 {
+	if limit == 0 {
+		return mostInPurse
+	}
+	return min(mostInPurse, limit/64/int64(len(m.purses)))
+}
+
+// take reports whether connections of this number can have n more within the limit; 0 is
+// none. Then they have them.
+func (m *Memory) take(number uint32, n, limit int64) bool {
+	p := &m.purses[number%uint32(len(m.purses))]
+	for has := p.has.Load(); has >= n; has = p.has.Load() {
+		if p.has.CompareAndSwap(has, has-n) {
+			return true
+		}
+	}
+	all := m.limit.Load()
+	if half := m.purseful(all) / 2; half >= n && m.used.take(n+half, plenty(limit, all)) {
+		p.has.Add(half)
+		return true
+	}
+	return m.used.take(n, limit)
+}
+
+// plenty is up to where a purse is filled: what is left above is for who has it by its own
+// limit, and not for who finds it in a purse.
+func plenty(limit, all int64) int64 {
+	if most := all / 4 * 3; all > 0 && (limit == 0 || most < limit) {
+		return most
+	}
+	return limit
+}
+
+// giveBack is take's opposite.
+func (m *Memory) giveBack(number uint32, n int64) {
+	p := &m.purses[number%uint32(len(m.purses))]
+	full := m.purseful(m.limit.Load())
+	for has := p.has.Add(n); has > full; has = p.has.Load() {
+		if p.has.CompareAndSwap(has, full/2) {
+			m.used.giveBack(has - full/2)
+			return
+		}
+	}
+}
+
+// add has connections of this number have n more, or less, whatever the limit.
+func (m *Memory) add(number uint32, n int64) {
+	if n > 0 {
+		m.take(number, n, 0)
+	} else {
+		m.giveBack(number, -n)
+	}
 }
 
 // SetLimit changes the limit. What is held stays.
@@ -31,7 +104,13 @@ func (m *Memory) SetLimit(limit int64) { m.limit.Store(limit) }
 func (m *Memory) Limit() int64 { return m.limit.Load() }
 
 // Used is how much is held.
-func (m *Memory) Used() int64 { return m.used.used.Load() }
+func (m *Memory) Used() int64 {
+	used := m.used.used.Load()
+	for i := range m.purses {
+		used -= m.purses[i].has.Load()
+	}
+	return max(0, used)
+}
 
 // isShort reports whether there is none to spare.
 func (m *Memory) isShort() bool {
@@ -96,7 +175,7 @@ func (s *share) takeBelow(n, limit, ofConn int64) error {
 	switch {
 	case !s.conn.memory.take(n, ofConn):
 		return fmt.Errorf("%w, of which one connection may have a quarter", errMemory)
-	case !s.all.used.take(n, limit):
+	case !s.all.take(s.conn.number, n, limit):
 		s.conn.memory.giveBack(n)
 		return errMemory
 	}
@@ -110,7 +189,7 @@ func (s *share) charge(n int64) {
 		return
 	}
 	s.conn.memory.add(n)
-	s.all.used.add(n)
+	s.all.add(s.conn.number, n)
 	s.note(n)
 }
 
@@ -123,7 +202,7 @@ func (s *share) note(n int64) {
 
 func (s *share) uncount(n int64) {
 	s.conn.memory.giveBack(n)
-	s.all.used.giveBack(n)
+	s.all.giveBack(s.conn.number, n)
 }
 
 // giveBack gives back n of what it has, before the end.

@@ -159,10 +159,13 @@ func TestMoveUnderLoad(t *testing.T) {
 		const requests = 200
 		one := serve(t, testSettings(hello))
 		two, _ := pooled(testSettings(hello))
-		stopped, moves := make(chan struct{}), make(chan int)
+		stopped, moving, moves := make(chan struct{}), make(chan struct{}), make(chan int)
 		go func() {
 			n := 0
 			for ; ; n++ {
+				if n == 2 {
+					close(moving)
+				}
 				select {
 				case <-stopped:
 					moves <- n
@@ -173,6 +176,7 @@ func TestMoveUnderLoad(t *testing.T) {
 			}
 		}()
 		p := one.dial()
+		<-moving // a busy machine may run nothing of it before the last request
 		for range requests {
 			p.send(get(1, true))
 			p.wantAnswer(1, helloAnswer, 0)

@@ -279,7 +279,7 @@ func (o *outlet) queued() (n int) {
 	return n
 }
 
-func (o *outlet) count(n int) { o.conn.server().sent.Add(int64(n)) }
+func (o *outlet) count(n int) { o.conn.lane().sent.Add(int64(n)) }
 
 // lose closes a connection to which nothing can be written.
 func (o *outlet) lose(err error) error {

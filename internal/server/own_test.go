@@ -26,7 +26,7 @@ func TestOwn(t *testing.T) {
 		}
 		s := serve(t, settings)
 		waits := 0
-		s.opt.Hooks.Queued = func(time.Duration) { waits++ }
+		s.opt.Hooks.Queued = func(uint32, time.Duration) { waits++ }
 		p := s.dial()
 		p.send(begin(1, true), params(1), part(1, ""))
 		synctest.Wait()

@@ -52,9 +52,10 @@ type request struct {
 	slow       *time.Timer // likewise
 
 	// Guarded by table.mu.
-	neighbors          // in table.live
 	gone        error  // why nobody waits for it any more, or nil
 	afterCancel func() // called when ctx ends while the Runner has the request
+
+	sets [lists]neighbors // each guarded by what guards its set
 
 	memory  share   // for all to take from
 	answer  answer  // has its own lock

@@ -1,45 +1,56 @@
 package server
 
 // A requestSet is a set of requests that takes no memory but theirs. Each may be
-// in one of them.
+// in one set for each list.
 type requestSet struct {
 	first *request
 	size  int
+	list  listKind
 }
 
-// neighbors is what a request has for its set.
+// A listKind is where a set is.
+type listKind uint8
+
+const (
+	inTable  listKind = iota // of a connection
+	inServer                 // of a lane
+	lists
+)
+
+// neighbors is what a request has for a set.
 type neighbors struct {
 	before, after *request
-	inSet         bool
+	isIn          bool
 }
 
 func (s *requestSet) add(r *request) {
-	r.neighbors = neighbors{after: s.first, inSet: true}
+	r.sets[s.list] = neighbors{after: s.first, isIn: true}
 	if s.first != nil {
-		s.first.before = r
+		s.first.sets[s.list].before = r
 	}
 	s.first = r
 	s.size++
 }
 
 func (s *requestSet) remove(r *request) {
-	if !r.inSet {
+	at := r.sets[s.list]
+	if !at.isIn {
 		return
 	}
-	if r.before == nil {
-		s.first = r.after
+	if at.before == nil {
+		s.first = at.after
 	} else {
-		r.before.after = r.after
+		at.before.sets[s.list].after = at.after
 	}
-	if r.after != nil {
-		r.after.before = r.before
+	if at.after != nil {
+		at.after.sets[s.list].before = at.before
 	}
-	r.neighbors = neighbors{}
+	r.sets[s.list] = neighbors{}
 	s.size--
 }
 
 // all yields the requests, the newest first. The set must not change meanwhile.
 func (s *requestSet) all(yield func(*request) bool) {
-	for r := s.first; r != nil && yield(r); r = r.after {
+	for r := s.first; r != nil && yield(r); r = r.sets[s.list].after {
 	}
 }

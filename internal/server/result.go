@@ -33,6 +33,7 @@ type Result struct {
 	ID         *protocol.RequestID
 	IsOwn      bool // Settings.Own had a Runner for it
 	Remote     string
+	Conn       uint32           // number of its connection, from where others may have the same
 	Params     *protocol.Params // valid during the call
 	PID        int              // of the program; 0 without one
 	Begun      time.Time        // BEGIN_REQUEST
@@ -56,7 +57,7 @@ func (r *request) report(now time.Time, v verdict, end protocol.End) {
 	r.answer.mu.Lock() // its Runner may be about to take back what it has counted (unsend)
 	*res = Result{
 		Outcome: v.outcome, HTTPStatus: r.answer.status, End: end, Reason: v.reason,
-		Serial: r.req.Serial, ID: res.ID, IsOwn: r.isOwn.Load(), Remote: r.conn.remote, Params: res.Params, PID: int(r.pid.Load()),
+		Serial: r.req.Serial, ID: res.ID, IsOwn: r.isOwn.Load(), Remote: r.conn.remote, Conn: r.conn.number, Params: res.Params, PID: int(r.pid.Load()),
 		Begun: r.begun, Queue: now.Sub(r.begun),
 		Received: r.received.Load(), Sent: r.answer.sent, Dropped: r.answer.dropped, OnAbort: r.settings.OnAbort,
 		Body: max(0, r.answer.sent-int64(r.answer.headLen)), Header: r.answer.block, Ended: now,
@@ -74,7 +75,7 @@ func (r *request) report(now time.Time, v verdict, end protocol.End) {
 }
 
 func (s *Server) done(res *Result) {
-	s.served.Add(1)
+	s.lane(res.Conn).served.Add(1)
 	if len(res.Dropped) > 0 {
 		s.opt.Log.Warn("response header has lines that are no fields, which were dropped",
 			"lines", res.Dropped, "request", res.Serial, "client", res.client(),

@@ -23,7 +23,7 @@ func TestRequestIsSeen(t *testing.T) {
 			time.Sleep(3 * time.Second)
 			return hello(ctx, req)
 		}))
-		s.opt.Hooks.Queued = func(wait time.Duration) { waits = append(waits, wait) }
+		s.opt.Hooks.Queued = func(_ uint32, wait time.Duration) { waits = append(waits, wait) }
 		p := s.dial()
 		p.send(begin(9, true))
 		time.Sleep(time.Second)

@@ -96,7 +96,7 @@ func (r *request) runContext() context.Context {
 func (r *request) startTimers() {
 	hooks, now := &r.server.opt.Hooks, time.Now()
 	if hooks.Queued != nil && !r.isOwn.Load() {
-		hooks.Queued(now.Sub(r.queued))
+		hooks.Queued(r.conn.number, now.Sub(r.queued))
 	}
 	r.startedAt.Store(now.UnixNano())
 	if r.settings.Timeout > 0 {

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/cpu"
+
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -122,8 +124,9 @@ type Hooks struct {
 	// ProtocolError is called for input that breaks the protocol, with one of
 	// ProtocolErrorKinds.
 	ProtocolError func(kind string)
-	// Queued is called with the time that an admitted request has waited.
-	Queued func(wait time.Duration)
+	// Queued is called with the time that an admitted request has waited, and the number of
+	// its connection, as in Result.
+	Queued func(conn uint32, wait time.Duration)
 	// Slow is called once for a request that runs for longer than
 	// Settings.SlowAfter, at that moment.
 	Slow func(RequestInfo)
@@ -151,23 +154,26 @@ type Options struct {
 
 // A Server serves one pool on any number of listeners.
 type Server struct {
-	opt       Options
+	// All requests read these, and hardly anybody writes to them.
+	opt      Options
+	overdue  func(is bool) // of admission; made once, since it takes memory
+	lanes    []lane
+	settings atomic.Pointer[Settings]
+	ended    atomic.Pointer[chan struct{}] // gets something when a request is over; nil until Drain
+
+	_         cpu.CacheLinePad
 	admission admission
-	own       ownPlaces
-	overdue   func(is bool) // of admission; made once, since it takes memory
-	sampler   sampler
-	settings  atomic.Pointer[Settings]
+	_         cpu.CacheLinePad
 
-	connsTotal, received, sent atomic.Int64
-	served                     atomic.Int64  // requests that have ended
-	spooled                    budget        // bytes in files
-	room                       chan struct{} // gets something when a client has gone
+	own        ownPlaces
+	sampler    sampler
+	connsTotal atomic.Int64
+	spooled    budget        // bytes in files
+	room       chan struct{} // gets something when a client has gone
 
-	mu       sync.Mutex            // guards the fields below
-	conns    map[*conn]struct{}    // until nothing of them is left
-	open     int                   // those that have a client
-	requests map[*request]struct{} // that have begun here, until they are over
-	ended    chan struct{}         // gets something when one is over; nil until Drain
+	mu    sync.Mutex         // guards the fields below
+	conns map[*conn]struct{} // until nothing of them is left
+	open  int                // those that have a client
 }
 
 // New returns a Server that has nothing to listen on yet.
@@ -178,7 +184,7 @@ func New(settings Settings, opt Options) *Server {
 	if opt.Serials == nil {
 		opt.Serials = new(atomic.Uint64)
 	}
-	s := &Server{opt: opt, conns: make(map[*conn]struct{}), requests: make(map[*request]struct{}), room: make(chan struct{}, 1)}
+	s := &Server{opt: opt, conns: make(map[*conn]struct{}), lanes: newLanes(), room: make(chan struct{}, 1)}
 	s.overdue = s.admission.setOverdue
 	s.admission.tell = func(c crowd) {
 		fields := []any{"max_reqs", c.max, "waiting", c.waiting, "for", time.Since(c.since)}

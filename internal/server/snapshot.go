@@ -40,13 +40,14 @@ type RequestInfo struct {
 // Snapshot returns the pool's numbers.
 func (s *Server) Snapshot() Snapshot {
 	running, overdue, waiting, gate := s.admission.numbers()
+	served, received, sent := s.counted()
 	s.mu.Lock()
 	conns := s.open
 	s.mu.Unlock()
 	return Snapshot{
 		Limits: s.settings.Load().Limits, Gate: gate, Connections: conns, ConnectionsTotal: s.connsTotal.Load(),
-		InFlight: running, Overdue: overdue, Queued: waiting, Served: s.served.Load(), Tally: s.admission.tallied(),
-		Received: s.received.Load(), Sent: s.sent.Load(), Spooled: s.spooled.used.Load(),
+		InFlight: running, Overdue: overdue, Queued: waiting, Served: served, Tally: s.admission.tallied(),
+		Received: received, Sent: sent, Spooled: s.spooled.used.Load(),
 	}
 }
 
