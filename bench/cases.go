@@ -193,6 +193,16 @@ var cases = []*benchCase{
 		rows: []rowSpec{{memoryEach, "", atMost(12)}, {threads, "", reach{}}},
 	},
 	{
+		name: "daemon", work: "a daemon that does nothing",
+		sides: func(*rig) []side { return []side{{name: "fcgid", measure: holdDaemon(1)}} },
+		rows:  []rowSpec{{resident, "", atMost(12)}, {readyAfter, "", reach{}}},
+	},
+	{
+		name: "daemon-300", work: "a daemon that does nothing, 300 pools",
+		sides: func(*rig) []side { return []side{{name: "fcgid", measure: holdDaemon(300)}} },
+		rows:  []rowSpec{{resident, "", atMost(30)}, {readyAfter, "", atMost(0.15)}, {checkTime, "", reach{}}},
+	},
+	{
 		name: "latency-cgi", work: "CGI, static C hello, a connection a request", half: true,
 		sides: cgiSides(func(r *rig) load { return load{request: r.requestFor("hello"), conns: clients} }),
 		rows:  []rowSpec{{p99, "fcgiwrap", atMost(1)}, {medianLatency, "fcgiwrap", reach{}}},

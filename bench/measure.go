@@ -26,6 +26,9 @@ const (
 	cloneTime      metric = "ms/clone"
 	firstByte      metric = "first byte, ms"
 	longestGap     metric = "longest gap, ms"
+	resident       metric = "MiB resident"
+	readyAfter     metric = "s until it serves"
+	checkTime      metric = "s for check"
 )
 
 // A sample is one measurement of one side.
