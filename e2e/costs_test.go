@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,7 +29,7 @@ func documentedCosts(t *testing.T) map[string]costs {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := regexp.MustCompile(`(?m)^\| (function|worker|CGI) hello \| (\d+) \| (\d+) \| ([\d,]+) \|$`)
+	row := regexp.MustCompile(`(?m)^\| ((?:function|worker|CGI) hello(?:, two processes)?) \| (\d+) \| (\d+) \| ([\d,]+) \|$`)
 	all := make(map[string]costs)
 	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
 		var n [3]float64
@@ -40,33 +41,71 @@ func documentedCosts(t *testing.T) map[string]costs {
 	return all
 }
 
-func TestCostsOfARequest(t *testing.T) {
-	t.Parallel()
-	most := documentedCosts(t)
-	if len(most) != 3 {
-		t.Fatalf("docs/performance.md has %v", most)
-	}
-	if scope, err := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope"); err == nil && string(scope) != "0\n" && os.Geteuid() != 0 {
-		t.Skip("only root may trace here what it has not started itself")
-	}
-	dir := folder(t)
+// helloPrograms are the programs of the requests, in a folder.
+func helloPrograms(t *testing.T, dir string) {
+	t.Helper()
 	script(t, dir+"/hello.c", `
 		#include <unistd.h>
 		int main(void) { static const char s[] = "Content-Type: text/plain\r\n\r\nhello\n"; return write(1, s, sizeof s - 1) < 0; }`)
 	run(t, exec.Command("gcc", "-O2", "-static", "-o", dir+"/hello", dir+"/hello.c"))
 	script(t, dir+"/hello.php", "<?php header('Content-Type: text/plain'); echo \"hello\\n\";")
-	d := launch(t, dir, fmt.Sprintf(`
-- {name: function, listen: "unix:%[1]s/f", function: {}}
-- {name: worker, listen: "unix:%[1]s/w", worker: {command: [%[2]s], scale: static, max: 1}}
-- {name: cgi, listen: "unix:%[1]s/c", process: {root: [%[1]s]}}
-`, dir, need(t, "php-cgi")), stock(t))
+}
+
+// helloPools are the pools for them, of which the last two have more keys.
+func helloPools(t *testing.T, dir, more string) string {
+	return strings.NewReplacer("DIR", dir, "PHP", need(t, "php-cgi"), "MORE", more).Replace(`
+- {name: function, listen: "unix:@DIR/f", function: {}}
+- {name: worker, listen: "unix:@DIR/w", worker: {command: [PHP], scale: static, max: 1}MORE}
+- {name: cgi, listen: "unix:@DIR/c", process: {root: [DIR]}MORE}
+`)
+}
+
+// mayTrace skips the test where what it starts cannot be traced.
+func mayTrace(t *testing.T) {
+	t.Helper()
+	if scope, err := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope"); err == nil && string(scope) != "0\n" && os.Geteuid() != 0 {
+		t.Skip("only root may trace here what it has not started itself")
+	}
+}
+
+func TestCostsOfARequest(t *testing.T) {
+	t.Parallel()
+	mayTrace(t)
+	dir := folder(t)
+	helloPrograms(t, dir)
+	d := launch(t, dir, helloPools(t, dir, ""), stock(t))
+	d.wantCosts(t, "", d.Process.Pid)
+}
+
+// Those of the process that stays root count too; its allocations are not known.
+func TestCostsOfARequestInTwoProcesses(t *testing.T) {
+	t.Parallel()
+	a := serveApart(t, stock(t))
+	helloPrograms(t, a.dir)
+	a.configure(a.pools(helloPools(t, a.dir, ", "+asUser(64105))))
+	a.order(t, "reload").is(t, "reload", 0, "cgi: added")
+	a.wantCosts(t, ", two processes", a.Process.Pid, a.served)
+}
+
+// wantCosts compares what requests take with the rows of docs/performance.md that end so.
+func (d *daemon) wantCosts(t *testing.T, rows string, pids ...int) {
+	t.Helper()
+	most := documentedCosts(t)
+	if len(most) != 5 {
+		t.Fatalf("docs/performance.md has %v", most)
+	}
 	for _, c := range []struct {
-		kind, socket, script string
-		requests             int
+		row, socket, script string
+		requests            int
 	}{
-		{"function", "/f", "/fcgid.ping", 5000}, {"worker", "/w", dir + "/hello.php", 5000}, {"CGI", "/c", dir + "/hello", 500},
+		{"function hello", "/f", "/fcgid.ping", 5000}, {"worker hello", "/w", d.dir + "/hello.php", 5000}, {"CGI hello", "/c", d.dir + "/hello", 500},
 	} {
-		client := wiretest.Dial(t, &net.UnixAddr{Net: "unix", Name: dir + c.socket})
+		row := c.row + rows
+		m, ok := most[row]
+		if !ok {
+			continue // as in one process
+		}
+		client := wiretest.Dial(t, &net.UnixAddr{Net: "unix", Name: "@" + d.dir + c.socket})
 		wire := helloRequest(c.script)
 		ask := func(n int) {
 			for range n {
@@ -74,10 +113,10 @@ func TestCostsOfARequest(t *testing.T) {
 			}
 		}
 		ask(100)
-		got := d.costsOf(t, c.requests, ask)
-		t.Logf("%s hello: %.1f allocations, %.1f system calls, %.0f bytes copied", c.kind, got.allocations, got.calls, got.bytes)
-		if m := most[c.kind]; got.allocations > m.allocations || got.calls > m.calls || got.bytes > m.bytes {
-			t.Errorf("%s hello takes %+v, want %+v at most", c.kind, got, m)
+		got := d.costsOf(t, c.requests, ask, pids)
+		t.Logf("%s: %.1f allocations, %.1f system calls, %.0f bytes copied", row, got.allocations, got.calls, got.bytes)
+		if got.allocations > m.allocations || got.calls > m.calls || got.bytes > m.bytes {
+			t.Errorf("%s takes %+v, want %+v at most", row, got, m)
 		}
 	}
 }
@@ -101,7 +140,7 @@ func helloRequest(script string) []byte {
 // costsOf is what each request takes that ask sends. To ask for the number of allocations
 // takes thousands itself, now more, now less, which is why it is asked after many requests.
 // Of several rounds the least counts: a busy machine adds to each.
-func (d *daemon) costsOf(t *testing.T, requests int, ask func(n int)) costs {
+func (d *daemon) costsOf(t *testing.T, requests int, ask func(n int), pids []int) costs {
 	t.Helper()
 	const rounds, traced = 3, 100
 	least := costs{math.Inf(1), math.Inf(1), math.Inf(1)}
@@ -109,7 +148,7 @@ func (d *daemon) costsOf(t *testing.T, requests int, ask func(n int)) costs {
 		before := d.mallocs(t)
 		ask(requests)
 		least.allocations = min(least.allocations, (d.mallocs(t)-before)/float64(requests))
-		calls, bytes := d.tally(t, d.traced(t, func() { ask(traced) }))
+		calls, bytes := callsOf(t, pids, traceOf(t, pids, func() { ask(traced) }))
 		least.calls, least.bytes = min(least.calls, calls/traced), min(least.bytes, bytes/traced)
 	}
 	return least
@@ -129,20 +168,29 @@ func (d *daemon) mallocs(t *testing.T) float64 {
 	return n
 }
 
-// traced is what strace has written of the daemon while do ran.
-func (d *daemon) traced(t *testing.T, do func()) string {
+// traceOf is what strace has written of some processes while do ran.
+func traceOf(t *testing.T, pids []int, do func()) string {
 	t.Helper()
 	file := filepath.Join(folder(t), "trace")
-	tracer := start(t, exec.Command(need(t, "strace"), "-f", "-q", "-o", file, "-p", strconv.Itoa(d.Process.Pid)))
+	args := []string{"-f", "-q", "-o", file}
+	for _, pid := range pids {
+		args = append(args, "-p", strconv.Itoa(pid))
+	}
+	tracer := start(t, exec.Command(need(t, "strace"), args...))
 	await(t, "strace to have all threads", func() bool {
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", d.Process.Pid))
-		for _, task := range tasks {
-			status, err := os.ReadFile(task)
-			if err == nil && strings.Contains(string(status), "TracerPid:\t0\n") {
+		for _, pid := range pids {
+			tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+			for _, task := range tasks {
+				status, err := os.ReadFile(task)
+				if err == nil && strings.Contains(string(status), "TracerPid:\t0\n") {
+					return false
+				}
+			}
+			if len(tasks) == 0 {
 				return false
 			}
 		}
-		return len(tasks) > 0
+		return true
 	})
 	do()
 	tracer.signal(syscall.SIGINT)
@@ -171,8 +219,8 @@ var traceLine = regexp.MustCompile(`^(\d+) +(?:<\.\.\. )?(\w+)(?:\(| resumed>).*
 // bytes of an eventfd. The daemon itself writes with sendto and pwrite64.
 func isWake(name, result string) bool { return name == "write" || name == "read" && result == "8" }
 
-// tally counts the calls of the daemon's own threads, and the bytes that they have copied.
-func (d *daemon) tally(t *testing.T, trace string) (n, bytes float64) {
+// callsOf counts the calls of the processes' own threads, and the bytes that they have copied.
+func callsOf(t *testing.T, pids []int, trace string) (n, bytes float64) {
 	t.Helper()
 	names := make(map[string]int)
 	for line := range strings.Lines(trace) {
@@ -180,7 +228,11 @@ func (d *daemon) tally(t *testing.T, trace string) (n, bytes float64) {
 		if m == nil || strings.Contains(line, tooEarly) || notCounted.MatchString(m[2]) || isWake(m[2], m[3]) {
 			continue
 		}
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d/task/%s", d.Process.Pid, m[1])); err != nil {
+		isOurs := slices.ContainsFunc(pids, func(pid int) bool {
+			_, err := os.Stat(fmt.Sprintf("/proc/%d/task/%s", pid, m[1]))
+			return err == nil
+		})
+		if !isOurs {
 			continue // a program's
 		}
 		names[m[2]]++
