@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/cpu"
+
 	"github.com/fcgid/fcgid/internal/access"
 )
 
@@ -31,13 +33,21 @@ type AccessOptions struct {
 
 // An accessLog takes lines and writes them a moment later, many at once, from a goroutine
 // of its own. Who has a line to log waits for no disk and no reader: while what it writes
-// to takes nothing, lines wait, and are dropped when there is no room.
+// to takes nothing, lines wait, and are dropped when there is no room. Nor does it wait for
+// others who have one: a lock that all requests of all pools take would let a million of them
+// through in a second, on however many CPUs.
 type accessLog struct {
 	complain func(level slog.Level, message string, fields ...any)
 	write    func(*os.File, []byte, time.Duration) (int, error) // writeLines, but for tests
 
 	options atomic.Pointer[AccessOptions] // nil while it is off
 	lost    atomic.Int64                  // lines, since the start
+
+	_       cpu.CacheLinePad
+	newest  atomic.Pointer[accessLine] // of those that are in no batch yet; nil: none
+	waiting atomic.Int64               // bytes of them and of pending
+	works   atomic.Bool                // run looks for them before it ends
+	_       cpu.CacheLinePad
 
 	mu      sync.Mutex // guards the fields below
 	output  string
@@ -57,6 +67,14 @@ type accessLog struct {
 	cutIn os.FileInfo // the file whose last line is not whole; nil: it is, or there is none
 	cut   int         // bytes of the first of pending that it has; 0: the rest of its last line is lost
 }
+
+// An accessLine is a line, or several, that somebody has added.
+type accessLine struct {
+	text   []byte
+	before *accessLine // that was added before it
+}
+
+var accessLines = sync.Pool{New: func() any { return &accessLine{text: make([]byte, 0, 1<<10)} }}
 
 func newAccessLog(complain func(slog.Level, string, ...any)) *accessLog {
 	l := &accessLog{complain: complain, write: writeLines}
@@ -98,25 +116,71 @@ func (l *accessLog) reopen() (output string, err error) {
 
 // add takes lines, or drops them.
 func (l *accessLog) add(lines []byte) {
+	a := accessLines.Get().(*accessLine)
+	a.text = append(a.text[:0], lines...)
+	l.push(a)
+}
+
+// push is add, and a is not the caller's any more.
+func (l *accessLog) push(a *accessLine) {
+	size := int64(len(a.text))
+	waiting := l.waiting.Add(size)
+	if waiting > accessRoom {
+		l.waiting.Add(-size)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.file != nil {
+			l.dropLocked(a.text)
+		}
+		return
+	}
+	var before *accessLine
+	for isIn := false; !isIn; isIn = l.newest.CompareAndSwap(before, a) {
+		before = l.newest.Load()
+		a.before = before
+	}
+	switch { // a is run's now
+	case l.works.Load():
+	case before == nil:
+		l.start(accessDelay)
+	case waiting >= accessFull && waiting-size < accessFull:
+		l.start(0)
+	}
+}
+
+// start has run come in time.
+func (l *accessLog) start(after time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.file == nil {
-		return
-	}
-	if len(l.pending)+len(lines) > accessRoom {
-		l.dropLocked(lines)
-		return
-	}
-	l.pending = append(l.pending, lines...)
+	l.startLocked(after)
+}
+
+func (l *accessLog) startLocked(after time.Duration) {
 	switch {
 	case l.timer == nil:
-		l.timer = time.AfterFunc(accessDelay, l.run)
+		l.timer = time.AfterFunc(after, l.run)
 	case !l.running:
-		l.timer.Reset(accessDelay)
-	case len(l.pending) >= accessFull && len(l.pending)-len(lines) < accessFull && l.timer.Stop():
+		l.timer.Reset(after)
+	case after == 0 && l.timer.Stop():
 		l.timer.Reset(0)
 	}
 	l.running = true
+}
+
+// gatherLocked makes what was added a part of the next batch, in its order.
+func (l *accessLog) gatherLocked() {
+	var first *accessLine
+	for a := l.newest.Swap(nil); a != nil; {
+		before := a.before
+		a.before, first, a = first, a, before
+	}
+	for a := first; a != nil; {
+		next := a.before
+		l.pending = append(l.pending, a.text...)
+		a.before = nil
+		accessLines.Put(a)
+		a = next
+	}
 }
 
 func (l *accessLog) dropLocked(lines []byte) {
@@ -125,17 +189,29 @@ func (l *accessLog) dropLocked(lines []byte) {
 	l.lost.Add(int64(n))
 }
 
+// hasWorkLocked gathers what was added, and reports whether there is something to write.
+func (l *accessLog) hasWorkLocked() bool {
+	l.works.Store(true)
+	if l.gatherLocked(); len(l.pending) == 0 {
+		l.works.Store(false)
+		l.gatherLocked() // of who has still seen it true
+	}
+	return len(l.pending) > 0
+}
+
 // run writes what waits until nothing does.
 func (l *accessLog) run() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.pending) > 0 {
+	for l.hasWorkLocked() {
 		lines := l.pending
 		l.pending, l.spare = l.spare, nil
+		l.waiting.Add(-int64(len(lines)))
 		left := l.deliver(lines)
 		switch {
 		case len(left) > 0:
 			l.pending = append(left, l.pending...) // in their order
+			l.waiting.Add(int64(len(left)))
 		case cap(lines) <= 4*accessFull && l.pending == nil:
 			l.pending = lines[:0]
 		case cap(lines) <= 4*accessFull:
@@ -265,8 +341,8 @@ func (l *accessLog) flush() {
 	defer late.Stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.running && l.timer.Stop() {
-		l.timer.Reset(0)
+	if l.running || l.newest.Load() != nil { // who has added the first of them may not have started it
+		l.startLocked(0)
 	}
 	for l.running && !enough {
 		l.idle.Wait()
@@ -276,18 +352,15 @@ func (l *accessLog) flush() {
 // HasAccess tells whether there is an access log.
 func (l *Logs) HasAccess() bool { return l.access.options.Load() != nil }
 
-var accessLines = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }}
-
 // Access writes the line of a request. It waits for nothing.
 func (l *Logs) Access(line *access.Line) {
 	o := l.access.options.Load()
 	if o == nil || o.suppresses(line) {
 		return
 	}
-	b := accessLines.Get().(*[]byte)
-	defer accessLines.Put(b)
-	*b = o.Format.Append((*b)[:0], line)
-	l.access.add(*b)
+	a := accessLines.Get().(*accessLine)
+	a.text = o.Format.Append(a.text[:0], line)
+	l.access.push(a)
 }
 
 // suppresses reports whether a request is one of those that are not worth a line. As

@@ -402,3 +402,47 @@ func BenchmarkAccess(b *testing.B) {
 	l.Flush()
 	l.access.set(new(AccessOptions), nil)
 }
+
+// Lines that many add at once are all written, whole, and each one's in its order.
+func TestAccessOfMany(t *testing.T) {
+	const writers, each = 16, 2000
+	output := filepath.Join(t.TempDir(), "access")
+	l, err := New(Options{Level: "info", Format: "json", Access: AccessOptions{Output: output}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			for n := range each {
+				l.access.add(fmt.Appendf(nil, "%d %d %s\n", w, n, strings.Repeat("x", n%50)))
+				if n%500 == 0 {
+					l.Flush()
+				}
+			}
+		})
+	}
+	all.Wait()
+	l.Flush()
+	text, err := os.ReadFile(output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var next [writers]int
+	for line := range strings.Lines(string(text)) {
+		var w, n int
+		if _, err := fmt.Sscan(line, &w, &n); err != nil || n != next[w] || !strings.HasSuffix(line, " "+strings.Repeat("x", n%50)+"\n") {
+			t.Fatalf("line %q: %v, want number %d", line, err, next[w])
+		}
+		next[w]++
+	}
+	for w, n := range next {
+		if n != each {
+			t.Errorf("of writer %d %d lines are there", w, n)
+		}
+	}
+	if n := l.access.waiting.Load(); n != 0 || l.access.lost.Load() > 0 {
+		t.Errorf("%d bytes wait, %d lines are lost", n, l.access.lost.Load())
+	}
+	l.access.set(new(AccessOptions), nil)
+}
