@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/access"
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 // accessParams are those of a request.
@@ -396,9 +397,12 @@ func BenchmarkAccess(b *testing.B) {
 		"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/a", "REQUEST_URI": "/a?b=c", "REMOTE_ADDR": "192.0.2.1",
 	}}
 	b.ReportAllocs()
-	for b.Loop() {
-		l.Access(line)
-	}
+	defer wiretest.CPUTime(b)()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			l.Access(line)
+		}
+	})
 	l.Flush()
 	l.access.set(new(AccessOptions), nil)
 }

@@ -52,12 +52,12 @@ func TestMain(m *testing.M) {
 // names of its pools and functions are its own business.
 type testSet struct {
 	*Set
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	logs *logtest.Entries
 }
 
-func newTestSet(t *testing.T) *testSet {
+func newTestSet(t testing.TB) *testSet {
 	t.Helper()
 	ignored := goleak.IgnoreCurrent()
 	l, err := logs.New(logs.Options{Level: "debug", Format: "json"})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
 // To choose a worker, and to take it back, takes as long however many there are. -cpu says how
@@ -19,6 +20,7 @@ func BenchmarkChoice(b *testing.B) {
 					defer stop()
 					polltest.Until(b, "idle workers", func() bool { idle, _ := numbers(p); return idle == n })
 					b.ResetTimer()
+					defer wiretest.CPUTime(b)()
 					b.RunParallel(func(pb *testing.PB) {
 						req := new(protocol.Request)
 						for pb.Next() {
