@@ -2,6 +2,10 @@ package pool
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,7 +85,7 @@ func TestDirectReady(t *testing.T) {
 	s.awaitAnswer("a", "it")
 	s.readyIs(t, "idle", "a", 5, "")
 	pid := s.Status()[0].Workers.List[0].PID
-	syscall.Kill(pid, syscall.SIGSTOP)
+	stop(t, pid)
 	answer := make(chan string)
 	go func() { answer <- s.ask("a", "/x") }()
 	polltest.Until(t, "a connection that waits", func() bool { return s.Status()[0].Waiting() == 1 })
@@ -91,6 +95,20 @@ func TestDirectReady(t *testing.T) {
 	if got := <-answer; got != "it" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// stop stops a process, and returns when each of its threads has stopped: one that accepts takes a
+// connection until then.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	syscall.Kill(pid, syscall.SIGSTOP)
+	polltest.Until(t, "the process has stopped", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		return err == nil && !slices.ContainsFunc(threads, func(thread string) bool {
+			text, err := os.ReadFile(thread)
+			return err != nil || !strings.Contains(string(text), ") T ")
+		})
+	})
 }
 
 // The socket blocks, whatever a program has made of it before, and stays what it is.
