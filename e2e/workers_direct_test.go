@@ -164,6 +164,7 @@ func TestDirectDaemonKilled(t *testing.T) {
 	s := newDirectSite(t, "unix", "c", 2)
 	w := s.awaitWorkers("2 workers", func(w workersStatus) bool { return w.in("serving") == 2 })
 	s.signal(syscall.SIGKILL)
+	s.exitCode() // its threads, and the workers with them, may go before it does
 	awaitGone(t, w.pids())
 	s.daemon = serve(t, s.dir, s.directPool("c", "b", 2))
 	if a := s.asked(""); a.gen != "b" {
