@@ -39,10 +39,13 @@ func wantFile(t *testing.T, path, want string) {
 
 const noFile = "no such file or directory"
 
-// lowPort is a free port of the loopback that only root can take.
+var lastLowPort atomic.Int64
+
+// lowPort is a free port of the loopback that only root can take. No other test gets it.
 func lowPort(t *testing.T) string {
 	t.Helper()
-	for port := 200 + os.Getpid()%200; port < 1024; port++ {
+	for port := 0; port < 1023; {
+		port = 200 + os.Getpid()%200 + int(lastLowPort.Add(1))
 		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 		if err == nil {
 			l.Close()
