@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,7 +31,7 @@ func (l *launch) runHere() {
 	forking <- struct{}{}
 	runtime.LockOSThread()
 	noteForker(unix.Gettid())
-	l.pid, l.err = syscall.ForkExec(l.path, l.argv, &l.attr)
+	l.fork()
 	runtime.UnlockOSThread()
 	<-forking
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -131,25 +130,13 @@ func (l *launch) run(t *team) {
 	}
 }
 
-// limiterTries is how often a limiter is executed that may not be: seen once in some hundreds
-// for the name that it has in /proc, for a tenth of a second at most. One that is for no
-// limits need not be insisted on.
-const limiterTries, asideTries = 100, 3
-
 // errNotAside is that of a start which is to be tried without a limiter.
 var errNotAside = errors.New("no program of our own can be executed here")
 
 func (l *launch) fork() {
-	for tries := 1; ; tries++ {
-		l.pid, l.err = syscall.ForkExec(l.path, l.argv, &l.attr)
-		switch {
-		case !l.limits, l.err != syscall.EACCES, tries == limiterTries:
-			return
-		case l.aside && tries == asideTries:
-			l.err = errNotAside
-			return
-		}
-		time.Sleep(time.Duration(tries) * 100 * time.Microsecond)
+	l.pid, l.err = syscall.ForkExec(l.path, l.argv, &l.attr)
+	if l.aside && l.err == syscall.EACCES {
+		l.err = errNotAside
 	}
 }
 

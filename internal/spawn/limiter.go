@@ -14,7 +14,7 @@ import (
 
 // A limiter is a program of some hundred bytes, made in memory, that limits itself, goes to a
 // folder and executes another program: its arguments are the path, the folder, and then the
-// arguments of that. What went wrong it writes to descriptor 3, as ForkExec's own child does
+// arguments of that. What went wrong it writes to a descriptor, as ForkExec's own child does
 // to its pipe.
 //
 // It is for what ptrace cannot do: where that is refused (Yama, a container), and where
@@ -25,6 +25,11 @@ import (
 // something, and until then this process forks no other, nor collects garbage: who owns a
 // program can have that take as long as they like (a lease of fcntl(2), FUSE). A limiter
 // is executed at once.
+
+// What a limiter has beside 0, 1 and 2: the pipe that it writes to, and itself. It is executed by
+// that name, since ForkExec's child may have put something else in the place of any
+// other descriptor by then.
+const faultsFD, limiterFD = 3, 4
 
 // ofLimit is set in what a limiter writes if it is not the program that failed.
 const ofLimit = 1 << 16
@@ -120,10 +125,10 @@ func (l *launch) limit(limiter int) error {
 		return fmt.Errorf("pipe: %w", err)
 	}
 	l.limits = true
-	l.path = fmt.Sprintf("/proc/self/fd/%d", limiter)
+	l.path = fmt.Sprintf("/proc/self/fd/%d", limiterFD)
 	l.argv = slices.Concat([]string{l.argv[0], cmp.Or(l.attr.Dir, ".")}, l.argv)
 	l.attr.Dir = ""
-	l.attr.Files = append(l.attr.Files[:3:3], uintptr(l.faults[1]))
+	l.attr.Files = append(l.attr.Files[:3:3], uintptr(l.faults[1]), uintptr(limiter))
 	return nil
 }
 
@@ -179,10 +184,12 @@ func (a *assembler) link() []byte {
 func limiterAMD64(limits []Rlimit) []byte {
 	a := &assembler{labels: make(map[string]int), uses: make(map[int]string)}
 	a.emit(0x48, 0x89, 0xe3) // mov rbx, rsp: argc, argv, NULL, envp
-	a.argument1(3)
-	a.argument2(unix.F_SETFD)
-	a.argument3(unix.FD_CLOEXEC)
-	a.systemCall(unix.SYS_FCNTL)
+	for _, fd := range []uint32{faultsFD, limiterFD} {
+		a.argument1(fd)
+		a.argument2(unix.F_SETFD)
+		a.argument3(unix.FD_CLOEXEC)
+		a.systemCall(unix.SYS_FCNTL)
+	}
 	for i, r := range limits {
 		a.argument1(0)
 		a.argument2(uint32(r.Resource))
@@ -210,7 +217,7 @@ func limiterAMD64(limits []Rlimit) []byte {
 	a.load(0x0d, ofLimit)
 	a.label("tell")
 	a.emit(0x50) // push rax
-	a.argument1(3)
+	a.argument1(faultsFD)
 	a.emit(0x48, 0x89, 0xe6) // mov rsi, rsp
 	a.argument3(4)
 	a.systemCall(unix.SYS_WRITE)
