@@ -136,6 +136,8 @@ func TestWorkerFolder(t *testing.T) {
 		t.Errorf("reload: %+v", status.Reload)
 	}
 	wantAnswer(t, s, function(s.script("hello", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nhello'\n")), 0, "hello")
+	s.signal(syscall.SIGTERM) // who starts has the addresses first
+	s.exitCode()
 	code, _, stderr := fcgid(t, s.dir, []string{"FCGID_ADMIN_LISTEN="}, "serve", "-c", s.file)
 	if code != 1 || !strings.Contains(stderr, "folder for workers' sockets") {
 		t.Errorf("exit status %d, %s", code, stderr)

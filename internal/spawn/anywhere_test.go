@@ -9,17 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownAllThreads has programs forked by any thread until the test ends.
-func ownAllThreads(t *testing.T) {
-	t.Helper()
-	ownThreads.Store(true)
-	t.Cleanup(func() { ownThreads.Store(false) })
-}
-
 // Threads of sandboxes, and those that start this program anew, end without the programs that
 // other goroutines had forked on the same threads before.
 func TestThreadsThatForkStay(t *testing.T) {
-	ownAllThreads(t)
+	OwnAllThreads(t)
 	var l Local
 	var started []*Process
 	for range 20 {

@@ -27,3 +27,9 @@ func SetRestTime(t *testing.T, d time.Duration) {
 	restTime = d
 	t.Cleanup(func() { restTime = before })
 }
+
+// OwnAllThreads has programs forked by any thread until the test ends.
+func OwnAllThreads(t *testing.T) {
+	ownThreads.Store(true)
+	t.Cleanup(func() { ownThreads.Store(false) })
+}

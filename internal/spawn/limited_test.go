@@ -14,6 +14,15 @@ import (
 // does that.
 func TestLimitedAtOnce(t *testing.T) {
 	needRoot(t)
+	t.Run("by threads of their own", startLimitedAtOnce)
+	t.Run("by any thread", func(t *testing.T) {
+		spawn.OwnAllThreads(t)
+		startLimitedAtOnce(t)
+	})
+}
+
+func startLimitedAtOnce(t *testing.T) {
+	t.Helper()
 	spawn.RefuseTrace(t) // for limits there is a limiter then
 	limits := []spawn.Rlimit{{Name: "core", Resource: unix.RLIMIT_CORE}}
 	l := new(spawn.Local)
