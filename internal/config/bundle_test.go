@@ -127,7 +127,8 @@ func replace(dir, to string, ofAnother bool) error {
 	return nil
 }
 
-// With a daemon of another user each pool of programs needs one of its own.
+// With a daemon of another user each pool of programs needs one of its own, in no group of the daemon's.
+// The account sync has the group nogroup, as nobody has.
 func TestPoolsOfADaemonApart(t *testing.T) {
 	needRoot(t)
 	write(t, map[string]string{"f": `user: nobody
@@ -140,9 +141,14 @@ pools:
 - {name: g, listen: "unix:/g", user: "65534", group: daemon, process: {root: [/]}}
 - {name: h, listen: "unix:/h", user: daemon, process: {root: [/]}}
 - {name: i, listen: "unix:/i", sandbox: {owner: true}, process: {root: [/]}}
+- {name: j, listen: "unix:/j", user: daemon, group: nogroup, process: {root: [/]}}
+- {name: k, listen: "unix:/k", user: daemon, groups: [bin, "65534"], process: {root: [/]}}
+- {name: l, listen: "unix:/l", user: sync, worker: {command: [/bin/true]}}
+- {name: m, listen: "unix:/m", user: sync, group: daemon, groups: [bin], worker: {command: [/bin/true]}}
 `})
 	_, err := LoadAndCheck("f", nil, []string{"f"})
 	const why = "needs a user of its own for its programs, neither the daemon's nor root: user: NAME"
+	const whyGroup = "has the daemon's group, which no program may have: with user (nobody) a pool needs groups of its own for its programs, as sockets are the daemon's group's unless listen.group says otherwise"
 	wantFaults(t, err,
 		"f:3:3: pools[0]: with user (nobody) a pool "+why,
 		"f:4:38: pools[1].user: is the daemon's, which no program may be: with user (nobody) a pool "+why,
@@ -150,6 +156,9 @@ pools:
 		"f:6:3: pools[3]: with user (nobody) a pool "+why,
 		"f:8:38: pools[5].user: is the daemon's, which no program may be: with user (nobody) a pool "+why,
 		"f:10:3: pools[7]: with user (nobody) a pool "+why,
+		"f:11:53: pools[8].group: "+whyGroup,
+		"f:12:54: pools[9].groups: "+whyGroup,
+		"f:13:38: pools[10].user: "+whyGroup,
 	)
 	write(t, map[string]string{"f": "user: no_such_user\npools: [{name: e, listen: 'unix:/e', function: {}}]\n"})
 	_, err = LoadAndCheck("f", nil, []string{"f"})

@@ -112,8 +112,9 @@ func (r *report) warnOfUser(c *Config) {
 	}
 }
 
-// checkApart reports a pool whose programs would run as the daemon or as root, where the
-// daemon is somebody that root has started: they could do to it what they like, or it to all.
+// checkApart reports a pool whose programs would run as the daemon, in its group, or as root,
+// where the daemon is somebody that root has started: they could do to it what they like, or it
+// to all. Sockets are its group's by default, so that group reaches every pool.
 func (r *report) checkApart(key string, c *Config, p *Pool) {
 	if c.RunsAs == nil || !p.StartsPrograms() {
 		return
@@ -126,7 +127,24 @@ func (r *report) checkApart(key string, c *Config, p *Pool) {
 		r.add(key+".user", "is the daemon's, which no program may be: with user (%s) a pool %s", c.User, why)
 	case p.RunsAs != nil && p.RunsAs.UID == 0:
 		r.add(key+".user", "is root: with user (%s) a pool %s", c.User, why)
+	case p.RunsAs != nil && p.RunsAs.IsIn(c.RunsAs.GID):
+		r.add(key+p.keyOfGroup(c.RunsAs.GID), "has the daemon's group, which no program may have: with user (%s) a pool needs groups of its own for its programs, as sockets are the daemon's group's unless listen.group says otherwise", c.User)
 	}
+}
+
+// IsIn reports whether a group is among those of an identity.
+func (id *Identity) IsIn(gid uint32) bool { return id.GID == gid || slices.Contains(id.Groups, gid) }
+
+// keyOfGroup is the key by which the programs of a pool have a group that is among theirs: that
+// of the account, if the file does not name it.
+func (p *Pool) keyOfGroup(gid uint32) string {
+	if p.RunsAs.GID == gid && p.Group != "" {
+		return ".group"
+	}
+	if p.RunsAs.GID != gid && len(p.Groups) > 0 {
+		return ".groups"
+	}
+	return firstIdentityKey(p)
 }
 
 // isOurs reports whether it is who this process is, whose groups the programs get. Groups

@@ -103,6 +103,7 @@ func (r *report) warnOfMachine(c *Config) {
 	r.warnOfSocket("admin.listen", c.Admin.Listen)
 	for i := range c.Pools {
 		p, key := &c.Pools[i], fmt.Sprintf("pools[%d]", i)
+		r.warnOfReach(key, c, p)
 		r.warnOfLog(key+".slow.log", p.Slow.Log)
 		for j, l := range p.Listen {
 			r.warnOfSocket(fmt.Sprintf("%s.listen[%d].address", key, j), l.Address)

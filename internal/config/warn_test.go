@@ -159,6 +159,55 @@ pools:
 	}
 }
 
+// A pool whose user or groups are a socket's owner or group has the web server's way to another pool.
+func TestWarningsOfReach(t *testing.T) {
+	needRoot(t)
+	const (
+		run  = `, timeout: 60s, process: {root: [/usr/bin]}`
+		pool = "- {name: %, user: "
+		web  = ", listen: {address: 'unix:/run/%', group: www-data"
+	)
+	www := strings.ReplaceAll(pool+"www-data"+run+web+"}}\n", "%", "www")
+	of := func(name, user, more string) string {
+		return strings.ReplaceAll(pool+user+run+web+more+"}}\n", "%", name)
+	}
+	told := func(at, pools string) []string {
+		return []string{at + ": its programs may connect to the sockets of other pools (" + pools + "), as the owner or group of these lets them: a user of its own, in no group of the web server's, keeps pools apart"}
+	}
+	for name, tt := range map[string]struct {
+		pools string
+		want  []string
+	}{
+		"one":                    {www, nil},
+		"the same user":          {www + of("b", "www-data", ""), nil},
+		"another":                {www + of("b", "daemon", ""), told("f:3:21: pools[0].user", "b")},
+		"several":                {of("b", "daemon", "") + of("c", "bin", ", mode: '0020'") + www, told("f:5:21: pools[2].user", "b, c")},
+		"apart":                  {of("b", "daemon", "") + of("c", "bin", ""), nil},
+		"a mode that lets not":   {www + of("b", "daemon", ", mode: '0600'"), nil},
+		"users who are let in":   {www + of("b", "daemon", ", allow_uids: [0]"), nil},
+		"the owner":              {of("b", "daemon", "") + of("c", "bin", ", owner: daemon"), told("f:3:19: pools[0].user", "c")},
+		"the owner, by number":   {of("b", "daemon", "") + of("c", "bin", ", owner: '1'"), told("f:3:19: pools[0].user", "c")},
+		"the owner has no right": {www + of("c", "bin", ", owner: www-data, mode: '0060'"), nil},
+		"groups":                 {of("b", "daemon, groups: [www-data]", "") + of("c", "bin", ", owner: '7'"), told("f:3:35: pools[0].groups", "c")},
+		"group":                  {of("b", "daemon, group: www-data", "") + of("c", "bin", ""), told("f:3:34: pools[0].group", "c")},
+		"a function":             {www + "- {name: f, listen: {address: 'unix:/run/f', group: www-data}, timeout: 60s, function: {}}\n", told("f:3:21: pools[0].user", "f")},
+		"no group given":         {www + "- {name: f, listen: 'unix:/run/f', timeout: 60s, function: {}}\n", nil},
+		"another root":           {strings.Replace(www, "timeout", "sandbox: {chroot: /usr}, timeout", 1) + of("b", "daemon", ""), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			write(t, map[string]string{"f": "user: nobody\npools:\n" + tt.pools})
+			c, err := LoadAndCheck("f", nil, []string{"f"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := slices.DeleteFunc(warningLines(c), func(w string) bool { return !strings.Contains(w, "may connect") })
+			if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // warningLines are the warnings as people see them.
 func warningLines(c *Config) (lines []string) {
 	for _, w := range c.Warnings() {

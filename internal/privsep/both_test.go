@@ -68,7 +68,7 @@ func newSide(t testing.TB, isRemote bool) *side {
 	conn.MaxFDs = 3
 	client := NewClient(daemon)
 	s.remote = NewRemote(client)
-	s.programs = NewPrograms(ProgramsOptions{Conn: conn, Spawner: s.local, User: daemonUser})
+	s.programs = NewPrograms(ProgramsOptions{Conn: conn, Spawner: s.local, User: daemonUser, Group: daemonUser})
 	var running sync.WaitGroup
 	running.Go(func() {
 		client.Run()
@@ -409,5 +409,23 @@ func TestTrace(t *testing.T) {
 	ended.Wait()
 	if err := s.remote.Trace(t.Context(), cfg.Name, pid, io.Discard); err == nil || !strings.Contains(err.Error(), "has exited") {
 		t.Errorf("of a program that has: %v", err)
+	}
+}
+
+// Programs that would be root's, the daemon's or its group's are not prepared.
+func TestWhoNoProgramMayBe(t *testing.T) {
+	const daemonGroup = 65533
+	for name, id := range map[string]*config.Identity{
+		"nobody said":       nil,
+		"root":              {GID: 1},
+		"the daemon's user": {UID: daemonUser, GID: 1},
+		"its group":         {UID: 1, GID: daemonGroup},
+		"in its group":      {UID: 1, GID: 1, Groups: []uint32{2, daemonGroup}},
+	} {
+		p := NewPrograms(ProgramsOptions{User: daemonUser, Group: daemonGroup})
+		_, _, err := p.Prepare(1, []config.Pool{{Name: "a", Process: &config.Process{}, RunsAs: id}}, "")
+		if want := "pool a: user: it would run as root, as the daemon's user or in the daemon's group"; err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
 	}
 }

@@ -78,8 +78,8 @@ func (p *preparation) undo() {
 }
 
 func (p *preparation) pool(cfg *config.Pool) (*startable, error) {
-	if cfg.RunsAs == nil || cfg.RunsAs.UID == 0 || cfg.RunsAs.UID == p.opt.User {
-		return nil, errors.New("user: its programs would run as root or as the daemon's user")
+	if id := cfg.RunsAs; id == nil || p.isBarred(id.UID, id.GID, id.Groups) {
+		return nil, fmt.Errorf("user: %w", errBarred)
 	}
 	s := &startable{places: p.placesOf(cfg.Name), most: mostPrograms(cfg), tracer: cfg.Slow.Command, limits: launch.CgroupLimits(&cfg.Sandbox)}
 	if now := p.poolNow(cfg.Name); now != nil {

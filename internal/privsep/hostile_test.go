@@ -205,7 +205,7 @@ var attacks = map[string]func(*speaker) string{
 var wants = map[string]string{
 	"environment": "started", "outside": "403", "dots": "403", "magic": "403", "symlink": "403", "interpreter": "403 script /etc/shadow is outside root",
 	"swapped": "good", "large": "431", "unknown pool": "503 there is no pool", "future": "there is no generation", "workers of it": "the pool has no such programs",
-	"owner":             "403 it would run as root or as the daemon's user",
+	"owner":             "403 it would run as root, as the daemon's user or in the daemon's group",
 	"tracer of nothing": "the pool has no such program any more", "tracer of others": "the pool has no such program any more",
 	"tracer of what has ended": "the pool has no such program any more", "tracer": "started",
 	"foreign handle": "done", "ended handle": "donedone", "reap before exit": "started, the program has not exited",
@@ -483,7 +483,7 @@ func newStage(t *testing.T, binary string) *stage {
 	pool.Slow.Command = []string{"/bin/sh", "-c", "exec sleep 600"}
 	owner.Slow = pool.Slow
 	owner.Name, owner.Sandbox = "owner", config.Sandbox{Owner: true, MinUID: 1000}
-	s.programs = NewPrograms(ProgramsOptions{Spawner: s.local, User: daemonUser, Log: log})
+	s.programs = NewPrograms(ProgramsOptions{Spawner: s.local, User: daemonUser, Group: daemonUser, Log: log})
 	commit, _, err := s.programs.Prepare(1, []config.Pool{pool, owner}, "")
 	runnertest.Must(t, err)
 	commit()

@@ -25,6 +25,7 @@ type ProgramsOptions struct {
 	Conn    *Conn        // to the daemon; it is closed if that says what it never would
 	Spawner *spawn.Local // which should Adopt
 	User    uint32       // the daemon's: no program runs as it, or as root
+	Group   uint32       // the daemon's: no program has it, as sockets are that group's by default
 	Cgroups Cgroups      // nil: there are none
 	Log     *slog.Logger // nil logs nothing
 }
@@ -235,10 +236,17 @@ func checkFiles(fds []int, types ...uint32) error {
 	return nil
 }
 
+var errBarred = errors.New("it would run as root, as the daemon's user or in the daemon's group")
+
+// isBarred reports whether no program may run so.
+func (p *Programs) isBarred(uid, gid uint32, groups []uint32) bool {
+	return uid == 0 || uid == p.opt.User || gid == p.opt.Group || slices.Contains(groups, p.opt.Group)
+}
+
 // start starts a program when there is a place for it.
 func (p *Programs) start(in *places, r *running, cmd *spawn.Command, fds []int) (pid uint64, err error) {
-	if cmd.Identity == nil || cmd.Identity.UID == 0 || cmd.Identity.UID == p.opt.User {
-		return 0, &protocol.Refusal{HTTPStatus: 403, AppStatus: 403, Reason: errors.New("it would run as root or as the daemon's user")}
+	if id := cmd.Identity; id == nil || p.isBarred(id.UID, id.GID, id.Groups) {
+		return 0, &protocol.Refusal{HTTPStatus: 403, AppStatus: 403, Reason: errBarred}
 	}
 	if err := in.take(); err != nil {
 		return 0, err

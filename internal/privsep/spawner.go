@@ -124,7 +124,7 @@ func (s *spawner) start(first *reading, notifyFD int) (*spawn.Self, error) {
 	s.conn = conn
 	s.conn.MaxFDs = programFDs
 	s.programs = NewPrograms(ProgramsOptions{
-		Conn: conn, Spawner: &s.local, User: s.user.UID, Cgroups: s.cgroups.Open, Log: s.log,
+		Conn: conn, Spawner: &s.local, User: s.user.UID, Group: s.user.GID, Cgroups: s.cgroups.Open, Log: s.log,
 	})
 	if err := s.prepare(first.table); err != nil {
 		return nil, err
