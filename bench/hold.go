@@ -109,7 +109,8 @@ func repeat(s *server, request *request, n int) error {
 }
 
 // held compares a process with what it was: the least memory of three seconds,
-// since a garbage collector gives back late what it has found.
+// since a garbage collector gives back late what it has found. Of its threads it has those that were
+// there before, too: the daemon makes spare ones at its start, which say nothing of what it holds.
 func held(pid int, before stat, n int) (sample, error) {
 	least, most := int64(0), int64(0)
 	for i := range 30 {
@@ -123,7 +124,7 @@ func held(pid int, before stat, n int) (sample, error) {
 		most = max(most, now.threads)
 		time.Sleep(100 * time.Millisecond)
 	}
-	return sample{threads: float64(most), memoryEach: float64(least-before.rss) / 1024 / float64(n)}, nil
+	return sample{threads: float64(most), moreThreads: float64(most - before.threads), memoryEach: float64(least-before.rss) / 1024 / float64(n)}, nil
 }
 
 // countNamed counts the descendants of a process with that name.

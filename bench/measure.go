@@ -21,6 +21,7 @@ const (
 	medianLatency  metric = "median latency, ms"
 	p99            metric = "p99 latency, ms"
 	threads        metric = "threads"
+	moreThreads    metric = "threads beyond an idle daemon's"
 	memoryEach     metric = "KiB each"
 	poolMemory     metric = "MiB of all processes (PSS)"
 	cloneTime      metric = "ms/clone"

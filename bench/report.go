@@ -55,7 +55,10 @@ func (p *report) markdown() string {
 
 // cells are a row of the table.
 func (w *row) cells() []string {
-	against, peer, value, verdict := w.Against, number(w.Peer), "", ""
+	against, own, peer, value, verdict := w.Against, number(w.Fcgid), number(w.Peer), "", ""
+	if own == "" && w.Reached != nil { // 0 was measured
+		own = "0"
+	}
 	if w.Against == "" {
 		against, peer = "–", ""
 	}
@@ -68,7 +71,7 @@ func (w *row) cells() []string {
 	if w.Problem != "" {
 		verdict = brief(w.Problem)
 	}
-	cells := []string{w.Work, string(w.Metric), against, number(w.Fcgid), peer, value, w.Reach, verdict}
+	cells := []string{w.Work, string(w.Metric), against, own, peer, value, w.Reach, verdict}
 	for i := range cells {
 		cells[i] = strings.ReplaceAll(cells[i], "|", `\|`)
 	}

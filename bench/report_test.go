@@ -61,6 +61,16 @@ func TestRows(t *testing.T) {
 	}
 }
 
+// A 0 that was measured is one, and what was not is nothing.
+func TestZero(t *testing.T) {
+	reached := true
+	for want, w := range map[string]row{"0": {Reached: &reached}, "": {Problem: "it did not start"}, "3": {Fcgid: 3, Reached: &reached}} {
+		if got := w.cells()[3]; got != want {
+			t.Errorf("%+v: %q, want %q", w, got, want)
+		}
+	}
+}
+
 func TestBetween(t *testing.T) {
 	got, err := between("a\n"+beginMarker+"\nold\n"+endMarker+"\nb\n", "new\n")
 	if want := "a\n" + beginMarker + "\nnew\n" + endMarker + "\nb\n"; err != nil || got != want {
