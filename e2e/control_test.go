@@ -341,6 +341,34 @@ func TestKillRequest(t *testing.T) {
 	}
 }
 
+// What was ordered while the daemon could not hear, and was told to have failed, is not carried
+// out when it can again.
+func TestOrderGivenUp(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "unix", simple)
+	pid := s.status(t).PID
+	s.configure(s.pool("cgi", simple) + fmt.Sprintf("- {name: other, listen: 'unix:%s/other', process: {root: [%s]}}\n", s.dir, s.dir))
+	syscall.Kill(pid, syscall.SIGSTOP)
+	late := map[string]<-chan output{}
+	for _, verb := range []string{"drain cgi", "reload", "upgrade"} {
+		late[verb] = s.orderLater(append(strings.Fields(verb), "--timeout", "10ms")...)
+	}
+	for verb, done := range late {
+		wait(t, verb, done).is(t, verb, 1, "it has not answered within 5.01s: the order is dropped, unless it has begun by now")
+	}
+	syscall.Kill(pid, syscall.SIGCONT)
+	for verb := range late {
+		await(t, verb+" to be refused", func() bool {
+			return s.ordered(os.Geteuid(), `"msg":"order refused"`, `"verb":"`+strings.Fields(verb)[0]+`"`, "waits for it no more")
+		})
+	}
+	s.order("check", "--diff").is(t, "diff", 0, "other: added")
+	if now := s.status(t); now.PID != pid || now.Pools[0].State != "serving" {
+		t.Errorf("process %d, before it %d; %+v", now.PID, pid, now.Pools[0])
+	}
+	s.order("reload", "--timeout", "1m").is(t, "one that is waited for", 0, "other: added")
+}
+
 // A drained pool serves what it has and refuses what comes; with --queue that waits.
 func TestDrainAndResume(t *testing.T) {
 	t.Parallel()

@@ -22,13 +22,26 @@ import (
 type Peer struct {
 	UID uint32
 	PID int32
+
+	conn *net.UnixConn
 }
+
+// ErrLeft is why an order is not carried out whose client has gone meanwhile: it was told
+// that the order had failed, and may have given another one.
+var ErrLeft = errors.New("who has ordered it waits for it no more, so it is not carried out")
+
+// HasLeft reports whether nobody waits for the reply any more. Unlike the context of the
+// order it is right at once: that ends when a goroutine has been told by the kernel, which
+// after a stop of the process may be after the order was read, and its turn had come.
+func (p Peer) HasLeft() bool { return p.conn != nil && listen.HasLeft(p.conn) }
 
 // An Operator carries out what the control socket is asked for. Its methods are called
 // by many goroutines.
 type Operator interface {
 	Status() *status.Page
-	// Do carries out an order, and returns when that has come to its end or ctx has.
+	// Do carries out an order, and returns when that has come to its end or ctx has. The
+	// peer has not left when it is called; before an order that had to wait for its turn is
+	// begun, Do looks again.
 	Do(ctx context.Context, by Peer, o status.Order) status.Reply
 }
 
@@ -163,7 +176,7 @@ func withPeer(ctx context.Context, nc net.Conn) context.Context {
 	if err != nil {
 		return ctx
 	}
-	return context.WithValue(ctx, peerKey{}, Peer{UID: cred.Uid, PID: cred.Pid})
+	return context.WithValue(ctx, peerKey{}, Peer{UID: cred.Uid, PID: cred.Pid, conn: unixConn})
 }
 
 // guard lets root and the daemon's own user in, whatever the mode of the file has become.
@@ -197,6 +210,11 @@ func (c *Control) order(w http.ResponseWriter, r *http.Request) {
 	}
 	control.SetReadDeadline(time.Time{}) // it would end the context of an order that waits
 	by := r.Context().Value(peerKey{}).(Peer)
+	if by.HasLeft() {
+		c.opt.Log.Warn("order refused", "verb", o.Verb, "uid", by.UID, "by_pid", by.PID, "error", ErrLeft)
+		c.reply(w, http.StatusRequestTimeout, status.Reply{Error: ErrLeft.Error()})
+		return
+	}
 	c.reply(w, http.StatusOK, c.opt.Daemon.Do(r.Context(), by, o))
 }
 

@@ -221,6 +221,41 @@ func TestControlClientLeaves(t *testing.T) {
 	f.works(t, path)
 }
 
+// An order whose client has given up before it was heard, as while the daemon is stopped, is
+// not carried out: the client was told that it had failed.
+func TestControlClientHasLeft(t *testing.T) {
+	c, f, path := newTestControl(t)
+	for len(c.slots) < maxOrders { // nobody is let in, but for one whose place Serve may have
+		select {
+		case c.slots <- struct{}{}:
+		default:
+		}
+	}
+	const many = 20
+	first, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	for range many {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, post(`{"verb": "late"}`))
+		conn.Close()
+	}
+	for range maxOrders - 1 {
+		<-c.slots
+	}
+	f.works(t, path) // those before it have been accepted
+	first.Close()
+	c.Close()
+	if n := f.count(); n != 1 {
+		t.Errorf("%d of %d orders were carried out that nobody waits for", n-1, many)
+	}
+}
+
 // Close gives those their replies that wait, if they end with it, and is done soon in
 // any case.
 func TestControlClose(t *testing.T) {

@@ -17,9 +17,13 @@ import (
 	"github.com/fcgid/fcgid/internal/status"
 )
 
-// replyTime is how long a daemon may need for an order beside what that waits for: it
-// may be carrying out another one.
+// replyTime is how long a daemon may need for an order that waits for nothing: it may be
+// carrying out another one.
 const replyTime = 30 * time.Second
+
+// lateTime is how much later than --timeout the reply may come that it is over: the daemon
+// says what is left, and ends a new one that was not ready.
+const lateTime = 5 * time.Second
 
 // orderTimeout is the default of --timeout, for orders that wait.
 const orderTimeout = time.Minute
@@ -72,10 +76,9 @@ func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error
 	if o.Timeout < 0 {
 		return nil, usageErrorf("--timeout %v is negative", o.Timeout)
 	}
-	waits := o.Verb == status.VerbReload || o.Verb == status.VerbDrain || o.Verb == status.VerbRecycle || o.Verb == status.VerbUpgrade
-	if o.Timeout > 0 || !waits {
+	if limit := replyLimit(&o); limit > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, o.Limit()+replyTime, errors.New("it does not answer"))
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("it has not answered within %v: the order is dropped, unless it has begun by now", limit))
 		defer cancel()
 	}
 	reply, err := admin.SendOrder(ctx, path, o)
@@ -91,6 +94,18 @@ func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error
 		return nil, errors.New(reply.Error)
 	}
 	return reply, nil
+}
+
+// replyLimit is how long to wait for the reply to an order; 0 is for ever.
+func replyLimit(o *status.Order) time.Duration {
+	waits := o.Verb == status.VerbReload || o.Verb == status.VerbDrain || o.Verb == status.VerbRecycle || o.Verb == status.VerbUpgrade
+	switch {
+	case o.Timeout > 0:
+		return o.Limit() + lateTime
+	case waits:
+		return 0
+	}
+	return replyTime
 }
 
 // withOutcome adds a line that says what faults of the configuration have led to.

@@ -53,13 +53,21 @@ func (d *daemon) tell(by admin.Peer, verb string, err error, fields ...any) {
 	d.logs.Info("order", fields...)
 }
 
-// inTurn has f called by the goroutine that reloads, and returns when it was.
-func (d *daemon) inTurn(ctx context.Context, f func()) error {
-	done := make(chan struct{})
+// inTurn has f called by the goroutine that reloads, and returns when it was, or when nobody
+// waits for it any more once it is its turn.
+func (d *daemon) inTurn(ctx context.Context, by admin.Peer, f func()) error {
+	done := make(chan error, 1)
+	turn := func() {
+		if by.HasLeft() {
+			done <- admin.ErrLeft
+			return
+		}
+		f()
+		done <- nil
+	}
 	select {
-	case d.orders <- func() { defer close(done); f() }:
-		<-done
-		return nil
+	case d.orders <- turn:
+		return <-done
 	case <-d.ending:
 		return errStopping
 	case <-ctx.Done():
@@ -87,7 +95,7 @@ func (d *daemon) await(ctx context.Context, look func() (left []string, hopeless
 }
 
 func (d *daemon) orderReload(ctx context.Context, by admin.Peer, o status.Order) (reply status.Reply) {
-	turnErr := d.inTurn(ctx, func() {
+	turnErr := d.inTurn(ctx, by, func() {
 		changes, err := d.reload(context.Background())
 		d.tell(by, o.Verb, err, "file", d.opt.File)
 		reply = refusal(err)
@@ -147,8 +155,8 @@ func (d *daemon) unconverged(pools []status.PoolChange) (left []string, hopeless
 	return left, hopeless
 }
 
-func (d *daemon) orderDiff(ctx context.Context, _ admin.Peer, _ status.Order) (reply status.Reply) {
-	err := d.inTurn(ctx, func() {
+func (d *daemon) orderDiff(ctx context.Context, by admin.Peer, _ status.Order) (reply status.Reply) {
+	err := d.inTurn(ctx, by, func() {
 		defer d.abortSpawner()
 		cfg, err := d.load()
 		reply = refusal(err)
@@ -272,7 +280,7 @@ func (d *daemon) passNotice(o status.Order) error {
 func (d *daemon) orderRecycle(ctx context.Context, by admin.Peer, o status.Order) status.Reply {
 	var workers int
 	var err error
-	turnErr := d.inTurn(ctx, func() { workers, err = d.pools.Recycle(o.Pool) })
+	turnErr := d.inTurn(ctx, by, func() { workers, err = d.pools.Recycle(o.Pool) })
 	if turnErr != nil {
 		err = turnErr
 	}
@@ -291,7 +299,7 @@ func (d *daemon) orderScale(ctx context.Context, by admin.Peer, o status.Order) 
 	var key string
 	var before int
 	var err error
-	turnErr := d.inTurn(ctx, func() { key, before, err = d.pools.Scale(o.Pool, o.N) })
+	turnErr := d.inTurn(ctx, by, func() { key, before, err = d.pools.Scale(o.Pool, o.N) })
 	if turnErr != nil {
 		err = turnErr
 	}

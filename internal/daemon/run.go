@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fcgid/fcgid/internal/admin"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/pool"
@@ -302,6 +303,10 @@ func (d *daemon) untilStopped(signals *signals) error {
 		case <-signals.upgrade:
 			d.beginUpgrade(upgradeTime, make(chan outcome, 1))
 		case ask := <-d.upgrades:
+			if ask.by.HasLeft() {
+				ask.reply <- outcome{err: admin.ErrLeft}
+				continue
+			}
 			d.beginUpgrade(ask.timeout, ask.reply)
 		case o := <-upgraded:
 			if o.err == nil {

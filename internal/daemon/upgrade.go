@@ -430,7 +430,7 @@ func refuse(before *upgrade.Predecessor, err error) {
 
 // orderUpgrade starts the program anew, and answers when the new daemon serves.
 func (d *daemon) orderUpgrade(_ context.Context, by admin.Peer, o status.Order) status.Reply {
-	ask := upgradeOrder{timeout: o.Timeout, reply: make(chan outcome, 1)}
+	ask := upgradeOrder{by: by, timeout: o.Timeout, reply: make(chan outcome, 1)}
 	select {
 	case d.upgrades <- ask:
 	case <-d.ending:
@@ -451,6 +451,7 @@ func (d *daemon) orderUpgrade(_ context.Context, by admin.Peer, o status.Order) 
 
 // An upgradeOrder is for the goroutine of untilStopped.
 type upgradeOrder struct {
+	by      admin.Peer
 	timeout time.Duration // 0 is for ever
 	reply   chan outcome
 }

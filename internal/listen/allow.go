@@ -33,6 +33,19 @@ func PeerOf(c *net.UnixConn) (peer *unix.Ucred, err error) {
 	return peer, err
 }
 
+// HasLeft reports whether who is at the other end of a connection sends no more: it has closed
+// that, or has ended. It is true at once, whoever reads from the connection.
+func HasLeft(c *net.UnixConn) bool {
+	var events int16
+	err := withFD(c, func(fd int) error {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		_, err := unix.Poll(poll, 0)
+		events = poll[0].Revents
+		return err
+	})
+	return err != nil || events&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+}
+
 // admitUser looks who connected. What cannot be told is not let in.
 func (o *Options) admitUser(c *net.UnixConn) (client string, refused error) {
 	peer, err := PeerOf(c)
