@@ -294,6 +294,22 @@ func TestDaemonOfAnotherUser(t *testing.T) {
 	orderAs(t, 1234, "requests", "--control", control).is(t, "another user, told where", 1,
 		"You are 1234, and its folder "+s.dir+"/fcgid-65534 is of nobody with mode 0700: run this as root, or as nobody (sudo -u nobody)")
 
+	good, err := os.ReadFile(s.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"no YAML": "pools: [{\n", "nothing": "", "a fault": "pols: []\n", "another user": string(good) + "user: games\n"} {
+		write(t, s.file, text)
+		note := "fcgid: asked the daemon of nobody at " + control
+		s.order("requests").is(t, name+": requests", 0, "REQUEST", note)
+		want := 78
+		if name == "another user" { // which is of no matter to a daemon that nobody has started
+			want = 0
+		}
+		s.order("reload").is(t, name+": reload", want, note)
+	}
+	write(t, s.file, string(good))
+
 	os.Chmod(s.file, 0o600)
 	t.Setenv("FCGID_ADMIN_CONTROL", "unix:"+control)
 	orderAs(t, 1234, "status", "-c", s.file).is(t, "neither way", 1, "You are 1234, and its folder", "; nor can the admin server be asked: ", "permission denied")
@@ -367,6 +383,33 @@ func TestOrderGivenUp(t *testing.T) {
 		t.Errorf("process %d, before it %d; %+v", now.PID, pid, now.Pools[0])
 	}
 	s.order("reload", "--timeout", "1m").is(t, "one that is waited for", 0, "other: added")
+}
+
+// Root, who has started a daemon that became somebody else, is told what is wrong with its file:
+// that does not say any more where the socket is.
+func TestReloadOfBrokenFileApart(t *testing.T) {
+	needRoot(t)
+	dir := folder(t)
+	t.Setenv("TMPDIR", dir)
+	t.Setenv("RUNTIME_DIRECTORY", "")
+	os.Chmod(dir, 0o777|os.ModeSticky)
+	a := &apart{address: freeAddress(t)}
+	a.daemon = launch(t, dir, a.pools(""))
+	good, err := os.ReadFile(a.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reload := func(what, text string, code int, parts ...string) {
+		t.Helper()
+		write(t, a.file, text)
+		got, stdout, stderr := fcgid(t, "/", nil, "reload", "-c", a.file)
+		output{got, stdout, stderr}.is(t, what, code, parts...)
+	}
+	const note = "fcgid: asked the daemon of nobody at "
+	reload("no YAML", string(good)+"pools: [{\n", 78, note, "refused, the old configuration stays")
+	reload("a fault", strings.ReplaceAll(string(good), "user: ", "usr: "), 78, note, "usr: unknown key")
+	reload("another user", strings.ReplaceAll(string(good), "user: nobody", "user: daemon"), 1, note, "user")
+	reload("the good file", string(good), 0, "1 pool unchanged")
 }
 
 // A drained pool serves what it has and refuses what comes; with --queue that waits.

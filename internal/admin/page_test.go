@@ -28,7 +28,7 @@ func (s *Server) get(t *testing.T, path string, header ...string) *http.Response
 		req.Header.Set(header[i], header[i+1])
 	}
 	addr := s.l.Addr()
-	res, err := clientOf(addr.Network(), addr.String()).Do(req)
+	res, err := clientOf(addr.Network(), addr.String(), nil).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestNoOrdersByAdminServer(t *testing.T) {
 	for _, address := range []string{"tcp:127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "s")} {
 		s.change(t, address)
 		addr := s.l.Addr()
-		client := clientOf(addr.Network(), addr.String())
+		client := clientOf(addr.Network(), addr.String(), nil)
 		for _, path := range []string{"/", "/orders", "/events", "/status", "/metrics", "/-/ready", "/-/reload", "/-/quit"} {
 			for _, method := range []string{"POST", "PUT", "DELETE", "PATCH"} {
 				for _, verb := range []string{"reload", "diff", "kill", "drain", "pause", "resume", "recycle", "scale"} {

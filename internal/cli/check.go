@@ -46,6 +46,7 @@ asks the daemon that runs with the file what fcgid reload would change.`,
 	f.BoolVar(&o.dump, "dump", false, "print the effective configuration, with defaults")
 	f.BoolVar(&o.machine, "machine", false, "print what of a sandbox can be done here, whatever the file says")
 	f.BoolVar(&o.diff, "diff", false, "print what a reload would change in the running daemon")
+	o.tell = lateErr{cmd}
 	f.StringVar(&o.control, "control", "", "`path` of that daemon's control socket, if it is not where the configuration says")
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/fcgid/fcgid/internal/admin"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/status"
+	"github.com/fcgid/fcgid/internal/users"
 )
 
 // replyTime is how long a daemon may need for an order that waits for nothing: it may be
@@ -29,25 +31,43 @@ const lateTime = 5 * time.Second
 const orderTimeout = time.Minute
 
 // A target is the daemon that a command is for.
-type target struct{ file, control string }
+type target struct {
+	file, control string
+
+	tell io.Writer // once: that the daemon is another user's than the file says; nil: nobody
+}
 
 func (t *target) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&t.file, "config", "c", defaultConfig, "configuration `file` of the daemon, by which its control socket is found")
 	cmd.Flags().StringVar(&t.control, "control", "", "`path` of the control socket, if it is not where the configuration says")
+	t.tell = lateErr{cmd}
 }
+
+// A lateErr writes to what is a command's standard error by then.
+type lateErr struct{ cmd *cobra.Command }
+
+func (l lateErr) Write(p []byte) (int, error) { return l.cmd.ErrOrStderr().Write(p) }
 
 var errControlOff = errors.New("the control socket is turned off (admin.control is empty); --control PATH names one")
 
-// path is that of the control socket.
-func (t *target) path() (string, error) {
-	path := strings.TrimPrefix(t.control, "unix:")
-	if path == "" {
-		path = config.FindControl(t.file)
+// place is that of the control socket.
+func (t *target) place() (place, error) {
+	if path := strings.TrimPrefix(t.control, "unix:"); path != "" {
+		return place{path: path}, nil
 	}
+	path := config.FindControl(t.file)
 	if path == "" {
-		return "", errControlOff
+		return place{}, errControlOff
 	}
-	return path, nil
+	other, isOther := t.insteadOf(path)
+	if !isOther {
+		return place{path: path}, nil
+	}
+	if t.tell != nil {
+		fmt.Fprintf(t.tell, "fcgid: asked the daemon of %s at %s: nobody has it where %s says\n", users.NameOf(other.owner[0]), other.path, status.Printable(t.file))
+		t.tell = nil
+	}
+	return other, nil
 }
 
 // reads returns an error if the daemon that was asked at a place has another file than
@@ -69,7 +89,7 @@ func isOneFile(a, b string) bool {
 
 // send has the daemon carry out an order. What it has refused is an error.
 func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error) {
-	path, err := t.path()
+	at, err := t.place()
 	if err != nil {
 		return nil, err
 	}
@@ -81,13 +101,13 @@ func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("it has not answered within %v: the order is dropped, unless it has begun by now", limit))
 		defer cancel()
 	}
-	reply, err := admin.SendOrder(ctx, path, o)
+	reply, err := admin.SendOrder(ctx, at.path, o, at.owner...)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		err = context.Cause(ctx)
 		fallthrough
 	case err != nil:
-		return nil, t.unreached(path, err)
+		return nil, t.unreached(at.path, err)
 	case len(reply.Faults) > 0:
 		return nil, exitError{exitConfig, strings.Join(reply.Faults, "\n")}
 	case reply.Error != "":
@@ -148,6 +168,7 @@ func (t *target) complete(cmd *cobra.Command, args []string, of func(*status.Poo
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
 	defer cancel()
+	t.tell = nil
 	page, err := t.status(ctx)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp

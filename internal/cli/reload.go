@@ -45,9 +45,9 @@ func printDiff(cmd *cobra.Command, t *target) error {
 	if err != nil {
 		return err
 	}
-	path, err := t.path()
+	at, err := t.place()
 	if err == nil {
-		err = t.reads(path, reply.Changes.File)
+		err = t.reads(at.path, reply.Changes.File)
 	}
 	if err != nil {
 		return err

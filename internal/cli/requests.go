@@ -59,15 +59,15 @@ func printJSON(cmd *cobra.Command, value any) error {
 
 // status asks the daemon what it does.
 func (t *target) status(ctx context.Context) (*status.Page, error) {
-	path, err := t.path()
+	at, err := t.place()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	page, err := admin.FetchStatus(ctx, "unix", path)
+	page, err := admin.FetchStatus(ctx, "unix", at.path, at.owner...)
 	if err != nil {
-		return nil, t.unreached(path, err)
+		return nil, t.unreached(at.path, err)
 	}
 	return page, nil
 }

@@ -34,6 +34,9 @@ are for root and the daemon's user. NO_COLOR is heeded.`,
 			if len(args) > 0 {
 				options.Pool = args[0]
 			}
+			// Said before the terminal is top's, and by one goroutine.
+			o.place()
+			o.tell = nil
 			if once {
 				return top.Once(cmd.Context(), options)
 			}

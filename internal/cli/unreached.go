@@ -7,11 +7,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 
-	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/status"
 	"github.com/fcgid/fcgid/internal/users"
 )
@@ -101,31 +98,4 @@ func whoMay(what string, info fs.FileInfo) string {
 		as = fmt.Sprintf("as root, or as %s (sudo -u %[1]s)", who)
 	}
 	return fmt.Sprintf(". You are %s, and %s is of %s with mode %#o: run this %s", users.NameOf(uint32(os.Geteuid())), what, who, info.Mode().Perm(), as)
-}
-
-// ofOthers tells where daemons of other users, started by hand, have their sockets when
-// this user's folder for them has not the one that was looked for.
-func ofOthers(path string) string {
-	if filepath.Dir(path) != config.PrivateFolder() {
-		return ""
-	}
-	folders, _ := filepath.Glob(filepath.Join(os.TempDir(), "fcgid-*"))
-	var found []string
-	for _, folder := range folders {
-		uid, err := strconv.ParseUint(strings.TrimPrefix(filepath.Base(folder), "fcgid-"), 10, 32)
-		if err != nil || int(uid) == os.Geteuid() {
-			continue
-		}
-		socket := filepath.Join(folder, filepath.Base(path))
-		switch _, err := os.Lstat(socket); {
-		case err == nil:
-			return fmt.Sprintf("; a daemon of %s has it at %s", users.NameOf(uint32(uid)), socket)
-		case errors.Is(err, fs.ErrPermission):
-			found = append(found, users.NameOf(uint32(uid)))
-		}
-	}
-	if len(found) == 0 {
-		return ""
-	}
-	return "; or it is another user's: there are daemons of " + strings.Join(found, ", ") + " here, who can ask, as root can"
 }
