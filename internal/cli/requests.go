@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,9 +37,14 @@ which fcgid kill knows it, what it waits for or does, its age, its program.`,
 				return err
 			}
 			if asJSON {
-				return printJSON(cmd, found)
+				err = printJSON(cmd, found)
+			} else {
+				err = status.PrintRequests(cmd.OutOrStdout(), found)
 			}
-			return status.PrintRequests(cmd.OutOrStdout(), found)
+			if unseen := unseenOf(page, filter.Pool); len(unseen) > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "fcgid: not those of %s: workers with connections: direct take them past the daemon\n", strings.Join(unseen, ", "))
+			}
+			return err
 		},
 	}
 	cmd.ValidArgsFunction = t.completePools
@@ -49,6 +56,16 @@ which fcgid kill knows it, what it waits for or does, its age, its program.`,
 	f.StringVar(&filter.Script, "script", "", "only those whose script has this `text` in its name")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// unseenOf are the pools, or the one of that name, whose requests the daemon does not see.
+func unseenOf(page *status.Page, name string) (unseen []string) {
+	for i := range page.Pools {
+		if p := &page.Pools[i]; p.IsDirect() && (name == "" || name == p.Name) {
+			unseen = append(unseen, status.Printable(p.Name))
+		}
+	}
+	return unseen
 }
 
 func printJSON(cmd *cobra.Command, value any) error {
