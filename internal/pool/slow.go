@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"sync"
@@ -47,7 +48,11 @@ func (s *Set) newSlowReporter(p *pool) *slowReporter {
 		if s.opt.Launchers != nil {
 			return s.opt.Launchers.Trace(ctx, p.name, pid, out)
 		}
-		return spawn.Run(ctx, s.opt.Spawner, launch.SlowCommand(p.slowCommand(), pid), out)
+		command := p.slowCommand() // a reload may have removed it since
+		if len(command) == 0 {
+			return errors.New("slow.command is not configured any more")
+		}
+		return spawn.Run(ctx, s.opt.Spawner, launch.SlowCommand(command, pid), out)
 	}
 	r.quit, r.stop = context.WithCancel(context.Background())
 	return r
