@@ -74,8 +74,10 @@ func (t *table) cancelLocked(r *request, cause error) {
 		t.conn.wg.Go(r.afterCancel)
 		r.afterCancel = nil
 	}
-	if live, ok := r.req.Stdin.(*liveBody); ok && r.stateNow().hasRunner() {
-		t.conn.wg.Go(live.wake) // which waits while the file is written
+	if r.stateNow().hasRunner() { // before that the read loop may be about to set Stdin
+		if live, ok := r.req.Stdin.(*liveBody); ok {
+			t.conn.wg.Go(live.wake) // which waits while the file is written
+		}
 	}
 	t.conn.out.hurry(r)
 }
