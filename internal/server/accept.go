@@ -30,7 +30,7 @@ type Address struct {
 
 	_        cpu.CacheLinePad // all requests read what is above
 	accepted atomic.Uint32    // connections so far
-	pulse    pulse            // of the loop that accepts
+	pulse    pulse            // of the loops that accept
 	group
 }
 
@@ -78,10 +78,15 @@ func (a *Address) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	var others sync.WaitGroup
+	accepting, hurry := context.WithCancel(ctx) // ends when l breaks: nobody waits for room any more
 	for range acceptors() - 1 {
-		others.Go(func() { a.accept(ctx, l) })
+		others.Go(func() {
+			defer hurry()
+			a.accept(accepting, l)
+		})
 	}
-	err := a.acceptFirst(ctx, l)
+	err := a.acceptFirst(accepting, l)
+	hurry()
 	stopped := !stop()
 	if stopped {
 		<-closed // Accept may return before the descriptor is closed
@@ -104,7 +109,8 @@ func (a *Address) Serve(ctx context.Context, l net.Listener) error {
 // request each.
 func acceptors() int { return 1 + (runtime.GOMAXPROCS(0)-1)/16 }
 
-// acceptFirst is accept of the one whose pulse Probe looks at.
+// acceptFirst is accept of the one that begins and ends the pulse. All of them beat: a nudge
+// wakes the one that waits in Accept, whichever it is, and Probe sees that one comes round.
 func (a *Address) acceptFirst(ctx context.Context, l net.Listener) error {
 	if nudger, ok := l.(Nudger); ok {
 		a.pulse.begin(nudger.Nudge)

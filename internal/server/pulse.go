@@ -70,8 +70,8 @@ func (p *pulse) ask() (beats <-chan struct{}, nudge func() error) {
 	return p.beats, p.nudge
 }
 
-// Probe wakes the loop that Serve accepts connections with, and returns when it has come
-// round: nothing holds it up. A loop that waits for room (Limits.MaxConns) comes round,
+// Probe wakes one of the loops that Serve accepts connections with, and returns when one has
+// come round: nothing holds it up. A loop that waits for room (Limits.MaxConns) comes round,
 // and one that has ended is no failure. It waits until ctx ends, whose cause it returns.
 func (a *Address) Probe(ctx context.Context) error {
 	beats, nudge := a.pulse.ask()
