@@ -40,8 +40,14 @@ func (w *Workers) Started(took time.Duration) {
 // Exited counts one that has ended.
 func (w *Workers) Exited(reason string) { inc(w.exits, w.metrics.kinds.WorkerExits, reason) }
 
-// Used counts CPU time that one has used.
-func (w *Workers) Used(cpu time.Duration) { w.metrics.Pool(w.pool).used(cpu) }
+// Used counts CPU time that one has used, unless the pool was forgotten.
+func (w *Workers) Used(cpu time.Duration) {
+	w.metrics.mu.Lock()
+	defer w.metrics.mu.Unlock()
+	if p := w.metrics.pools[w.pool]; p != nil {
+		p.used(cpu)
+	}
+}
 
 // Waited counts a request that has waited for a worker.
 func (w *Workers) Waited(d time.Duration) { w.wait.observe(0, d) }
