@@ -124,6 +124,9 @@ func labelsOf(series *dto.Metric) string {
 
 // mergeHistogram adds a histogram to another one with the same classic buckets.
 func mergeHistogram(to, from *dto.Histogram) {
+	if since := from.CreatedTimestamp; since != nil && since.AsTime().Before(to.CreatedTimestamp.AsTime()) {
+		to.CreatedTimestamp = since // or the samples would be new ones
+	}
 	*to.SampleCount += from.GetSampleCount()
 	*to.SampleSum += from.GetSampleSum()
 	for i, bucket := range to.Bucket {

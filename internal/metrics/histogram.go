@@ -6,19 +6,21 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // A histogram is one of a pool. Its parts are the library's, one for so many lanes, and each
 // is made when something is to be counted in it: most of hundreds of pools are idle.
 type histogram struct {
-	parts []atomic.Pointer[prometheus.Histogram]
+	parts   []atomic.Pointer[prometheus.Histogram]
+	created *timestamppb.Timestamp // a part may be younger
 }
 
 // lanesOfHistogram is how many lanes have a part together: one takes kilobytes.
 const lanesOfHistogram = 8
 
 func newHistogram(lanes int) *histogram {
-	return &histogram{make([]atomic.Pointer[prometheus.Histogram], max(1, lanes/lanesOfHistogram))}
+	return &histogram{make([]atomic.Pointer[prometheus.Histogram], max(1, lanes/lanesOfHistogram)), timestamppb.Now()}
 }
 
 // newPart has classic buckets, from half a millisecond to a minute, and native ones.
@@ -56,10 +58,14 @@ func (h *histogram) sum() *dto.Histogram {
 		}
 	}
 	if sum == nil {
-		return read(newPart()).GetHistogram()
+		sum = read(unused).GetHistogram()
 	}
+	sum.CreatedTimestamp = h.created
 	return sum
 }
+
+// unused is what a histogram without parts is written as.
+var unused = newPart()
 
 func read(m prometheus.Metric) *dto.Metric {
 	var into dto.Metric
@@ -103,7 +109,7 @@ func newLanes(n, size int) lanes {
 
 // lane are the counters for the connections that have a number.
 func (l *lanes) lane(conn uint32) []atomic.Uint64 {
-	at := int(conn) % (len(l.counts) / l.stride) * l.stride
+	at := int(conn%uint32(len(l.counts)/l.stride)) * l.stride // an int may be too small for conn
 	return l.counts[at : at+l.size]
 }
 
