@@ -4,6 +4,7 @@ package spawn
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -37,7 +38,7 @@ type Command struct {
 }
 
 // start starts the program: see Local.
-func (c *Command) start(l *Local) (*Process, error) {
+func (c *Command) start(ctx context.Context, l *Local) (*Process, error) {
 	var fds Pipes
 	defer fds.CloseTheirs()
 	err := fds.Open(&c.IO)
@@ -50,7 +51,7 @@ func (c *Command) start(l *Local) (*Process, error) {
 	}
 	s := new(started)
 	s.child.own = &s.Process
-	if err := l.launch(c, &s.child, fds.theirs[:]); err != nil {
+	if err := l.launch(ctx, c, &s.child, fds.theirs[:]); err != nil {
 		fds.Close()
 		return nil, err
 	}
@@ -66,8 +67,8 @@ type started struct {
 }
 
 // execute has the team execute the program with these descriptors.
-func (c *Command) execute(child *Child, t *team, files []uintptr) error {
-	pid, pidfd, group, err := c.startInGroup(t, files)
+func (c *Command) execute(ctx context.Context, child *Child, t *team, files []uintptr) error {
+	pid, pidfd, group, err := c.startInGroup(ctx, t, files)
 	if err != nil {
 		return c.explain(err)
 	}

@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -60,11 +61,11 @@ func isRefused(g *cgroup.Group, err error) bool {
 
 // startInGroup executes the program in its group. Where there can be none it runs without
 // unless a limit is required.
-func (c *Command) startInGroup(t *team, files []uintptr) (pid, pidfd int, g *cgroup.Group, err error) {
+func (c *Command) startInGroup(ctx context.Context, t *team, files []uintptr) (pid, pidfd int, g *cgroup.Group, err error) {
 	if g, err = c.joinGroup(); err != nil {
 		return 0, -1, nil, err
 	}
-	pid, pidfd, err = c.forkExec(t, files, g)
+	pid, pidfd, err = c.forkExec(ctx, t, files, g)
 	if g == nil {
 		return pid, pidfd, nil, err
 	}
@@ -79,7 +80,7 @@ func (c *Command) startInGroup(t *team, files []uintptr) (pid, pidfd int, g *cgr
 	}
 	if refused {
 		c.Cgroup.Tell(err)
-		pid, pidfd, err = c.forkExec(t, files, nil)
+		pid, pidfd, err = c.forkExec(ctx, t, files, nil)
 	}
 	return pid, pidfd, nil, err
 }

@@ -1,6 +1,7 @@
 package spawn_test
 
 import (
+	"context"
 	"io"
 	"os"
 	"os/signal"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -78,6 +80,32 @@ func TestHungExecHoldsUpNobody(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Who gives up a start does not wait for the file system.
+func TestHungExecIsGivenUp(t *testing.T) {
+	needRoot(t)
+	if runtime.GOARCH != "amd64" {
+		t.Skip("there is nothing that starts programs of others on this architecture")
+	}
+	file := openFolder(t) + "/hangs"
+	leased(t, file)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	result := make(chan error, 1)
+	go func() {
+		result <- spawn.Run(ctx, new(spawn.Local), &spawn.Command{Argv: []string{file}, Dir: "/", Identity: &spawn.Identity{UID: 64303, GID: 64303}, Aside: true}, io.Discard)
+	}()
+	polltest.Until(t, "it to wait", func() bool { return waiting(64303) == 1 })
+	cancel()
+	select {
+	case err := <-result:
+		if err == nil {
+			t.Error("it has run")
+		}
+	case <-time.After(20 * time.Second): // the kernel ends the lease later
+		t.Error("it is still waited for")
 	}
 }
 

@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -40,7 +41,7 @@ var launches = sync.Pool{New: func() any { return &launch{done: make(chan struct
 // instruction, by ptrace(2), until it has them: what a thread has of its own are no limits.
 // A limiter is stopped for the group alone, or to be adjusted. That takes from a
 // set-user-ID program its rights, so it is done for nothing else unless it has none anyway.
-func (c *Command) forkExec(t *team, files []uintptr, g *cgroup.Group) (pid, pidfd int, err error) {
+func (c *Command) forkExec(ctx context.Context, t *team, files []uintptr, g *cgroup.Group) (pid, pidfd int, err error) {
 	l := launches.Get().(*launch)
 	defer launches.Put(l)
 	l.path, l.argv, l.pidfd = c.Argv[0], c.Argv, -1
@@ -59,19 +60,19 @@ func (c *Command) forkExec(t *team, files []uintptr, g *cgroup.Group) (pid, pidf
 	l.sets = t.limiter < 0 && c.Sandbox != nil && len(c.Sandbox.Rlimits) > 0
 	l.sys.Ptrace = l.sets || l.enter != nil || c.Sandbox.isAdjustedFirst()
 	l.attr = syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: files, Sys: &l.sys}
-	c.launch(l, t)
+	c.launch(ctx, l, t)
 	l.limits, l.aside = false, false
 	l.argv, l.enter, l.attr, l.sys, l.cred = nil, nil, syscall.ProcAttr{}, syscall.SysProcAttr{}, syscall.Credential{}
 	return l.pid, l.pidfd, l.err
 }
 
-func (c *Command) launch(l *launch, t *team) {
+func (c *Command) launch(ctx context.Context, l *launch, t *team) {
 	if limiter := c.limiterOf(t); limiter >= 0 {
 		if l.err = l.limit(limiter); l.err != nil {
 			return
 		}
 		l.aside = t.limiter < 0
-		defer l.report()
+		defer l.report(ctx)
 	}
 	if t.sandbox == nil && !l.sys.Ptrace && ownThreads.Load() {
 		l.runHere()

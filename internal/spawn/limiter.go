@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -132,17 +133,26 @@ func (l *launch) limit(limiter int) error {
 	return nil
 }
 
-// report waits until the limiter has executed the program, or has failed.
-func (l *launch) report() {
+// report waits until the limiter has executed the program, or has failed. When ctx ends
+// before, it is killed, and so is a program that was started.
+func (l *launch) report(ctx context.Context) {
 	defer unix.Close(l.faults[0])
 	unix.Close(l.faults[1])
 	if l.err != nil {
 		return
 	}
+	killed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(killed)
+		unix.Kill(l.pid, unix.SIGKILL)
+	})
 	var fault [4]byte
 	n, err := unix.Read(l.faults[0], fault[:])
 	for err == unix.EINTR {
 		n, err = unix.Read(l.faults[0], fault[:])
+	}
+	if !stop() {
+		<-killed // before somebody reaps it
 	}
 	if n != len(fault) {
 		return

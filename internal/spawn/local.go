@@ -47,7 +47,7 @@ func (l *Local) Start(ctx context.Context, cmd *Command) (*Process, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return cmd.start(l)
+	return cmd.start(ctx, l)
 }
 
 // Execute is Start for another process that has the pipes: IO does not matter, but for a
@@ -55,7 +55,7 @@ func (l *Local) Start(ctx context.Context, cmd *Command) (*Process, error) {
 // caller's.
 func (l *Local) Execute(cmd *Command, files [3]int) (*Child, error) {
 	c := new(Child)
-	if err := l.launch(cmd, c, []uintptr{uintptr(files[0]), uintptr(files[1]), uintptr(files[2])}); err != nil {
+	if err := l.launch(context.Background(), cmd, c, []uintptr{uintptr(files[0]), uintptr(files[1]), uintptr(files[2])}); err != nil {
 		return nil, err
 	}
 	l.add(c)
@@ -63,15 +63,15 @@ func (l *Local) Execute(cmd *Command, files [3]int) (*Child, error) {
 }
 
 // launch executes the program of a command with these descriptors; add is called next.
-func (l *Local) launch(cmd *Command, c *Child, files []uintptr) error {
-	err := l.launchOnce(cmd, c, files)
+func (l *Local) launch(ctx context.Context, cmd *Command, c *Child, files []uintptr) error {
+	err := l.launchOnce(ctx, cmd, c, files)
 	if errors.Is(err, errNotAside) {
 		cmd.Aside = false
-		err = l.launchOnce(cmd, c, files)
+		err = l.launchOnce(ctx, cmd, c, files)
 	}
 	for range 3 {
 		if errors.Is(err, errOutdated) {
-			err = l.launchOnce(cmd, c, files)
+			err = l.launchOnce(ctx, cmd, c, files)
 		}
 	}
 	if err != nil {
@@ -81,12 +81,12 @@ func (l *Local) launch(cmd *Command, c *Child, files []uintptr) error {
 	return nil
 }
 
-func (l *Local) launchOnce(cmd *Command, c *Child, files []uintptr) error {
+func (l *Local) launchOnce(ctx context.Context, cmd *Command, c *Child, files []uintptr) error {
 	t, err := l.joinTeam(cmd.Sandbox, cmd.Identity)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", cmd.Argv[0], err)
 	}
-	if err = cmd.execute(c, t, files); err != nil {
+	if err = cmd.execute(ctx, c, t, files); err != nil {
 		if errors.Is(err, errOutdated) {
 			l.dismiss(t)
 		}
