@@ -97,16 +97,20 @@ func pathError(path string, err error) error {
 	return err
 }
 
-// remove unlinks the file, unless its path now leads to another or to none.
+// remove unlinks the file, unless its path now leads to another or to none. It is an error if it
+// is no socket.
 func (f *File) remove() error {
-	now, err := Local{}.Find(f.Path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !now.IsSame(f) {
+	now, err := findSocket(f.Path)
+	if errors.Is(err, fs.ErrNotExist) || now != nil && !now.IsSame(f) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return os.Remove(f.Path)
+	if err := unix.Unlink(f.Path); err != nil { // and never rmdir(2)
+		return &os.PathError{Op: "unlink", Path: f.Path, Err: err}
+	}
+	return nil
 }
 
 // setPermissions gives the file owner and group, then exactly mode; in between it

@@ -299,12 +299,13 @@ func (l *listeners) forget(paths []string) {
 func (l *listeners) recover(stored []listen.File) {
 	folder := config.RuntimeFolder()
 	for _, f := range stored {
-		if folder != "" && filepath.Dir(filepath.Clean(f.Path)) == filepath.Clean(folder) && config.TrustFolder(folder) == nil {
+		f.Path = filepath.Clean(f.Path) // as it is looked at, and not by links before its dots
+		if folder != "" && filepath.Dir(f.Path) == filepath.Clean(folder) && config.TrustFolder(folder) == nil {
 			l.note(Made{f, Listen{Path: f.Path, IsOwn: true}})
 			continue
 		}
-		e, err := l.search(func(e *Listen) bool { return e.Path != "" && filepath.Clean(e.Path) == filepath.Clean(f.Path) }, f.Path)
-		if err == nil {
+		e, err := l.search(func(e *Listen) bool { return e.Path != "" && filepath.Clean(e.Path) == f.Path }, f.Path)
+		if err == nil && (!e.IsOwn || config.TrustFolder(filepath.Dir(f.Path)) == nil) {
 			l.note(Made{f, e})
 		}
 	}

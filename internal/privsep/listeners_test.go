@@ -268,6 +268,69 @@ func TestAdoptedFiles(t *testing.T) {
 	wantFile(t, path, noFile)
 }
 
+// What the daemon before had systemd keep is its word: a name for the file of a socket that it has
+// bound by any path. None of that leads to another file than a socket, or out of the folder.
+func TestRecoveredFilesOfOthers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files to others")
+	}
+	dir := folder(t)
+	unit, theirs, roots := filepath.Join(dir, "unit"), filepath.Join(dir, "unit/daemon"), filepath.Join(dir, "roots")
+	for _, path := range []string{unit, theirs, roots, roots + "/in"} {
+		runnertest.Must(t, os.Mkdir(path, 0o755))
+	}
+	runnertest.Must(t, os.Chown(theirs, daemonUser, daemonUser))
+	runnertest.Must(t, os.Symlink(roots+"/in", theirs+"/l"))
+	t.Setenv("RUNTIME_DIRECTORY", unit)
+	table := []config.Listen{{Address: "unix:" + theirs + "/l/s", Mode: 0o600}, {Address: "unix:" + roots + "/s", Mode: 0o600}}
+	after, by := newSockets(t, table...)
+	const word = "not a socket"
+	for name, victim := range map[string]string{
+		"by a link and dots":   theirs + "/l/../../passwd",
+		"a file of the unit":   unit + "/passwd",
+		"by a link":            theirs + "/l/s",
+		"a file of the table":  roots + "/s",
+		"the daemon's own":     theirs + "/passwd",
+		"out of the folder":    unit + "/../roots/passwd",
+		"dots that lead back":  unit + "/daemon/l/../../unit/passwd",
+		"a path of no folder":  "passwd",
+		"the folder as a file": unit + "/daemon",
+	} {
+		isFolder := victim == theirs
+		if !isFolder {
+			runnertest.Must(t, os.WriteFile(victim, []byte(word), 0o600))
+		}
+		file, err := listen.Local{}.Find(victim)
+		runnertest.Must(t, err)
+		after.recover([]listen.File{*file})
+		by.Remove(file) // refused, or nothing to do
+		after.removeAll()
+		if text, err := os.ReadFile(victim); !isFolder && (err != nil || string(text) != word) || isFolder && errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %s is %q, %v", name, victim, text, err)
+		}
+		after.forget([]string{filepath.Clean(victim)})
+		if !isFolder {
+			os.Remove(victim)
+		}
+	}
+
+	// By a folder that has become another's since the table was made, nothing is removed with root's rights.
+	s, err := net.Listen("unix", roots+"/s")
+	runnertest.Must(t, err)
+	defer s.Close()
+	runnertest.Must(t, os.Chown(roots, daemonUser, daemonUser))
+	file, err := listen.Local{}.Find(roots + "/s")
+	runnertest.Must(t, err)
+	after.recover([]listen.File{*file})
+	if err := by.Remove(file); err == nil {
+		t.Error("a socket in a folder of the daemon's is removed by root")
+	}
+	wantFile(t, roots+"/s", describeFile(roots+"/s"))
+	if _, err := os.Lstat(roots + "/s"); err != nil {
+		t.Error(err)
+	}
+}
+
 // FuzzListen has the spawner asked whatever there may be about listeners. There is none.
 func FuzzListen(f *testing.F) {
 	for what := range uint64(listenQuestions + 1) {
