@@ -33,6 +33,12 @@ func (l *Listener) StoreName() string {
 	return fmt.Sprintf("%s%x", storePrefix, sum[:8])
 }
 
+// IsStoreName reports whether a name is as StoreName makes them.
+func IsStoreName(name string) bool {
+	rest, ok := strings.CutPrefix(name, storePrefix)
+	return ok && rest != "" && strings.Trim(rest, "0123456789abcdef-") == ""
+}
+
 // Leave has Drain and Close leave the socket and its file to the next process, which gets
 // them from systemd: Drain has Accept return what waits at that moment, and what comes later waits on.
 func (l *Listener) Leave() {

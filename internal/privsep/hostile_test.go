@@ -138,6 +138,13 @@ var attacks = map[string]func(*speaker) string{
 		return fmt.Sprintf("%s, %s, %s", s.upgrade(upgradeCommit, 0), s.upgrade(upgradeDiscard, 0), s.upgrade(upgradeSignal, uint64(unix.SIGHUP)))
 	},
 
+	"words by a carriage return": func(s *speaker) string { return s.notify("STATUS=x\rMAINPID=1") },
+	"words after a zero":         func(s *speaker) string { return s.notify("STATUS=x\x00MAINPID=1") },
+	"a name of another's socket": func(s *speaker) string { return s.notify("FDSTORE=1\nFDNAME=http", s.sockets()[0]) },
+	"a name of its own": func(s *speaker) string {
+		return s.notify("FDSTORE=1\nFDPOLL=0\nFDNAME=fcgid-socket-1f-a0", s.sockets()[0])
+	},
+
 	// These end the session.
 	"listener with descriptors": func(s *speaker) string {
 		return s.question(listenQuestion{what: listenBind, Options: listen.Options{Address: "unix:" + s.dir + "/pool.sock", Mode: 0o640}}, s.files()...)
@@ -219,6 +226,9 @@ var wants = map[string]string{
 	"end of an upgrade that serves": "done, there is no such upgrade, there is no such upgrade, done, another upgrade is being carried out",
 	"an upgrade of none":            "there is no such upgrade, there is no such upgrade, there is no such upgrade",
 
+	"words by a carriage return": "is no word of a daemon's", "words after a zero": "is no word of a daemon's",
+	"a name of another's socket": "is no word of a daemon's", "a name of its own": "nobody hears it",
+
 	"ptrace": "operation not permitted", "getfd": "operation not permitted", "kill": "operation not permitted",
 }
 
@@ -294,6 +304,16 @@ func (s *speaker) sockets() []int {
 func (s *speaker) upgrade(order, argument uint64, fds ...int) string {
 	s.last++
 	return s.ask(KindUpgrade, appendUint(appendUint(nil, order), argument), fds...)
+}
+
+// notify says words that are for systemd.
+func (s *speaker) notify(words string, fds ...int) string {
+	s.last++
+	answer := s.ask(KindNotify, []byte(words), fds...)
+	if known := "is no word of a daemon's"; strings.Contains(answer, known) {
+		return known
+	}
+	return answer
 }
 
 func (s *speaker) odd(i int, name string) string {

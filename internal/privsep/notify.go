@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/fcgid/fcgid/internal/listen"
 )
@@ -48,22 +49,31 @@ func (s *succession) isOf(word string) bool {
 	return s.next != nil && word == fmt.Sprintf("MAINPID=%d", s.next.PID)
 }
 
+// isWord reports whether a line is one to systemd, too, which ends lines in other ways as well, and
+// names no socket as if it were another's.
+func isWord(line string) bool {
+	if name, ok := strings.CutPrefix(line, "FDNAME="); ok && !listen.IsStoreName(name) {
+		return false
+	}
+	return !strings.ContainsFunc(line, unicode.IsControl)
+}
+
 // notify passes on a word of the daemon's to systemd, which hears this process alone. None of
 // them is about another process, but that the successor is the unit's main one.
 func (s *spawner) notify(m *Message) error {
-	socket := os.Getenv("NOTIFY_SOCKET")
-	if socket == "" {
-		return errors.New("nobody hears it")
-	}
 	if len(m.Body) > maxNotification || len(m.FDs) > 1 {
 		return errors.New("more than systemd takes at once")
 	}
 	for line := range strings.SplitSeq(string(m.Body), "\n") {
-		if !s.succession.isOf(line) && !slices.ContainsFunc(notifiable, func(word string) bool {
+		if !isWord(line) || !s.succession.isOf(line) && !slices.ContainsFunc(notifiable, func(word string) bool {
 			return line == word || strings.HasSuffix(word, "=") && strings.HasPrefix(line, word)
 		}) {
 			return fmt.Errorf("%q is no word of a daemon's", line)
 		}
+	}
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return errors.New("nobody hears it")
 	}
 	fd := -1
 	if len(m.FDs) == 1 {

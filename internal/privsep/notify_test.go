@@ -24,6 +24,8 @@ func TestNotify(t *testing.T) {
 	s := new(spawner)
 	for _, word := range []string{
 		"MAINPID=1", "WATCHDOG=trigger", "READY=1\nMAINPID=1", "NOTIFYACCESS=all", "", "READY=1\n", "STATUS", "STATUS=" + strings.Repeat("x", maxNotification),
+		"STATUS=x\rMAINPID=1", "STATUS=x\r\nREADY=1", "STATUS=x\x00MAINPID=1", "STATUS=x\x1b[2J", "READY=1\r", "STATUS=x\x7f",
+		"FDSTORE=1\nFDNAME=http", "FDSTORE=1\nFDNAME=", "FDNAME=fcgid-socket-", "FDNAME=fcgid-socket-1:http", "FDNAME=fcgid-socket-../x", "FDSTOREREMOVE=1\nFDNAME=stored",
 	} {
 		if err := s.notify(&Message{Kind: KindNotify, Body: []byte(word)}); err == nil {
 			t.Errorf("%.40q is passed on", word)
