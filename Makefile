@@ -75,7 +75,7 @@ test-docs:
 # The race detector's build makes other system calls than the one that users get. Of the
 # latter, test-docs runs those of the documents.
 test-e2e:
-	$(GO) test -tags e2e -timeout 10m -skip '^TestDocumented' ./e2e
+	$(GO) test -tags e2e -timeout 15m -skip '^TestDocumented' ./e2e
 	$(GO) test -race -tags e2e -timeout 20m ./e2e
 
 test-apps:
