@@ -134,6 +134,17 @@ var attacks = map[string]func(*speaker) string{
 		return fmt.Sprintf("%s, %s, %s, %s, %s", s.upgrade(upgradeCommit, 0), s.upgrade(upgradeDiscard, 1), s.upgrade(upgradeSignal, uint64(unix.SIGTERM)),
 			s.upgrade(upgradeSignal, uint64(unix.SIGHUP)), s.upgrade(upgradeStart, 0, s.sockets()...))
 	},
+	"sockets after an upgrade": func(s *speaker) string {
+		bound := s.listen(listenBind, "/pool.sock", 0o640, "")
+		s.upgrade(upgradeStart, 0, s.sockets()...)
+		s.upgrade(upgradeCommit, 0)
+		return fmt.Sprintf("%s, %s, %s", bound, s.listen(listenBind, "/writable/pool.sock", 0o640, ""), s.listen(listenPermit, "/pool.sock", 0o640, ""))
+	},
+	"reload after an upgrade": func(s *speaker) string {
+		s.upgrade(upgradeStart, 0, s.sockets()...)
+		s.upgrade(upgradeCommit, 0)
+		return s.ask(KindReload, nil)
+	},
 	"an upgrade of none": func(s *speaker) string {
 		return fmt.Sprintf("%s, %s, %s", s.upgrade(upgradeCommit, 0), s.upgrade(upgradeDiscard, 0), s.upgrade(upgradeSignal, uint64(unix.SIGHUP)))
 	},
@@ -224,6 +235,8 @@ var wants = map[string]string{
 	"no such socket": "socket operation on non-socket", "socket of its own": "it is no socket that listens by tcp, was not made",
 	"upgrades":                      "map[another upgrade is being carried out:19 started:4 started ended:3]",
 	"end of an upgrade that serves": "done, there is no such upgrade, there is no such upgrade, done, another upgrade is being carried out",
+	"sockets after an upgrade":      "started, has given this process's place, has given this process's place",
+	"reload after an upgrade":       `{"text":"an upgrade has given this process's place to another one`,
 	"an upgrade of none":            "there is no such upgrade, there is no such upgrade, there is no such upgrade",
 
 	"words by a carriage return": "is no word of a daemon's", "words after a zero": "is no word of a daemon's",
@@ -378,7 +391,7 @@ func (s *speaker) listen(what uint64, name string, mode fs.FileMode, owner strin
 
 func (s *speaker) question(q listenQuestion, fds ...int) string {
 	answer := s.ask(KindListen, q.append(nil), fds...)
-	for _, known := range []string{"is not as the", "was not made", "exists and is no socket", "permission denied", "socket operation on non-socket", "it is no socket that listens by tcp"} {
+	for _, known := range []string{"is not as the", "was not made", "has given this process's place", "exists and is no socket", "permission denied", "socket operation on non-socket", "it is no socket that listens by tcp"} {
 		if strings.Contains(answer, known) {
 			return known
 		}
@@ -517,8 +530,9 @@ func newStage(t *testing.T, binary string) *stage {
 	commit, _ = sockets.prepare(tableOf(table...))
 	commit()
 	s.spawner = &spawner{
-		program: binary + ".next", log: log, programs: s.programs, sockets: sockets, leave: time.Hour, expired: make(chan struct{}),
+		program: binary + ".next", log: log, programs: s.programs, sockets: sockets, expired: make(chan struct{}),
 	}
+	s.spawner.leave.Store(int64(time.Hour))
 	t.Cleanup(func() {
 		defer sockets.close()
 		if next := s.spawner.succession.next; next != nil {

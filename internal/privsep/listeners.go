@@ -45,6 +45,7 @@ type listeners struct {
 	mu            sync.Mutex // guards the fields below
 	next, current []Listen
 	made          []Made
+	isReplaced    bool // another process makes the sockets by now
 }
 
 // newListeners starts the thread, which has no umask.
@@ -113,6 +114,12 @@ func (l *listeners) handle(m *Message) (*Message, error) {
 
 // entry is what the table has of an address, with just that mode, owner and group.
 func (l *listeners) entry(o *listen.Options) (Listen, error) {
+	l.mu.Lock()
+	isReplaced := l.isReplaced
+	l.mu.Unlock()
+	if isReplaced {
+		return Listen{}, errReplaced
+	}
 	return l.search(func(e *Listen) bool {
 		return e.Address == o.Address && e.Mode == o.Mode && e.Owner == o.Owner && e.Group == o.Group
 	}, o.Address)
@@ -291,6 +298,13 @@ func (l *listeners) forget(paths []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.made = slices.DeleteFunc(l.made, func(m Made) bool { return slices.Contains(paths, filepath.Clean(m.Path)) })
+}
+
+// end has no socket be made any more: another process has this one's place.
+func (l *listeners) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.isReplaced = true
 }
 
 // recover remembers the files of sockets that systemd has kept for this process, as far as the

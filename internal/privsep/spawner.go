@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,10 +40,11 @@ type spawner struct {
 	succession succession
 	expired    chan struct{} // closed when a daemon that was replaced has been there for too long
 
-	turn  sync.Mutex    // guards the fields below, and is held while the configuration is read or changed
-	last  uint64        // generation
-	next  *prepared     // nil: none
-	leave time.Duration // of the table in force
+	leave atomic.Int64 // nanoseconds, of the table in force
+
+	turn sync.Mutex // guards the fields below, and is held while the configuration is read or changed
+	last uint64     // generation
+	next *prepared  // nil: none
 }
 
 // programFDs are how many descriptors the daemon may send at once: those of a program.
@@ -174,8 +176,8 @@ func (s *spawner) attend(daemon *spawn.Self, signals <-chan os.Signal, served <-
 }
 
 const (
-	// endTime is how long the daemon may live without a connection to the spawner, and the
-	// spawner without a daemon.
+	// endTime is how long the daemon may live without a connection to the spawner. Without a daemon
+	// the spawner gives half of it to each thing that it ends.
 	endTime = time.Second
 	// dumpTime is how long a daemon that systemd's watchdog has given up may take to say where
 	// it stands.
@@ -195,14 +197,19 @@ func (s *spawner) passOn(daemon *spawn.Self, sig unix.Signal) {
 
 // awaitPrograms waits for what was killed, but not for ever.
 func (s *spawner) awaitPrograms() {
+	awaitAtMost(endTime/2, s.programs.Wait)
+}
+
+// awaitAtMost waits for f, which goes on by itself if it takes longer.
+func awaitAtMost(most time.Duration, f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.programs.Wait()
+		f()
 	}()
 	select {
 	case <-done:
-	case <-time.After(endTime / 2):
+	case <-time.After(most):
 	}
 }
 
@@ -213,7 +220,7 @@ func (s *spawner) conclude(status unix.WaitStatus) int {
 		s.cgroups.Kill()
 		s.local.KillOrphans(endTime / 2)
 		if os.Getenv("FDSTORE") == "" && !s.isBetween() { // systemd, or another daemon, has the sockets
-			s.sockets.removeAll()
+			awaitAtMost(endTime/2, s.sockets.removeAll) // whose folder may hang
 		}
 		return 1
 	}
@@ -252,6 +259,9 @@ func (s *spawner) judge(err error) error {
 func (s *spawner) reload() (*Message, error) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
+	if s.isReplaced() {
+		return nil, refuse(errReplaced)
+	}
 	r, err := read(&s.local, false)
 	if err != nil {
 		if _, ok := errors.AsType[*Refusal](err); ok {
@@ -315,7 +325,7 @@ func (s *spawner) settle(m *Message) (*Message, error) {
 		return nil, nil
 	}
 	next.commit()
-	s.leave = next.leave
+	s.leave.Store(int64(next.leave))
 	return &Message{Body: appendStrings(nil, s.programs.groups())}, nil
 }
 

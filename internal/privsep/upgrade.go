@@ -127,6 +127,7 @@ type succession struct {
 
 var (
 	errSuccessor   = errors.New("there is no such upgrade")
+	errReplaced    = errors.New("an upgrade has given this process's place to another one")
 	errUserChanges = errors.New("user cannot change while the daemon runs: restart it")
 )
 
@@ -196,6 +197,13 @@ func (s *spawner) startProgram(fds []int) (*spawn.Successor, error) {
 	return next, err
 }
 
+// isReplaced reports whether a successor has this process's place.
+func (s *spawner) isReplaced() bool {
+	s.succession.mu.Lock()
+	defer s.succession.mu.Unlock()
+	return s.succession.isCommitted
+}
+
 // take reports whether there may be a successor, and that no other one may be then.
 func (s *succession) take() bool {
 	s.mu.Lock()
@@ -240,15 +248,14 @@ func (s *spawner) discardSuccessor(atOnce bool) (*Message, error) {
 
 // commitSuccessor gives this process's place to the successor. The daemon has upgrade_timeout from then on.
 func (s *spawner) commitSuccessor() error {
-	s.turn.Lock()
-	leave := s.leave
-	s.turn.Unlock()
+	leave := time.Duration(s.leave.Load()) // without turn, which a reload has for as long as its file hangs
 	s.succession.mu.Lock()
 	defer s.succession.mu.Unlock()
 	if s.succession.next == nil || s.succession.isCommitted {
 		return errSuccessor
 	}
 	s.succession.isCommitted = true
+	s.sockets.end()
 	expired := s.expired
 	time.AfterFunc(leave, func() { close(expired) })
 	return errors.Join(s.bequeath(s.succession.left), s.succession.next.Commit())
