@@ -2,6 +2,7 @@ package listen
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 
 	"github.com/fcgid/fcgid/internal/address"
@@ -17,7 +18,7 @@ func (l *Listener) IsLost() bool {
 		return false
 	}
 	now, err := l.by.Find(l.file.Path)
-	return err != nil || !now.IsSame(l.file)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !now.IsSame(l.file)
 }
 
 // IsAt tells whether an address names the socket of l, if by another name: a folder may

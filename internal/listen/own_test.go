@@ -64,6 +64,22 @@ func TestIsLost(t *testing.T) {
 	}
 }
 
+// A blind Binder cannot look at files.
+type blind struct{ Binder }
+
+func (blind) Find(path string) (*File, error) {
+	return nil, &os.PathError{Op: "lstat", Path: path, Err: unix.EIO}
+}
+
+// A socket whose file cannot be looked at is not lost for that.
+func TestIsLostUnseen(t *testing.T) {
+	l := mustOpen(t, Options{Address: "unix:" + tempSocket(t), Mode: 0o600})
+	l.by = blind{l.by}
+	if l.IsLost() {
+		t.Error("a socket is lost whose file could not be looked at")
+	}
+}
+
 // A socket is known by each of its names, and is in the way of what overlaps it.
 func TestNamesOfASocket(t *testing.T) {
 	checkNoFDLeak(t)
