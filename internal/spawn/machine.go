@@ -79,9 +79,9 @@ func (l *Local) Fit(s Sandbox, id *Identity) (fits Sandbox, lacks []Lack) {
 	return machine().Fit(s, id)
 }
 
-// Umask is that of this process.
+// Umask is that of this process. It is the calling thread's: the first one may have another.
 func Umask() uint32 {
-	status, err := os.ReadFile("/proc/self/status")
+	status, err := os.ReadFile("/proc/thread-self/status")
 	if err != nil {
 		return 0o022
 	}

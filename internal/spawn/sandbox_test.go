@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/runner/runnertest"
@@ -72,6 +75,27 @@ func TestUmask(t *testing.T) {
 	}
 	if got := says(t, &l, &spawn.Command{}, "umask"); got != ours {
 		t.Errorf("without a sandbox the umask is %s, was %s", got, ours)
+	}
+}
+
+// A thread that has an umask of its own is told that one, and nobody else is.
+func TestUmaskOfThread(t *testing.T) {
+	before, asked := spawn.Umask(), make(chan uint32)
+	go func() {
+		defer close(asked)
+		runtime.LockOSThread() // for good: the thread ends with this function
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			t.Error(err)
+			return
+		}
+		unix.Umask(0o135)
+		asked <- spawn.Umask()
+	}()
+	if got := <-asked; got != 0o135 {
+		t.Errorf("the thread's umask is %04o, want 0135", got)
+	}
+	if got := spawn.Umask(); got != before {
+		t.Errorf("the umask is %04o, was %04o", got, before)
 	}
 }
 
