@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 )
@@ -22,10 +20,9 @@ type Registry struct {
 	// which are else answered with 404. It is set before the first request.
 	Fallback Handler
 
-	// Lookup takes no lock: each request would change it, on whatever CPU it is. So the map is
-	// replaced and never changed.
-	functions atomic.Pointer[map[string]Handler]
-	mu        sync.Mutex // held while it is replaced
+	// Handlers by name. Each request looks one up, on whatever CPU it is: that is to change
+	// nothing, as even a read lock is changed.
+	functions sync.Map
 }
 
 // maxName is the longest name of a function: that of a file.
@@ -45,16 +42,9 @@ func (r *Registry) Handle(name string, h Handler) {
 	if f, isFunc := h.(HandlerFunc); h == nil || isFunc && f == nil {
 		panic(fmt.Sprintf("fcgi: handle %q: nil function", name))
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before := r.all()
-	if before[name] != nil {
+	if _, isTaken := r.functions.LoadOrStore(name, h); isTaken {
 		panic(fmt.Sprintf("fcgi: handle %q: the name is taken", name))
 	}
-	functions := make(map[string]Handler, len(before)+1)
-	maps.Copy(functions, before)
-	functions[name] = h
-	r.functions.Store(&functions)
 }
 
 // HandleFunc is Handle for a function.
@@ -76,15 +66,12 @@ func checkName(name string) error {
 
 // Names are the names of all functions, sorted.
 func (r *Registry) Names() []string {
-	return slices.Sorted(maps.Keys(r.all()))
-}
-
-// all are the functions by name.
-func (r *Registry) all() map[string]Handler {
-	if functions := r.functions.Load(); functions != nil {
-		return *functions
+	var names []string
+	for name := range r.functions.Range {
+		names = append(names, name.(string))
 	}
-	return nil
+	slices.Sort(names)
+	return names
 }
 
 // Lookup finds the function that a request means: the one whose name is the whole
@@ -95,13 +82,12 @@ func (r *Registry) all() map[string]Handler {
 // SCRIPT_NAME is taken in the same way. Names are compared byte by byte.
 func (r *Registry) Lookup(p Params) (name string, h Handler, ok bool) {
 	asked := askedName(p)
-	functions := r.all()
 	for _, name := range [...]string{asked, strings.TrimPrefix(asked, "/"), lastElement(asked)} {
 		if len(name) > maxName {
 			continue
 		}
-		if h := functions[name]; h != nil {
-			return name, h, true
+		if h, ok := r.functions.Load(name); ok {
+			return name, h.(Handler), true
 		}
 	}
 	return "", nil, false
