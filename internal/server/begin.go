@@ -78,8 +78,7 @@ func (t *table) refuseBegin(id uint16, b protocol.Begin, reason error) error {
 	answer := ourAnswer(v.httpStatus, false)
 	out := protocol.AppendRecord(nil, protocol.TypeStdout, id, answer)
 	out = protocol.AppendRecord(out, protocol.TypeStdout, id, nil)
-	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
-	out = protocol.AppendEnd(out, id, end)
+	out = protocol.AppendEnd(out, id, v.wireEnd())
 	t.mu.Lock()
 	t.noteTrailingLocked(id)
 	if !b.Keep {
@@ -88,7 +87,7 @@ func (t *table) refuseBegin(id uint16, b protocol.Begin, reason error) error {
 	t.mu.Unlock()
 	now, name := time.Now(), protocol.Identify(new(protocol.Params))
 	return t.conn.out.post(out, &Result{
-		Outcome: v.outcome, HTTPStatus: v.httpStatus, End: end, Reason: v.reason, Remote: t.conn.remote, Conn: t.conn.number,
+		Outcome: v.outcome, HTTPStatus: v.httpStatus, End: v.wireEnd(), Reason: v.reason, Remote: t.conn.remote, Conn: t.conn.number,
 		Serial: t.conn.server().opt.Serials.Add(1), ID: &name, Params: &protocol.Params{}, Begun: now, Ended: now,
 		Sent: int64(len(answer)), Body: int64(ourBody(answer)),
 	})

@@ -21,7 +21,6 @@ const (
 type lastWord struct {
 	records []byte
 	verdict verdict
-	end     protocol.End
 	isEarly bool // it goes out before the client has sent all of STDIN
 
 	hasRunner bool // when it was sent: the Runner has not returned
@@ -66,11 +65,10 @@ func (r *request) conclude(appStatus uint32, err error) {
 	}
 	r.result.Params, r.result.ID = params, name
 	isOurs := v.isOurs(isOut)
-	end := protocol.End{AppStatus: v.appStatus, Status: v.status}
 	// No pooled buffer: many may wait for a client that does not read.
 	out := r.appendEnd(r.lastBuf[:0], &v, params, isOurs)
 	r.last = lastWord{
-		records: protocol.AppendEnd(out, r.id, end), verdict: v, end: end,
+		records: protocol.AppendEnd(out, r.id, v.wireEnd()), verdict: v,
 		isEarly: isOurs && !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer,
 	}
 }
@@ -88,7 +86,7 @@ func (r *request) sent(at time.Time) { r.last.hasRunner = r.conn.table.sent(r, a
 
 // tell hands over what became of r, after that.
 func (r *request) tell(at time.Time) {
-	r.report(at, r.last.verdict, r.last.end)
+	r.report(at, &r.last.verdict)
 	r.account(r.last.hasRunner)
 }
 

@@ -51,12 +51,12 @@ type Result struct {
 	Usage     protocol.Usage
 }
 
-func (r *request) report(now time.Time, v verdict, end protocol.End) {
+func (r *request) report(now time.Time, v *verdict) {
 	s := r.server
 	res := &r.result
 	r.answer.mu.Lock() // its Runner may be about to take back what it has counted (unsend)
 	*res = Result{
-		Outcome: v.outcome, HTTPStatus: r.answer.status, End: end, Reason: v.reason,
+		Outcome: v.outcome, HTTPStatus: r.answer.status, End: v.wireEnd(), Reason: v.reason,
 		Serial: r.req.Serial, ID: res.ID, IsOwn: r.isOwn.Load(), Remote: r.conn.remote, Conn: r.conn.number, Params: res.Params, PID: int(r.pid.Load()),
 		Begun: r.begun, Queue: now.Sub(r.begun),
 		Received: r.received.Load(), Sent: r.answer.sent, Dropped: r.answer.dropped, OnAbort: r.settings.OnAbort,

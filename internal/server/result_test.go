@@ -185,6 +185,6 @@ func TestResultWhileCounted(t *testing.T) {
 		defer close(done)
 		r.answer.unsend(10)
 	}()
-	r.report(time.Now(), verdict{outcome: OK}, protocol.End{})
+	r.report(time.Now(), &verdict{outcome: OK})
 	<-done
 }

@@ -30,6 +30,11 @@ func overload(reason error) *verdict {
 	return &verdict{503, 503, protocol.StatusOverloaded, Overloaded, reason}
 }
 
+// wireEnd is what END_REQUEST says of it.
+func (v *verdict) wireEnd() protocol.End {
+	return protocol.End{AppStatus: v.appStatus, Status: v.status}
+}
+
 // isOurs reports whether an answer of our own goes out. Where some of the program's is out it can
 // only be cut short.
 func (v *verdict) isOurs(isOut bool) bool { return v.httpStatus != 0 && !isOut }
