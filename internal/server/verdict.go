@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -67,10 +68,8 @@ func (r *request) judge(appStatus uint32, err error, hasHead, isOut bool) verdic
 // judgeAnswer is the verdict on an answer that its program has begun.
 func (r *request) judgeAnswer(appStatus uint32, err error) verdict {
 	switch short := r.answer.checkWhole(); {
-	case err != nil && appStatus == 0:
-		return verdict{0, 500, 0, Failed, err}
 	case err != nil:
-		return verdict{0, appStatus, 0, Failed, err}
+		return verdict{0, cmp.Or(appStatus, 500), 0, Failed, err}
 	case short != nil && appStatus != 0:
 		return verdict{0, appStatus, 0, Failed, fmt.Errorf("%w (%s)", short, cgi.ExitText(appStatus))}
 	case short != nil:
