@@ -50,10 +50,13 @@ func (m *Memory) purseful(limit int64) int64 {
 	return min(mostInPurse, limit/64/int64(len(m.purses)))
 }
 
+// purse is that of connections which have this number.
+func (m *Memory) purse(number uint32) *purse { return &m.purses[number%uint32(len(m.purses))] }
+
 // take reports whether connections of this number can have n more within the limit; 0 is
 // none. Then they have them.
 func (m *Memory) take(number uint32, n, limit int64) bool {
-	p := &m.purses[number%uint32(len(m.purses))]
+	p := m.purse(number)
 	for has := p.has.Load(); has >= n; has = p.has.Load() {
 		if p.has.CompareAndSwap(has, has-n) {
 			return true
@@ -78,7 +81,7 @@ func plenty(limit, all int64) int64 {
 
 // giveBack is take's opposite.
 func (m *Memory) giveBack(number uint32, n int64) {
-	p := &m.purses[number%uint32(len(m.purses))]
+	p := m.purse(number)
 	full := m.purseful(m.limit.Load())
 	for has := p.has.Add(n); has > full; has = p.has.Load() {
 		if p.has.CompareAndSwap(has, full/2) {
