@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"net"
-	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,7 +37,7 @@ func (l *breakingListener) Addr() net.Addr { return &net.UnixAddr{Name: "breaks"
 
 // When a listener breaks, Serve returns though some of those who accept wait for room.
 func TestBrokenListenerAtMaxConns(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(17)) // two that accept
+	withCPUs(t, 17) // two that accept
 	// It is the first one that waits for room, and then the other one, or the other way round.
 	for range 8 {
 		bubble(t, func(t *testing.T) {
