@@ -33,7 +33,7 @@ type Result struct {
 	ID         *protocol.RequestID
 	IsOwn      bool // Settings.Own had a Runner for it
 	Remote     string
-	Conn       uint32           // number of its connection, from where others may have the same
+	Conn       uint32           // number of its connection; one of another Address may have the same
 	Params     *protocol.Params // valid during the call
 	PID        int              // of the program; 0 without one
 	Begun      time.Time        // BEGIN_REQUEST
