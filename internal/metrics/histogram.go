@@ -99,11 +99,11 @@ type lanes struct {
 	size   int // how many counters there are
 }
 
-// cacheLine is how many counters are between two places: two lines, since CPUs fetch pairs.
-const cacheLine = 16
+// laneGap is how many counters are between two places: two cache lines, since CPUs fetch pairs.
+const laneGap = 16
 
 func newLanes(n, size int) lanes {
-	stride := size + cacheLine
+	stride := size + laneGap
 	return lanes{counts: make([]atomic.Uint64, max(1, n)*stride), stride: stride, size: size}
 }
 

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"maps"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -146,13 +147,7 @@ func (c pools) Describe(chan<- *prometheus.Desc) {}
 // first increase.
 func (c pools) Collect(ch chan<- prometheus.Metric) {
 	c.of.mu.Lock()
-	all, workers := make([]*Pool, 0, len(c.of.pools)), make([]*Workers, 0, len(c.of.workers))
-	for _, p := range c.of.pools {
-		all = append(all, p)
-	}
-	for _, w := range c.of.workers {
-		workers = append(workers, w)
-	}
+	all, workers := slices.Collect(maps.Values(c.of.pools)), slices.Collect(maps.Values(c.of.workers))
 	c.of.mu.Unlock()
 	for _, p := range all {
 		p.collect(series{ch, p.name})
