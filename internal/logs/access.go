@@ -114,14 +114,7 @@ func (l *accessLog) reopen() (output string, err error) {
 	return output, err
 }
 
-// add takes lines, or drops them.
-func (l *accessLog) add(lines []byte) {
-	a := accessLines.Get().(*accessLine)
-	a.text = append(a.text[:0], lines...)
-	l.push(a)
-}
-
-// push is add, and a is not the caller's any more.
+// push takes lines, or drops them. a is not the caller's any more.
 func (l *accessLog) push(a *accessLine) {
 	size := int64(len(a.text))
 	waiting := l.waiting.Add(size)
@@ -132,6 +125,7 @@ func (l *accessLog) push(a *accessLine) {
 		if l.file != nil {
 			l.dropLocked(a.text)
 		}
+		accessLines.Put(a)
 		return
 	}
 	var before *accessLine

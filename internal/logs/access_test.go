@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,9 @@ import (
 	"github.com/fcgid/fcgid/internal/access"
 	"github.com/fcgid/fcgid/internal/wiretest"
 )
+
+// add pushes lines.
+func (l *accessLog) add(lines []byte) { l.push(&accessLine{text: bytes.Clone(lines)}) }
 
 // accessParams are those of a request.
 type accessParams map[string]string
