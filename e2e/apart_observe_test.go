@@ -15,12 +15,11 @@ func TestApartSlowCommand(t *testing.T) {
 	t.Parallel()
 	a := serveApart(t)
 	look := script(t, a.dir+"/cgi/look", "#!/bin/sh\nid -u\ntr '\\0' '\\n' <\"/proc/$1/environ\" | grep ^REQUEST_URI\n")
-	script(t, a.dir+"/cgi/slow", "#!/bin/sh\n"+plainHeader+"exec sleep 1\n")
-	a.configure(a.pools(`- {name: slow, listen: "unix:@` + a.address + `-slow", ` + asUser(64101) + `, process: {root: [` + a.dir + `/cgi]}, timeout: 20s, slow: {after: 100ms, command: [` + look + `, "{pid}"]}}` + "\n"))
+	slow := script(t, a.dir+"/cgi/slow", "#!/bin/sh\nwhile [ ! -e "+a.dir+"/go ]; do sleep 0.02; done\n"+plainHeader)
+	a.configure(a.pools(`- {name: slow, listen: "unix:` + a.dir + `/slow", ` + asUser(64101) + `, process: {root: [` + a.dir + `/cgi]}, timeout: 1m, slow: {after: 100ms, command: [` + look + `, "{pid}"]}}` + "\n"))
 	a.order(t, "reload").is(t, "reload", 0)
-	if res, out := a.at(t, "slow", "slow", ""); res.AppStatus != 0 {
-		t.Errorf("%+v %q", res, out)
-	}
+	p := connect(t, a.dir+"/slow")
+	p.send(request(1, params(slow), ""))
 	var entry struct{ Output, Error string }
 	await(t, "the slow request's entry", func() bool {
 		for line := range strings.Lines(a.out.String()) {
@@ -32,6 +31,10 @@ func TestApartSlowCommand(t *testing.T) {
 	})
 	if entry.Output != "64101\nREQUEST_URI=/slow\n" || entry.Error != "" {
 		t.Errorf("%+v", entry)
+	}
+	write(t, a.dir+"/go", "")
+	if r := p.reply(1); r.status() != 200 {
+		t.Errorf("the slow request: %v", r)
 	}
 }
 
