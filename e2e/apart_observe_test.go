@@ -44,9 +44,7 @@ func TestApartCgroup(t *testing.T) {
 	a := serveApart(t)
 	a.configure(a.withPrograms(t))
 	a.order(t, "reload").is(t, "reload", 0)
-	if !strings.Contains(a.out.String(), "programs have cgroups") {
-		t.Skip("there are no cgroups here")
-	}
+	a.needCgroups(t)
 	paths := func() map[string]string {
 		_, body := get(t, "http://"+a.admin+"/status")
 		var page struct {

@@ -15,12 +15,18 @@ import (
 // Limits need controllers, which few machines have that run tests: see make test-vm.
 // These tests have groups alone.
 
-// needCgroups ends a test where the daemon has found none.
-func (s *site) needCgroups() {
-	s.t.Helper()
-	if !strings.Contains(s.out.String(), "programs have cgroups") {
-		s.t.Skip("the daemon has no cgroups here")
+// needCgroups skips a test where the daemon says that it has none, and why. It says whether it has.
+func (d *daemon) needCgroups(t testing.TB) {
+	t.Helper()
+	for line := range strings.Lines(d.out.String()) {
+		switch {
+		case strings.Contains(line, `"msg":"programs have cgroups"`):
+			return
+		case strings.Contains(line, `"msg":"programs have no cgroups`):
+			t.Skip("the daemon has no cgroups here: ", line)
+		}
 	}
+	t.Fatalf("nothing is said of cgroups: %s", d.out.String())
 }
 
 // runaway is a shell script's beginning that leaves a process that shares nothing with the one that has started it, neither
@@ -59,7 +65,7 @@ func TestCgroupEndsTree(t *testing.T) {
 			// A worker that never answers.
 			start := harness.Script(t, dir+"/start", runaway(dir+"/worker.pid")+"exec sleep 600")
 			s := newSite(t, "unix", strings.ReplaceAll(pool, "START", start))
-			s.needCgroups()
+			s.needCgroups(t)
 			stays := s.script("stays", runaway(s.dir+"/stays.pid")+plainHeader)
 			hangs := s.script("hangs", runaway(s.dir+"/hangs.pid")+"sleep 600")
 			var neighbour int
@@ -92,7 +98,7 @@ func TestCgroupEndsTree(t *testing.T) {
 func TestCgroupKilledDaemon(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "unix", simple)
-	s.needCgroups()
+	s.needCgroups(t)
 	path := s.script("stays", runaway(s.dir+"/stays.pid")+plainHeader)
 	s.ask(path, nil)
 	pid := s.pidIn(s.dir + "/stays.pid")
