@@ -19,25 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/fcgi"
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
 )
-
-// describeFile is a file's mode, owner and group, or why there is none.
-func describeFile(path string) string {
-	var stat unix.Stat_t
-	if err := unix.Lstat(path, &stat); err != nil {
-		return err.Error()
-	}
-	return fmt.Sprintf("%o %d:%d", stat.Mode, stat.Uid, stat.Gid)
-}
-
-func wantFile(t *testing.T, path, want string) {
-	t.Helper()
-	if got := describeFile(path); got != want {
-		t.Errorf("%s is %s, want %s", path, got, want)
-	}
-}
-
-const noFile = "no such file or directory"
 
 var lastLowPort atomic.Int64
 
@@ -92,15 +75,15 @@ func TestApartSockets(t *testing.T) {
 	low := fmt.Sprintf("'tcp:127.0.0.1:%s'", port)
 
 	a.ordered(t, functionAt("g", at("0640", "64141", "64142")+", "+low), 0, "g: added")
-	wantFile(t, s, "140640 64141:64142")
+	runnertest.WantFile(t, s, "140640 64141:64142")
 	a.pong(t, "unix", s)
 	a.pong(t, "tcp", "127.0.0.1:"+port)
 	a.ordered(t, functionAt("g", at("0606", "64143", "")+", "+low), 0)
-	wantFile(t, s, "140606 64143:65534") // and the group that is not named any more is the daemon's
+	runnertest.WantFile(t, s, "140606 64143:65534") // and the group that is not named any more is the daemon's
 	a.pong(t, "unix", s)
 	a.ordered(t, functionAt("h", at("0606", "64143", "")+", 'unix:"+dir+"/t'"), 0) // moved to another pool
 	a.pong(t, "unix", s)
-	wantFile(t, dir+"/t", "140660 65534:65534") // by default the daemon's
+	runnertest.WantFile(t, dir+"/t", "140660 65534:65534") // by default the daemon's
 	if _, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
 		t.Error("the port is listened on still")
 	}
@@ -108,20 +91,22 @@ func TestApartSockets(t *testing.T) {
 	a.order(t, "reload").is(t, "with a socket whose file is gone", 0)
 	a.pong(t, "unix", dir+"/t")
 	a.ordered(t, "", 0, "h: removed")
-	await(t, "the files to be gone", func() bool { return describeFile(s) == noFile && describeFile(dir+"/t") == noFile })
+	await(t, "the files to be gone", func() bool {
+		return runnertest.DescribeFile(s) == runnertest.NoFile && runnertest.DescribeFile(dir+"/t") == runnertest.NoFile
+	})
 
 	a.ordered(t, functionAt("g", at("0640", "64141", "64142")+", "+low), 0)
 	if n := countSockets(t, a.Process.Pid, port); n != 0 {
 		t.Errorf("the spawner has %d descriptors of the port", n)
 	}
-	wantFile(t, a.dir+"/runtime", "40755 0:0")
-	wantFile(t, a.control, "140600 65534:65534")
+	runnertest.WantFile(t, a.dir+"/runtime", "40755 0:0")
+	runnertest.WantFile(t, a.control, "140600 65534:65534")
 	a.signal(syscall.SIGTERM)
 	if code := a.exitCode(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
 	for _, path := range []string{s, a.control} {
-		wantFile(t, path, noFile)
+		runnertest.WantFile(t, path, runnertest.NoFile)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("left in the folder: %v, %v", entries, err)
@@ -165,7 +150,7 @@ func TestApartSocketsAreMadeAtOnce(t *testing.T) {
 	seen := make(map[string]int)
 	watching.Go(func() {
 		for !stop.Load() {
-			seen[describeFile(path)]++
+			seen[runnertest.DescribeFile(path)]++
 		}
 	})
 	for range 10 {
@@ -174,7 +159,7 @@ func TestApartSocketsAreMadeAtOnce(t *testing.T) {
 	}
 	stop.Store(true)
 	watching.Wait()
-	delete(seen, noFile)
+	delete(seen, runnertest.NoFile)
 	if seen["140666 64144:64145"] == 0 || len(seen) != 1 {
 		t.Errorf("the file was seen as %v", seen)
 	}
@@ -229,12 +214,14 @@ func TestApartSocketsInTheWay(t *testing.T) {
 		a.ordered(t, functionAt("g", listen+"}"), 1, test.want)
 		a.ping(t)
 	}
-	wantFile(t, theirs+"/led/s", noFile)
+	runnertest.WantFile(t, theirs+"/led/s", runnertest.NoFile)
 	a.ordered(t, functionAt("g", "'unix:"+dir+"/stale', {address: 'unix:"+theirs+"/s', owner: '64146'}"), 0)
 	a.pong(t, "unix", dir+"/stale")
-	wantFile(t, theirs+"/s", "140660 64146:65534")
+	runnertest.WantFile(t, theirs+"/s", "140660 64146:65534")
 	a.ordered(t, "", 0)
-	await(t, "the files to be gone", func() bool { return describeFile(theirs+"/s") == noFile && describeFile(dir+"/stale") == noFile })
+	await(t, "the files to be gone", func() bool {
+		return runnertest.DescribeFile(theirs+"/s") == runnertest.NoFile && runnertest.DescribeFile(dir+"/stale") == runnertest.NoFile
+	})
 }
 
 // Behind nginx, which asks all the time, sockets change mode, owner, pool and address without
@@ -278,9 +265,9 @@ func TestApartSocketsBehindNginx(t *testing.T) {
 			a.ordered(t, pools, 0)
 		}
 		// What was made and changed for a reload that is refused then is as it was.
-		before := describeFile(path)
+		before := runnertest.DescribeFile(path)
 		a.ordered(t, functionAt("h", socket("0600", "64149")+", "+wild)+functionAt("i", "'unix:"+a.dir+"/none/s'"), 1, "/none")
-		wantFile(t, path, before)
+		runnertest.WantFile(t, path, before)
 	}
 	stop()
 	asking.Wait()
@@ -309,8 +296,8 @@ func TestApartSocketsOfKilled(t *testing.T) {
 			a.exitCode()
 			awaitGone(t, []int{a.served})
 			if victim == "daemon" {
-				wantFile(t, path, noFile)
-				wantFile(t, a.control, noFile)
+				runnertest.WantFile(t, path, runnertest.NoFile)
+				runnertest.WantFile(t, a.control, runnertest.NoFile)
 			}
 			again := exec.Command(a.Path, a.Args[1:]...)
 			again.Env = a.Env

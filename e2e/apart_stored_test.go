@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
 )
 
 // setup is a file of a daemon apart, in a folder that systemd would make, before it is started.
@@ -62,7 +64,7 @@ func TestApartSystemdSockets(t *testing.T) {
 	if code := a.exitCode(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
-	wantFile(t, own, noFile)
+	runnertest.WantFile(t, own, runnertest.NoFile)
 	if _, err := os.Lstat(path); err != nil {
 		t.Error("systemd's socket was removed")
 	}
@@ -131,7 +133,7 @@ func TestApartStoredSockets(t *testing.T) {
 	a.exitCode()
 	a.configure(a.pools(pool("0606", "64152")))
 	serve()
-	wantFile(t, path, "140606 64152:65534")
+	runnertest.WantFile(t, path, "140606 64152:65534")
 	if now := inodeOf(t, path); now != before {
 		t.Error("it is another file")
 	}
@@ -139,9 +141,9 @@ func TestApartStoredSockets(t *testing.T) {
 		t.Errorf("the spawner has %d descriptors of the port", n)
 	}
 	a.ordered(t, pool("0640", "64151"), 0)
-	wantFile(t, path, "140640 64151:65534")
+	runnertest.WantFile(t, path, "140640 64151:65534")
 	a.ordered(t, "", 0)
-	await(t, "the file to be gone", func() bool { return describeFile(path) == noFile })
+	await(t, "the file to be gone", func() bool { return runnertest.DescribeFile(path) == runnertest.NoFile })
 }
 
 // command is one that starts the daemon with what the store has.
@@ -180,7 +182,7 @@ func TestApartSocketsOutOfSight(t *testing.T) {
 	before := inodeOf(t, path)
 	a.ordered(t, pool("0606"), 0)
 	a.pong(t, "unix", path)
-	wantFile(t, path, "140606 65534:65534")
+	runnertest.WantFile(t, path, "140606 65534:65534")
 	if inodeOf(t, path) != before || strings.Contains(a.out.String(), "the file of a socket was gone") {
 		t.Error("a reload has made another socket")
 	}
@@ -190,7 +192,7 @@ func TestApartSocketsOutOfSight(t *testing.T) {
 	a.ordered(t, functionAt("h", "'unix:"+path+"'"), 0) // moved
 	a.pong(t, "unix", path)
 	a.ordered(t, "", 0)
-	await(t, "the file to be gone", func() bool { return describeFile(path) == noFile })
+	await(t, "the file to be gone", func() bool { return runnertest.DescribeFile(path) == runnertest.NoFile })
 }
 
 // Where the spawner may do no more than become others, as under hardened.conf, sockets are made
@@ -211,16 +213,16 @@ func TestApartSocketsWithFewRights(t *testing.T) {
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+dir)
 	a.process = start(t, cmd)
 	a.awaitReady(t)
-	wantFile(t, dir+"/s", "140660 65534:64153")
+	runnertest.WantFile(t, dir+"/s", "140660 65534:64153")
 	a.pong(t, "unix", dir+"/s")
 	a.ordered(t, pool("64154"), 0)
-	wantFile(t, dir+"/s", "140660 65534:64154")
+	runnertest.WantFile(t, dir+"/s", "140660 65534:64154")
 	a.ordered(t, functionAt("g", "{address: 'unix:"+dir+"/s', owner: '64155'}"), 1, "operation not permitted")
-	wantFile(t, dir+"/s", "140660 65534:64154")
+	runnertest.WantFile(t, dir+"/s", "140660 65534:64154")
 	a.ordered(t, functionAt("g", "'tcp:127.0.0.1:"+lowPort(t)+"'"), 1, "permission denied")
 	a.signal(syscall.SIGTERM)
 	if code := a.exitCode(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
-	wantFile(t, dir+"/s", noFile)
+	runnertest.WantFile(t, dir+"/s", runnertest.NoFile)
 }

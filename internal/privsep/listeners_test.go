@@ -61,24 +61,6 @@ func optionsOf(l config.Listen) listen.Options {
 	return listen.Options{Address: l.Address, Mode: l.Mode, Owner: l.Owner, Group: l.Group}
 }
 
-// describeFile is a file's mode, owner and group, or why there is none.
-func describeFile(path string) string {
-	var stat unix.Stat_t
-	if err := unix.Lstat(path, &stat); err != nil {
-		return err.Error()
-	}
-	return fmt.Sprintf("%o %d:%d", stat.Mode, stat.Uid, stat.Gid)
-}
-
-func wantFile(t *testing.T, path, want string) {
-	t.Helper()
-	if got := describeFile(path); got != want {
-		t.Errorf("%s is %s, want %s", path, got, want)
-	}
-}
-
-const noFile = "no such file or directory"
-
 // Both Binders do the same, but for whose a file is that the configuration gives to nobody.
 func TestBinders(t *testing.T) {
 	dir := folder(t)
@@ -95,7 +77,7 @@ func TestBinders(t *testing.T) {
 			stale.Close()
 			l, err := listen.OpenBy(t.Context(), by, optionsOf(first))
 			runnertest.Must(t, err)
-			wantFile(t, path, "140640 64201:64202")
+			runnertest.WantFile(t, path, "140640 64201:64202")
 			if l.IsLost() || !l.IsAt(first.Address) {
 				t.Error("it is not found")
 			}
@@ -103,9 +85,9 @@ func TestBinders(t *testing.T) {
 				t.Errorf("the address of one that listens: %v", err)
 			}
 			runnertest.Must(t, l.Apply(optionsOf(second)))
-			wantFile(t, path, "140606 64203:64202")
+			runnertest.WantFile(t, path, "140606 64203:64202")
 			runnertest.Must(t, l.Drain())
-			wantFile(t, path, noFile)
+			runnertest.WantFile(t, path, runnertest.NoFile)
 			runnertest.Must(t, l.Close())
 
 			for what, create := range map[string]func() error{
@@ -113,11 +95,11 @@ func TestBinders(t *testing.T) {
 				"link": func() error { return os.Symlink("/run/other.sock", path) },
 			} {
 				runnertest.Must(t, create())
-				before := describeFile(path)
+				before := runnertest.DescribeFile(path)
 				if _, err := listen.OpenBy(t.Context(), by, optionsOf(first)); err == nil || !strings.Contains(err.Error(), path+" exists and is no socket") {
 					t.Errorf("a %s has the place: %v", what, err)
 				}
-				wantFile(t, path, before)
+				runnertest.WantFile(t, path, before)
 				runnertest.Must(t, os.Remove(path))
 			}
 		})
@@ -134,7 +116,7 @@ func TestFilesAreMadeAsTheyAreToBe(t *testing.T) {
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for ctx.Err() == nil {
-			seen[describeFile(path)]++
+			seen[runnertest.DescribeFile(path)]++
 		}
 	})
 	for range 100 {
@@ -144,7 +126,7 @@ func TestFilesAreMadeAsTheyAreToBe(t *testing.T) {
 	}
 	stop()
 	watching.Wait()
-	delete(seen, noFile)
+	delete(seen, runnertest.NoFile)
 	if delete(seen, "140666 64201:64202"); len(seen) > 0 {
 		t.Errorf("it was seen as %v", seen)
 	}
@@ -200,9 +182,9 @@ func TestFoldersOfOthers(t *testing.T) {
 
 	l, err := listen.OpenBy(t.Context(), by, optionsOf(own))
 	runnertest.Must(t, err)
-	wantFile(t, theirs+"/own", fmt.Sprintf("140600 %d:%d", poolUser, daemonUser))
+	runnertest.WantFile(t, theirs+"/own", fmt.Sprintf("140600 %d:%d", poolUser, daemonUser))
 	runnertest.Must(t, l.Close())
-	wantFile(t, theirs+"/own", noFile)
+	runnertest.WantFile(t, theirs+"/own", runnertest.NoFile)
 
 	_, err = listen.OpenBy(t.Context(), by, optionsOf(foreign))
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "others than root can change this folder") {
@@ -219,12 +201,12 @@ func TestFoldersOfOthers(t *testing.T) {
 	other, err := net.Listen("unix", theirs+"/own")
 	runnertest.Must(t, err)
 	defer other.Close()
-	before := describeFile(theirs + "/own")
+	before := runnertest.DescribeFile(theirs + "/own")
 	if !l.IsLost() {
 		t.Error("another socket has its name, and it is not lost")
 	}
 	runnertest.Must(t, l.Close())
-	wantFile(t, theirs+"/own", before)
+	runnertest.WantFile(t, theirs+"/own", before)
 }
 
 // The files of sockets that another process has made are known from it, and no others.
@@ -265,7 +247,7 @@ func TestAdoptedFiles(t *testing.T) {
 		}
 	}
 	runnertest.Must(t, by.Remove(&made[0].File))
-	wantFile(t, path, noFile)
+	runnertest.WantFile(t, path, runnertest.NoFile)
 }
 
 // What the daemon before had systemd keep is its word: a name for the file of a socket that it has
@@ -325,7 +307,7 @@ func TestRecoveredFilesOfOthers(t *testing.T) {
 	if err := by.Remove(file); err == nil {
 		t.Error("a socket in a folder of the daemon's is removed by root")
 	}
-	wantFile(t, roots+"/s", describeFile(roots+"/s"))
+	runnertest.WantFile(t, roots+"/s", runnertest.DescribeFile(roots+"/s"))
 	if _, err := os.Lstat(roots + "/s"); err != nil {
 		t.Error(err)
 	}

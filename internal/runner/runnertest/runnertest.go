@@ -210,6 +210,26 @@ func Must(t testing.TB, err error) {
 	}
 }
 
+// NoFile is what DescribeFile says of a file that is not there.
+const NoFile = "no such file or directory"
+
+// DescribeFile is a file's mode, owner and group, or why there is none.
+func DescribeFile(path string) string {
+	var stat unix.Stat_t
+	if err := unix.Lstat(path, &stat); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%o %d:%d", stat.Mode, stat.Uid, stat.Gid)
+}
+
+// WantFile fails the test where a file is another than described.
+func WantFile(t testing.TB, path, want string) {
+	t.Helper()
+	if got := DescribeFile(path); got != want {
+		t.Errorf("%s is %s, want %s", path, got, want)
+	}
+}
+
 // CountEntries is how much there is in a folder.
 func CountEntries(t testing.TB, folder string) int {
 	t.Helper()
