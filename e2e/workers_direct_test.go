@@ -22,22 +22,21 @@ import (
 // directKeys are those of a worker that accepts the connections itself.
 const directKeys = "connections: direct, scale: static, stop_grace: 1m, max: "
 
-// directPool is a pool of direct workers of the C program or of php-cgi, of a generation.
+// directWorkers are keys of a pool of direct workers of the C program or of php-cgi, of a generation.
+func directWorkers(t testing.TB, program, gen string, max int) string {
+	t.Helper()
+	return fmt.Sprintf("worker: {command: %s, %s%d}%s", workerCommand(t, program), directKeys, max, workerEnv(gen))
+}
+
+// directPool is that pool.
 func (s *site) directPool(program, gen string, max int) string {
-	return s.pool("cgi", fmt.Sprintf("worker: {command: %s, %s%d}%s", workerCommand(s.t, program), directKeys, max, workerEnv(gen)))
+	s.t.Helper()
+	return s.pool("cgi", directWorkers(s.t, program, gen, max))
 }
 
 func newDirectSite(t testing.TB, network, program string, max int) *site {
 	t.Helper()
-	s := &site{t: t, dir: folder(t), network: network}
-	if err := os.Mkdir(s.dir+"/cgi", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	s.address = s.dir + "/s"
-	if network == "tcp" {
-		s.address = freeAddress(t)
-	}
-	s.daemon = serve(t, s.dir, s.directPool(program, "a", max))
+	s := newSite(t, network, directWorkers(t, program, "a", max))
 	text, err := os.ReadFile("testdata/workers/app.php")
 	if err != nil {
 		t.Fatal(err)
