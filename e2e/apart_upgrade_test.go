@@ -79,14 +79,14 @@ func TestApartUpgradeKilled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			u := newUpgradable(t, true, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
-			running := u.busy()
+			_, running := u.busy()
 			all := []int{u.Process.Pid, u.running()}
 			var done <-chan output
 			if test.isReady {
 				u.upgrade().is(t, "upgrade", 0)
 				all = append(all, u.main(), u.running())
 			} else {
-				u.configure(fmt.Sprintf("- {name: cgi, listen: 'unix:%s/s', process: {root: [%[1]s/cgi]}}\n- {name: w, listen: 'unix:%[1]s/w', worker: {command: [/bin/sleep, 1h], scale: static, max: 1, start_timeout: 1h}}\n", u.dir))
+				u.configureHanging()
 				done = u.upgradeLater()
 				all = append(all, u.starting()...)
 			}
@@ -121,12 +121,4 @@ func TestApartUpgradeKilled(t *testing.T) {
 			}
 		})
 	}
-}
-
-// busy has the daemon run a program until a file go is made, and returns that one's pid.
-func (u *upgradable) busy() int {
-	u.t.Helper()
-	long := script(u.t, u.dir+"/cgi/long.sh", "#!/bin/sh\necho $$ >"+u.dir+"/pid\nwhile [ ! -e "+u.dir+"/go ]; do sleep 0.02; done\n"+plainHeader)
-	connect(u.t, u.dir+"/s").send(request(1, params(long), ""))
-	return awaitPID(u.t, u.dir+"/pid")
 }

@@ -166,6 +166,21 @@ func (u *upgradable) good(network, address, script string) {
 	}
 }
 
+// busy has the daemon run a program until a file go is made: its client waits for the answer "long".
+func (u *upgradable) busy() (client *peer, pid int) {
+	u.t.Helper()
+	long := script(u.t, u.dir+"/cgi/long.sh", "#!/bin/sh\necho $$ >"+u.dir+"/pid\nwhile [ ! -e "+u.dir+"/go ]; do sleep 0.02; done\n"+plainHeader+"printf long\n")
+	client = connect(u.t, u.dir+"/s")
+	client.send(request(1, params(long), ""))
+	return client, awaitPID(u.t, u.dir+"/pid")
+}
+
+// configureHanging adds a pool whose worker never is ready, and so is no daemon that starts with it.
+func (u *upgradable) configureHanging() {
+	u.t.Helper()
+	u.configure(fmt.Sprintf("- {name: cgi, listen: 'unix:%s/s', process: {root: [%[1]s/cgi]}}\n- {name: w, listen: 'unix:%[1]s/w', worker: {command: [/bin/sleep, 1h], scale: static, max: 1, start_timeout: 1h}}\n", u.dir))
+}
+
 // cgiPools is one of each way to listen.
 const cgiPools = "- {name: cgi, listen: ['unix:DIR/s', 'unix:@DIR/abstract', 'tcp:TCP'], process: {root: [DIR/cgi]}}\n"
 
@@ -176,12 +191,8 @@ func TestUpgrade(t *testing.T) { inBoth(t, testUpgrade) }
 func testUpgrade(t *testing.T, isApart bool) {
 	tcp := freeAddress(t)
 	u := newUpgradable(t, isApart, strings.ReplaceAll(cgiPools, "TCP", tcp))
-	long := script(t, u.dir+"/cgi/long.sh", "#!/bin/sh\necho $$ >"+u.dir+"/pid\nwhile [ ! -e "+u.dir+"/go ]; do sleep 0.02; done\nprintf 'Content-Type: text/plain\\n\\nlong'\n")
 	before := u.inodes("s", "control")
-	running := connect(t, u.dir+"/s")
-	running.send(request(1, params(long), ""))
-	await(t, "the program to run", func() bool { return exists(u.dir + "/pid") })
-
+	running, _ := u.busy()
 	old := u.running()
 	u.upgrade().is(t, "upgrade", 0, "serves, and "+strconv.Itoa(old)+" ends with its last request")
 	now := u.running()
@@ -379,10 +390,7 @@ func TestSignalsAfterUpgrade(t *testing.T) { inBoth(t, testSignalsAfterUpgrade) 
 
 func testSignalsAfterUpgrade(t *testing.T, isApart bool) {
 	u := newUpgradable(t, isApart, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
-	long := script(t, u.dir+"/cgi/long.sh", "#!/bin/sh\necho $$ >"+u.dir+"/pid\nwhile [ ! -e "+u.dir+"/go ]; do sleep 0.02; done\n"+plainHeader)
-	running := connect(t, u.dir+"/s")
-	running.send(request(1, params(long), ""))
-	awaitPID(t, u.dir+"/pid")
+	running, _ := u.busy()
 	u.upgrade().is(t, "upgrade", 0)
 	now := u.running()
 	for _, test := range []struct {
@@ -424,7 +432,7 @@ func testUpgradeIsEnded(t *testing.T, isApart bool) {
 	}
 	// A new one that starts its workers.
 	u.link(binary)
-	u.configure(fmt.Sprintf("- {name: cgi, listen: 'unix:%s/s', process: {root: [%[1]s/cgi]}}\n- {name: w, listen: 'unix:%[1]s/w', worker: {command: [/bin/sleep, 1h], scale: static, max: 1, start_timeout: 1h}}\n", u.dir))
+	u.configureHanging()
 	for _, s := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		for _, isSpawner := range []bool{false, true} {
 			done := u.upgradeLater()
