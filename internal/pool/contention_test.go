@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -19,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/fcgid/fcgid/internal/logs"
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
 	"github.com/fcgid/fcgid/internal/wiretest"
 )
 
@@ -69,15 +68,8 @@ func workers(n int) string {
 }
 
 func (s *testSet) compileHello(b *testing.B) {
-	source := filepath.Join(s.dir, "hello.c")
-	text := `#include <unistd.h>
-int main(void) { static const char s[] = "Content-Type: text/plain\r\n\r\nhello\n"; return write(1, s, sizeof s - 1) < 0; }`
-	if err := os.WriteFile(source, []byte(text), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	if out, err := exec.Command("gcc", "-O2", "-static", "-o", filepath.Join(s.dir, "hello"), source).CombinedOutput(); err != nil {
-		b.Skipf("gcc: %v: %s", err, out)
-	}
+	runnertest.Compile(b, filepath.Join(s.dir, "hello"), `#include <unistd.h>
+int main(void) { static const char s[] = "Content-Type: text/plain\r\n\r\nhello\n"; return write(1, s, sizeof s - 1) < 0; }`)
 }
 
 // contend asks each pool on so many connections at once, for b.N requests in all.

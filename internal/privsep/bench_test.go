@@ -2,7 +2,6 @@ package privsep
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -16,12 +15,9 @@ func BenchmarkScripts(b *testing.B) {
 		b.Skip("only root starts programs as others")
 	}
 	dir := folder(b)
-	source := runnertest.WriteFile(b, filepath.Join(dir, "hello.c"), `#include <unistd.h>
-int main(void) { return write(1, "Status: 200\n\n", 13) < 0; }`, 0o644)
 	program := filepath.Join(dir, "hello")
-	if out, err := exec.Command("gcc", "-O2", "-static", "-o", program, source).CombinedOutput(); err != nil {
-		b.Skipf("gcc: %v %s", err, out)
-	}
+	runnertest.Compile(b, program, `#include <unistd.h>
+int main(void) { return write(1, "Status: 200\n\n", 13) < 0; }`)
 	for _, name := range []string{"local", "remote"} {
 		b.Run(name, func(b *testing.B) {
 			cfg := cgi(dir)

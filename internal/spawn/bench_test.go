@@ -3,7 +3,6 @@ package spawn_test
 import (
 	"io"
 	"os"
-	"os/exec"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -56,11 +55,7 @@ func smallProgram(b *testing.B) string {
 	b.Helper()
 	program := "/usr/local/fcgid-bench-hello" // not below /tmp, which may be private
 	b.Cleanup(func() { os.Remove(program) })
-	source := b.TempDir() + "/hello.c"
-	runnertest.Must(b, os.WriteFile(source, []byte(`#include <stdio.h>
-int main(void) { puts("hello"); return 0; }`), 0o644))
-	if text, err := exec.Command("gcc", "-O2", "-static", "-o", program, source).CombinedOutput(); err != nil {
-		b.Skipf("gcc: %v: %s", err, text)
-	}
+	runnertest.Compile(b, program, `#include <stdio.h>
+int main(void) { puts("hello"); return 0; }`)
 	return program
 }

@@ -2,7 +2,6 @@ package process_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -27,11 +26,8 @@ int main(void) {
 
 // hello is a program that costs little more than its start.
 func hello(b *testing.B) string {
-	dir := tempDir(b)
-	source, binary := write(b, filepath.Join(dir, "hello.c"), helloC, 0o644), filepath.Join(dir, "hello")
-	if out, err := exec.Command("gcc", "-O2", "-static", "-o", binary, source).CombinedOutput(); err != nil {
-		b.Skipf("gcc: %v %s", err, out)
-	}
+	binary := filepath.Join(tempDir(b), "hello")
+	runnertest.Compile(b, binary, helloC)
 	return binary
 }
 

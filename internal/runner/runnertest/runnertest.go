@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -188,6 +189,19 @@ func WriteFile(t testing.TB, path, content string, mode os.FileMode) string {
 	Must(t, os.WriteFile(path, []byte(content), mode))
 	Must(t, os.Chmod(path, mode))
 	return path
+}
+
+// Compile makes a small static program of C. Where there is no compiler, the test is skipped.
+func Compile(t testing.TB, program, source string) {
+	t.Helper()
+	gcc, err := exec.LookPath("gcc")
+	if err != nil {
+		t.Skip(err)
+	}
+	text := WriteFile(t, filepath.Join(t.TempDir(), "program.c"), source, 0o644)
+	if out, err := exec.Command(gcc, "-O2", "-static", "-o", program, text).CombinedOutput(); err != nil {
+		t.Fatalf("gcc: %v: %s", err, out)
+	}
 }
 
 // Main runs the tests and sees to it that no goroutine is left. With HELPER in the
