@@ -54,13 +54,23 @@ type running struct {
 	identity *spawn.Identity // who it runs as
 	sandbox  *spawn.Sandbox
 
-	mu         sync.Mutex   // guards the fields below
-	child      *spawn.Child // nil until it is started
-	exited     bool
-	terminated bool // its process group was asked to end
-	reaped     bool
-	isServing  bool // what else has its socket is being ended
+	mu         sync.Mutex // guards the fields below
+	state      state
+	child      *spawn.Child // nil while it starts
+	terminated bool         // its process group was asked to end
 }
+
+// A state is how far a running program has come. It never goes back.
+type state uint8
+
+// The states of a running program.
+const (
+	starts state = iota
+	runs
+	exited
+	endsServing // it has exited, and what else has its socket is ended
+	reaped
+)
 
 // NewPrograms returns those of no pool.
 func NewPrograms(o ProgramsOptions) *Programs {
@@ -265,7 +275,7 @@ func (p *Programs) start(in *places, r *running, cmd *spawn.Command, fds []int) 
 		return 0, process.CannotStart(err)
 	}
 	r.mu.Lock()
-	r.child = child
+	r.state, r.child = runs, child
 	r.mu.Unlock()
 	p.wg.Go(func() { p.attend(r, child) })
 	return uint64(child.PID), nil
@@ -291,14 +301,16 @@ func (p *Programs) remove(r *running) {
 // attend tells of a program's exit. One of which nothing more is wanted then, as it was left
 // alone, is reaped before.
 func (p *Programs) attend(r *running, child *spawn.Child) {
-	exited := child.AwaitExit()
+	isGivenUp := !child.AwaitExit()
 	r.mu.Lock()
-	r.exited = true
-	r.reaped = exited && !r.isWorker && !r.terminated
-	reaped := r.reaped
+	isReaped := !isGivenUp && !r.isWorker && !r.terminated
+	r.state = exited
+	if isReaped {
+		r.state = reaped
+	}
 	r.mu.Unlock()
-	event := exit{handle: r.handle, isGivenUp: !exited, isReaped: reaped}
-	if reaped {
+	event := exit{handle: r.handle, isGivenUp: isGivenUp, isReaped: isReaped}
+	if isReaped {
 		event.Exit, event.err = child.Reap(false)
 		p.remove(r)
 	}
@@ -353,15 +365,12 @@ const maxGrace = 24 * time.Hour
 
 func (r *running) signal(s unix.Signal, to spawn.Target) {
 	r.mu.Lock()
-	child := r.child
-	if r.reaped {
-		child = nil
-	}
-	if child != nil && !r.exited && to == spawn.ToGroup {
+	child, isThere := r.child, r.state != starts && r.state != reaped
+	if r.state == runs && to == spawn.ToGroup {
 		r.terminated = true
 	}
 	r.mu.Unlock()
-	if child != nil {
+	if isThere {
 		child.Signal(s, to)
 	}
 }
@@ -369,8 +378,10 @@ func (r *running) signal(s unix.Signal, to spawn.Target) {
 // endServing is done once for a program that has exited.
 func (r *running) endServing(s unix.Signal, grace time.Duration) {
 	r.mu.Lock()
-	is := r.exited && !r.reaped && !r.isServing
-	r.isServing = true
+	is := r.state == exited
+	if is {
+		r.state = endsServing
+	}
 	r.mu.Unlock()
 	if is {
 		r.child.EndServing(s, grace)
@@ -380,8 +391,10 @@ func (r *running) endServing(s unix.Signal, grace time.Duration) {
 // reap answers how a program has exited, and forgets it.
 func (p *Programs) reap(r *running, terminated bool) ([]byte, error) {
 	r.mu.Lock()
-	is := r.exited && !r.reaped
-	r.reaped = r.reaped || is
+	is := r.state == exited || r.state == endsServing
+	if is {
+		r.state = reaped
+	}
 	r.mu.Unlock()
 	if !is {
 		return nil, errors.New("the program has not exited")

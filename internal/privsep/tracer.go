@@ -46,7 +46,7 @@ func (p *Programs) tracerOf(s *startable, handle uint64) (*spawn.Command, error)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.child == nil || r.exited {
+	if r.state != runs {
 		return nil, errors.New("the program does not run")
 	}
 	cmd := launch.SlowCommand(s.tracer, r.child.PID)
