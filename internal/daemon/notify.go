@@ -27,7 +27,7 @@ func (d *daemon) tellSystemd(state string, fd int) error {
 	if d.opt.Spawner != nil {
 		return d.opt.Spawner.Notify(state, fd)
 	}
-	return listen.SendTo(os.Getenv("NOTIFY_SOCKET"))(state, fd)
+	return listen.SendTo(os.Getenv("NOTIFY_SOCKET"), state, fd)
 }
 
 // notifyReady tells systemd that the daemon serves, or that a reload has ended.

@@ -171,7 +171,7 @@ func TestDirectIsHandedOver(t *testing.T) {
 func TestDirectIsStored(t *testing.T) {
 	inheriting(t, func() {
 		k, dir := newKeeper(t), t.TempDir()
-		store := &Store{Send: SendTo(k.path), Most: 2}
+		store := &Store{Send: k.send, Most: 2}
 		was := map[string]bool{"a": true, "b": false} // each is to be the other
 		for name, direct := range was {
 			l := mustOpen(t, Options{Address: "unix:" + dir + "/" + name, Mode: 0o600, Direct: direct})

@@ -209,21 +209,19 @@ func (s *Store) add(name string, l *Listener) error {
 	return nil
 }
 
-// SendTo returns what sends messages to systemd's socket (NOTIFY_SOCKET).
-func SendTo(socket string) func(message string, fd int) error {
-	return func(message string, fd int) error {
-		own, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("tell systemd: %w", err)
-		}
-		defer unix.Close(own)
-		var rights []byte
-		if fd >= 0 {
-			rights = unix.UnixRights(fd)
-		}
-		if err := unix.Sendmsg(own, []byte(message), rights, &unix.SockaddrUnix{Name: socket}, unix.MSG_NOSIGNAL); err != nil {
-			return fmt.Errorf("tell systemd: %w", err)
-		}
-		return nil
+// SendTo sends a message to systemd's socket (NOTIFY_SOCKET), with a descriptor if fd is not negative.
+func SendTo(socket, message string, fd int) error {
+	own, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("tell systemd: %w", err)
 	}
+	defer unix.Close(own)
+	var rights []byte
+	if fd >= 0 {
+		rights = unix.UnixRights(fd)
+	}
+	if err := unix.Sendmsg(own, []byte(message), rights, &unix.SockaddrUnix{Name: socket}, unix.MSG_NOSIGNAL); err != nil {
+		return fmt.Errorf("tell systemd: %w", err)
+	}
+	return nil
 }

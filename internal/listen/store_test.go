@@ -39,6 +39,9 @@ func newKeeper(t *testing.T) *keeper {
 	return k
 }
 
+// send is Store.Send.
+func (k *keeper) send(message string, fd int) error { return SendTo(k.path, message, fd) }
+
 // take does what so many messages say.
 func (k *keeper) take(n int) {
 	k.t.Helper()
@@ -79,7 +82,7 @@ func (k *keeper) stored() map[string][]*os.File {
 func TestStore(t *testing.T) {
 	inheriting(t, func() {
 		k, dir, port := newKeeper(t), t.TempDir(), freePort(t)
-		store := &Store{Send: SendTo(k.path), Most: 4}
+		store := &Store{Send: k.send, Most: 4}
 		var all []*Listener
 		addresses := []string{"unix:" + dir + "/a", "unix:" + dir + "/b", "tcp:127.0.0.1:" + port, "unix:" + dir + "/replaced"}
 		for _, address := range addresses {
@@ -174,7 +177,7 @@ func mustDial(t *testing.T, network, address string) net.Conn {
 // that goes makes room for one.
 func TestStoreIsFull(t *testing.T) {
 	k, dir := newKeeper(t), t.TempDir()
-	store := &Store{Send: SendTo(k.path), Most: 2}
+	store := &Store{Send: k.send, Most: 2}
 	var all []*Listener
 	for _, name := range []string{"a", "b", "c", "d"} {
 		l, err := Open(t.Context(), Options{Address: "unix:" + dir + "/" + name, Mode: 0o600})

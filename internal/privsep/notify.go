@@ -79,5 +79,5 @@ func (s *spawner) notify(m *Message) error {
 	if len(m.FDs) == 1 {
 		fd = m.FDs[0]
 	}
-	return listen.SendTo(socket)(string(m.Body), fd)
+	return listen.SendTo(socket, string(m.Body), fd)
 }
