@@ -3,10 +3,10 @@ package daemon
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
-	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/listen"
 )
@@ -35,10 +35,7 @@ func (d *daemon) notifyReady() { d.notify(systemd.SdNotifyReady) }
 
 // notifyReloading tells systemd that a reload has begun.
 func (d *daemon) notifyReloading() {
-	var now unix.Timespec
-	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
-	usec := time.Duration(now.Nano()).Microseconds()
-	d.notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", systemd.SdNotifyReloading, usec))
+	d.notify(systemd.SdNotifyReloading + "\n" + strings.TrimSpace(systemd.SdNotifyMonotonicUsec()))
 }
 
 // stopMargin is what a stop may take beside what pools may: to remove files, on a busy
