@@ -411,22 +411,10 @@ func stoppedEarly(s os.Signal) error {
 
 // RefuseUpgrade tells the old daemon, whose place this process was to take with a daemon of its
 // own, why it does not.
-func RefuseUpgrade(err error) {
-	if reply := refusal(err); len(reply.Faults) > 0 {
-		upgrade.Refuse(nil, reply.Faults)
-	} else {
-		upgrade.Refuse(err, nil)
-	}
-}
+func RefuseUpgrade(err error) { upgrade.Refuse(err, refusal(err).Faults) }
 
 // refuse tells the old daemon why this one does not take its place.
-func refuse(before *upgrade.Predecessor, err error) {
-	if reply := refusal(err); len(reply.Faults) > 0 {
-		before.Fail(nil, reply.Faults)
-	} else {
-		before.Fail(err, nil)
-	}
-}
+func refuse(before *upgrade.Predecessor, err error) { before.Fail(err, refusal(err).Faults) }
 
 // orderUpgrade starts the program anew, and answers when the new daemon serves.
 func (d *daemon) orderUpgrade(_ context.Context, by admin.Peer, o status.Order) status.Reply {

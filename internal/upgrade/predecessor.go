@@ -168,14 +168,8 @@ func (p *Predecessor) Yours() <-chan struct{} { return p.yours }
 func (p *Predecessor) Gone() <-chan struct{} { return p.gone }
 
 // Fail tells the old daemon that this one does not start, and why: the faults of a
-// configuration, or an error.
-func (p *Predecessor) Fail(err error, faults []string) {
-	m := message{Kind: kindFailed, Faults: faults}
-	if err != nil {
-		m.Error = err.Error()
-	}
-	p.ch.send(m)
-}
+// configuration if there are any, or else the error.
+func (p *Predecessor) Fail(err error, faults []string) { p.ch.send(failed(err, faults)) }
 
 // Prepared tells the old daemon that this one has done all that can fail.
 func (p *Predecessor) Prepared() error {

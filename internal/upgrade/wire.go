@@ -59,6 +59,13 @@ type message struct {
 	Body   json.RawMessage `json:"body,omitempty"`   // of a question and its answer, and of last
 }
 
+func failed(err error, faults []string) message {
+	if len(faults) > 0 {
+		return message{Kind: kindFailed, Faults: faults}
+	}
+	return message{Kind: kindFailed, Error: err.Error()}
+}
+
 // Hello is what the new daemon is told by the old one.
 type Hello struct {
 	Version string          `json:"version"`
