@@ -246,7 +246,8 @@ func (s *spawner) discardSuccessor(atOnce bool) (*Message, error) {
 	return &Message{Body: []byte(how)}, nil
 }
 
-// commitSuccessor gives this process's place to the successor. The daemon has upgrade_timeout from then on.
+// commitSuccessor gives this process's place to the successor. The daemon may be there for the
+// table's Leave from then on.
 func (s *spawner) commitSuccessor() error {
 	leave := time.Duration(s.leave.Load()) // without turn, which a reload has for as long as its file hangs
 	s.succession.mu.Lock()
