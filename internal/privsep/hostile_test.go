@@ -534,7 +534,7 @@ func newStage(t *testing.T, binary string) *stage {
 	}
 	s.spawner.leave.Store(int64(time.Hour))
 	t.Cleanup(func() {
-		defer sockets.close()
+		defer close(sockets.turns)
 		if next := s.spawner.succession.next; next != nil {
 			next.Discard(true)
 		}

@@ -48,7 +48,7 @@ type listeners struct {
 	isReplaced    bool // another process makes the sockets by now
 }
 
-// newListeners starts the thread, which has no umask.
+// newListeners starts the thread, which has no umask. It ends when turns is closed, or with the process.
 func newListeners() (*listeners, error) {
 	l := &listeners{turns: make(chan func())}
 	ready := make(chan error)
@@ -68,9 +68,6 @@ func newListeners() (*listeners, error) {
 	}
 	return l, nil
 }
-
-// close ends the thread, when nobody asks any more.
-func (l *listeners) close() { close(l.turns) }
 
 // prepare has addresses be those that may be listened on besides the current ones. commit or
 // undo is called next.

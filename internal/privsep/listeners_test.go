@@ -52,7 +52,7 @@ func newSockets(t *testing.T, table ...config.Listen) (*listeners, *Binder) {
 	t.Cleanup(func() {
 		ours.Close()
 		running.Wait()
-		sockets.close()
+		close(sockets.turns)
 	})
 	return sockets, &Binder{client}
 }
@@ -323,7 +323,7 @@ func FuzzListen(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(sockets.close)
+	f.Cleanup(func() { close(sockets.turns) })
 	f.Fuzz(func(t *testing.T, body []byte, n int) {
 		m := &Message{Kind: KindListen, ID: 1, Body: body}
 		for range min(max(n, 0), 3) {
