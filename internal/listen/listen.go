@@ -166,7 +166,7 @@ func open(ctx context.Context, by Binder, o Options, yielding []*Listener) (l *L
 		ln, err := passedListener(a.Name)
 		return &Listener{ln: ln, by: by, passed: true, handed: takePassed(a.Name)}, false, err
 	}
-	fd, file, err := bind(ctx, by, a, &o, yielding)
+	fd, file, err := o.bind(ctx, by, a, yielding)
 	if err != nil {
 		return nil, false, err
 	}
@@ -178,8 +178,8 @@ func open(ctx context.Context, by Binder, o Options, yielding []*Listener) (l *L
 	return l, true, err
 }
 
-// bind makes a socket, beside yielding ones that hold its address.
-func bind(ctx context.Context, by Binder, a address.Address, o *Options, yielding []*Listener) (fd int, file *File, err error) {
+// bind makes a socket at a, which is o's Address, beside yielding ones that hold it.
+func (o *Options) bind(ctx context.Context, by Binder, a address.Address, yielding []*Listener) (fd int, file *File, err error) {
 	fd, file, err = by.Bind(ctx, o, false)
 	switch {
 	case !errors.Is(err, ErrInUse):
