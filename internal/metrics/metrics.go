@@ -56,8 +56,8 @@ func New(kinds Kinds) *Metrics {
 		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "fcgid_config_last_reload_success_timestamp_seconds", Help: "When the configuration was last (re)loaded with success.",
 		}),
-		reloads:  counter("fcgid_config_reloads_total", "Reloads of the configuration.", "result"),
-		upgrades: counter("fcgid_upgrades_total", "Attempts to have another daemon take the place of this one.", "result"),
+		reloads:  counter("fcgid_config_reloads_total", "Reloads of the configuration."),
+		upgrades: counter("fcgid_upgrades_total", "Attempts to have another daemon take the place of this one."),
 		pools:    make(map[string]*Pool),
 		workers:  make(map[string]*Workers),
 	}
@@ -86,15 +86,16 @@ func buildInfo() prometheus.Gauge {
 	return info
 }
 
-func counter(name, help string, labels ...string) *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
-}
-
 // The results of a reload and of an upgrade.
 const (
 	succeeded = "success"
 	failed    = "failure"
 )
+
+// counter counts by result.
+func counter(name, help string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"result"})
+}
 
 func resultOf(err error) string {
 	if err != nil {
