@@ -1,4 +1,5 @@
-// Package runnertest is what the tests of the runners have in common.
+// Package runnertest is what tests of the runners have in common, and other tests that start
+// programs or look at files.
 package runnertest
 
 import (
