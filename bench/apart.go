@@ -77,9 +77,6 @@ func apartSides(name, keys, alone string, ld func(*rig) load) func(*rig) []side 
 	}
 }
 
-// helloLoad is a connection a request, to the C program.
-func helloLoad(r *rig) load { return load{request: r.requestFor("hello"), conns: clients} }
-
 // pingLoad asks for fcgid.ping on connections that are kept.
 func pingLoad(r *rig) load {
 	return pings(load{request: r.keepAlive(1), conns: clients, keep: true})

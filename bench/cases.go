@@ -18,7 +18,7 @@ var cases = []*benchCase{
 	{
 		name: "cgi-c", work: "CGI, static C hello, 8 clients, a connection a request",
 		sides: func(r *rig) []side {
-			ld := load{request: r.requestFor("hello"), conns: clients}
+			ld := helloLoad(r)
 			return []side{
 				{name: "fcgid", start: startFcgid("cgi"), load: ld},
 				{name: "fcgiwrap", start: startFcgiwrap, load: ld},
@@ -96,9 +96,7 @@ var cases = []*benchCase{
 	},
 	{
 		name: "php-direct", work: "PHP hello, 8 clients, a connection a request",
-		sides: func(r *rig) []side {
-			return append(phpSides(r), side{name: "epoll proxy in C", start: startProxyLimit, load: phpLoad(r)})
-		},
+		sides: phpSides("php", "epoll proxy in C", startProxyLimit),
 		rows: []rowSpec{
 			{requestRate, "php-fpm", atLeast(0.6)},
 			{requestRate, "epoll proxy in C", atLeast(0.8)},
@@ -107,16 +105,7 @@ var cases = []*benchCase{
 	},
 	{
 		name: "php-own", work: "PHP hello, connections: direct, 8 clients, a connection a request",
-		sides: func(r *rig) []side {
-			return []side{
-				{name: "fcgid", oneOf: []side{
-					{name: "pool php-own", start: startFcgid("php-own"), load: phpLoad(r)},
-					{name: "pool php-own-shared", start: startFcgid("php-own-shared"), load: phpLoad(r)},
-				}},
-				{name: "php-fpm", start: startPHPFPM("php-fpm"), load: phpLoad(r)},
-				{name: "spawn-fcgi, php-cgi", start: startSpawnFcgi, load: phpLoad(r)},
-			}
-		},
+		sides: phpSides("php-own", "spawn-fcgi, php-cgi", startSpawnFcgi),
 		rows: []rowSpec{
 			{requestRate, "php-fpm", atLeast(1)},
 			{requestRate, "spawn-fcgi, php-cgi", reach{}},
@@ -206,15 +195,13 @@ var cases = []*benchCase{
 	},
 	{
 		name: "latency-cgi", work: "CGI, static C hello, a connection a request", half: true,
-		sides: cgiSides(func(r *rig) load { return load{request: r.requestFor("hello"), conns: clients} }),
+		sides: cgiSides(helloLoad),
 		rows:  []rowSpec{{p99, "fcgiwrap", atMost(1)}, {medianLatency, "fcgiwrap", reach{}}},
 	},
 	{
 		name: "latency-php", work: "PHP hello, a connection a request", half: true,
-		sides: func(r *rig) []side {
-			return append(phpSides(r), side{name: "epoll proxy in C", start: startProxyLimit, load: phpLoad(r)})
-		},
-		rows: []rowSpec{{p99, "php-fpm", atMost(1)}, {medianLatency, "php-fpm", atMost(2)}, {medianLatency, "epoll proxy in C", atMost(1.25)}},
+		sides: phpSides("php", "epoll proxy in C", startProxyLimit),
+		rows:  []rowSpec{{p99, "php-fpm", atMost(1)}, {medianLatency, "php-fpm", atMost(2)}, {medianLatency, "epoll proxy in C", atMost(1.25)}},
 	},
 	siteCase(dokuwiki, "DokuWiki's start page"),
 	siteCase(wordpress, "WordPress' front page"),
@@ -244,17 +231,24 @@ func poolSides(pool string, ld func(*rig) load) func(*rig) []side {
 	}
 }
 
+// helloLoad is a connection a request, to the C program.
+func helloLoad(r *rig) load { return load{request: r.requestFor("hello"), conns: clients} }
+
 // phpLoad is a connection a request, straight to PHP.
 func phpLoad(r *rig) load { return load{request: r.requestFor("hello.php"), conns: clients} }
 
-// phpSides are fcgid, in the faster of its two configurations, and php-fpm.
-func phpSides(r *rig) []side {
-	return []side{
-		{name: "fcgid", oneOf: []side{
-			{name: "pool php", start: startFcgid("php"), load: phpLoad(r)},
-			{name: "pool php-shared", start: startFcgid("php-shared"), load: phpLoad(r)},
-		}},
-		{name: "php-fpm", start: startPHPFPM("php-fpm"), load: phpLoad(r)},
+// phpSides are fcgid, in the faster of a pool's two configurations, php-fpm, and one more.
+func phpSides(pool, name string, start func(*rig) (*server, error)) func(*rig) []side {
+	return func(r *rig) []side {
+		var ways []side
+		for _, way := range []string{pool, pool + "-shared"} {
+			ways = append(ways, side{name: "pool " + way, start: startFcgid(way), load: phpLoad(r)})
+		}
+		return []side{
+			{name: "fcgid", oneOf: ways},
+			{name: "php-fpm", start: startPHPFPM("php-fpm"), load: phpLoad(r)},
+			{name: name, start: start, load: phpLoad(r)},
+		}
 	}
 }
 
