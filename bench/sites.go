@@ -19,13 +19,15 @@ type site struct {
 	name string
 	page string // its path
 	has  string // what stands on it
+	// needs starts the server that it has its data in, if it has one.
+	needs func(*rig) error
 	// install installs it below root, with its data in the rig's folder.
 	install func(r *rig, root string) error
 }
 
 var (
 	dokuwiki  = site{name: "dokuwiki", page: "/doku.php?id=start", has: "footnote, and", install: installDokuWiki}
-	wordpress = site{name: "wordpress", page: "/", has: "Hello world!", install: installWordPress}
+	wordpress = site{name: "wordpress", page: "/", has: "Hello world!", needs: (*rig).startMariaDB, install: installWordPress}
 )
 
 // siteClients is how many people look at the page at once.
@@ -123,8 +125,8 @@ func (s site) startNginx(r *rig, socket string, keep int) (*server, error) {
 
 // installed installs a site once, starts what it needs, and returns its folder.
 func (r *rig) installed(s site) (root string, err error) {
-	if s.name == wordpress.name {
-		if err := r.startMariaDB(); err != nil {
+	if s.needs != nil {
+		if err := s.needs(r); err != nil {
 			return "", err
 		}
 	}
