@@ -10,7 +10,7 @@ import (
 )
 
 // A stream of events is eventCount of them, one each eventInterval: programs/events.c and
-// programs/events.php write it, and are compiled with these numbers or have them written down.
+// programs/events.php, which write it, have the same numbers.
 const (
 	eventCount    = 20
 	eventInterval = 50 * time.Millisecond

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -58,30 +57,5 @@ func TestEventPrograms(t *testing.T) {
 		if err != nil || !strings.Contains(string(text), loop) || !strings.Contains(string(text), `data: event %012d\n\n`) {
 			t.Errorf("%s: %v\n%s", name, err, text)
 		}
-	}
-}
-
-func TestProportionalSize(t *testing.T) {
-	if n, err := proportionalSize(os.Getpid()); err != nil || n < 1 || n > 10_000 {
-		t.Errorf("%v MiB, %v", n, err)
-	}
-	if n, err := sizeIn("Rss:  1 kB\nPss:     2048 kB\nPss_Anon:  3 kB\n", "Pss:"); n != 2048 || err != nil {
-		t.Errorf("%v, %v", n, err)
-	}
-	if _, err := sizeIn("Rss: 1 kB\n", "Pss:"); err == nil {
-		t.Error("no error")
-	}
-}
-
-// A pool's part of the configuration names programs by their path.
-func TestPoolText(t *testing.T) {
-	for _, p := range pools {
-		text := poolText(p.name)
-		if !strings.HasPrefix(text, "  - name: "+p.name+"\n") || strings.Contains(text, "PHP-CGI") || strings.Contains(text, "GIT-") {
-			t.Errorf("%s", text)
-		}
-	}
-	if text := poolText("git"); !strings.Contains(text, "/git-http-backend]") {
-		t.Errorf("%s", text)
 	}
 }
