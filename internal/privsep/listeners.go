@@ -72,16 +72,18 @@ func newListeners() (*listeners, error) {
 // prepare has addresses be those that may be listened on besides the current ones. commit or
 // undo is called next.
 func (l *listeners) prepare(next []Listen) (commit, undo func()) {
-	set := func(next, current []Listen) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.next, l.current = next, current
-	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	current := l.current
-	l.mu.Unlock()
-	set(next, current)
-	return func() { set(nil, next) }, func() { set(nil, current) }
+	l.next = next
+	return func() { l.settle(next) }, func() { l.settle(current) }
+}
+
+// settle has just these addresses be those that may be listened on.
+func (l *listeners) settle(current []Listen) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next, l.current = nil, current
 }
 
 // handle answers a KindListen.
