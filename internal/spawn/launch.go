@@ -17,8 +17,6 @@ type launch struct {
 	path   string
 	argv   []string
 	faults [2]int // a pipe, if there is a limiter
-	limits bool   // a limiter is executed
-	aside  bool   // it is for that alone
 	attr   syscall.ProcAttr
 	sys    syscall.SysProcAttr
 	cred   syscall.Credential
@@ -61,17 +59,16 @@ func (c *Command) forkExec(ctx context.Context, t *team, files []uintptr, g *cgr
 	l.sys.Ptrace = l.sets || l.enter != nil || c.Sandbox.isAdjustedFirst()
 	l.attr = syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: files, Sys: &l.sys}
 	c.launch(ctx, l, t)
-	l.limits, l.aside = false, false
 	l.argv, l.enter, l.attr, l.sys, l.cred = nil, nil, syscall.ProcAttr{}, syscall.SysProcAttr{}, syscall.Credential{}
 	return l.pid, l.pidfd, l.err
 }
 
 func (c *Command) launch(ctx context.Context, l *launch, t *team) {
-	if limiter := c.limiterOf(t); limiter >= 0 {
+	limiter := c.limiterOf(t)
+	if limiter >= 0 {
 		if l.err = l.limit(limiter); l.err != nil {
 			return
 		}
-		l.aside = t.limiter < 0
 		defer l.report(ctx)
 	}
 	if t.sandbox == nil && !l.sys.Ptrace && ownThreads.Load() {
@@ -79,6 +76,9 @@ func (c *Command) launch(ctx context.Context, l *launch, t *team) {
 	} else {
 		t.queue <- l
 		<-l.done
+	}
+	if limiter != t.limiter && l.err == syscall.EACCES { // it is Aside's, and what was not executed
+		l.err = errNotAside
 	}
 	if l.err == nil && (c.Sandbox != nil && c.Sandbox.isSettled() || l.enter != nil) {
 		c.settle(l)
@@ -131,15 +131,10 @@ func (l *launch) run(t *team) {
 	}
 }
 
-// errNotAside is that of a start which is to be tried without a limiter.
-var errNotAside = errors.New("no program of our own can be executed here")
+func (l *launch) fork() { l.pid, l.err = syscall.ForkExec(l.path, l.argv, &l.attr) }
 
-func (l *launch) fork() {
-	l.pid, l.err = syscall.ForkExec(l.path, l.argv, &l.attr)
-	if l.aside && l.err == syscall.EACCES {
-		l.err = errNotAside
-	}
-}
+// errNotAside is that of a limiter which only Command.Aside asks for, and that is not executed.
+var errNotAside = errors.New("no program of our own can be executed here")
 
 // abandon kills a program that cannot be what it was to be, with what it may have forked by
 // then, and reaps it.

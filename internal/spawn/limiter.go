@@ -125,7 +125,6 @@ func (l *launch) limit(limiter int) error {
 	if err := unix.Pipe2(l.faults[:], unix.O_CLOEXEC); err != nil {
 		return fmt.Errorf("pipe: %w", err)
 	}
-	l.limits = true
 	l.path = fmt.Sprintf("/proc/self/fd/%d", limiterFD)
 	l.argv = slices.Concat([]string{l.argv[0], cmp.Or(l.attr.Dir, ".")}, l.argv)
 	l.attr.Dir = ""

@@ -62,23 +62,26 @@ func (l *Local) Execute(cmd *Command, files [3]int) (*Child, error) {
 	return c, nil
 }
 
+// mostLaunches is how often a program is tried to be executed.
+const mostLaunches = 4
+
 // launch executes the program of a command with these descriptors; add is called next.
-func (l *Local) launch(ctx context.Context, cmd *Command, c *Child, files []uintptr) error {
-	err := l.launchOnce(ctx, cmd, c, files)
-	if errors.Is(err, errNotAside) {
-		cmd.Aside = false
+func (l *Local) launch(ctx context.Context, cmd *Command, c *Child, files []uintptr) (err error) {
+	for range mostLaunches {
 		err = l.launchOnce(ctx, cmd, c, files)
-	}
-	for range 3 {
-		if errors.Is(err, errOutdated) {
-			err = l.launchOnce(ctx, cmd, c, files)
+		switch {
+		case err == nil:
+			c.owner = l
+			return nil
+		case errors.Is(err, errNotAside):
+			atOnce := *cmd
+			atOnce.Aside = false
+			cmd = &atOnce
+		case !errors.Is(err, errOutdated):
+			return err
 		}
 	}
-	if err != nil {
-		return err
-	}
-	c.owner = l
-	return nil
+	return err
 }
 
 func (l *Local) launchOnce(ctx context.Context, cmd *Command, c *Child, files []uintptr) error {
