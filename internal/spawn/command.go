@@ -69,7 +69,10 @@ type started struct {
 // execute has the team execute the program with these descriptors.
 func (c *Command) execute(ctx context.Context, child *Child, t *team, files []uintptr) error {
 	pid, pidfd, group, err := c.startInGroup(ctx, t, files)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return context.Cause(ctx) // to explain it may hang as the start did
+	case err != nil:
 		return c.explain(err)
 	}
 	child.PID, child.raw, child.group, child.team = pid, pidfd, group, t

@@ -2,6 +2,7 @@ package spawn_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
@@ -91,18 +92,20 @@ func TestHungExecIsGivenUp(t *testing.T) {
 	}
 	file := openFolder(t) + "/hangs"
 	leased(t, file)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	result := make(chan error, 1)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	result, l := make(chan error, 1), new(spawn.Local)
 	go func() {
-		result <- spawn.Run(ctx, new(spawn.Local), &spawn.Command{Argv: []string{file}, Dir: "/", Identity: &spawn.Identity{UID: 64303, GID: 64303}, Aside: true}, io.Discard)
+		_, err := l.Start(ctx, &spawn.Command{Argv: []string{file}, Dir: "/", Identity: &spawn.Identity{UID: 64303, GID: 64303}, Aside: true})
+		result <- err
 	}()
 	polltest.Until(t, "it to wait", func() bool { return waiting(64303) == 1 })
-	cancel()
+	cause := errors.New("nobody wants it any more")
+	cancel(cause)
 	select {
 	case err := <-result:
-		if err == nil {
-			t.Error("it has run")
+		if err != cause || l.Len() > 0 || waiting(64303) > 0 {
+			t.Errorf("%v, and %d programs are left", err, waiting(64303))
 		}
 	case <-time.After(20 * time.Second): // the kernel ends the lease later
 		t.Error("it is still waited for")

@@ -133,7 +133,7 @@ func (l *launch) limit(limiter int) error {
 }
 
 // report waits until the limiter has executed the program, or has failed. When ctx ends
-// before, it is killed, and so is a program that was started.
+// before, the start has failed for its cause, also if the program was executed by then.
 func (l *launch) report(ctx context.Context) {
 	defer unix.Close(l.faults[0])
 	unix.Close(l.faults[1])
@@ -151,7 +151,9 @@ func (l *launch) report(ctx context.Context) {
 		n, err = unix.Read(l.faults[0], fault[:])
 	}
 	if !stop() {
-		<-killed // before somebody reaps it
+		<-killed // before it is reaped
+		l.abandon(context.Cause(ctx))
+		return
 	}
 	if n != len(fault) {
 		return
