@@ -32,10 +32,7 @@ type Self struct {
 func (l *Local) StartSelf(id *Identity, env []string, files []uintptr) (*Self, error) {
 	s := &Self{exited: make(chan struct{})}
 	attr := &syscall.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{}}
-	attr.Env = append(slices.DeleteFunc(os.Environ(), func(variable string) bool {
-		name, _, _ := strings.Cut(variable, "=")
-		return slices.Contains(ofOneProcess, name) || id != nil && !isOfDaemon(name)
-	}), env...)
+	attr.Env = append(ownEnv(func(name string) bool { return id == nil || isOfDaemon(name) }), env...)
 	if id != nil {
 		attr.Sys.Setpgid = true
 		attr.Sys.Credential = &syscall.Credential{Uid: id.UID, Gid: id.GID, Groups: id.Groups}
@@ -49,6 +46,14 @@ func (l *Local) StartSelf(id *Identity, env []string, files []uintptr) (*Self, e
 	}
 	go l.await(s)
 	return s, nil
+}
+
+// ownEnv are this process's variables of those names, but for what is meant for it alone.
+func ownEnv(isWanted func(name string) bool) []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains(ofOneProcess, name) || !isWanted(name)
+	})
 }
 
 // ofDaemon are variables that fcgid, the libraries in it and the Go runtime look at: systemd's,
@@ -78,18 +83,25 @@ func (l *Local) startSelf(s *Self, id *Identity, attr *syscall.ProcAttr) (err er
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.spare(s.PID)
 	return nil
 }
 
-// spare notes a pid that is no program's. The caller holds mu.
+// spare notes a pid that is no program's.
 func (l *Local) spare(pid int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.spared == nil {
 		l.spared = make(map[int]bool)
 	}
 	l.spared[pid] = true
+}
+
+// unspare is for one that was waited for.
+func (l *Local) unspare(pid int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.spared, pid)
 }
 
 // await reaps it.
@@ -97,9 +109,7 @@ func (l *Local) await(s *Self) {
 	for unix.Waitid(unix.P_PID, s.PID, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 	}
 	s.reap()
-	l.mu.Lock()
-	delete(l.spared, s.PID)
-	l.mu.Unlock()
+	l.unspare(s.PID)
 	close(s.exited)
 }
 

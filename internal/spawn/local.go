@@ -33,7 +33,7 @@ type Local struct {
 	mu     sync.Mutex // guards the fields below; nothing else is locked or called under it
 	all    map[int]*Child
 	kept   map[int]*team // pids of those that were given up and not waited for, and who has forked them
-	spared map[int]bool  // pids of Successors
+	spared map[int]bool  // pids that are no programs': of a Self and of a Successor
 	killed bool
 	teams  map[string]*team       // that start the programs of sandboxes, by teamKind.key
 	holds  map[string]int         // how often such a team was asked to stay
@@ -164,7 +164,7 @@ func (l *Local) forget(pid int) {
 	l.leaveTeam(t)
 }
 
-// has reports whether there is a program of that pid, or a Successor.
+// has reports whether there is a program of that pid, or it is spared.
 func (l *Local) has(pid int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

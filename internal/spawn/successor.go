@@ -55,11 +55,8 @@ func (l *Local) StartSuccessor(path string, files []int, more ...string) (*Succe
 	for _, fd := range files {
 		all = append(all, uintptr(fd))
 	}
-	env := slices.DeleteFunc(os.Environ(), func(variable string) bool {
-		name, _, _ := strings.Cut(variable, "=")
-		return slices.Contains(ofOneProcess, name)
-	})
-	env = append(append(env, more...), variableOf(parent, len(files)))
+	env := append(ownEnv(func(string) bool { return true }), more...)
+	env = append(env, variableOf(parent, len(files)))
 	if initFD() >= 0 {
 		env = append(env, fmt.Sprintf("%s=%d", initVariable, len(all)))
 		all = append(all, uintptr(initFD()))
@@ -70,8 +67,6 @@ func (l *Local) StartSuccessor(path string, files []int, more ...string) (*Succe
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.spare(s.PID)
 	go s.watch(s.pidfd)
 	return s, nil
@@ -80,13 +75,11 @@ func (l *Local) StartSuccessor(path string, files []int, more ...string) (*Succe
 // watch notes when the process has exited.
 func (s *Successor) watch(pidfd int) {
 	defer s.end()
-	for err := unix.EINTR; err == unix.EINTR; {
+	for err := error(unix.EINTR); err == unix.EINTR; {
 		if pidfd >= 0 {
-			_, pollErr := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
-			err, _ = pollErr.(unix.Errno)
+			_, err = unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
 		} else {
-			waitErr := unix.Waitid(unix.P_PID, s.PID, nil, unix.WEXITED|unix.WNOWAIT, nil)
-			err, _ = waitErr.(unix.Errno)
+			err = unix.Waitid(unix.P_PID, s.PID, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		}
 	}
 }
@@ -139,11 +132,7 @@ func (s *Successor) Discard(atOnce bool) (how string) {
 	}
 	s.kill()
 	<-s.exited
-	defer func() {
-		s.owner.mu.Lock()
-		defer s.owner.mu.Unlock()
-		delete(s.owner.spared, s.PID)
-	}()
+	defer s.owner.unspare(s.PID)
 	if s.isSibling {
 		return "see the journal"
 	}

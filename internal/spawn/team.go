@@ -16,8 +16,9 @@ import (
 //
 // No thread ends before its last child: a program dies with the thread that has forked
 // it (PR_SET_PDEATHSIG in prctl(2)), which is also why other goroutines' threads do not
-// fork unless they are our own (OwnThreads). There are as many as can run at once, since each waits until its program is
-// executed, but of a sandbox's few: there may be many sandboxes; and one with Landlock.
+// fork unless they are our own (OwnThreads). There are as many as can run at once, since each
+// waits until its program is executed, but of a sandbox's few: there may be many sandboxes; and
+// one with Landlock.
 type team struct {
 	sandbox *Sandbox // nil: the threads are as all others
 	kind    teamKind
