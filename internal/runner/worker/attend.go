@@ -96,10 +96,7 @@ func (p *Pool) warmUpRequest(program *program) *protocol.Request {
 	if _, ok := req.Params.Lookup("REQUEST_METHOD"); !ok {
 		req.Params.Add("REQUEST_METHOD", "GET")
 	}
-	p.mu.Lock()
-	told := p.programs.told
-	p.mu.Unlock()
-	if params, err := told.ForWorker(&req.Params, nil); err == nil {
+	if params, err := p.telling.Load().programs.told.ForWorker(&req.Params, nil); err == nil {
 		req.Params = *params
 	}
 	return req

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// ranks count the workers of a pool, and order those that are idle.
+// ranks count the workers of a pool, and order those that serve.
 type ranks struct {
 	count    [stateCount]int
 	byLoad   []queue // idle and busy ones, by how many requests they have; longer, if need be

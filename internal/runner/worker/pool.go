@@ -160,12 +160,10 @@ type Pool struct {
 	runDir  string
 
 	wg      sync.WaitGroup          // a goroutine for each worker
-	telling atomic.Pointer[telling] // of the options in force
+	telling atomic.Pointer[telling] // of the options in force; written with mu
 
 	mu         sync.Mutex // guards the fields below
 	opt        Options
-	programs   *Programs
-	launcher   Launcher
 	program    *program
 	folder     *folder     // of the sockets; nil before Prepare
 	timer      *time.Timer // of Supervise
@@ -234,9 +232,10 @@ func New(o Options) *Pool {
 }
 
 func (p *Pool) newProgramLocked() *program {
+	now := p.telling.Load()
 	return &program{
-		release: p.opt.Release, argv: p.opt.Command, dir: p.opt.Dir, env: p.programs.env, warmUp: p.opt.WarmUp,
-		user: p.opt.Identity, sandbox: p.opt.Sandbox, launcher: p.launcher,
+		release: p.opt.Release, argv: p.opt.Command, dir: p.opt.Dir, env: now.programs.env, warmUp: p.opt.WarmUp,
+		user: p.opt.Identity, sandbox: p.opt.Sandbox, launcher: now.launcher,
 	}
 }
 
@@ -302,11 +301,12 @@ func (p *Pool) setOptions(o Options, programs *Programs) {
 		o.Min = min(o.Min, o.Max)
 		o.MaxSpare = max(o.MaxSpare, o.MinSpare, o.Min, 1)
 	}
-	p.opt, p.programs, p.launcher = o, programs, o.Launcher
-	if p.launcher == nil {
-		p.launcher = &local{programs, p.spawner}
+	p.opt = o
+	now := &telling{programs, o.Launcher, o.LongParams}
+	if now.launcher == nil {
+		now.launcher = &local{programs, p.spawner}
 	}
-	p.telling.Store(&telling{programs, p.launcher, o.LongParams})
+	p.telling.Store(now)
 }
 
 // Prepare does what may fail before workers can be started: it makes a folder for their
