@@ -39,3 +39,29 @@ func BenchmarkLoad(b *testing.B) {
 		})
 	}
 }
+
+// Nor with the number of pools that have a user and a group each, which may reach one another's
+// sockets.
+func BenchmarkLoadOfUsers(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("only root's daemon starts programs as others")
+	}
+	for _, n := range []int{1, 300} {
+		b.Run(fmt.Sprint(n, " pools"), func(b *testing.B) {
+			text := "user: nobody\npools:\n"
+			for i := range n {
+				text += fmt.Sprintf("- {name: site%d, listen: {address: 'unix:/run/site%[1]d.sock', group: www-data}, user: '%d', group: '%[2]d', timeout: 45s, process: {root: [/]}}\n", i, 20_000+i)
+			}
+			file := filepath.Join(b.TempDir(), "fcgid.yaml")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if _, err := LoadAndCheck(file, nil, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*n), "µs/pool")
+		})
+	}
+}

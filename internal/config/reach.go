@@ -14,7 +14,7 @@ import (
 // warnOfReach tells of programs that may connect to the sockets of other pools, which run as
 // somebody else, since a socket's owner or group is theirs: they can have all that is there run, as
 // if they were the web server. What everybody may connect to says so itself, by its mode.
-func (r *report) warnOfReach(key string, c *Config, p *Pool) {
+func (r *report) warnOfReach(key string, c *Config, p *Pool, sockets func() [][]socket) {
 	if p.RunsAs == nil || p.RunsAs.UID == 0 || !p.StartsPrograms() || p.Sandbox.Owner || p.Sandbox.Chroot != "" {
 		return
 	}
@@ -25,8 +25,8 @@ func (r *report) warnOfReach(key string, c *Config, p *Pool) {
 		if !other.Sandbox.Owner && other.uid(c) == p.RunsAs.UID {
 			continue
 		}
-		for _, l := range other.Listen {
-			if by := p.reaches(c, l); by != "" {
+		for _, s := range sockets()[i] {
+			if by := p.reaches(s); by != "" {
 				reached, at = append(reached, other.Name), cmp.Or(at, by)
 				break
 			}
@@ -48,19 +48,36 @@ func (p *Pool) uid(c *Config) uint32 {
 	return uint32(os.Geteuid())
 }
 
-// reaches is the key by which the programs of a pool may connect to a socket that has an owner and
-// a group, "" if they may not: the owner has the owner's rights and no others (path_resolution(7)).
-func (p *Pool) reaches(c *Config, l Listen) (key string) {
-	a, err := address.Parse(l.Address)
-	if err != nil || a.Kind != address.Unix || len(l.AllowUIDs) > 0 && !slices.Contains(l.AllowUIDs, p.RunsAs.UID) {
-		return ""
+// A socket has an owner and a group.
+type socket struct {
+	Listen
+	uid, gid uint32
+}
+
+// sockets are those of each pool. To find out whose they are takes a look at the accounts of
+// the machine for each, so it is done once.
+func (c *Config) sockets() [][]socket {
+	all := make([][]socket, len(c.Pools))
+	for i := range c.Pools {
+		for _, l := range c.Pools[i].Listen {
+			if a, err := address.Parse(l.Address); err == nil && a.Kind == address.Unix {
+				uid, gid := c.ownerOf(l)
+				all[i] = append(all[i], socket{l, uid, gid})
+			}
+		}
 	}
-	uid, gid := c.ownerOf(l)
+	return all
+}
+
+// reaches is the key by which the programs of a pool may connect to a socket, "" if they may
+// not: the owner has the owner's rights and no others (path_resolution(7)).
+func (p *Pool) reaches(s socket) (key string) {
 	switch {
-	case uid == p.RunsAs.UID && l.Mode&0o200 != 0:
+	case len(s.AllowUIDs) > 0 && !slices.Contains(s.AllowUIDs, p.RunsAs.UID):
+	case s.uid == p.RunsAs.UID && s.Mode&0o200 != 0:
 		return firstIdentityKey(p)
-	case uid != p.RunsAs.UID && l.Mode&0o020 != 0 && p.RunsAs.IsIn(gid):
-		return p.keyOfGroup(gid)
+	case s.uid != p.RunsAs.UID && s.Mode&0o020 != 0 && p.RunsAs.IsIn(s.gid):
+		return p.keyOfGroup(s.gid)
 	}
 	return ""
 }

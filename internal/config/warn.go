@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -101,9 +102,10 @@ func (r *report) warnOfMachine(c *Config) {
 	r.warnOfLog("log.output", c.Log.Output)
 	r.warnOfLog("access_log.output", c.AccessLog.Output)
 	r.warnOfSocket("admin.listen", c.Admin.Listen)
+	sockets := sync.OnceValue(c.sockets)
 	for i := range c.Pools {
 		p, key := &c.Pools[i], fmt.Sprintf("pools[%d]", i)
-		r.warnOfReach(key, c, p)
+		r.warnOfReach(key, c, p, sockets)
 		r.warnOfLog(key+".slow.log", p.Slow.Log)
 		for j, l := range p.Listen {
 			r.warnOfSocket(fmt.Sprintf("%s.listen[%d].address", key, j), l.Address)
