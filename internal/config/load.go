@@ -93,9 +93,7 @@ func loadAnd(from source, path string, flags *pflag.FlagSet, judge func(*report,
 	r := newReport(map[string]place{})
 	r.source = from
 	if flags != nil {
-		if f := flags.Lookup(RequireUserFlag); f != nil {
-			r.requireUser = f.Value.String() == "true"
-		}
+		r.requireUser, _ = flags.GetBool(RequireUserFlag) // it is false of flags that have none
 	}
 	data, err := from.read(path)
 	if err != nil {
