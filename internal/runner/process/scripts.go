@@ -78,9 +78,18 @@ func (p *Scripts) Command(params *protocol.Params, id *protocol.RequestID) (cmd 
 	}
 	return spawn.Command{
 		Argv: s.Argv, Env: env, Dir: dir, Identity: as, Cgroup: p.opt.Cgroup, Sandbox: p.opt.Sandbox,
-		// An interpreter is the configuration's, and opens the script when it runs.
-		Aside: as != nil && !((len(s.Argv) > 1 || isRoots(s.Path)) && isRoots(dir)),
+		Aside: as != nil && !isExecutedAtOnce(&s, dir),
 	}, s.Path, nil
+}
+
+// isExecutedAtOnce reports whether nobody but root can have the execution of a script in a folder
+// take long. An interpreter is the configuration's, and opens the script when it runs.
+func isExecutedAtOnce(s *cgi.Script, dir string) bool {
+	isDirect := len(s.Argv) == 1
+	if isDirect && dir == path.Dir(s.Path) {
+		return isRoots(s.Path) // and so the folder
+	}
+	return isRoots(dir) && (!isDirect || isRoots(s.Path))
 }
 
 // A local starts scripts by a Spawner.
