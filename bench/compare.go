@@ -203,6 +203,10 @@ func (s *side) sample(r *rig) {
 	}
 	if s.problem == nil {
 		s.samples = append(s.samples, m)
+	} else if s.server != nil {
+		if ended := s.server.ended(); ended != nil {
+			s.problem = fmt.Errorf("%w; %w", ended, s.problem)
+		}
 	}
 }
 
@@ -214,7 +218,7 @@ func (r *rig) halve(sides []side) (note string) {
 		if sides[i].problem != nil {
 			continue
 		}
-		if most := sides[i].largest(r); slowest == 0 || most < slowest {
+		if most := sides[i].largest(r); sides[i].problem == nil && (slowest == 0 || most < slowest) {
 			slowest = most
 		}
 	}

@@ -62,6 +62,16 @@ func (p *process) printed() string {
 	return strings.TrimSpace(string(b[max(0, len(b)-2000):]))
 }
 
+// ended is what is to be said of a program that has ended by itself, nil if it runs.
+func (p *process) ended() error {
+	select {
+	case <-p.done:
+		return fmt.Errorf("%s has ended (%v): %s", p.cmd.Path, p.err, p.printed())
+	default:
+		return nil
+	}
+}
+
 // end ends the program and its group: TERM, and KILL after five seconds. It
 // returns when the program has exited.
 func (p *process) end() {
@@ -95,9 +105,11 @@ func (p *process) ready(ctx context.Context, network, address string) error {
 		if err == nil {
 			return c.Close()
 		}
+		if err := p.ended(); err != nil {
+			return err
+		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("%s has ended (%v): %s", p.cmd.Path, p.err, p.printed())
 		case <-ctx.Done():
 			return fmt.Errorf("%s does not listen at %s: %w: %s", p.cmd.Path, address, err, p.printed())
 		case <-tick.C:

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -31,13 +32,18 @@ static struct peer *idle;                  /* workers, the last one used first *
 static struct peer *waiting, **last = &waiting; /* clients */
 static struct peer *unused;
 
-static void die(void) { _exit(1); }
+/* die says what has failed, and why, if that is the kernel's word. */
+static void die(const char *what)
+{
+    perror(what);
+    _exit(1);
+}
 
 static void watch(struct peer *p)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = p};
     if (epoll_ctl(poller, EPOLL_CTL_ADD, p->fd, &event))
-        die();
+        die("watch a connection");
 }
 
 static void send_all(int fd, const unsigned char *data, size_t n)
@@ -87,7 +93,7 @@ static enum heard hear(struct peer *c)
         return part;
     if (n <= 0) {
         if (c->length > 0)
-            die(); /* it leaves in the middle of a request, which no load does */
+            die("a client leaves in the middle of a request"); /* which no load does */
         drop(c);
         return nothing;
     }
@@ -114,10 +120,10 @@ static void greet(int listener)
     if (c)
         unused = c->next;
     else if (!(c = calloc(1, sizeof *c)))
-        die();
+        die("room for a client");
     c->length = 0;
     if ((c->fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
-        die();
+        die("accept");
     /* Mostly the request is there, and who does not keep the connection says nothing more. */
     enum heard heard = hear(c);
     if (heard == part || heard == all && c->keeps)
@@ -159,7 +165,7 @@ static void answer(struct peer *w)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0)
-        die(); /* a worker has gone */
+        die("a worker has gone");
     struct peer *client = w->other;
     send_all(client->fd, data, n);
     if (!finished(w, data, n))
@@ -205,7 +211,7 @@ static void employ(char **argv)
     int listener = listen_at(NULL, &address, &size);
     switch (fork()) {
     case -1:
-        die();
+        die("fork");
     case 0:
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (dup2(listener, 0) == 0)
@@ -215,7 +221,7 @@ static void employ(char **argv)
     close(listener);
     struct peer *w = calloc(1, sizeof *w);
     if (!w || (w->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0 || connect(w->fd, (struct sockaddr *)&address, size))
-        die();
+        die("connect to a worker");
     w->is_worker = 1;
     w->next = idle;
     idle = w;
