@@ -129,10 +129,10 @@ func TestCheckDump(t *testing.T) {
 	if code != 78 || !strings.Contains(stderr, "FCGID_LOG_LEVEL: log.level: ") || !strings.Contains(stderr, "--shutdown_timeout: shutdown_timeout: ") {
 		t.Errorf("bad overrides: exit status %d, stderr:\n%s", code, stderr)
 	}
-	if code, stdout, stderr := fcgid(t, dir, nil, "check", "-c", one); code != 0 || stdout != one+": ok (pools: 1)\n" {
+	if code, stdout, stderr := fcgid(t, dir, nil, "check", "-c", one, "--admin.listen="); code != 0 || stdout != one+": ok (pools: 1)\n" {
 		t.Errorf("check: exit status %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
-	packaged := []string{"check", "-c", filepath.Join(mainFolder(t), "configs/fcgid.yaml")}
+	packaged := []string{"check", "--admin.listen=", "-c", filepath.Join(mainFolder(t), "configs/fcgid.yaml")}
 	if os.Geteuid() == 0 { // who could be fcgid, whom this machine has not
 		packaged = append(packaged, "--user", "www-data")
 	}
@@ -200,7 +200,7 @@ func TestCheckAsUser(t *testing.T) {
 	if err := os.Chmod(program, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	write(t, dir+"/f.yaml", "pools: [{name: a, listen: unix:/run/x, process: {root: ["+inside+", "+dir+"/private], interpreters: [.x="+program+"]}}]\n")
+	write(t, dir+"/f.yaml", "admin: {listen: ''}\npools: [{name: a, listen: unix:/run/x, process: {root: ["+inside+", "+dir+"/private], interpreters: [.x="+program+"]}}]\n")
 	code, _, stderr := fcgid(t, dir, nil, "check", "-c", "f.yaml")
 	if code != 0 || !strings.Contains(stderr, "warning: checked as root") {
 		t.Errorf("as root: %d, %s", code, stderr)
@@ -217,7 +217,7 @@ func TestCheckAsUser(t *testing.T) {
 // Limits that the process cannot keep are told, by check and when the daemon starts.
 func TestTooFewDescriptors(t *testing.T) {
 	dir := folder(t)
-	write(t, dir+"/f.yaml", "pools: [{name: a, listen: unix:"+dir+"/s, function: {}, limits: {max_conns: 2000}}]\n")
+	write(t, dir+"/f.yaml", "admin: {listen: ''}\npools: [{name: a, listen: unix:"+dir+"/s, function: {}, limits: {max_conns: 2000}}]\n")
 	limited := exec.CommandContext(t.Context(), "/bin/sh", "-c", `ulimit -n 1500 && exec "$0" check -c f.yaml`, binary)
 	limited.Dir = dir
 	out, err := limited.CombinedOutput()

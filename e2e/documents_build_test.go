@@ -59,7 +59,7 @@ func TestDocumentedClone(t *testing.T) {
 		t.Errorf("the sample says %q", got)
 	}
 	// TestExampleFunctions serves it.
-	shell(t, dir, "", harness.Named(t, "example-functions", "serve -c", "check -c"))
+	shell(t, dir, "export FCGID_ADMIN_LISTEN=", harness.Named(t, "example-functions", "serve -c", "check -c"))
 }
 
 // README's commands for a daemon with functions of one's own, on the source that is here
@@ -77,7 +77,7 @@ func TestDocumentedOwnDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, dir+"/go.sum", string(text))
-	shell(t, dir, "export CGO_ENABLED=0", commands)
+	shell(t, dir, "export CGO_ENABLED=0 FCGID_ADMIN_LISTEN=", commands)
 	shell(t, dir, "export CGO_ENABLED=0", harness.Named(t, "go-functions-clone", "/path/to/clone", harness.Root(t))+"go build\n")
 }
 
@@ -270,7 +270,7 @@ func TestDocumentedInternals(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := write(t, dir+"/fcgid.yaml", harness.Documented(t, "docs/performance.md", "bench-config", "DIR", dir))
-	run(t, exec.Command(binary, "check", "-c", file))
+	run(t, exec.Command(binary, "check", "-c", file, "--admin.listen="))
 }
 
 // The head of the example for PHP has README's location.

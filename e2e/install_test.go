@@ -327,7 +327,7 @@ func TestImageConfiguration(t *testing.T) {
 	if err := os.WriteFile(dir+"/fcgid.yaml", []byte(strings.ReplaceAll(text, "/usr/lib/cgi-bin", dir)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, stderr := fcgid(t, dir, nil, "check", "fcgid.yaml"); code != 0 || strings.Count(text, "www-data") != 3 {
+	if code, _, stderr := fcgid(t, dir, nil, "check", "fcgid.yaml", "--admin.listen="); code != 0 || strings.Count(text, "www-data") != 3 {
 		t.Errorf("exit status %d: %s", code, stderr)
 	}
 }

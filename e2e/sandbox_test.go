@@ -255,7 +255,7 @@ func TestCheckOfSandbox(t *testing.T) {
 		}
 	}
 	config := func(sandbox string) string {
-		return write(t, filepath.Join(dir, "f.yaml"), "admin: {listen: ''}\npools:\n- {name: a, listen: 'unix:"+dir+"/s', process: {root: [/usr]}, sandbox: "+sandbox+"}\n")
+		return write(t, filepath.Join(dir, "f.yaml"), "admin: {listen: ''}\npools:\n- {name: a, listen: 'unix:@"+dir+"/s', process: {root: [/usr]}, sandbox: "+sandbox+"}\n")
 	}
 	for _, test := range []struct {
 		sandbox string
@@ -263,9 +263,9 @@ func TestCheckOfSandbox(t *testing.T) {
 		says    string
 	}{
 		{"{nice: -1}", 0, "warning: pool a: sandbox.nice: -1: only root may raise the priority"},
-		{"{nice: -1, required: true}", 78, "pool a: sandbox.nice: -1: only root may raise the priority (sandbox.required)"},
-		{"{read: [/usr]}", 78, "pool a: sandbox.read: an ordinary user needs no_new_privs: true beside it"},
-		{"{chroot: /usr}", 78, "pool a: sandbox.chroot: needs root, or CAP_SYS_CHROOT"},
+		{"{nice: -1, required: true}", 1, "pool a: sandbox.nice: -1: only root may raise the priority (sandbox.required)"},
+		{"{read: [/usr]}", 1, "pool a: sandbox.read: an ordinary user needs no_new_privs: true beside it"},
+		{"{chroot: /usr}", 1, "pool a: sandbox.chroot: needs root, or CAP_SYS_CHROOT"},
 		{"{network: false, no_new_privs: true}", 0, ""},
 		{"{private_tmp: true}", 0, "warning: pool a: sandbox.private_tmp: "},
 	} {

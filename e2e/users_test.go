@@ -178,7 +178,7 @@ func TestDocumentedOwner(t *testing.T) {
 	}
 	rooted := script(t, dir+"/home/root.cgi", whoAmI)
 	sample := harness.Documented(t, "docs/users.md", "owner-of-a-script", "/run/fcgid/homes.sock", dir+"/s", "[/home]", "["+dir+"/home]")
-	run(t, exec.Command(binary, "check", "-c", write(t, dir+"/apart.yaml", "user: daemon\n"+sample))) // as below the packaged file's user
+	run(t, exec.Command(binary, "check", "-c", write(t, dir+"/apart.yaml", "user: daemon\nadmin: {listen: ''}\n"+sample))) // as below the packaged file's user
 	d := serve(t, dir, strings.TrimPrefix(sample, "pools:\n"))
 	if _, out := ask(t, "unix", dir+"/s", &fcgi.Request{Close: true, Params: params(who)}); !strings.HasSuffix(out, "65534 65534 65534 /nonexistent") {
 		t.Errorf("the script runs as %q", out)

@@ -106,6 +106,21 @@ func (s *Server) Listen(ctx context.Context, settings Settings) (Change, error) 
 	return change, err
 }
 
+// Try is why Listen would fail, as far as that is known without opening anything. isNew is that it
+// would begin to listen where it does not.
+func (s *Server) Try(settings Settings) (isNew bool, err error) {
+	o := listen.Options{Address: settings.Address, Mode: config.AdminMode, Allow: settings.Allow}
+	switch {
+	case settings.Address == "":
+		return false, nil
+	case s.l == nil:
+		return listen.TryBy(s.opt.Binder, &o)
+	case s.l.IsAt(settings.Address):
+		return false, s.l.TryApply(&o)
+	}
+	return listen.TryBy(s.opt.Binder, &o, s.l)
+}
+
 // Undo closes what was opened, and lets in whom the old settings let in.
 func (c Change) Undo() {
 	if c.stays && c.server.l != nil {

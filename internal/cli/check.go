@@ -28,10 +28,14 @@ func newCheckCommand(functions pool.Functions) *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "Checks a configuration file",
 		Long: `Reads a configuration file and the files it includes, checks every key, and
-looks whether the users, folders, scripts and interpreters exist. Each fault is
-a line "file:line:column: path: what is wrong". Exits 78 when there is one. The
-file may be -, the standard input. What is no fault and hardly can be meant is a
-warning.
+looks whether the users, folders, scripts and interpreters exist, and whether the
+daemon would start, if this user started it here and now: its sockets, logs and
+sandboxes. One that runs with the file is asked whether it would reload it.
+
+Each fault is a line "file:line:column: path: what is wrong". Exits 78 when there
+is one, and 1 when the file is right and what it asks for cannot be had. The file
+may be -, the standard input. What is no fault and hardly can be meant, and what
+only the start can tell, is a warning.
 
 Root may read and run what the daemon's user may not: --user looks with that
 user's eyes. --machine tells what of a pool's sandbox can be done here. --diff
@@ -69,30 +73,52 @@ func (o *checkOptions) run(cmd *cobra.Command, args []string, functions pool.Fun
 	if o.machine {
 		return printMachine(cmd.OutOrStdout())
 	}
-	cfg, err := config.LoadAndCheck(o.file, cmd.Flags(), functions.Names())
+	cfg, err := o.load(cmd.Flags(), functions)
 	switch {
 	case err != nil:
 		return err
+	case o.dump:
+		text, err := cfg.YAML()
+		if err != nil {
+			return err
+		}
+		_, err = cmd.OutOrStdout().Write(text)
+		return err
 	case o.diff:
-		return printDiff(cmd, &o.target)
-	case !o.dump:
-		return approve(cmd, o.file, cfg)
+		changes, err := o.target.diff(cmd.Context())
+		if err == nil {
+			err = o.try(cmd, cfg, daemon.IsRunning, changes.Opens)
+		}
+		if err != nil {
+			return err
+		}
+		return changes.Print(cmd.OutOrStdout())
 	}
-	text, err := cfg.YAML()
+	return o.approve(cmd, cfg)
+}
+
+// load reads the file as a start does. What a start cannot read again is read once.
+func (o *checkOptions) load(flags *pflag.FlagSet, functions pool.Functions) (*config.Config, error) {
+	loader := loaderOf(flags, o.file, functions)
+	if o.file == "-" {
+		return loader.Check()
+	}
+	return loader.Load()
+}
+
+// approve says that a file without faults is one with which a daemon would start, and what may
+// yet be wrong.
+func (o *checkOptions) approve(cmd *cobra.Command, cfg *config.Config) error {
+	warn(cmd.ErrOrStderr(), cfg)
+	warnOfSandboxes(cmd.ErrOrStderr(), cfg)
+	running, opens, err := o.askRunning(cmd.Context())
+	if err == nil {
+		err = o.try(cmd, cfg, running, opens)
+	}
 	if err != nil {
 		return err
 	}
-	_, err = cmd.OutOrStdout().Write(text)
-	return err
-}
-
-// approve says that a file without faults is one, and what may yet be wrong.
-func approve(cmd *cobra.Command, file string, cfg *config.Config) error {
-	warn(cmd.ErrOrStderr(), cfg)
-	if err := checkSandboxes(cmd.ErrOrStderr(), cfg); err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (pools: %d)\n", file, len(cfg.Pools)); err != nil {
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (pools: %d)\n", o.file, len(cfg.Pools)); err != nil {
 		return err
 	}
 	if !hasSandbox(cfg) {

@@ -89,31 +89,40 @@ func isOneFile(a, b string) bool {
 
 // send has the daemon carry out an order. What it has refused is an error.
 func (t *target) send(ctx context.Context, o status.Order) (*status.Reply, error) {
-	at, err := t.place()
-	if err != nil {
-		return nil, err
-	}
-	if o.Timeout < 0 {
-		return nil, usageErrorf("--timeout %v is negative", o.Timeout)
-	}
-	if limit := replyLimit(&o); limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("it has not answered within %v: the order is dropped, unless it has begun by now", limit))
-		defer cancel()
-	}
-	reply, err := admin.SendOrder(ctx, at.path, o, at.owner...)
+	reply, _, err := t.exchange(ctx, o)
 	switch {
-	case err != nil && ctx.Err() != nil:
-		err = context.Cause(ctx)
-		fallthrough
 	case err != nil:
-		return nil, t.unreached(at.path, err)
+		return nil, err
 	case len(reply.Faults) > 0:
 		return nil, exitError{exitConfig, strings.Join(reply.Faults, "\n")}
 	case reply.Error != "":
 		return nil, errors.New(reply.Error)
 	}
 	return reply, nil
+}
+
+// exchange gives an order to the daemon, and returns what it says and where it was asked.
+func (t *target) exchange(ctx context.Context, o status.Order) (reply *status.Reply, path string, err error) {
+	at, err := t.place()
+	if err != nil {
+		return nil, "", err
+	}
+	if o.Timeout < 0 {
+		return nil, "", usageErrorf("--timeout %v is negative", o.Timeout)
+	}
+	if limit := replyLimit(&o); limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("it has not answered within %v: the order is dropped, unless it has begun by now", limit))
+		defer cancel()
+	}
+	reply, err = admin.SendOrder(ctx, at.path, o, at.owner...)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, at.path, t.unreached(at.path, err)
+	}
+	return reply, at.path, nil
 }
 
 // replyLimit is how long to wait for the reply to an order; 0 is for ever.

@@ -20,20 +20,16 @@ func printMachine(w io.Writer) error {
 	return table.Flush()
 }
 
-// checkSandboxes warns of what the machine lacks for the sandboxes of pools. The error is
-// what the daemon would refuse to start with.
-func checkSandboxes(w io.Writer, cfg *config.Config) error {
+// warnOfSandboxes tells what the machine lacks for the sandboxes of pools. What a daemon would
+// refuse to start with is not told here.
+func warnOfSandboxes(w io.Writer, cfg *config.Config) {
 	for i := range cfg.Pools {
 		p := &cfg.Pools[i]
-		_, lacks, err := launch.FitSandbox(new(spawn.Local), p, spawn.Umask())
-		if err != nil {
-			return config.Faults{cfg.FaultAt(fmt.Sprintf("pools[%d].sandbox", i), err.Error())}
-		}
+		_, lacks, _ := launch.FitSandbox(new(spawn.Local), p, spawn.Umask())
 		for _, l := range lacks {
 			fmt.Fprintf(w, "warning: pool %s: %s\n", p.Name, l)
 		}
 	}
-	return nil
 }
 
 func hasSandbox(cfg *config.Config) bool {

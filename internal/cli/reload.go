@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,18 +42,30 @@ What is refused changes nothing, and the daemon serves on.`,
 	return cmd
 }
 
-// printDiff tells what a reload would change in the daemon that reads the file.
-func printDiff(cmd *cobra.Command, t *target) error {
-	reply, err := t.send(cmd.Context(), status.Order{Verb: status.VerbDiff})
-	if err != nil {
-		return err
+// diff is what a reload would change in the daemon that reads the file. The error may be why it
+// would be refused.
+func (t *target) diff(ctx context.Context) (*status.Changes, error) {
+	reply, at, err := t.exchange(ctx, status.Order{Verb: status.VerbDiff})
+	if err == nil && reply.Changes != nil {
+		err = t.reads(at, reply.Changes.File)
 	}
-	at, err := t.place()
 	if err == nil {
-		err = t.reads(at.path, reply.Changes.File)
+		err = refusedReload(reply)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return reply.Changes.Print(cmd.OutOrStdout())
+	return reply.Changes, nil
+}
+
+// refusedReload is why a reload would be refused, by the reply to VerbDiff.
+func refusedReload(reply *status.Reply) error {
+	const outcome = "a reload would be refused"
+	switch {
+	case len(reply.Faults) > 0:
+		return exitError{exitConfig, strings.Join(reply.Faults, "\n") + "\n" + outcome}
+	case reply.Error != "":
+		return errors.New(outcome + ": " + reply.Error)
+	}
+	return nil
 }

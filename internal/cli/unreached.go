@@ -17,6 +17,8 @@ import (
 type absent struct {
 	text  string
 	cause error // of the connection to its control socket
+
+	isElsewhere bool // another user may have started it, and it has that socket in a folder of that user's
 }
 
 func (e *absent) Error() string { return e.text }
@@ -31,11 +33,14 @@ func (t *target) unreached(path string, err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && t.control != "":
-		return &absent{fmt.Sprintf("no daemon has its control socket at %s: there is no such file", path), err}
+		return &absent{text: fmt.Sprintf("no daemon has its control socket at %s: there is no such file", path), cause: err}
 	case errors.Is(err, syscall.ECONNREFUSED) && t.control != "":
-		return &absent{fmt.Sprintf("the daemon with its control socket at %s does not run any more", path), err}
+		return &absent{text: fmt.Sprintf("the daemon with its control socket at %s does not run any more", path), cause: err}
 	case errors.Is(err, fs.ErrNotExist):
-		return t.absent("runs; -c FILE asks that of another file", "there is no "+path+": --control PATH, if it is elsewhere"+ofOthers(path), err)
+		others := ofOthers(path)
+		gone := t.absent("runs; -c FILE asks that of another file", "there is no "+path+": --control PATH, if it is elsewhere"+others, err)
+		gone.isElsewhere = others != ""
+		return gone
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return t.absent("runs any more; -c FILE asks that of another file", "nobody listens at "+path, err)
 	case errors.Is(err, fs.ErrPermission):
@@ -44,8 +49,8 @@ func (t *target) unreached(path string, err error) error {
 	return fmt.Errorf("ask the daemon at %s: %w", path, err)
 }
 
-func (t *target) absent(what, why string, cause error) error {
-	return &absent{fmt.Sprintf("no daemon of %s %s (%s)", status.Printable(t.file), what, why), cause}
+func (t *target) absent(what, why string, cause error) *absent {
+	return &absent{text: fmt.Sprintf("no daemon of %s %s (%s)", status.Printable(t.file), what, why), cause: cause}
 }
 
 // isUnreached reports whether nobody could be asked at all.

@@ -97,16 +97,13 @@ func (r *report) warnOfVariables() {
 	}
 }
 
-// warnOfMachine tells of what is not there and may be, when the daemon starts.
+// warnOfMachine tells of what here can hardly be meant.
 func (r *report) warnOfMachine(c *Config) {
-	r.warnOfLog("log.output", c.Log.Output)
-	r.warnOfLog("access_log.output", c.AccessLog.Output)
 	r.warnOfSocket("admin.listen", c.Admin.Listen)
 	sockets := sync.OnceValue(c.sockets)
 	for i := range c.Pools {
 		p, key := &c.Pools[i], fmt.Sprintf("pools[%d]", i)
 		r.warnOfReach(key, c, p, sockets)
-		r.warnOfLog(key+".slow.log", p.Slow.Log)
 		for j, l := range p.Listen {
 			r.warnOfSocket(fmt.Sprintf("%s.listen[%d].address", key, j), l.Address)
 		}
@@ -151,13 +148,6 @@ func (p *Process) interprets(script string) bool {
 	return slices.ContainsFunc(p.Interpreters, func(in Interpreter) bool { return strings.HasSuffix(script, in.Extension) })
 }
 
-// warnOfLog looks at the folder of a log file.
-func (r *report) warnOfLog(key, output string) {
-	if filepath.IsAbs(output) {
-		r.warnOfFolder(key, output)
-	}
-}
-
 // warnOfSocket looks at the folder of a socket.
 func (r *report) warnOfSocket(key, text string) {
 	a, err := address.Parse(text)
@@ -166,26 +156,12 @@ func (r *report) warnOfSocket(key, text string) {
 	}
 	folder := filepath.Dir(a.Name)
 	info, err := os.Stat(folder)
-	if r.warnOfFolder(key, a.Name) || err != nil {
+	if err != nil {
 		return
 	}
 	if mode := info.Mode(); mode&0o002 != 0 && mode&os.ModeSticky == 0 {
 		r.warn(key, "everybody may write to %q, and put another socket in the place of this one", folder)
 	}
-}
-
-// warnOfFolder tells that no file can be made at path.
-func (r *report) warnOfFolder(key, path string) (told bool) {
-	folder := filepath.Dir(path)
-	switch err := unix.Faccessat(unix.AT_FDCWD, folder, unix.W_OK|unix.X_OK, unix.AT_EACCESS); {
-	case err == unix.ENOENT:
-		r.warn(key, "there is no folder %q: the daemon does not start without it (a unit's RuntimeDirectory= and LogsDirectory= make one)", folder)
-	case err != nil:
-		r.warn(key, "nothing can be made in %q: %v", folder, err)
-	default:
-		return false
-	}
-	return true
 }
 
 // commandLines are programs that take no requests, FastCGI's or CGI's, by the beginning of their names,

@@ -6,8 +6,10 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -129,6 +131,27 @@ func (d *daemon) configure(ctx context.Context, cfg *config.Config) (err error) 
 	pools.Commit()
 	admin.Commit()
 	return nil
+}
+
+// try is why configure would fail with cfg, and changes nothing. What the spawner prepares it has
+// prepared when it has read the file. opens are addresses that would be listened on, of which who
+// asks has to find out whether they can be: it may have the spawner's rights, as this process has not.
+func (d *daemon) try(ctx context.Context, cfg *config.Config) (opens []string, err error) {
+	o := logOptions(cfg)
+	for _, output := range append([]string{o.Output, o.Access.Output}, slices.Collect(maps.Values(o.Slow))...) {
+		if err := logs.Try(output); err != nil {
+			return nil, err
+		}
+	}
+	isNew, err := d.admin.Try(adminSettings(cfg.Admin))
+	if err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	opens, err = d.pools.Try(ctx, cfg)
+	if isNew {
+		opens = append(opens, cfg.Admin.Listen)
+	}
+	return opens, err
 }
 
 // commitSpawner has the spawner, if there is one, start programs of the new configuration.

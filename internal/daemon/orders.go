@@ -158,11 +158,14 @@ func (d *daemon) unconverged(pools []status.PoolChange) (left []string, hopeless
 func (d *daemon) orderDiff(ctx context.Context, by admin.Peer, _ status.Order) (reply status.Reply) {
 	err := d.inTurn(ctx, by, func() {
 		defer d.abortSpawner()
+		changes := &status.Changes{File: d.file}
 		cfg, err := d.load()
-		reply = refusal(err)
 		if err == nil {
-			reply.Changes = d.changes(cfg)
+			changes = d.changes(cfg)
+			changes.Opens, err = d.try(ctx, cfg)
 		}
+		reply = refusal(err)
+		reply.Changes = changes
 	})
 	if err != nil {
 		return refusal(err)

@@ -18,16 +18,25 @@ import (
 // largestBacklog is cut by the kernel to its own.
 const largestBacklog = 1<<31 - 1
 
-// bindTCP listens on host:port.
-func bindTCP(hostPort string, isBeside bool) (fd int, err error) {
+// A manner is how a socket is bound.
+type manner uint8
+
+const (
+	alone  manner = iota
+	beside        // sockets that let it be there
+	trial         // and does not listen: nobody can connect
+)
+
+// bindTCP listens on host:port, unless it is a trial.
+func bindTCP(hostPort string, how manner) (fd int, err error) {
 	a, err := net.ResolveTCPAddr(tcpNetwork(hostPort), hostPort)
 	if err != nil {
 		return -1, cause(err)
 	}
-	fd, err = listenTCP(a, isBeside)
+	fd, err = listenTCP(a, how)
 	if len(a.IP) == 0 && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)) {
 		a.IP = net.IPv4zero // a machine without IPv6
-		fd, err = listenTCP(a, isBeside)
+		fd, err = listenTCP(a, how)
 	}
 	if errors.Is(err, unix.EADDRINUSE) {
 		return -1, fmt.Errorf("%w: another process listens on it", ErrInUse)
@@ -35,7 +44,7 @@ func bindTCP(hostPort string, isBeside bool) (fd int, err error) {
 	return fd, err
 }
 
-func listenTCP(a *net.TCPAddr, isBeside bool) (fd int, err error) {
+func listenTCP(a *net.TCPAddr, how manner) (fd int, err error) {
 	family, sockaddr, err := sockaddrOf(a)
 	if err != nil {
 		return -1, err
@@ -52,13 +61,13 @@ func listenTCP(a *net.TCPAddr, isBeside bool) (fd int, err error) {
 		}
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, isOne)
 	}
-	if err == nil && isBeside {
+	if err == nil && how == beside {
 		err = setReusePort(fd, true)
 	}
 	if err == nil {
-		err = listenAt(fd, unix.Bind(fd, sockaddr))
+		err = listenAt(fd, unix.Bind(fd, sockaddr), how)
 	}
-	if err == nil && isBeside {
+	if err == nil && how == beside {
 		err = setReusePort(fd, false) // no other process is to share the address with us
 	}
 	if err != nil {
@@ -96,8 +105,8 @@ func newSocket(family, protocol int) (fd int, err error) {
 }
 
 // listenAt has a socket listen that bind(2) has given an address, or not.
-func listenAt(fd int, bindErr error) error {
-	if bindErr != nil {
+func listenAt(fd int, bindErr error, how manner) error {
+	if bindErr != nil || how == trial {
 		return os.NewSyscallError("bind", bindErr)
 	}
 	return os.NewSyscallError("listen", unix.Listen(fd, largestBacklog))
@@ -134,15 +143,24 @@ func tcpNetwork(hostPort string) string {
 	return "tcp"
 }
 
+// bindAbstract listens at an abstract name with "@" before it, unless it is a trial.
+func bindAbstract(name string, how manner) (fd int, err error) {
+	fd, err = bindUnix(name, 0, how)
+	if errors.Is(err, unix.EADDRINUSE) {
+		err = fmt.Errorf("%w: another process holds the name", ErrInUse)
+	}
+	return fd, err
+}
+
 // bindUnix listens at a path, or at an abstract name with "@" before it. The file has that
 // mode, less the umask: fchmod(2) on the socket settles it before there is one.
-func bindUnix(name string, mode uint32) (fd int, err error) {
+func bindUnix(name string, mode uint32, how manner) (fd int, err error) {
 	fd, err = newSocket(unix.AF_UNIX, 0)
 	if err != nil {
 		return -1, err
 	}
 	if err = unix.Fchmod(fd, mode); err == nil {
-		err = listenAt(fd, syscall.Bind(fd, &syscall.SockaddrUnix{Name: name})) // package unix has no abstract name of full length
+		err = listenAt(fd, syscall.Bind(fd, &syscall.SockaddrUnix{Name: name}), how) // package unix has no abstract name of full length
 	}
 	if err != nil {
 		unix.Close(fd)

@@ -2,7 +2,6 @@ package listen
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -70,13 +69,14 @@ func (b Local) Bind(_ context.Context, o *Options, isBeside bool) (fd int, file 
 	case address.Unix:
 		return b.bindPath(a.Name, o)
 	case address.Abstract:
-		fd, err = bindUnix(a.Name, 0)
-		if errors.Is(err, unix.EADDRINUSE) {
-			err = fmt.Errorf("%w: another process holds the name", ErrInUse)
-		}
+		fd, err = bindAbstract(a.Name, alone)
 		return fd, nil, err
 	case address.TCP:
-		fd, err = bindTCP(a.Name, isBeside)
+		how := alone
+		if isBeside {
+			how = beside
+		}
+		fd, err = bindTCP(a.Name, how)
 		return fd, nil, err
 	}
 	return -1, nil, fmt.Errorf("%s is nothing to bind", o.Address)

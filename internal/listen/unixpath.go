@@ -19,12 +19,12 @@ func (b Local) bindPath(path string, o *Options) (fd int, file *File, err error)
 		return -1, nil, err
 	}
 	mode := b.firstMode(path, o.Mode)
-	fd, err = bindUnix(path, mode)
+	fd, err = bindUnix(path, mode, alone)
 	if errors.Is(err, unix.EADDRINUSE) {
 		if err := removeStale(path); err != nil {
 			return -1, nil, err
 		}
-		fd, err = bindUnix(path, mode)
+		fd, err = bindUnix(path, mode, alone)
 	}
 	if err != nil {
 		return -1, nil, pathError(path, err)
@@ -62,15 +62,24 @@ func removeStale(path string) error {
 		return err
 	}
 	defer found.Close() // until then no other file can have its inode number
+	if isStale, err := checkStale(path); !isStale {
+		return err
+	}
+	return found.file.remove()
+}
+
+// checkStale reports whether nobody listens on the socket at path. That it is gone by now is no
+// error.
+func checkStale(path string) (isStale bool, err error) {
 	switch err := tryConnect(path); {
 	case err == nil, errors.Is(err, unix.EAGAIN): // its backlog is full
-		return fmt.Errorf("%w: another process answers on it", ErrInUse)
+		return false, fmt.Errorf("%w: another process answers on it", ErrInUse)
 	case errors.Is(err, unix.ECONNREFUSED):
-		return found.file.remove()
+		return true, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return false, nil
 	default:
-		return fmt.Errorf("%w: %w", ErrInUse, err)
+		return false, fmt.Errorf("%w: %w", ErrInUse, err)
 	}
 }
 
@@ -198,9 +207,13 @@ func (h *socketHandle) chown(o Owner) error {
 		return nil
 	}
 	if err := unix.Fchownat(int(h.Fd()), "", o.UID, o.GID, unix.AT_EMPTY_PATH); err != nil {
-		return fmt.Errorf("chown %s %d:%d: %w", h.Name(), o.UID, o.GID, err)
+		return chownError(h.Name(), o, err)
 	}
 	return nil
+}
+
+func chownError(path string, o Owner, err error) error {
+	return fmt.Errorf("chown %s %d:%d: %w", path, o.UID, o.GID, err)
 }
 
 // LookupOwner resolves names or numbers; "" is -1.

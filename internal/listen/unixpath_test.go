@@ -153,7 +153,7 @@ func TestModeIsExactAndNeverWider(t *testing.T) {
 			t.Run(strconv.FormatInt(int64(mask), 8)+"/"+mode.String(), func(t *testing.T) {
 				path := tempSocket(t)
 				setUmask(t, mask)
-				fd, err := bindUnix(path, Local{}.firstMode(path, mode))
+				fd, err := bindUnix(path, Local{}.firstMode(path, mode), alone)
 				if err != nil {
 					t.Fatal(err)
 				}

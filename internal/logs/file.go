@@ -3,7 +3,9 @@ package logs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +66,49 @@ func open(output string) (*os.File, error) {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	return f, nil
+}
+
+// Try is why a log could not be opened here and now, with the rights to files that the calling
+// thread has; nil if nothing is known against it. It makes no file. Whether somebody reads a FIFO it
+// does not ask: that one would take us for a writer who has left.
+func Try(output string) error {
+	if output == "" || output == "stderr" || output == "stdout" {
+		return nil
+	}
+	info, err := os.Stat(output)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = unix.Faccessat(unix.AT_FDCWD, filepath.Dir(target(output))+"/.", unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	case err == nil && info.Mode()&fs.ModeNamedPipe != 0:
+		err = unix.Faccessat(unix.AT_FDCWD, output, unix.W_OK, unix.AT_EACCESS)
+	case err == nil: // it is there, so none is made
+		f, err := open(output)
+		closeFile(f)
+		return err
+	}
+	var inner *fs.PathError
+	if errors.As(err, &inner) {
+		err = inner.Err
+	}
+	if err != nil {
+		return fmt.Errorf("open log: %w", &fs.PathError{Op: "open", Path: output, Err: err})
+	}
+	return nil
+}
+
+// target is where a file is made that is not there: a link may lead to nothing.
+func target(path string) string {
+	for range 40 { // as many as the kernel follows
+		to, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		path = to
+	}
+	return path
 }
 
 func closeFile(f *os.File) {

@@ -17,8 +17,11 @@ import (
 // A Plan is a configuration that has been prepared: all that can fail has been
 // done. Either Commit or Undo is called next.
 type Plan struct {
-	set    *Set
-	cfg    *config.Config
+	set     *Set
+	cfg     *config.Config
+	isTrial bool     // see Try
+	opens   []string // in a trial
+
 	opened map[string]map[string]*listen.Listener // by pool and address
 	given  []*endpoint                            // that their pools give up and nobody has taken
 	moved  map[string]map[string]*endpoint        // by the pool and address that they go to
@@ -35,18 +38,8 @@ type Plan struct {
 // Plan opens what cfg needs and does not have yet, and changes the sockets
 // that stay. On error nothing has changed.
 func (s *Set) Plan(ctx context.Context, cfg *config.Config) (*Plan, error) {
-	p := &Plan{
-		set: s, cfg: cfg, opened: make(map[string]map[string]*listen.Listener),
-		moved: make(map[string]map[string]*endpoint), ready: make(map[string]*workerPool),
-		groups: make(map[string]*cgroup.Pool), sandboxes: make(map[string]*sandbox),
-	}
-	err := p.prepareConfinement()
-	if err == nil {
-		err = p.open(ctx)
-	}
-	if err == nil {
-		err = p.prepareWorkers()
-	}
+	p := s.newPlan(cfg)
+	err := p.prepare(ctx)
 	if err == nil {
 		err = p.apply()
 	}
@@ -55,6 +48,38 @@ func (s *Set) Plan(ctx context.Context, cfg *config.Config) (*Plan, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// Try is why Plan would fail, by the same plan: but it opens no socket, and changes none. opens are
+// the addresses that it would open, where no socket of ours is.
+func (s *Set) Try(ctx context.Context, cfg *config.Config) (opens []string, err error) {
+	p := s.newPlan(cfg)
+	p.isTrial = true
+	defer p.Undo()
+	if err = p.prepare(ctx); err == nil {
+		err = p.tryApply()
+	}
+	return p.opens, err
+}
+
+func (s *Set) newPlan(cfg *config.Config) *Plan {
+	return &Plan{
+		set: s, cfg: cfg, opened: make(map[string]map[string]*listen.Listener),
+		moved: make(map[string]map[string]*endpoint), ready: make(map[string]*workerPool),
+		groups: make(map[string]*cgroup.Pool), sandboxes: make(map[string]*sandbox),
+	}
+}
+
+// prepare does what can fail, but for changes of what there is.
+func (p *Plan) prepare(ctx context.Context) error {
+	err := p.prepareConfinement()
+	if err == nil {
+		err = p.open(ctx)
+	}
+	if err == nil {
+		err = p.prepareWorkers()
+	}
+	return err
 }
 
 // prepareConfinement does so for what bounds programs, where this process starts them.
@@ -123,7 +148,7 @@ func (p *Plan) open(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			p.opened[pc.Name][lc.Address] = l
+			p.opened[pc.Name][lc.Address] = l // nil in a trial
 		}
 	}
 	return nil
@@ -145,7 +170,7 @@ func (p *Plan) openOne(ctx context.Context, lc config.Listen, direct bool) (*lis
 	for _, e := range p.given {
 		yielding = append(yielding, e.Listener)
 	}
-	l, err := listen.OpenBy(ctx, p.set.opt.Binder, listenOptions(lc, direct), yielding...)
+	l, err := p.openBy(ctx, listenOptions(lc, direct), yielding)
 	if errors.Is(err, listen.ErrInUse) {
 		if holder := p.holder(lc.Address); holder != "" {
 			return nil, fmt.Errorf("listen %s: %w: %s", lc.Address, listen.ErrInUse, holder)
@@ -154,8 +179,22 @@ func (p *Plan) openOne(ctx context.Context, lc config.Listen, direct bool) (*lis
 	if err != nil {
 		return nil, err
 	}
-	p.undos = append(p.undos, func() { l.Close() })
+	if l != nil {
+		p.undos = append(p.undos, func() { l.Close() })
+	}
 	return l, nil
+}
+
+// openBy returns nil in a trial.
+func (p *Plan) openBy(ctx context.Context, o listen.Options, yielding []*listen.Listener) (*listen.Listener, error) {
+	if p.isTrial {
+		isNew, err := listen.TryBy(p.set.opt.Binder, &o, yielding...)
+		if isNew {
+			p.opens = append(p.opens, o.Address)
+		}
+		return nil, err
+	}
+	return listen.OpenBy(ctx, p.set.opt.Binder, o, yielding...)
 }
 
 // listener is what is to be at a pool's address, or nil while nothing is.
@@ -217,6 +256,21 @@ func (p *Plan) apply() error {
 				return err
 			}
 			p.undos = append(p.undos, func() { l.Apply(old) })
+		}
+	}
+	return nil
+}
+
+// tryApply is why apply would fail.
+func (p *Plan) tryApply() error {
+	for _, pc := range p.cfg.Pools {
+		for _, lc := range pc.Listen {
+			o := listenOptions(lc, pc.IsDirect())
+			if l := p.listener(pc.Name, lc.Address); l != nil {
+				if err := l.TryApply(&o); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil

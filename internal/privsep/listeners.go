@@ -137,23 +137,29 @@ func (l *listeners) search(is func(*Listen) bool, what string) (Listen, error) {
 	return Listen{}, fmt.Errorf("%.200q is not as the configuration has it", what)
 }
 
-// by calls f with the rights that an address has: root's where nobody else can change the
-// folder, and those of the file's owner alone elsewhere.
+// by calls f with the rights that an address has, on the thread that makes files.
 func (l *listeners) by(e *Listen, f func(listen.Local) error) (err error) {
+	done := make(chan struct{})
+	l.turns <- func() {
+		defer close(done)
+		err = e.with(f)
+	}
+	<-done
+	return err
+}
+
+// with calls f with the rights that an address has: root's where nobody else can change the
+// folder, and those of the file's owner alone elsewhere.
+func (e *Listen) with(f func(listen.Local) error) (err error) {
 	binder := listen.Local{}
 	if e.Path != "" {
 		binder.Owner = &listen.Owner{UID: int(e.By.UID), GID: int(e.By.GID)}
 	}
-	done := make(chan struct{})
-	l.turns <- func() {
-		defer close(done)
-		as := e.By.Look
-		if e.IsOwn || e.Path == "" {
-			as = e.By.Make
-		}
-		err = as(func() error { return f(binder) })
+	as := e.By.Look
+	if e.IsOwn || e.Path == "" {
+		as = e.By.Make
 	}
-	<-done
+	err = as(func() error { return f(binder) })
 	if !e.IsOwn && e.Path != "" && errors.Is(err, unix.EACCES) {
 		err = fmt.Errorf("%w: others than root can change this folder, so only the rights of the socket's owner count there (user %d)", err, e.By.UID)
 	}

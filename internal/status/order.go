@@ -53,8 +53,10 @@ type Reply struct {
 type Changes struct {
 	File string `json:"file"` // absolute
 	// Changed are keys of no pool, as "log.level info→debug".
-	Changed []string     `json:"changed,omitempty"`
-	Pools   []PoolChange `json:"pools"`
+	Changed []string `json:"changed,omitempty"`
+	// Opens are addresses on which the daemon would begin to listen, where none of its own sockets is.
+	Opens []string     `json:"opens,omitempty"`
+	Pools []PoolChange `json:"pools"`
 }
 
 // A PoolChange is what becomes of a pool.

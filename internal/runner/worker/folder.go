@@ -43,6 +43,15 @@ func makeFolder(in string) (*folder, error) {
 	}
 }
 
+// TryFolder is why no Pool could have a folder in one, "" is os.TempDir: one is made, and removed.
+func TryFolder(in string) error {
+	f, err := makeFolder(in)
+	if err == nil {
+		err = f.remove()
+	}
+	return err
+}
+
 // tryFolder returns nil if somebody has taken the folder away before it was locked.
 func tryFolder(in string) (*folder, error) {
 	path, err := os.MkdirTemp(in, folderPrefix)
