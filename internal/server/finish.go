@@ -21,7 +21,9 @@ const (
 type lastWord struct {
 	records []byte
 	verdict verdict
-	isEarly bool // it goes out before the client has sent all of STDIN
+	params  *protocol.Params    // none, if they had not come
+	name    *protocol.RequestID // made, likewise
+	isEarly bool                // it goes out before the client has sent all of STDIN
 
 	hasRunner bool // when it was sent: the Runner has not returned
 }
@@ -63,12 +65,11 @@ func (r *request) conclude(appStatus uint32, err error) {
 		made := protocol.Identify(params)
 		name = &made
 	}
-	r.result.Params, r.result.ID = params, name
 	isOurs := v.isOurs(isOut)
 	// No pooled buffer: many may wait for a client that does not read.
 	out := r.appendEnd(r.lastBuf[:0], &v, params, isOurs)
 	r.last = lastWord{
-		records: protocol.AppendEnd(out, r.id, v.wireEnd()), verdict: v,
+		records: protocol.AppendEnd(out, r.id, v.wireEnd()), verdict: v, params: params, name: name,
 		isEarly: isOurs && !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer,
 	}
 }
@@ -86,7 +87,8 @@ func (r *request) sent(at time.Time) { r.last.hasRunner = r.conn.table.sent(r, a
 
 // tell hands over what became of r, after that.
 func (r *request) tell(at time.Time) {
-	r.report(at, &r.last.verdict)
+	r.result = results.Get().(*Result)
+	r.report(at, r.result)
 	r.account(r.last.hasRunner)
 }
 
@@ -102,14 +104,14 @@ func (r *request) account(hasRunner bool) {
 	default:
 		r.result.Usage = r.usage
 	}
-	r.server.account(&r.result)
+	r.server.account(r.result)
 }
 
 // accountLate is called when the Runner has returned after END_REQUEST.
 func (r *request) accountLate() {
 	if r.accounts.Add(1) == 2 {
 		r.result.Usage = r.usage
-		r.server.account(&r.result)
+		r.server.account(r.result)
 	}
 }
 

@@ -57,15 +57,15 @@ type request struct {
 
 	sets [lists]neighbors // each guarded by what guards its set
 
-	memory  share   // for all to take from
-	answer  answer  // has its own lock
-	silence silence // likewise
+	memory  share    // for all to take from
+	answer  answer   // has its own lock
+	silence *silence // likewise; nil: there is none
 
 	// Of finish. They are here to save allocations.
 	lastBuf [192]byte // for last.records, if they are small
 	last    lastWord
-	alone   [1]*request // for lastWords.waiting, if it is the only one
-	result  Result
+	alone   [1]*request    // for lastWords.waiting, if it is the only one
+	result  *Result        // from report to account
 	usage   protocol.Usage // of the Runner, until it has returned
 
 	accounts atomic.Int32 // of finish and the Runner's return: who comes second calls account
@@ -106,7 +106,9 @@ func newRequestOf(s *Server, c *conn, id uint16, b protocol.Begin) *request {
 	r.heard.Store(r.begun.UnixNano())
 	r.memory.init(r)
 	r.answer.init(r)
-	r.silence.limit = settings.Silence
+	if settings.Silence > 0 {
+		r.silence = &silence{limit: settings.Silence}
+	}
 	r.req.Role = b.Role
 	r.req.Serial, r.req.Peer = s.opt.Serials.Add(1), c.remote
 	r.req.Canceler, r.req.Ends = r, &r.ends

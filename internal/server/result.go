@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/cgi"
@@ -23,7 +24,8 @@ const (
 	Rejected   Outcome = "rejected"   // it was not to be run
 )
 
-// A Result is what became of a request, for logs and metrics.
+// A Result is what became of a request, for logs and metrics. It is valid during the call, with what
+// it points to.
 type Result struct {
 	Outcome    Outcome
 	HTTPStatus int // of the response that was begun; 0 without one
@@ -33,17 +35,17 @@ type Result struct {
 	ID         *protocol.RequestID
 	IsOwn      bool // Settings.Own had a Runner for it
 	Remote     string
-	Conn       uint32           // number of its connection; one of another Address may have the same
-	Params     *protocol.Params // valid during the call
-	PID        int              // of the program; 0 without one
-	Begun      time.Time        // BEGIN_REQUEST
-	Queue      time.Duration    // from BEGIN_REQUEST until it ran, or to the end
-	Run        time.Duration    // from then on; 0 when it never ran
-	Received   int64            // bytes of STDIN
-	Sent       int64            // bytes of STDOUT
-	Body       int64            // of these without the header
-	Dropped    []string         // lines of the response's header that are no fields
-	OnAbort    OnAbort          // what was to become of it when its client left
+	Conn       uint32 // number of its connection; one of another Address may have the same
+	Params     *protocol.Params
+	PID        int           // of the program; 0 without one
+	Begun      time.Time     // BEGIN_REQUEST
+	Queue      time.Duration // from BEGIN_REQUEST until it ran, or to the end
+	Run        time.Duration // from then on; 0 when it never ran
+	Received   int64         // bytes of STDIN
+	Sent       int64         // bytes of STDOUT
+	Body       int64         // of these without the header
+	Dropped    []string      // lines of the response's header that are no fields
+	OnAbort    OnAbort       // what was to become of it when its client left
 
 	Header    []byte        // of the response as its program gave it, in lines that end with CRLF
 	FirstByte time.Duration // of Run: until that was complete; 0 without one
@@ -51,13 +53,16 @@ type Result struct {
 	Usage     protocol.Usage
 }
 
-func (r *request) report(now time.Time, v *verdict) {
-	s := r.server
-	res := &r.result
+// results are those that are not in use.
+var results = sync.Pool{New: func() any { return new(Result) }}
+
+// report fills in all but Usage, and hands it over.
+func (r *request) report(now time.Time, res *Result) {
+	last := &r.last
 	r.answer.mu.Lock() // its Runner may be about to take back what it has counted (unsend)
 	*res = Result{
-		Outcome: v.outcome, HTTPStatus: r.answer.status, End: v.wireEnd(), Reason: v.reason,
-		Serial: r.req.Serial, ID: res.ID, IsOwn: r.isOwn.Load(), Remote: r.conn.remote, Conn: r.conn.number, Params: res.Params, PID: int(r.pid.Load()),
+		Outcome: last.verdict.outcome, HTTPStatus: r.answer.status, End: last.verdict.wireEnd(), Reason: last.verdict.reason,
+		Serial: r.req.Serial, ID: last.name, IsOwn: r.isOwn.Load(), Remote: r.conn.remote, Conn: r.conn.number, Params: last.params, PID: int(r.pid.Load()),
 		Begun: r.begun, Queue: now.Sub(r.begun),
 		Received: r.received.Load(), Sent: r.answer.sent, Dropped: r.answer.dropped, OnAbort: r.settings.OnAbort,
 		Body: max(0, r.answer.sent-int64(r.answer.headLen)), Header: r.answer.block, Ended: now,
@@ -71,7 +76,7 @@ func (r *request) report(now time.Time, v *verdict) {
 			res.FirstByte = blockAt.Sub(started)
 		}
 	}
-	s.done(res)
+	r.server.done(res)
 }
 
 func (s *Server) done(res *Result) {
@@ -89,10 +94,13 @@ func (s *Server) done(res *Result) {
 	}
 }
 
+// account hands a result over for the last time.
 func (s *Server) account(res *Result) {
 	if s.opt.Hooks.Account != nil {
 		s.opt.Hooks.Account(res)
 	}
+	*res = Result{}
+	results.Put(res)
 }
 
 // client is who asked, as far as is known.

@@ -185,6 +185,7 @@ func TestResultWhileCounted(t *testing.T) {
 		defer close(done)
 		r.answer.unsend(10)
 	}()
-	r.report(time.Now(), &verdict{outcome: OK})
+	r.last.params = new(protocol.Params)
+	r.report(time.Now(), new(Result))
 	<-done
 }

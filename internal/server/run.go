@@ -114,7 +114,7 @@ func (r *request) stopTimers() {
 			t.Stop()
 		}
 	}
-	if r.silence.limit > 0 {
+	if r.silence != nil {
 		r.silence.stop()
 	}
 }

@@ -24,9 +24,9 @@ func (silenceError) Is(target error) bool { return target == protocol.ErrTimeout
 
 // A silence ends a request whose program says nothing while its client waits: it has
 // sent all of STDIN, and has read all that there was. What counts is what the program
-// writes to STDOUT, and to STDERR where that goes to the client.
+// writes to STDOUT, and to STDERR where that goes to the client. Of nil, speaks, spoke and note do nothing.
 type silence struct {
-	limit    time.Duration // 0 is none; immutable
+	limit    time.Duration // immutable
 	speaking atomic.Int32  // writes that have not returned
 	since    atomic.Int64  // when something was said last, as time since the request began
 
@@ -37,8 +37,8 @@ type silence struct {
 
 // watchSilence is called when the request begins to run.
 func (r *request) watchSilence() {
-	s := &r.silence
-	if s.limit == 0 {
+	s := r.silence
+	if s == nil {
 		return
 	}
 	s.note(r)
@@ -50,7 +50,7 @@ func (r *request) watchSilence() {
 // checkSilence ends the request if its program has been silent for long enough. Else it sets
 // the timer to look again.
 func (r *request) checkSilence() {
-	s := &r.silence
+	s := r.silence
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over || r.stateNow() != stateRun {
@@ -78,7 +78,7 @@ func (s *silence) stop() {
 }
 
 func (s *silence) note(r *request) {
-	if s.limit > 0 {
+	if s != nil {
 		s.since.Store(int64(time.Since(r.begun)))
 	}
 }
@@ -86,13 +86,13 @@ func (s *silence) note(r *request) {
 // speaks is called when the program has written something that is about to be passed
 // on, and spoke when it was.
 func (s *silence) speaks() {
-	if s.limit > 0 {
+	if s != nil {
 		s.speaking.Add(1)
 	}
 }
 
 func (s *silence) spoke(r *request) {
-	if s.limit > 0 {
+	if s != nil {
 		s.note(r)
 		s.speaking.Add(-1)
 	}
