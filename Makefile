@@ -80,7 +80,7 @@ test-e2e:
 
 test-apps:
 	scripts/test-packages nginx-light apache2-bin php-cgi php-fpm php-mysql php-gd php-xml mariadb-server \
-		wordpress wordpress-theme-twentytwentythree dokuwiki public-inbox libplack-perl libfcgi-procmanager-perl git mercurial
+		wordpress wordpress-theme-twentytwentythree dokuwiki public-inbox libplack-perl libfcgi-procmanager-perl git cgit mercurial procps openssl
 	$(GO) test -tags apps -timeout 15m ./e2e/apps
 
 test-lossless:

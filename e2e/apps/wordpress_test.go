@@ -35,25 +35,32 @@ func newWordPress(t *testing.T) *wordpress {
 	t.Helper()
 	w := &wordpress{world: newWorld(t)}
 	w.database()
+	w.unpack("WORLD", w.dir)
+	w.serve(w.phpPools(w.root))
+	w.fpm()
+	return w
+}
+
+// unpack copies WordPress to WORLD/www, with a configuration in which these are replaced:
+// old, new, old, new.
+func (w *wordpress) unpack(oldnew ...string) {
+	w.t.Helper()
 	w.root = w.copy("/usr/share/wordpress", "www")
 	for name, to := range map[string]string{"wp-config.php": "wp-config.php", "e2e.php": "wp-content/plugins/e2e.php"} {
 		text, err := os.ReadFile("testdata/wordpress/" + name)
 		if err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
-		harness.Write(t, w.root+"/"+to, w.here(string(text)))
+		harness.Write(w.t, w.root+"/"+to, strings.NewReplacer(oldnew...).Replace(string(text)))
 	}
 	for _, name := range []string{w.root + "/wp-content/uploads", w.dir + "/jobs"} {
 		if err := os.MkdirAll(name, 0o755); err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 	}
-	harness.Run(t, exec.Command("chmod", "-R", "u+w", w.root))
+	harness.Run(w.t, exec.Command("chmod", "-R", "u+w", w.root))
 	w.give(w.dir + "/jobs")
 	w.give(w.root)
-	w.serve(w.phpPools(w.root))
-	w.fpm()
-	return w
 }
 
 // install answers the installer's questions.
@@ -188,27 +195,29 @@ func some(pages []string, backend string, i int) (some []string) {
 // upload uploads a picture and a large file, and looks at what has come of them.
 func (w *wordpress) upload(b *browser, other, name string) {
 	w.t.Helper()
-	form := b.get("/wp-admin/media-new.php")
-	nonce := b.find(form, `"_wpnonce":"([0-9a-f]+)"`)
-	for _, file := range []struct {
-		name, kind string
-		content    []byte
-	}{{name + ".png", "image/png", picture()}, {name + ".pdf", "application/pdf", append([]byte("%PDF-1.4\n"), strings.Repeat("large ", 1<<20)...)}} {
-		p := b.upload("/wp-admin/async-upload.php", "async-upload", file.name, file.kind, file.content, "name", file.name, "action", "upload-attachment", "_wpnonce", nonce)
-		b.want("upload", p, 200, `"success":true`)
-		link := strings.ReplaceAll(b.find(p, `"url":"([^"]+)"`), `\/`, "/")
-		u, err := url.Parse(link)
-		if err != nil || !strings.HasSuffix(u.Path, "/"+file.name) {
-			w.t.Fatalf("the upload is at %q: %v", link, err)
-		}
-		if got := b.get(u.Path); got.status != 200 || got.body != string(file.content) {
-			w.t.Errorf("what was uploaded is %d with %d bytes, want %d", got.status, len(got.body), len(file.content))
-		}
-		if file.kind == "image/png" && !strings.Contains(p.body, `"thumbnail"`) {
-			w.t.Errorf("no thumbnail was made: %s", p.body)
-		}
+	p, _ := w.uploadFile(b, name+".png", "image/png", picture())
+	if !strings.Contains(p.body, `"thumbnail"`) {
+		w.t.Errorf("no thumbnail was made: %s", p.body)
 	}
+	w.uploadFile(b, name+".pdf", "application/pdf", append([]byte("%PDF-1.4\n"), strings.Repeat("large ", 1<<20)...))
 	b.same(other, wordpressDiffers, "/wp-admin/upload.php?mode=list", "/"+name+"/", "/wp-json/wp/v2/media?orderby=id&search="+name)
+}
+
+// uploadFile uploads a file, gets it again, and returns WordPress' answer and the file's path.
+func (w *wordpress) uploadFile(b *browser, name, kind string, content []byte) (p page, path string) {
+	w.t.Helper()
+	nonce := b.find(b.get("/wp-admin/media-new.php"), `"_wpnonce":"([0-9a-f]+)"`)
+	p = b.upload("/wp-admin/async-upload.php", "async-upload", name, kind, content, "name", name, "action", "upload-attachment", "_wpnonce", nonce)
+	b.want("upload", p, 200, `"success":true`)
+	link := strings.ReplaceAll(b.find(p, `"url":"([^"]+)"`), `\/`, "/")
+	u, err := url.Parse(link)
+	if err != nil || !strings.HasSuffix(u.Path, "/"+name) {
+		w.t.Fatalf("the upload is at %q: %v", link, err)
+	}
+	if got := b.get(u.Path); got.status != 200 || got.body != string(content) {
+		w.t.Errorf("what was uploaded is %d with %d bytes, want %d", got.status, len(got.body), len(content))
+	}
+	return p, u.Path
 }
 
 // write writes a post with the REST interface, and a comment as a visitor.

@@ -7,6 +7,7 @@ package apps
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"image"
 	"image/png"
@@ -39,22 +40,36 @@ type world struct {
 	admin  string
 }
 
-// newWorld makes the folder, with what PHP is to be told in its ini: mail goes to a
-// program that keeps it in WORLD/mail.
+// newWorld makes the folder, and the world in it.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: harness.Folder(t)}
-	if os.Getuid() == 0 {
-		u, err := user.Lookup("www-data")
-		if err != nil {
-			t.Fatal(err)
-		}
-		uid, _ := strconv.Atoi(u.Uid)
-		gid, _ := strconv.Atoi(u.Gid)
-		w.id = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	if os.Getuid() != 0 {
+		return newWorldOf(t, harness.Folder(t), nil)
 	}
+	u, err := user.Lookup("www-data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWorldOf(t, harness.Folder(t), credential(t, u.Uid, u.Gid))
+}
+
+func credential(t *testing.T, uid, gid string) *syscall.Credential {
+	t.Helper()
+	u, uidErr := strconv.ParseUint(uid, 10, 32)
+	g, gidErr := strconv.ParseUint(gid, 10, 32)
+	if err := errors.Join(uidErr, gidErr); err != nil {
+		t.Fatal(err)
+	}
+	return &syscall.Credential{Uid: uint32(u), Gid: uint32(g)}
+}
+
+// newWorldOf makes a folder the world of a user, with what PHP is to be told in its ini:
+// mail goes to a program that keeps it in WORLD/mail.
+func newWorldOf(t *testing.T, dir string, id *syscall.Credential) *world {
+	t.Helper()
+	w := &world{t: t, dir: dir, id: id}
 	for _, name := range []string{"tmp", "mail", "sessions", "server"} {
-		if err := os.Mkdir(w.dir+"/"+name, 0o755); err != nil {
+		if err := os.MkdirAll(w.dir+"/"+name, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -231,8 +246,7 @@ const apacheModules = "proxy proxy_fcgi rewrite dir mime alias"
 // those of the application's .htaccess.
 func (w *world) phpServers(root, nginxLocations, htaccess, front string) []server {
 	w.t.Helper()
-	nginx := harness.Named(w.t, "nginx-php", "/srv/app/public", root, "unix:/run/fcgid/php.sock", "unix:SOCKET",
-		"include fastcgi_params;", "include "+w.fastcgiParams()+";", "location / {\n    try_files $uri /index.php$is_args$args;\n}\n", nginxLocations)
+	nginx := w.nginxPHP(root, "SOCKET", nginxLocations)
 	apache := func(handler, rules string) string {
 		return fmt.Sprintf("DocumentRoot %[1]s\nDirectoryIndex index.php\nAddType text/css .css\nAddType text/javascript .js\nAddType image/jpeg .jpg\nAddType image/png .png\nAddType image/gif .gif\n<Directory %[1]s>\nAllowOverride None\nOptions FollowSymLinks\nRequire all granted\nRewriteEngine on\n%[2]s</Directory>\n%[3]s",
 			root, rules, handler)
@@ -245,6 +259,14 @@ func (w *world) phpServers(root, nginxLocations, htaccess, front string) []serve
 		w.webServer("apache ProxyPassMatch", apacheModules, apache(match, htaccess), backends...),
 		w.webServer("apache front controller", apacheModules, apache(setHandler, front), backends...),
 	}
+}
+
+// nginxPHP is README's part of nginx's configuration for an application below root, with
+// these in the place of its location for all paths.
+func (w *world) nginxPHP(root, socket, locations string) string {
+	w.t.Helper()
+	return harness.Named(w.t, "nginx-php", "/srv/app/public", root, "unix:/run/fcgid/php.sock", "unix:"+socket,
+		"include fastcgi_params;", "include "+w.fastcgiParams()+";", "location / {\n    try_files $uri /index.php$is_args$args;\n}\n", locations)
 }
 
 // fastcgiParams is Debian's file of that name, where the Host is what nginx has got: what

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ type WebServer struct {
 	Dir     string          // where it may write
 	Modules string          // of Apache, besides those that every configuration needs
 	Global  string          // nginx's http block, Apache's configuration outside of virtual hosts
+	User    string          // of nginx's workers, where root starts it; "" is root
 	Hosts   []string        // server blocks, virtual hosts: what stands in each
 	Change  func(*exec.Cmd) // of its command, such as to run it as another user; nil for none
 }
@@ -21,7 +23,7 @@ type WebServer struct {
 // addresses, host:port. Its error log is DIR/nginx.log.
 func (w WebServer) Nginx(t testing.TB) (addresses []string) {
 	t.Helper()
-	user := "root"
+	user := cmp.Or(w.User, "root")
 	if os.Getuid() != 0 {
 		user = os.Getenv("USER")
 	}
