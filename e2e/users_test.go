@@ -109,6 +109,11 @@ func TestUsers(t *testing.T) {
 			t.Errorf("pool %s: a script in a folder that is not its user's: %q", pool, got)
 		}
 	}
+	// The log says who may not, and what denies it.
+	for _, user := range []string{"64001", "64003"} {
+		denied := "permission denied to user " + user + ": the folder " + dir + "/cgi/secret has mode 0700, owner root and group root"
+		await(t, denied, func() bool { return strings.Contains(d.out.String(), denied) })
+	}
 	out, err := exec.Command(binary, "status", "--admin", "tcp:"+d.admin).CombinedOutput()
 	for _, want := range []string{"process as 64001", "process as 64002", "worker (dynamic) as 64003"} {
 		if err != nil || !strings.Contains(string(out), want) {
@@ -244,7 +249,7 @@ try become su root -c true </dev/null
 	}
 	// And fcgid check says so where a pool's user cannot go.
 	write(t, dir+"/check.yaml", fmt.Sprintf("admin: {listen: ''}\npools: [{name: lost, listen: 'unix:%s/x.s', %s, process: {root: [%s]}}]\n", dir, asUser(64011), closed))
-	if out := run(t, exec.Command(binary, "check", "-c", dir+"/check.yaml")); !strings.Contains(out, "warning: pool lost: its user 64011 cannot go to "+closed+": permission denied") {
+	if out := run(t, exec.Command(binary, "check", "-c", dir+"/check.yaml")); !strings.Contains(out, "warning: pool lost: its user 64011 cannot go to "+closed+": permission denied to user 64011: the folder "+closed+" has mode 0750, owner 64012 and group 64012; its scripts are answered with 403\n") {
 		t.Errorf("check says %s", out)
 	}
 }

@@ -43,7 +43,7 @@ var narrow = map[string][]string{
 	"internal/runner/function": {"internal/protocol"},
 	"internal/spawn":           {"internal/nbio", "internal/cgroup"},
 	"internal/cgroup":          nil,
-	"internal/cgi":             {"internal/protocol"},
+	"internal/cgi":             {"internal/protocol", "internal/users"},
 	"internal/listen":          {"internal/address"},
 	"internal/config":          {"internal/address", "internal/access", "internal/users"},
 	"internal/metrics":         {"internal/version"},

@@ -10,9 +10,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/users"
 )
 
 // An envTest is what the environment of a script is made of.
@@ -290,19 +290,21 @@ func TestRefusalNamesTheReason(t *testing.T) {
 	wantRefusal(t, err, 403, "plain is not executable: ")
 }
 
-// Of a file that somebody may run, a Refusal says who may.
-func TestRights(t *testing.T) {
-	file := write(t, tempDir(t)+"/script", "", 0o750)
-	want := fmt.Sprintf(" to user %d, the file has mode 0750, owner %d and group %d", os.Geteuid(), os.Geteuid(), os.Getegid())
-	if got := rights(file, unix.X_OK); got != want {
+// A Refusal names the user, and what denies: the file, or the first folder on the way.
+func TestDenied(t *testing.T) {
+	dir := tempDir(t)
+	file := write(t, dir+"/closed/script", "", 0o750)
+	me, group := users.NameOf(uint32(os.Geteuid())), users.GroupName(uint32(os.Getegid()))
+	want := fmt.Sprintf(" to user %s: the file %s has mode 0750, owner %[1]s and group %[3]s", me, file, group)
+	if got := Denied(file); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	mustDo(t, os.Chmod(file, 0o640))
-	if got := rights(file, unix.X_OK); got != "" {
-		t.Errorf("of a file that nobody may run: %q", got)
+	want = fmt.Sprintf(" to user %s: the folder %s has mode 0755, owner %[1]s and group %[3]s", me, dir+"/closed", group)
+	if got := Denied(dir + "/closed"); got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := rights(file, unix.R_OK); !strings.Contains(got, "0640") {
-		t.Errorf("of a file to read: %q", got)
+	if got := Denied(dir + "/none/script"); got != " to user "+me {
+		t.Errorf("of what is not there: %q", got)
 	}
 }
 

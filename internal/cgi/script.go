@@ -76,18 +76,9 @@ func (s *Rules) Find(params *protocol.Params) (Script, error) {
 		found.mayLook, found.alone = true, s.Chroot != ""
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, found.Path, mode, unix.AT_EACCESS); err != nil {
-		return Script{}, forbidden("%s is not executable: %w%s", found.Path, err, rights(found.Path, mode))
+		return Script{}, forbidden("%s is not executable: %w%s", found.Path, err, deniedBy(err, found.Path))
 	}
 	return found, nil
-}
-
-// rights tell of a file that somebody has a right to, and not this process.
-func rights(path string, mode uint32) string {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil || st.Mode&(mode*0o111) == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" to user %d, the file has mode %04o, owner %d and group %d", unix.Geteuid(), st.Mode&0o7777, st.Uid, st.Gid)
 }
 
 // FindRead names the script of a request that a program is to read which runs
@@ -99,7 +90,7 @@ func (s *Rules) FindRead(params *protocol.Params) (Script, error) {
 	}
 	found.alone = true
 	if err := unix.Faccessat(unix.AT_FDCWD, found.Path, unix.R_OK, unix.AT_EACCESS); err != nil {
-		return Script{}, forbidden("%s is not readable: %w%s", found.Path, err, rights(found.Path, unix.R_OK))
+		return Script{}, forbidden("%s is not readable: %w%s", found.Path, err, deniedBy(err, found.Path))
 	}
 	return found, nil
 }
@@ -150,6 +141,14 @@ func unreachable(format string, args ...any) error {
 		return &protocol.Refusal{HTTPStatus: 403, AppStatus: 403, Reason: err}
 	}
 	return &protocol.Refusal{HTTPStatus: 502, AppStatus: 500, Reason: err}
+}
+
+// deniedBy is Denied, if err is that.
+func deniedBy(err error, name string) string {
+	if !errors.Is(err, unix.EACCES) {
+		return ""
+	}
+	return Denied(name)
 }
 
 // A request is what the params of one say about files.
@@ -301,7 +300,7 @@ func existing(name string) (f file, extra string, err error) {
 		case errors.Is(err, errNotRegular), errors.Is(err, unix.ELOOP):
 			return file{}, "", forbidden("script %.200q: %w", f.name, err)
 		default:
-			return file{}, "", unreachable("script %.200q: %w", f.name, err)
+			return file{}, "", unreachable("script %.200q: %w%s", f.name, err, deniedBy(err, f.name))
 		}
 	}
 	return file{}, "", notFound("script %.200q: %w", name, unix.ENOENT)

@@ -118,7 +118,7 @@ func (d *daemon) warnOf(cfg *config.Config) {
 		d.logs.Warn("the configuration may not be what was meant", "warning", text)
 	}
 	for _, text := range d.unreached(cfg) {
-		d.logs.Warn("a pool will answer 403", "reason", text)
+		d.logs.Warn("the programs of a pool cannot reach what they need", "reason", text)
 	}
 	if need, limit, err := Descriptors(cfg); err == nil && need > limit {
 		d.logs.Warn("the pools may hold more descriptors than the process may have: see limits.max_conns and ulimit -n", "pools", need, "limit", limit)

@@ -6,12 +6,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/launch"
 )
 
 // Unreached tells, for people, which folders and programs of pools that have a user are
-// closed to that user: root, who looks at a configuration, may go everywhere.
+// closed to that user, and what comes of it: root, who looks at a configuration, may go everywhere.
 func Unreached(cfg *config.Config) (texts []string) {
 	for i := range cfg.Pools {
 		p := &cfg.Pools[i]
@@ -19,9 +20,9 @@ func Unreached(cfg *config.Config) (texts []string) {
 			continue
 		}
 		launch.Identity(p).Look(func() error {
-			for _, path := range reached(p) {
-				if err := unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS); err == unix.EACCES {
-					texts = append(texts, fmt.Sprintf("pool %s: its user %s cannot go to %s: %v", p.Name, p.RunsAs.Name, path, err))
+			for _, r := range reached(p) {
+				if err := unix.Faccessat(unix.AT_FDCWD, r.path, unix.X_OK, unix.AT_EACCESS); err == unix.EACCES {
+					texts = append(texts, fmt.Sprintf("pool %s: its user %s cannot %s %s: %v%s; %s", p.Name, p.RunsAs.Name, r.verb, r.path, err, cgi.Denied(r.path), r.outcome))
 				}
 			}
 			return nil
@@ -30,24 +31,44 @@ func Unreached(cfg *config.Config) (texts []string) {
 	return texts
 }
 
-// reached are the paths that a pool's programs must have.
-func reached(p *config.Pool) (paths []string) {
-	inside := func(path string) {
+// A need is a path that a pool's programs must have, and what becomes of requests without it.
+type need struct{ verb, path, outcome string }
+
+const (
+	goTo = "go to"
+	run  = "run"
+
+	scriptsRefused = "its scripts are answered with 403"
+	noWorker       = "no worker can be started, and requests get 503 after limits.queue_timeout"
+	noDirectWorker = "no worker can be started, and nobody accepts connections until web servers give up"
+)
+
+func reached(p *config.Pool) (needs []need) {
+	inside := func(verb, path, outcome string) {
 		if path != "" {
-			paths = append(paths, filepath.Join("/", p.Sandbox.Chroot, path))
+			needs = append(needs, need{verb, filepath.Join("/", p.Sandbox.Chroot, path), outcome})
+		}
+	}
+	roots := func(paths []string) {
+		for _, path := range paths {
+			needs = append(needs, need{goTo, path, scriptsRefused})
 		}
 	}
 	if w := p.Worker; w != nil {
-		inside(w.Command[0])
-		inside(w.Dir)
-		return append(paths, w.Root...)
+		outcome := noWorker
+		if p.IsDirect() {
+			outcome = noDirectWorker
+		}
+		inside(run, w.Command[0], outcome)
+		inside(goTo, w.Dir, outcome)
+		roots(w.Root)
 	}
 	if c := p.Process; c != nil {
 		for _, in := range c.Interpreters {
-			inside(in.Path)
+			inside(run, in.Path, scriptsRefused)
 		}
-		inside(c.Dir)
-		return append(paths, c.Root...)
+		inside(goTo, c.Dir, scriptsRefused)
+		roots(c.Root)
 	}
-	return nil
+	return needs
 }

@@ -73,6 +73,15 @@ func NameOf(uid uint32) string {
 	return id
 }
 
+// GroupName is a group's name, or the number where there is none.
+func GroupName(gid uint32) string {
+	id := strconv.FormatUint(uint64(gid), 10)
+	if g, err := user.LookupGroupId(id); err == nil {
+		return g.Name
+	}
+	return id
+}
+
 // ParseID reads the number of a user or a group.
 func ParseID(s string) (uint32, error) {
 	n, err := strconv.ParseUint(s, 10, 32)
