@@ -233,3 +233,19 @@ func tree(t *testing.T, dir string) (files []string) {
 	}
 	return files
 }
+
+// Who has no account yet is told how to get one.
+func TestCheckOfNoUser(t *testing.T) {
+	needRoot(t)
+	dir := folder(t)
+	write(t, dir+"/f.yaml", "user: fcgid-e2e\npools: [{name: a, listen: 'unix:@"+dir+"', user: web-e2e, timeout: 5s, process: {root: [/usr]}}]\n")
+	for _, verb := range []string{"check", "serve"} {
+		code, _, stderr := fcgid(t, dir, nil, verb, "-c", "f.yaml")
+		for _, name := range []string{"fcgid-e2e", "web-e2e"} {
+			want := "unknown user " + name + " (useradd --system --user-group --no-create-home --shell /usr/sbin/nologin " + name + " makes one; or systemd-sysusers, by a file in /etc/sysusers.d with the line u " + name + " - - /)"
+			if code != 78 || !strings.Contains(stderr, want) {
+				t.Errorf("%s: %d, %s lacks %q", verb, code, stderr, want)
+			}
+		}
+	}
+}

@@ -162,7 +162,7 @@ pools:
 	)
 	write(t, map[string]string{"f": "user: no_such_user\npools: [{name: e, listen: 'unix:/e', function: {}}]\n"})
 	_, err = LoadAndCheck("f", nil, []string{"f"})
-	wantFaults(t, err, "f:1:7: user: unknown user no_such_user")
+	wantFaults(t, err, "f:1:7: user: unknown user no_such_user"+howToMake("no_such_user"))
 	write(t, map[string]string{"f": "user: root\npools: [{name: e, listen: 'unix:/e', process: {root: [/]}}]\n"})
 	if c, err := LoadAndCheck("f", nil, nil); err != nil || c.RunsAs != nil {
 		t.Errorf("root itself: %v", err)

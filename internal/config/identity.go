@@ -79,7 +79,7 @@ func (r *report) checkUser(c *Config) {
 	}
 	u, err := users.Find(c.User)
 	if err != nil {
-		r.add("user", "%v", unprefixed(err))
+		r.add("user", "%v%s", unprefixed(err), howToMake(c.User))
 		return
 	}
 	id := &Identity{Name: u.Name, UID: u.UID, GID: u.GID}
@@ -194,7 +194,7 @@ func (r *report) findUser(key string, p *Pool, id *Identity) (groups []uint32) {
 		r.add(key, "%s has no account: write its group too", p.User)
 		return nil
 	case err != nil:
-		r.add(key, "%v", unprefixed(err))
+		r.add(key, "%v%s", unprefixed(err), howToMake(p.User))
 		return nil
 	}
 	id.UID, id.GID = u.UID, u.GID
@@ -212,6 +212,14 @@ func (r *report) findGroup(key, name string) uint32 {
 	}
 	gid, _ := users.ParseID(name)
 	return gid
+}
+
+// howToMake tells how to have a user of the system that is not there.
+func howToMake(name string) string {
+	if isID(name) || !poolName.MatchString(name) {
+		return ""
+	}
+	return fmt.Sprintf(" (useradd --system --user-group --no-create-home --shell /usr/sbin/nologin %[1]s makes one; or systemd-sysusers, by a file in /etc/sysusers.d with the line u %[1]s - - /)", name)
 }
 
 // unprefixed leaves "unknown user x" of what os/user says, to follow a key of that name.

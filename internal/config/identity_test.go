@@ -50,7 +50,7 @@ func TestIdentityFaults(t *testing.T) {
 `})
 	_, err := LoadAndCheck("f", nil, nil)
 	wantFaults(t, err,
-		"f:2:36: pools[0].user: unknown user no_such_user",
+		"f:2:36: pools[0].user: unknown user no_such_user"+howToMake("no_such_user"),
 		"f:2:57: pools[0].group: unknown group no_such_group",
 		"f:2:81: pools[0].groups[0]: unknown group no_such",
 		"f:3:36: pools[1].user: 64001 has no account: write its group too",
