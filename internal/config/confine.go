@@ -252,9 +252,11 @@ func (r *report) strict(key string, p *Pool) {
 // phpSessions is where Debian's PHP keeps its sessions. Everybody may write there, and nobody list it.
 const phpSessions = "/var/lib/php/sessions"
 
+// isPHP reports whether a program is named as PHP's are.
+func isPHP(program string) bool { return strings.HasPrefix(path.Base(program), "php") }
+
 // runsPHP reports whether one of the pool's programs is named as PHP's are.
 func (p *Pool) runsPHP() bool {
-	isPHP := func(program string) bool { return strings.HasPrefix(path.Base(program), "php") }
 	switch {
 	case p.Worker != nil:
 		return len(p.Worker.Command) > 0 && isPHP(p.Worker.Command[0])

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/fcgid/fcgid/internal/address"
 )
@@ -70,10 +72,31 @@ func (r *report) directListen(key string, l Listen) {
 	}
 }
 
-// warnOfDirect tells what web servers must not do to a pool whose workers accept themselves.
-func (r *report) warnOfDirect(key string, p *Pool, accessLog string) {
-	r.warn(key+".worker.connections", "keep connections of web servers closed between requests (nginx: no fastcgi_keep_conn; Apache: no enablereuse): an idle one holds a worker, and what PHP before 8.2.36, 8.3.37, 8.4.28 and 8.5.13 has not read of a body it takes for the next request (CVE-2026-129289)")
-	if accessLog != "" {
-		r.warn(key+".worker.connections", "the access log (access_log.output) gets no line of its requests: the daemon sees none")
+// warnOfDirect tells what web servers must not do to pools whose workers accept themselves: once for
+// each program, and at its first pool.
+func (r *report) warnOfDirect(c *Config) {
+	first, named := make(map[string]string), make(map[string][]string) // by program
+	var programs, all []string
+	at := ""
+	for i := range c.Pools {
+		p := &c.Pools[i]
+		if !p.IsDirect() || len(p.Worker.Command) == 0 {
+			continue
+		}
+		program, key := p.Worker.Command[0], fmt.Sprintf("pools[%d].worker.connections", i)
+		if first[program] == "" {
+			programs, first[program] = append(programs, program), key
+		}
+		named[program], all, at = append(named[program], p.Name), append(all, p.Name), cmp.Or(at, key)
+	}
+	for _, program := range programs {
+		text := "keep connections of web servers closed between requests (nginx: no fastcgi_keep_conn; Apache: no enablereuse): an idle one holds a worker"
+		if isPHP(program) {
+			text += ", and what PHP before 8.2.36, 8.3.37, 8.4.28 and 8.5.13 has not read of a body it takes for the next request (CVE-2026-129289)"
+		}
+		r.warn(first[program], "%s, in all pools of %s: %s", text, program, strings.Join(named[program], ", "))
+	}
+	if c.AccessLog.Output != "" && at != "" {
+		r.warn(at, "the access log (access_log.output) gets no line of the requests of pools with connections: direct, of which the daemon sees none: %s", strings.Join(all, ", "))
 	}
 }

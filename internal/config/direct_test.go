@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -73,20 +74,31 @@ func TestDirectAddresses(t *testing.T) {
 	}
 }
 
+// Each program is warned of once, with all its pools, and PHP of what is PHP's.
 func TestDirectWarns(t *testing.T) {
-	c, err := load(t, "access_log: {output: stdout}\n"+directPool("unix:/a", "", ""))
+	text := "access_log: {output: stdout}\npools:\n"
+	pools := ""
+	for _, p := range [][2]string{{"a", "/x"}, {"b", "/usr/bin/php-cgi"}, {"c", "/usr/bin/php-cgi8.3"}, {"d", "/usr/bin/php-cgi"}} {
+		pools += "- {name: " + p[0] + ", listen: unix:/" + p[0] + ", worker: {command: " + p[1] + ", connections: direct, scale: static}}\n"
+	}
+	c, err := load(t, text+pools)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var about []string
 	for _, line := range warningLines(c) {
-		for _, word := range []string{"fastcgi_keep_conn", "CVE-2026-129289", "access_log.output", "no timeout"} {
-			if strings.Contains(line, word) {
-				about = append(about, word)
-			}
+		at, _, _ := strings.Cut(line, ": ")
+		_, named, _ := strings.Cut(line, "in all pools of ")
+		if strings.Contains(line, "access_log.output") {
+			named = line[strings.LastIndex(line, ": "):]
 		}
+		about = append(about, fmt.Sprint(at, " ", strings.Contains(line, "fastcgi_keep_conn"), strings.Contains(line, "CVE-2026-129289"), " ", named))
 	}
-	if diff := cmp.Diff([]string{"fastcgi_keep_conn", "CVE-2026-129289", "access_log.output"}, about); diff != "" {
+	want := []string{
+		"f:3:65 true false /x: a", "f:3:65 false false : a, b, c, d",
+		"f:4:79 true true /usr/bin/php-cgi: b, d", "f:5:82 true true /usr/bin/php-cgi8.3: c",
+	}
+	if diff := cmp.Diff(want, about); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
 }

@@ -28,6 +28,7 @@ func (r *report) warn(key, format string, args ...any) {
 // warnOf tells of what may stand in the file and hardly can be meant.
 func (r *report) warnOf(c *Config) {
 	r.warnOfVariables()
+	r.warnOfDirect(c)
 	for i, pattern := range c.Include {
 		if key := fmt.Sprintf("include[%d]", i); globMeta.MatchString(pattern) && r.matchless[key] {
 			r.warn(key, "no file matches %q", pattern)
@@ -36,7 +37,6 @@ func (r *report) warnOf(c *Config) {
 	for i := range c.Pools {
 		p, key := &c.Pools[i], fmt.Sprintf("pools[%d]", i)
 		if p.IsDirect() {
-			r.warnOfDirect(key, p, c.AccessLog.Output)
 			continue
 		}
 		if p.Timeout == 0 && p.Silence == 0 && !r.given(key+".timeout") && !r.given(key+".silence") {
