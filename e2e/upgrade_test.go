@@ -193,9 +193,16 @@ func testUpgrade(t *testing.T, isApart bool) {
 	u := newUpgradable(t, isApart, strings.ReplaceAll(cgiPools, "TCP", tcp))
 	before := u.inodes("s", "control")
 	running, _ := u.busy()
-	old := u.running()
-	u.upgrade().is(t, "upgrade", 0, "serves, and "+strconv.Itoa(old)+" ends with its last request")
+	old, oldMain := u.running(), u.main()
+	upgraded := u.upgrade()
 	now := u.running()
+	want := fmt.Sprintf("upgraded: process %d serves, and %d ends with its last request\n", now, old)
+	if isApart {
+		want = fmt.Sprintf("upgraded: daemon %d serves, started by main process %d; daemon %d, started by %d, ends with its last request\n", now, u.main(), old, oldMain)
+	}
+	if upgraded.code != 0 || upgraded.stdout != want {
+		t.Errorf("upgrade: %+v, want %q", upgraded, want)
+	}
 	if now == old || now == 0 {
 		t.Fatalf("process %d answers after %d", now, old)
 	}

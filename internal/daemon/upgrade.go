@@ -235,7 +235,7 @@ func (d *daemon) leave(o outcome, signals *signals) error {
 	if err := o.next.Commit(); err != nil {
 		d.logs.Error("cannot tell who waits for this daemon of the new one", "error", err)
 	}
-	d.logs.Info("upgraded: the new daemon serves, and this one ends with its last request", "successor", o.next.PID)
+	d.logs.Info("upgraded: the new daemon serves, and this one ends with its last request", "successor", o.next.PID, "daemon", o.next.Daemon)
 	d.attempt.reply <- o
 	hurry := make(chan struct{}, 1)
 	o.next.Follow(upgrade.Answers{
@@ -434,7 +434,17 @@ func (d *daemon) orderUpgrade(_ context.Context, by admin.Peer, o status.Order) 
 	case result.err != nil:
 		return status.Reply{Error: "the old daemon goes on: " + result.err.Error()}
 	}
-	return status.Reply{Text: fmt.Sprintf("upgraded: process %d serves, and %d ends with its last request", result.next.PID, os.Getpid())}
+	return status.Reply{Text: "upgraded: " + d.succession(result.next)}
+}
+
+// succession names the processes of an upgrade. With a spawner there are two of each, and the one
+// that people know, as systemd's main process, is the spawner.
+func (d *daemon) succession(next *upgrade.Successor) string {
+	if d.opt.Spawner == nil {
+		return fmt.Sprintf("process %d serves, and %d ends with its last request", next.PID, os.Getpid())
+	}
+	return fmt.Sprintf("daemon %d serves, started by main process %d; daemon %d, started by %d, ends with its last request",
+		next.Daemon, next.PID, os.Getpid(), os.Getppid())
 }
 
 // An upgradeOrder is for the goroutine of untilStopped.

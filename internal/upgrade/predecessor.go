@@ -173,7 +173,7 @@ func (p *Predecessor) Fail(err error, faults []string) { p.ch.send(failed(err, f
 
 // Prepared tells the old daemon that this one has done all that can fail.
 func (p *Predecessor) Prepared() error {
-	return p.ch.send(message{Kind: kindPrepared, Taken: listen.Taken()})
+	return p.ch.send(message{Kind: kindPrepared, Taken: listen.Taken(), PID: os.Getpid()})
 }
 
 // Serving tells the old daemon that this one has begun.

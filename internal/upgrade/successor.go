@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -44,7 +45,8 @@ type Starter func(files []int) (p Process, pid int, err error)
 // A Successor is the new daemon, as the old one sees it. Its methods are called by one
 // goroutine, but for Give.
 type Successor struct {
-	PID int
+	PID    int // of the process that was started
+	Daemon int // after Prepared: of the daemon, which that may have started in turn
 
 	process Process
 	ch      *channel
@@ -118,6 +120,7 @@ func (s *Successor) Prepared(ctx context.Context) (taken []int, err error) {
 	if err != nil {
 		return nil, s.discard(err)
 	}
+	s.Daemon = cmp.Or(m.PID, s.PID)
 	return m.Taken, nil
 }
 

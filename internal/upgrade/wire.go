@@ -52,6 +52,7 @@ type message struct {
 	Kind   string          `json:"kind"`
 	Hello  *Hello          `json:"hello,omitempty"`
 	Taken  []int           `json:"taken,omitempty"`  // of prepared
+	PID    int             `json:"pid,omitempty"`    // of prepared: the daemon's own
 	Error  string          `json:"error,omitempty"`  // of failed
 	Faults []string        `json:"faults,omitempty"` // of failed: what is wrong in the configuration
 	Serial uint64          `json:"serial,omitempty"` // of begin: of the first request
