@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -211,6 +212,26 @@ func TestCheckAsUser(t *testing.T) {
 	}
 	if code, _, stderr := fcgid(t, dir, nil, "check", "-c", "f.yaml", "--user", "nobody-such"); code != 1 || !strings.Contains(stderr, "unknown user") {
 		t.Errorf("as somebody who does not exist: %d, %s", code, stderr)
+	}
+}
+
+// Who the file says the daemon is to be does not start it: what is of another pool's user is looked at
+// as that one.
+func TestCheckAsDaemon(t *testing.T) {
+	needRoot(t)
+	dir := folder(t)
+	if err := errors.Join(os.Mkdir(dir+"/cgi", 0o700), os.Chown(dir+"/cgi", 1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/f.yaml", "user: nobody\nadmin: {listen: ''}\npools: [{name: a, listen: 'unix:"+dir+"/s', user: daemon, timeout: 5s, process: {root: ["+dir+"/cgi]}}]\n")
+	code, stdout, stderr := fcgid(t, dir, nil, "check", "f.yaml", "--user", "nobody")
+	const note = "note: f.yaml says that root starts the daemon and it becomes nobody (user)"
+	if code != 0 || stdout != "f.yaml: ok (pools: 1)\n" || !strings.HasPrefix(stderr, note) || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("as the daemon: %d, %s%s", code, stdout, stderr)
+	}
+	code, _, stderr = fcgid(t, dir, nil, "check", "f.yaml", "--user", "bin")
+	if code != 78 || !strings.Contains(stderr, "only root can start programs as somebody else, and this is user bin") {
+		t.Errorf("as an ordinary user: %d, %s", code, stderr)
 	}
 }
 

@@ -65,10 +65,8 @@ func (o *checkOptions) run(cmd *cobra.Command, args []string, functions pool.Fun
 	if o.dump && o.diff {
 		return usageErrorf("--dump and --diff cannot be given together")
 	}
-	if o.user != "" {
-		if err := become(o.user); err != nil {
-			return err
-		}
+	if err := o.lookAs(cmd); err != nil {
+		return err
 	}
 	if o.machine {
 		return printMachine(cmd.OutOrStdout())
