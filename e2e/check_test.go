@@ -107,6 +107,7 @@ var verdicts = []verdict{
 	{name: "a folder that is not there", file: quiet + strings.Replace(fPool, "/own/", "/none/", 1), code: 1, at: "pools[0].listen: ", says: "folder DIR/none: no such file or directory"},
 	{name: "a folder that is a file", file: quiet + strings.Replace(fPool, "/own/", "/f.yaml/", 1), code: 1, says: "folder DIR/f.yaml: not a directory"},
 	{name: "what is no socket", file: quiet, prepare: below("own/s", "text"), code: 1, says: "DIR/own/s exists and is no socket"},
+	{name: "a folder that takes no files", file: quiet + strings.Replace(fPool, "DIR/own/s", "/sys/fcgid-e2e", 1), code: 1},
 	{name: "a dead socket", file: quiet, prepare: below("own/s", dead)},
 	{name: "a dead socket, apart", file: apartOf, prepare: below("own/s", dead)},
 	{name: "another's dead socket in a sticky folder", file: quiet, as: nobody, prepare: below("own/s", dead, "own", os.FileMode(0o777|os.ModeSticky)), code: 1, says: "unlink DIR/own/s: operation not permitted"},
@@ -222,6 +223,9 @@ func (v *verdict) serves(dir string) bool {
 func tree(t *testing.T, dir string) (files []string) {
 	t.Helper()
 	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // by now
+		}
 		if err == nil {
 			stat := info.Sys().(*syscall.Stat_t)
 			files = append(files, fmt.Sprint(path, info.Mode(), stat.Uid, stat.Gid, stat.Ino, info.Size()))

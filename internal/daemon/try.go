@@ -55,6 +55,7 @@ func Try(cfg *config.Config, file string, running Running, opens []string) (refu
 	t.sockets(file)
 	t.workers()
 	t.sandboxes()
+	t.spool()
 	return t.refusals, t.doubts
 }
 
@@ -119,9 +120,10 @@ func (t *trial) logs() {
 }
 
 func (t *trial) log(key, output string) {
-	for _, own := range []string{"/dev/std", "/dev/fd/", "/proc/"} {
-		if strings.HasPrefix(output, own) {
-			return // the daemon's is another one than ours
+	for _, own := range []string{"/dev/std", "/dev/fd/", "/proc/self/"} {
+		if strings.HasPrefix(output, own) { // the daemon's is another one than ours
+			t.doubt(key, "%q cannot be opened by name where it is the journal's, or a pipe of another user's: write stderr or stdout", output)
+			return
 		}
 	}
 	err := t.daemon.Look(func() error { return logs.Try(output) })
@@ -206,15 +208,37 @@ func (t *trial) workers() {
 	}
 }
 
-// sandboxes takes on those of all pools, in threads that end, and tells of limits that the cgroup
-// of the daemon has to let it set.
+// limits looks for those of a cgroup that are required. A unit has a cgroup that is not this process's.
+func (t *trial) limits(key string, p *config.Pool) {
+	required := launch.RequiredBy(&p.Sandbox)
+	if required == "" || !launch.UsesCgroup(p) {
+		return
+	}
+	limits := launch.CgroupLimits(&p.Sandbox)
+	switch bySystemd, err := cgroup.LookFor(&limits); {
+	case err != nil && bySystemd:
+		t.doubt(key, "%s, and only a start in a unit can tell whether it can be had there; here: %v", required, err)
+	case err != nil:
+		t.refuse(key, fmt.Errorf("%s: %w", required, err))
+	}
+}
+
+// spool looks whether the daemon may make files where bodies and answers are to be.
+func (t *trial) spool() {
+	if dir := t.cfg.SpoolDir; dir != "" {
+		err := t.daemon.Look(func() error { return unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) })
+		if err != nil {
+			t.doubt("spool_dir", "the daemon cannot make files in it (%v): what does not fit into memory of bodies and answers is refused", err)
+		}
+	}
+}
+
+// sandboxes takes on those of all pools, in threads that end, and looks for their limits.
 func (t *trial) sandboxes() {
 	local := new(spawn.Local)
 	for i := range t.cfg.Pools {
 		p, key := &t.cfg.Pools[i], fmt.Sprintf("pools[%d].sandbox", i)
-		if required := launch.RequiredBy(&p.Sandbox); required != "" && launch.UsesCgroup(p) {
-			t.doubt(key, "%s, and only the start, in a cgroup of its own, can tell; here: %s", required, cgroup.Look())
-		}
+		t.limits(key, p)
 		fits, _, err := launch.FitSandbox(local, p, spawn.Umask())
 		if err == nil {
 			var release func()

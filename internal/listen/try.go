@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -64,6 +65,9 @@ func (b Local) tryPath(path string, o *Options, isFree bool) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if isWithoutSockets(filepath.Dir(path)) {
+		return os.NewSyscallError("bind", unix.EPERM)
+	}
 	if made := ownerOfNew(path); !mayGive(made, owner) {
 		return chownError(path, owner, unix.EPERM)
 	}
@@ -110,6 +114,20 @@ func (l *Listener) TryApply(o *Options) error {
 		err = fmt.Errorf("apply to %s: %w", o.Address, err)
 	}
 	return err
+}
+
+// isWithoutSockets reports whether a folder is of a file system that has no sockets, which its
+// mode does not tell.
+func isWithoutSockets(folder string) bool {
+	var fs unix.Statfs_t
+	if unix.Statfs(folder, &fs) != nil {
+		return false
+	}
+	switch uint32(fs.Type) { // signed, and of 32 bits on some machines
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC:
+		return true
+	}
+	return false
 }
 
 // own is who files are made by that the thread makes.
