@@ -23,7 +23,8 @@ type verdict struct {
 	name, file string
 	prepare    func(t *testing.T, dir string)
 	as         *syscall.Credential
-	tmp        string // TMPDIR
+	tmp        string      // TMPDIR
+	mode       os.FileMode // of a copy of the program; 0: it is the program
 	code       int
 	says       string // by both
 	at         string // by check, before it
@@ -99,6 +100,9 @@ var verdicts = []verdict{
 	{name: "an included file", file: apartOf + "include: [more/a.yaml]\n", prepare: below("more/a.yaml", "pools: []\n", "more/a.yaml", os.FileMode(0o666)), code: 78, says: "file DIR/more/a.yaml could be changed"},
 	{name: "an included folder", file: apartOf + "include: ['more/*.yaml']\n", prepare: below("more/a.yaml", "pools: []\n", "more", 1), code: 78, says: "folder DIR/more could be changed"},
 	{name: "such a file in one process", file: quiet, prepare: below("f.yaml", os.FileMode(0o777))},
+
+	{name: "a program of root's alone", file: apartOf, mode: 0o700, code: 1, says: "permission denied"},
+	{name: "a program of root's alone, in one process", file: quiet, mode: 0o700},
 
 	// Sockets.
 	{name: "a folder that is another's", file: apartOf, prepare: below("own", 1), code: 1, at: "pools[0].listen: ", says: "folder DIR/own: permission denied: others than root can change this folder, so only the rights of the socket's owner count there (user 65534)"},
@@ -180,8 +184,16 @@ func (v *verdict) test(t *testing.T) {
 	if v.prepare != nil {
 		v.prepare(t, dir)
 	}
+	program := binary
+	if v.mode != 0 {
+		program = dir + "/fcgid"
+		text := read(t, binary)
+		if err := errors.Join(os.WriteFile(program, []byte(text), 0o700), os.Chmod(program, v.mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	command := func(verb string) *exec.Cmd {
-		cmd := exec.Command(binary, verb, "-c", file)
+		cmd := exec.Command(program, verb, "-c", file)
 		cmd.Dir = dir
 		if v.tmp != "" {
 			cmd.Env = append(os.Environ(), "TMPDIR="+fill(v.tmp))

@@ -51,18 +51,7 @@ func (b Local) tryPath(path string, o *Options, isFree bool) error {
 	if err := unix.Faccessat(unix.AT_FDCWD, filepath.Dir(path)+"/.", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 		return pathError(path, err)
 	}
-	found, err := openSocketFile(path)
-	if err == nil {
-		defer found.Close()
-		if isFree {
-			if _, err := checkStale(path); err != nil {
-				return err
-			}
-		}
-		if !mayReplace(path, found) {
-			return &fs.PathError{Op: "unlink", Path: path, Err: unix.EPERM}
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if err := tryReplace(path, isFree); err != nil {
 		return err
 	}
 	if isWithoutSockets(filepath.Dir(path)) {
@@ -112,6 +101,27 @@ func (l *Listener) TryApply(o *Options) error {
 	}
 	if err != nil {
 		err = fmt.Errorf("apply to %s: %w", o.Address, err)
+	}
+	return err
+}
+
+// tryReplace is why what is at path could not make room for a socket. Where it need not, it has to be
+// one.
+func tryReplace(path string, isFree bool) error {
+	found, err := openSocketFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer found.Close()
+	if !isFree {
+		return nil
+	}
+	isStale, err := checkStale(path)
+	if isStale && !mayReplace(path, found) {
+		err = &fs.PathError{Op: "unlink", Path: path, Err: unix.EPERM}
 	}
 	return err
 }
