@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"strings"
@@ -19,6 +20,9 @@ import (
 // so a mask is got rid of by starting anew, to which the descriptors in keep go along.
 func CleanInheritance(keep ...int) error {
 	resetIgnored()
+	if ownThreads.Load() {
+		leaveToKernel()
+	}
 	if err := closeOnExec(); err != nil {
 		return fmt.Errorf("close inherited descriptors: %w", err)
 	}
@@ -91,15 +95,41 @@ func keepPassedSockets() {
 // this. HUP and INT are the commands' own business.
 func resetIgnored() {
 	ignored := ignoredSignals()
-	for n := range 64 {
+	for n := range signals {
 		s := syscall.Signal(n + 1)
 		if ignored>>n&1 == 0 || s == syscall.SIGHUP || s == syscall.SIGINT {
 			continue
 		}
-		var dfl struct{ handler, flags, restorer, mask uintptr } // the kernel's sigaction: SIG_DFL
-		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&dfl)), 0, unsafe.Sizeof(dfl.mask), 0, 0)
+		setDefault(s)
 	}
 }
+
+// setDefault gives a signal its default action, and tells nobody.
+func setDefault(s syscall.Signal) {
+	var dfl struct{ handler, flags, restorer, mask uintptr } // the kernel's sigaction: SIG_DFL
+	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&dfl)), 0, unsafe.Sizeof(dfl.mask), 0, 0)
+}
+
+// leaveToKernel has the kernel do with signals that mean nothing to us what it does by default.
+// The runtime catches all that it can: so each program that exits wakes a thread, to hear of a
+// SIGCHLD and do nothing, and each child that is forked has to reset what is caught before it
+// executes a program, by a system call a signal. What the runtime is told to ignore it takes
+// for nothing to reset, and so, from then on, what is ignored no more.
+//
+// A real-time signal ends the process then. Who may send one may end it by others too.
+func leaveToKernel() {
+	for s := range signals + 1 {
+		if s := syscall.Signal(s); s == unix.SIGCHLD || s == unix.SIGWINCH || s >= firstRealTime {
+			signal.Ignore(s)
+			setDefault(s)
+		}
+	}
+}
+
+const (
+	signals       = 64
+	firstRealTime = 35 // of those that no library takes for itself (signal(7))
+)
 
 // ignoredSignals is a mask as /proc has it: bit 0 is signal 1.
 func ignoredSignals() (mask uint64) {

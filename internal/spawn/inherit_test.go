@@ -2,8 +2,12 @@ package spawn
 
 import (
 	"fmt"
+	"math/bits"
 	"os"
 	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"testing"
@@ -83,4 +87,60 @@ func cleanInheritanceWhere(t *testing.T, errno unix.Errno) {
 	if flags, err := unix.FcntlInt(0, unix.F_GETFD, 0); flags != 0 || err != nil {
 		t.Errorf("descriptor 0 has flags %#x, %v", flags, err)
 	}
+}
+
+// Signals that mean nothing to the daemon wake no thread of it, and need not be reset in each
+// child; programs have the default of every signal all the same.
+func TestSignalsLeftToKernel(t *testing.T) {
+	const inside = "FCGID_TEST_SIGNALS"
+	if os.Getenv(inside) != "" {
+		OwnThreads()
+		if err := CleanInheritance(); err != nil {
+			t.Fatal(err)
+		}
+		if caught := signalsOf(t, "/proc/self/status", "SigCgt"); caught>>(unix.SIGCHLD-1)&1 != 0 || bits.OnesCount64(caught) > 26 {
+			t.Errorf("caught are %#x", caught)
+		}
+		status, err := exec.CommandContext(t.Context(), "/bin/cat", "/proc/self/status").Output() // whose exit is heard of
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "status")
+		if err := os.WriteFile(file, status, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range []string{"SigIgn", "SigCgt", "SigBlk"} {
+			if got := signalsOf(t, file, kind); got != 0 {
+				t.Errorf("a program has %s %#x", kind, got)
+			}
+		}
+		told := make(chan os.Signal, 1)
+		signal.Notify(told, unix.SIGWINCH) // who wants to know of one is told
+		unix.Kill(os.Getpid(), unix.SIGWINCH)
+		<-told
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSignalsLeftToKernel$")
+	cmd.Env = append(os.Environ(), inside+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// signalsOf is a mask of a file that is like /proc/PID/status.
+func signalsOf(t *testing.T, file, name string) uint64 {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^` + name + `:\s*([0-9a-f]+)$`).FindSubmatch(text)
+	if m == nil {
+		t.Fatalf("%s has no %s", file, name)
+	}
+	mask, err := strconv.ParseUint(string(m[1]), 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mask
 }
