@@ -50,6 +50,7 @@ type Programs struct {
 type running struct {
 	handle   uint64
 	isWorker bool
+	pipes    [2]uint64       // inodes of its STDOUT and STDERR
 	places   *places         // written by start, as the next two
 	identity *spawn.Identity // who it runs as
 	sandbox  *spawn.Sandbox
@@ -174,9 +175,10 @@ func (p *Programs) startCGI(m *Message) ([]byte, error) {
 	d := decoder{b: m.Body}
 	handle, generation, name := d.uint(), d.uint(), d.string()
 	id, params := protocol.KnownID(d.string()), d.string()
+	r := &running{handle: handle}
 	parsed, err := parse(&d, params)
 	if err == nil {
-		err = checkFiles(m.FDs, unix.S_IFIFO, unix.S_IFREG, unix.S_IFCHR)
+		r.pipes, err = checkFiles(m.FDs, unix.S_IFIFO, unix.S_IFREG, unix.S_IFCHR)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrBroken, err)
@@ -192,7 +194,7 @@ func (p *Programs) startCGI(m *Message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	pid, err := p.start(s.places, &running{handle: handle}, &cmd, m.FDs)
+	pid, err := p.start(s.places, r, &cmd, m.FDs)
 	if err != nil {
 		return nil, err
 	}
@@ -202,9 +204,10 @@ func (p *Programs) startCGI(m *Message) ([]byte, error) {
 func (p *Programs) startWorker(m *Message) ([]byte, error) {
 	d := decoder{b: m.Body}
 	handle, generation, name := d.uint(), d.uint(), d.string()
+	r := &running{handle: handle, isWorker: true}
 	err := d.end()
 	if err == nil {
-		err = checkFiles(m.FDs, unix.S_IFSOCK)
+		r.pipes, err = checkFiles(m.FDs, unix.S_IFSOCK)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrBroken, err)
@@ -221,29 +224,29 @@ func (p *Programs) startWorker(m *Message) ([]byte, error) {
 		return nil, err
 	}
 	cmd.Socket = m.FDs[0]
-	pid, err := p.start(s.places, &running{handle: handle, isWorker: true}, &cmd, m.FDs)
+	pid, err := p.start(s.places, r, &cmd, m.FDs)
 	return appendUint(nil, pid), err
 }
 
 // checkFiles reports whether descriptors can be those of a program: the first is of one of
-// the types, the others are pipes.
-func checkFiles(fds []int, types ...uint32) error {
+// the types, the others are pipes, which it returns the inodes of.
+func checkFiles(fds []int, types ...uint32) (pipes [2]uint64, err error) {
 	if len(fds) != 3 {
-		return fmt.Errorf("%d descriptors came for a program", len(fds))
+		return pipes, fmt.Errorf("%d descriptors came for a program", len(fds))
 	}
 	for i, fd := range fds {
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil {
-			return fmt.Errorf("descriptor %d: %w", i, err)
+			return pipes, fmt.Errorf("descriptor %d: %w", i, err)
 		}
-		if i == 1 {
-			types = []uint32{unix.S_IFIFO}
+		if i > 0 {
+			types, pipes[i-1] = []uint32{unix.S_IFIFO}, st.Ino
 		}
 		if !slices.Contains(types, st.Mode&unix.S_IFMT) {
-			return fmt.Errorf("descriptor %d has mode %o", i, st.Mode)
+			return pipes, fmt.Errorf("descriptor %d has mode %o", i, st.Mode)
 		}
 	}
-	return nil
+	return pipes, nil
 }
 
 var errBarred = errors.New("it would run as root, as the daemon's user or in the daemon's group")
@@ -266,7 +269,7 @@ func (p *Programs) start(in *places, r *running, cmd *spawn.Command, fds []int) 
 		in.release()
 		return 0, err
 	}
-	child, err := p.opt.Spawner.Execute(cmd, [3]int(fds))
+	child, err := p.opt.Spawner.Execute(cmd, [3]int(fds), r.pipes)
 	if err != nil {
 		p.remove(r)
 		if r.isWorker {

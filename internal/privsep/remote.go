@@ -311,6 +311,16 @@ func (p *remoteProgram) ExpectExit() bool {
 	}
 }
 
+// TryReap is that of spawn.Program. Of one that the spawner has not reaped at its exit the status
+// is to be asked for.
+func (p *remoteProgram) TryReap() (*spawn.Exit, bool, error) {
+	if !p.HasExited() || !p.exit.isReaped {
+		return nil, false, nil
+	}
+	e, err := p.exit.result(false)
+	return e, true, err
+}
+
 // AwaitExit is that of spawn.Program.
 func (p *remoteProgram) AwaitExit() bool {
 	<-p.exited

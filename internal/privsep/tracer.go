@@ -15,9 +15,10 @@ import (
 func (p *Programs) startTracer(m *Message) ([]byte, error) {
 	d := decoder{b: m.Body}
 	handle, generation, name, of := d.uint(), d.uint(), d.string(), d.uint()
+	r := &running{handle: handle}
 	err := d.end()
 	if err == nil {
-		err = checkFiles(m.FDs, unix.S_IFCHR)
+		r.pipes, err = checkFiles(m.FDs, unix.S_IFCHR)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrBroken, err)
@@ -33,7 +34,7 @@ func (p *Programs) startTracer(m *Message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	pid, err := p.start(s.tracers, &running{handle: handle}, cmd, m.FDs)
+	pid, err := p.start(s.tracers, r, cmd, m.FDs)
 	return appendUint(nil, pid), err
 }
 

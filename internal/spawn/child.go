@@ -25,12 +25,11 @@ type Child struct {
 	team   *team         // whose thread has forked it
 	socket string        // that it listens on, as /proc/PID/fd has it; "" is none
 	shared bool          // others have that too
-	pipes  [2]uint64     // inodes of its STDOUT and STDERR; 0 is none
-	raw    int           // its pidfd; -1 where the kernel has none
 	own    *Process      // that it is of; nil where another process has that
 
 	mu      sync.Mutex // guards the fields below
-	pidfd   *os.File   // the same, from AwaitExit on
+	pipes   [2]uint64  // inodes of its STDOUT and STDERR; 0 is none
+	pidfd   *os.File   // from AwaitExit on; nil where the kernel gives none
 	killed  bool
 	givenUp bool   // it cannot be signalled, and nobody waits for it
 	reaped  bool   // its pid may belong to somebody else
@@ -48,13 +47,14 @@ func (c *Child) HasExited() bool {
 	}
 }
 
-// ExpectExit is that of Program.
-func (c *Child) ExpectExit() bool { return c.HasExited() }
+// ExpectExit is that of Program: the kernel tells at once.
+func (c *Child) ExpectExit() bool { return true }
 
 // AwaitExit is that of Program.
 func (c *Child) AwaitExit() bool {
-	if rc, err := c.watched().SyscallConn(); err == nil {
-		if rc.Read(func(uintptr) bool { return c.HasExited() }) == nil {
+	if f := c.watch(); f != nil {
+		rc, err := f.SyscallConn()
+		if err == nil && rc.Read(func(uintptr) bool { return c.HasExited() }) == nil {
 			return true
 		}
 	}
@@ -68,16 +68,32 @@ func (c *Child) AwaitExit() bool {
 	return true
 }
 
-// watched is its pidfd in the runtime's poller.
-func (c *Child) watched() *os.File {
+// watch puts a pidfd into the runtime's poller, nil if there can be none. Few programs need one:
+// most have exited when somebody asks.
+func (c *Child) watch() *os.File {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pidfd = ourFile(c.raw, "pidfd")
+	if c.reaped {
+		return nil // its pid may be somebody else's
+	}
+	fd, err := pidfdOpen(c.PID, unix.PIDFD_NONBLOCK)
+	if err == unix.EINVAL { // before Linux 5.10
+		if fd, err = pidfdOpen(c.PID, 0); err == nil {
+			err = unix.SetNonblock(fd, true)
+		}
+	}
+	if err != nil {
+		return nil
+	}
+	c.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	if c.givenUp {
 		c.pidfd.SetReadDeadline(time.Unix(1, 0))
 	}
 	return c.pidfd
 }
+
+// pidfdOpen is replaced by tests: not every kernel, or sandbox, has it.
+var pidfdOpen = unix.PidfdOpen
 
 func (c *Child) isGivenUp() bool {
 	c.mu.Lock()
@@ -92,25 +108,53 @@ func (c *Child) Reap(terminated bool) (*Exit, error) {
 	defer e.leaveGroup(c.group)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pidfd != nil {
-		defer c.pidfd.Close()
-	} else {
-		defer unix.Close(c.raw)
-	}
-	c.reaped = true
 	if c.givenUp && !c.HasExited() {
 		e.GivenUp = true
+		c.reapedLocked()
 		c.owner.keep(c.PID, c.team)
 		return e, nil
 	}
+	_, err := c.wait(e, 0)
+	c.reapedLocked()
+	return e, err
+}
+
+// TryReap is that of Program.
+func (c *Child) TryReap() (*Exit, bool, error) {
+	e := new(Exit)
+	c.mu.Lock()
+	isReaped, err := c.wait(e, unix.WNOHANG)
+	if isReaped {
+		c.reapedLocked()
+	}
+	c.mu.Unlock()
+	if isReaped {
+		e.leaveGroup(c.group)
+		c.owner.remove(c)
+	}
+	return e, isReaped, err
+}
+
+// wait takes the exit status. It reports false if there is none yet, which it waits for unless
+// told not to.
+func (c *Child) wait(e *Exit, options int) (isThere bool, err error) {
 	for {
-		_, err := syscall.Wait4(c.PID, &e.Status, 0, &e.Usage)
-		if err == nil {
-			return e, nil
+		pid, err := syscall.Wait4(c.PID, &e.Status, options, &e.Usage)
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return true, fmt.Errorf("wait for pid %d: %w", c.PID, err)
+		default:
+			return pid != 0, nil
 		}
-		if err != syscall.EINTR {
-			return e, fmt.Errorf("wait for pid %d: %w", c.PID, err)
-		}
+	}
+}
+
+// reapedLocked has nothing done to the pid any more.
+func (c *Child) reapedLocked() {
+	c.reaped = true
+	if c.pidfd != nil {
+		c.pidfd.Close()
 	}
 }
 

@@ -68,19 +68,16 @@ type started struct {
 
 // execute has the team execute the program with these descriptors.
 func (c *Command) execute(ctx context.Context, child *Child, t *team, files []uintptr) error {
-	pid, pidfd, group, err := c.startInGroup(ctx, t, files)
+	pid, group, err := c.startInGroup(ctx, t, files)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx) // to explain it may hang as the start did
 	case err != nil:
 		return c.explain(err)
 	}
-	child.PID, child.raw, child.group, child.team = pid, pidfd, group, t
-	child.pipes[1] = inodeOf(files[2])
+	child.PID, child.group, child.team = pid, group, t
 	if c.Socket != 0 {
 		child.socket, child.shared = fileName(c.Socket), c.Shared
-	} else {
-		child.pipes[0] = inodeOf(files[1])
 	}
 	return nil
 }

@@ -89,6 +89,11 @@ func (p *Process) expireLocked(d time.Duration) {
 func (p *Process) Kill() { p.killBy(ToTree) }
 
 func (p *Process) killBy(t Target) {
+	p.mu.Lock()
+	if !p.over {
+		p.notePipesLocked()
+	}
+	p.mu.Unlock()
 	p.program.Signal(unix.SIGKILL, t)
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -53,12 +53,20 @@ type running struct {
 
 func run(t testing.TB, l *spawn.Local, cmd *spawn.Command) *running {
 	t.Helper()
+	r := runUnwatched(t, l, cmd)
+	if cmd.Socket == 0 {
+		r.Watch()
+	}
+	return r
+}
+
+// runUnwatched is run, and Watch is to be called. A program with a socket writes to STDERR, which
+// is watched in any case.
+func runUnwatched(t testing.TB, l *spawn.Local, cmd *spawn.Command) *running {
+	t.Helper()
 	cmd.Dir, cmd.Env = "/", append(cmd.Env, "PATH="+os.Getenv("PATH"))
 	p, err := l.Start(t.Context(), cmd)
 	runnertest.Must(t, err)
-	if cmd.Socket == 0 {
-		p.Watch()
-	}
 	r := &running{Process: p, t: t}
 	lines, w := io.Pipe()
 	r.lines = bufio.NewReader(lines)
@@ -163,6 +171,18 @@ func TestTreeEnds(t *testing.T) {
 			awaitGone(t, pid)
 		})
 	}
+}
+
+// So it does if nobody has begun to wait for the program.
+func TestTreeEndsUnwatched(t *testing.T) {
+	r := runUnwatched(t, reaper(t), &spawn.Command{Argv: []string{"/bin/sh", "-c", "(setsid sh -c 'echo $$; exec sleep 1000' &); exec sleep 1000"}})
+	pid := r.pid()
+	r.Kill()
+	r.Watch()
+	if e := r.wait(); e.GivenUp {
+		t.Errorf("exit is %+v", e)
+	}
+	awaitGone(t, pid)
 }
 
 // Nor does it take descriptors to end a program with its process group.

@@ -61,28 +61,28 @@ func isRefused(g *cgroup.Group, err error) bool {
 
 // startInGroup executes the program in its group. Where there can be none it runs without
 // unless a limit is required.
-func (c *Command) startInGroup(ctx context.Context, t *team, files []uintptr) (pid, pidfd int, g *cgroup.Group, err error) {
+func (c *Command) startInGroup(ctx context.Context, t *team, files []uintptr) (pid int, g *cgroup.Group, err error) {
 	if g, err = c.joinGroup(); err != nil {
-		return 0, -1, nil, err
+		return 0, nil, err
 	}
-	pid, pidfd, err = c.forkExec(ctx, t, files, g)
+	pid, err = c.forkExec(ctx, t, files, g)
 	if g == nil {
-		return pid, pidfd, nil, err
+		return pid, nil, err
 	}
 	g.Started()
 	if err == nil {
-		return pid, pidfd, g, nil
+		return pid, g, nil
 	}
 	refused := isRefused(g, err)
 	g.Leave()
 	if refused && c.Cgroup.IsRequired() {
-		return 0, -1, nil, fmt.Errorf("sandbox.cgroup: %v", err) // nobody is to think that the program is missing
+		return 0, nil, fmt.Errorf("sandbox.cgroup: %v", err) // nobody is to think that the program is missing
 	}
 	if refused {
 		c.Cgroup.Tell(err)
-		pid, pidfd, err = c.forkExec(ctx, t, files, nil)
+		pid, err = c.forkExec(ctx, t, files, nil)
 	}
-	return pid, pidfd, nil, err
+	return pid, nil, err
 }
 
 // members are the processes of the program's own cgroup, wherever they have gone.

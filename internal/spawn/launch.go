@@ -26,8 +26,8 @@ type launch struct {
 	settle chan error    // what a traced program waits for; an error is its end
 
 	// Written before done is sent to.
-	pid, pidfd int
-	err        error
+	pid int
+	err error
 }
 
 var launches = sync.Pool{New: func() any { return &launch{done: make(chan struct{}, 1), settle: make(chan error, 1)} }}
@@ -39,11 +39,11 @@ var launches = sync.Pool{New: func() any { return &launch{done: make(chan struct
 // instruction, by ptrace(2), until it has them: what a thread has of its own are no limits.
 // A limiter is stopped for the group alone, or to be adjusted. That takes from a
 // set-user-ID program its rights, so it is done for nothing else unless it has none anyway.
-func (c *Command) forkExec(ctx context.Context, t *team, files []uintptr, g *cgroup.Group) (pid, pidfd int, err error) {
+func (c *Command) forkExec(ctx context.Context, t *team, files []uintptr, g *cgroup.Group) (pid int, err error) {
 	l := launches.Get().(*launch)
 	defer launches.Put(l)
-	l.path, l.argv, l.pidfd = c.Argv[0], c.Argv, -1
-	l.sys = syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &l.pidfd, AmbientCaps: c.ambient()}
+	l.path, l.argv = c.Argv[0], c.Argv
+	l.sys = syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, AmbientCaps: c.ambient()}
 	switch {
 	case g == nil:
 	case g.IsLate():
@@ -60,7 +60,7 @@ func (c *Command) forkExec(ctx context.Context, t *team, files []uintptr, g *cgr
 	l.attr = syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: files, Sys: &l.sys}
 	c.launch(ctx, l, t)
 	l.argv, l.enter, l.attr, l.sys, l.cred = nil, nil, syscall.ProcAttr{}, syscall.SysProcAttr{}, syscall.Credential{}
-	return l.pid, l.pidfd, l.err
+	return l.pid, l.err
 }
 
 func (c *Command) launch(ctx context.Context, l *launch, t *team) {
@@ -149,8 +149,5 @@ func (l *launch) abandon(err error) {
 				break
 			}
 		}
-	}
-	if l.pidfd >= 0 {
-		unix.Close(l.pidfd)
 	}
 }

@@ -50,11 +50,11 @@ func (l *Local) Start(ctx context.Context, cmd *Command) (*Process, error) {
 	return cmd.start(ctx, l)
 }
 
-// Execute is Start for another process that has the pipes: IO does not matter, but for a
-// Socket, which says that files[0] is one that the program listens on. The files stay the
-// caller's.
-func (l *Local) Execute(cmd *Command, files [3]int) (*Child, error) {
-	c := new(Child)
+// Execute is Start for another process that has the pipes, whose inodes are those: of STDOUT and
+// STDERR. IO does not matter, but for a Socket, which says that files[0] is one that the program
+// listens on. The files stay the caller's.
+func (l *Local) Execute(cmd *Command, files [3]int, pipes [2]uint64) (*Child, error) {
+	c := &Child{pipes: pipes}
 	if err := l.launch(context.Background(), cmd, c, []uintptr{uintptr(files[0]), uintptr(files[1]), uintptr(files[2])}); err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func tryTrace() error {
 		})
 		if err == nil {
 			err = awaitExec(pid)
-			l := &launch{pid: pid, pidfd: -1}
+			l := &launch{pid: pid}
 			if err != errReaped {
 				l.abandon(nil)
 			}

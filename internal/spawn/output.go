@@ -70,6 +70,17 @@ func (o *Output) Expire(d time.Duration) {
 // Close closes it: who goes on writing is told.
 func (o *Output) Close() error { return o.file.Close() }
 
+// inode is the number of its pipe; 0 when it is closed, and of none.
+func (o *Output) inode() (n uint64) {
+	if o.file == nil {
+		return 0
+	}
+	if rc, err := o.file.SyscallConn(); err == nil {
+		rc.Control(func(fd uintptr) { n = inodeOf(fd) })
+	}
+	return n
+}
+
 // sooner is the earlier of two times; the zero time is never.
 func sooner(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {

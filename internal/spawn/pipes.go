@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -57,11 +58,11 @@ func (p *Pipes) Open(io *IO) error {
 			p.theirs[0] = fd
 			continue
 		case i == 0 && !io.Stdin:
-			null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+			fd, err := null.get()
 			if err != nil {
-				return fmt.Errorf("open %s: %w", os.DevNull, err)
+				return err
 			}
-			p.theirs[i], p.opened = uintptr(null), append(p.opened, null)
+			p.theirs[i] = uintptr(fd)
 			continue
 		case i == 1 && io.Socket != 0:
 			continue // as STDERR, below
@@ -88,6 +89,26 @@ func (p *Pipes) Open(io *IO) error {
 	}
 	p.feeds = io.Stdin && io.File == nil && len(io.Input) == 0
 	return nil
+}
+
+// null is /dev/null for all programs: there is nothing in it that one could have of another.
+var null nullFile
+
+type nullFile struct {
+	mu sync.Mutex // guards the field below
+	fd int        // 0: not yet open
+}
+
+func (n *nullFile) get() (fd int, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.fd == 0 {
+		if fd, err = unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+			return 0, fmt.Errorf("open %s: %w", os.DevNull, err)
+		}
+		n.fd = fd
+	}
+	return n.fd, nil
 }
 
 // Theirs are the descriptors that are to be the program's, until CloseTheirs.
@@ -131,7 +152,7 @@ func (p *Pipes) Share(io *IO) error {
 		switch {
 		case i == 0 && io.File != nil:
 			mode = 0o444
-		case !slices.Contains(p.opened, int(fd)) || i == 0 && !io.Stdin:
+		case !slices.Contains(p.opened, int(fd)):
 			continue
 		}
 		if err := unix.Fchmod(int(fd), mode); err != nil {
@@ -153,7 +174,7 @@ func (p *Pipes) give(io *IO, id *Identity) error {
 			if err = unix.Fchown(int(fd), -1, gid); err == nil {
 				err = unix.Fchmod(int(fd), 0o440)
 			}
-		case slices.Contains(p.opened, int(fd)) && (i > 0 || io.Stdin):
+		case slices.Contains(p.opened, int(fd)):
 			err = unix.Fchown(int(fd), uid, gid)
 		}
 		if err != nil {

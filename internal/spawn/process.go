@@ -24,13 +24,11 @@ type Process struct {
 	Stdout *Output // nil for /dev/null
 	Stderr *Output // nil until Watch
 
-	// Immutable.
-	program   Program
-	rawStderr int // until Watch
-
-	out, err Output // what Stdout and Stderr are
+	program  Program // immutable
+	out, err Output  // what Stdout and Stderr are
 
 	mu         sync.Mutex  // guards the fields below
+	rawStderr  int         // until Watch; -1 when it is closed. Who alone may call Watch may read it
 	ask        unix.Signal // what asks it to end
 	leaving    bool        // it alone was asked to end
 	terminated bool        // its process group was
@@ -49,27 +47,52 @@ func (p *Process) HasExited() bool { return p.program.HasExited() }
 func (p *Process) Watch() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.notePipesLocked()
 	p.err.file = ourFile(p.rawStderr, "stderr")
-	p.Stderr = &p.err
+	p.Stderr, p.rawStderr = &p.err, -1
 	if p.killed {
 		p.Stderr.Expire(lastWords)
 	}
 }
 
-// IsOver reports whether the program has exited and left nothing of STDERR to read
-// nor anybody who writes to it. Then that is closed; Watch must not have been called.
-func (p *Process) IsOver() bool {
+// WaitNow is Wait of a program that has exited and left nothing of STDERR to read nor anybody
+// who writes to it: then that is closed. It reports false where that is not so, or the program
+// was asked to end; Watch must not have been called, and is next.
+func (p *Process) WaitNow() (e *Exit, isOver bool, err error) {
 	fds := [...]unix.PollFd{{Fd: int32(p.rawStderr), Events: unix.POLLIN}}
 	if n, err := unix.Poll(fds[:], 0); err != nil || n < 1 || fds[0].Revents != unix.POLLHUP || !p.program.ExpectExit() {
-		return false
+		return nil, false, nil
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.terminated {
+		return nil, false, nil // what is left of its tree is killed first
+	}
+	if e, isOver, err = p.program.TryReap(); !isOver {
+		return nil, false, nil
+	}
+	p.over = true
 	unix.Close(p.rawStderr)
-	return true
+	p.rawStderr = -1
+	return e, true, err
 }
 
 // AwaitExit returns when the program has exited; it is not reaped. It returns false
 // when the program has not, and was given up. It is called once, after Watch.
 func (p *Process) AwaitExit() bool { return p.program.AwaitExit() }
+
+// notePipesLocked tells a program of ours which pipes are its own, while we have them: by these
+// what it has started is found. Most programs are over before anybody looks.
+func (p *Process) notePipesLocked() {
+	c, isOurs := p.program.(*Child)
+	if !isOurs || p.rawStderr < 0 {
+		return // who has the program knows, or it was told
+	}
+	pipes := [2]uint64{p.out.inode(), inodeOf(uintptr(p.rawStderr))}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pipes = pipes
+}
 
 // An Exit is how a program ended.
 type Exit struct {

@@ -61,19 +61,21 @@ func TestCopyTooLate(t *testing.T) {
 
 // Without a pidfd that can be waited for, an exit is waited for all the same.
 func TestAwaitExitWithoutPidfd(t *testing.T) {
-	for name, open := range map[string]func() (int, error){
-		"none":         func() (int, error) { return -1, nil },
-		"not pollable": func() (int, error) { return unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0) },
+	defer func() { pidfdOpen = unix.PidfdOpen }()
+	for name, open := range map[string]func(int, int) (int, error){
+		"none":         func(int, int) (int, error) { return -1, unix.ENOSYS },
+		"not pollable": func(int, int) (int, error) { return unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0) },
+		"before Linux 5.10": func(pid, flags int) (int, error) {
+			if flags != 0 {
+				return -1, unix.EINVAL
+			}
+			return unix.PidfdOpen(pid, 0)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			pidfdOpen = open
 			p := start(t, new(Local), &Command{Argv: []string{"/bin/sh", "-c", "read x; exit 3"}, IO: IO{Stdin: true}})
 			p.Watch()
-			c := p.program.(*Child)
-			unix.Close(c.raw)
-			var err error
-			if c.raw, err = open(); err != nil {
-				t.Fatal(err)
-			}
 			if p.HasExited() {
 				t.Error("it has exited")
 			}

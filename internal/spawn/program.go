@@ -13,9 +13,12 @@ type Program interface {
 	// HasExited reports whether it has exited. It is not reaped by this: its pid stays
 	// its own, so its process group can be signalled.
 	HasExited() bool
-	// ExpectExit is HasExited of one that has closed its output and so is about to: where it
-	// takes a moment to hear of that, it may wait for that long.
+	// ExpectExit is for one that has closed its output, and so is about to exit: where it takes a
+	// moment to hear of that, it waits for that long. It reports false if nothing was heard.
 	ExpectExit() bool
+	// TryReap is Reap of one that has exited and was not asked to end. It reports false if it has
+	// not exited, or that takes more, and does not wait.
+	TryReap() (e *Exit, isReaped bool, err error)
 	// AwaitExit returns when it has exited. It returns false when it has not, and cannot
 	// be signalled. It is called once.
 	AwaitExit() bool
@@ -26,7 +29,7 @@ type Program interface {
 	// exited. It is asked to end by a signal, and killed after grace.
 	EndServing(ask unix.Signal, grace time.Duration)
 	// Reap takes the exit status of a program that has exited, or cannot be signalled,
-	// and forgets it. It is told whether it was asked to end, and called once.
+	// and forgets it. It is told whether it was asked to end, and called once, unless TryReap has.
 	Reap(terminated bool) (*Exit, error)
 }
 

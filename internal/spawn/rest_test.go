@@ -160,7 +160,7 @@ func TestSharedSocketStays(t *testing.T) {
 	runnertest.Must(t, err)
 	defer null.Close()
 	child, err := l.Execute(&spawn.Command{Argv: []string{"/bin/sleep", "1000"}, Env: []string{}, IO: spawn.IO{Socket: fd, Shared: true}},
-		[3]int{fd, int(null.Fd()), int(null.Fd())})
+		[3]int{fd, int(null.Fd()), int(null.Fd())}, [2]uint64{})
 	runnertest.Must(t, err)
 	child.Signal(0, spawn.ToSocket)
 	if err := unix.Listen(fd, 5); err != nil { // EINVAL after a shutdown

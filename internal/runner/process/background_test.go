@@ -43,6 +43,18 @@ func TestBackground(t *testing.T) {
 	}
 }
 
+// A script that is over at once holds its request no longer for somebody who has its STDIN.
+func TestBackgroundHasInput(t *testing.T) {
+	p := shell(t, "exec 3<&0; sleep 1000 <&3 3<&- >&- 2>&- & echo $!")
+	for range 5 {
+		c := p.call()
+		c.Stdin = random(1 << 20)
+		c.run(t, p)
+		killLater(t, c.out.String())
+		c.want(t, 0, c.out.String())
+	}
+}
+
 // A cancel that comes when the script has exited does not end what it has left
 // behind either.
 func TestCancelWhileLingering(t *testing.T) {

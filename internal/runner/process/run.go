@@ -45,6 +45,7 @@ type run struct {
 	delivered    int64          // bytes of STDOUT
 	inputDropped atomic.Bool    // its stdin is not wanted any more
 	gone         chan struct{}  // closed when it has exited, if watch was called
+	watched      sync.Once
 }
 
 // attend moves the program's input and output until both its exit and the end of
@@ -55,20 +56,12 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 	if r.Stdin != nil {
 		r.pumps.Go(r.feed)
 	}
-	watch := sync.OnceFunc(r.watch)
-	later := time.AfterFunc(watchAfter, watch)
+	later := time.AfterFunc(watchAfter, r.watch)
 	outErr := r.deliver(ctx)
 	if outErr != nil && (ctx.Err() != nil || !errors.Is(outErr, protocol.ErrClientLeft)) {
 		r.terminate() // else its next write fails, which may be all that is to be done
 	}
-	if later.Stop() && r.IsOver() {
-		r.exited()
-	} else {
-		watch()
-		r.awaitGone(ctx, outErr)
-	}
-	r.pumps.Wait()
-	e, waitErr := r.Wait()
+	e, waitErr := r.end(ctx, outErr, later.Stop())
 	r.input.Forget() // it may have left in it what nobody read
 	if r.req.Usage != nil {
 		*r.req.Usage = usageOf(&e.Usage)
@@ -77,6 +70,24 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 		r.runner.opt.Hooks.Exited(exitReason(e), &e.Usage)
 	}
 	return e.Code(), cmp.Or(errors.Join(r.tellLimits(e), outErr, r.inputErr, waitErr), r.hintError())
+}
+
+// end returns when nothing of the program is left for us, with how it has exited.
+func (r *run) end(ctx context.Context, outErr error, isUnwatched bool) (*spawn.Exit, error) {
+	if isUnwatched {
+		if e, isOver, err := r.WaitNow(); isOver {
+			r.Stdout.Close()
+			r.exited()
+			r.expireInput()
+			r.pumps.Wait()
+			return e, err
+		}
+	}
+	r.watch()
+	r.Stdout.Close() // of which nobody takes any more
+	r.awaitGone(ctx, outErr)
+	r.pumps.Wait()
+	return r.Wait()
 }
 
 // hintError is that of a program that has complained of what its sandbox may have
@@ -121,7 +132,6 @@ func (r *run) terminate() { r.Terminate(r.runner.opt.KillGrace) }
 // the program has exited, somebody else may hold it open. That is read on for as
 // long as something comes, or is on its way to a client that is slow.
 func (r *run) deliver(ctx context.Context) error {
-	defer r.Stdout.Close()
 	look := min(longestLook, r.runner.opt.Linger/10+time.Millisecond)
 	for quiet := -look; ; quiet += look { // the first time it has not waited for that long
 		n, err := r.Stdout.Copy(r.req.Stdout)
@@ -184,8 +194,10 @@ func flush(stdout io.Writer) {
 	}
 }
 
-// watch starts who takes the program's STDERR and who waits for its exit.
-func (r *run) watch() {
+// watch has somebody take the program's STDERR and wait for its exit. It may be called again.
+func (r *run) watch() { r.watched.Do(r.startWatching) }
+
+func (r *run) startWatching() {
 	r.Watch()
 	r.gone = make(chan struct{})
 	r.pumps.Go(func() {
@@ -197,9 +209,7 @@ func (r *run) watch() {
 	r.pumps.Go(func() {
 		r.AwaitExit()
 		r.exited()
-		if r.Stdin != nil {
-			r.Stdin.SetWriteDeadline(time.Now().Add(moment))
-		}
+		r.expireInput()
 		if !r.IsTerminated() { // else its process group has its grace
 			r.Stdout.WaitFor(0)
 		}
@@ -213,6 +223,13 @@ func (r *run) exited() {
 		r.req.Exited()
 	}
 	r.dropInput()
+}
+
+// expireInput ends the writing of STDIN soon, whoever may still read it.
+func (r *run) expireInput() {
+	if r.Stdin != nil {
+		r.Stdin.SetWriteDeadline(time.Now().Add(moment))
+	}
 }
 
 // feed writes the request's STDIN to the program's. That the program reads none of
