@@ -60,8 +60,9 @@ type Hooks struct {
 // A Runner runs a CGI program for each request (RFC 3875). It satisfies
 // server.Runner and is used by many goroutines at once.
 type Runner struct {
-	opt      Options
-	launcher Launcher
+	opt       Options
+	launcher  Launcher
+	unwatched watchlist
 }
 
 // New returns a Runner. It starts nothing.
@@ -75,7 +76,7 @@ func New(opt Options) *Runner {
 	if opt.Stderr == "" {
 		opt.Stderr = cgi.StderrLog
 	}
-	p := &Runner{opt, opt.Launcher}
+	p := &Runner{opt: opt, launcher: opt.Launcher}
 	if p.launcher == nil {
 		p.launcher = &local{NewScripts(opt), opt.Spawner}
 	}

@@ -46,6 +46,7 @@ type run struct {
 	inputDropped atomic.Bool    // its stdin is not wanted any more
 	gone         chan struct{}  // closed when it has exited, if watch was called
 	watched      sync.Once
+	watching     watching // guarded by the watchlist
 }
 
 // attend moves the program's input and output until both its exit and the end of
@@ -56,12 +57,12 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 	if r.Stdin != nil {
 		r.pumps.Go(r.feed)
 	}
-	later := time.AfterFunc(watchAfter, r.watch)
+	r.runner.unwatched.add(r)
 	outErr := r.deliver(ctx)
 	if outErr != nil && (ctx.Err() != nil || !errors.Is(outErr, protocol.ErrClientLeft)) {
 		r.terminate() // else its next write fails, which may be all that is to be done
 	}
-	e, waitErr := r.end(ctx, outErr, later.Stop())
+	e, waitErr := r.end(ctx, outErr)
 	r.input.Forget() // it may have left in it what nobody read
 	if r.req.Usage != nil {
 		*r.req.Usage = usageOf(&e.Usage)
@@ -73,8 +74,8 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 }
 
 // end returns when nothing of the program is left for us, with how it has exited.
-func (r *run) end(ctx context.Context, outErr error, isUnwatched bool) (*spawn.Exit, error) {
-	if isUnwatched {
+func (r *run) end(ctx context.Context, outErr error) (*spawn.Exit, error) {
+	if r.runner.unwatched.remove(r) {
 		if e, isOver, err := r.WaitNow(); isOver {
 			r.Stdout.Close()
 			r.exited()
