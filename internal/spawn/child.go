@@ -54,7 +54,15 @@ func (c *Child) ExpectExit() bool { return true }
 func (c *Child) AwaitExit() bool {
 	if f := c.watch(); f != nil {
 		rc, err := f.SyscallConn()
-		if err == nil && rc.Read(func(uintptr) bool { return c.HasExited() }) == nil {
+		waited := false
+		hasExited := func(uintptr) bool {
+			if waited {
+				return true // a pidfd is ready for nothing else
+			}
+			waited = true
+			return c.HasExited()
+		}
+		if err == nil && rc.Read(hasExited) == nil {
 			return true
 		}
 	}

@@ -15,16 +15,19 @@ type Identity struct {
 	Groups   []uint32 // supplementary ones, and no others
 }
 
+// ourUID and ourGID are this process's, which do not change.
+var ourUID, ourGID = unix.Geteuid(), unix.Getegid()
+
 // isOther reports whether a program has to become somebody. Who is root already takes
 // the groups, too.
 func (i *Identity) isOther() bool {
-	return i != nil && (unix.Geteuid() == 0 || int(i.UID) != unix.Geteuid() || int(i.GID) != unix.Getegid())
+	return i != nil && (ourUID == 0 || int(i.UID) != ourUID || int(i.GID) != ourGID)
 }
 
 // isRoot reports whether a program is root's.
 func (i *Identity) isRoot() bool {
 	if i == nil {
-		return unix.Geteuid() == 0
+		return ourUID == 0
 	}
 	return i.UID == 0
 }
@@ -100,8 +103,8 @@ func (i *Identity) be(f func() error, rights *capabilitySets) error {
 
 // beOurselves gives the thread back what it had.
 func beOurselves(groups []uint32) {
-	unix.SetfsuidRetUid(unix.Geteuid())
-	unix.SetfsgidRetGid(unix.Getegid())
+	unix.SetfsuidRetUid(ourUID)
+	unix.SetfsgidRetGid(ourGID)
 	if err := setThreadGroups(groups); err != nil {
 		panic("spawn: a thread cannot be itself again: " + err.Error()) // nobody else must get it
 	}

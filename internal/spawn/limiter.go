@@ -45,7 +45,7 @@ var mayLimit = sync.OnceValue(func() bool {
 
 // needsLimiter reports whether programs with limits are executed by one.
 func needsLimiter(id *Identity) bool {
-	return canTrace() != nil || id.isOther() && int(id.UID) != unix.Geteuid() && !mayLimit()
+	return canTrace() != nil || id.isOther() && int(id.UID) != ourUID && !mayLimit()
 }
 
 // starter is the limiter without limits, -1 where there is none.
