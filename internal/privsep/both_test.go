@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -270,6 +271,32 @@ func TestScriptsThatEnd(t *testing.T) {
 			t.Error("what was left in the background has ended")
 		}
 		runnertest.KillLater(t, strings.TrimSpace(c.out.String()))
+		polltest.Until(t, "nothing to be waited for", func() bool { return s.local.Len() == 0 })
+	})
+}
+
+// What is over at once is answered whole, however much it writes and whoever has its output.
+func TestQuickScripts(t *testing.T) {
+	both(t, func(t *testing.T, s *side) {
+		dir := folder(t)
+		run := s.scripts(cgi(dir))
+		script := runnertest.WriteFile(t, filepath.Join(dir, "s.sh"), `head -c "$SIZE" /dev/zero; eval "$MORE"; echo end; exit 3`, 0o644)
+		for _, size := range []int{0, 1, 4 << 10, 60 << 10, 64 << 10, 300 << 10} {
+			for _, more := range []string{"", "echo error >&2", "exec 2>&-", "sleep .01", "sleep .02 &"} { // who has STDOUT after the exit
+				for range 3 {
+					c := newCall(script, "SIZE", strconv.Itoa(size), "MORE", more)
+					status, err := run.Run(t.Context(), &c.Request)
+					if want := size + len("end\n"); status != 3 || err != nil || len(c.out.String()) != want {
+						t.Fatalf("%d bytes, %q: status %d, %v, %d bytes", size, more, status, err, len(c.out.String()))
+					}
+				}
+			}
+		}
+		c := newCall(runnertest.WriteFile(t, filepath.Join(dir, "cat.sh"), "cat", 0o644))
+		c.Stdin = strings.NewReader(strings.Repeat("x", 1<<20)) // which it waits for
+		if status, err := run.Run(t.Context(), &c.Request); status != 0 || err != nil || len(c.out.String()) != 1<<20 {
+			t.Errorf("status %d, %v, %d bytes", status, err, len(c.out.String()))
+		}
 		polltest.Until(t, "nothing to be waited for", func() bool { return s.local.Len() == 0 })
 	})
 }

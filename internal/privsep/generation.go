@@ -37,6 +37,7 @@ type startable struct {
 	limits  cgroup.Limits
 	release func() // of its sandbox
 	dropped dropped
+	quick   quickness
 }
 
 // Prepare does what can fail before the pools of a generation can be started: commit or undo

@@ -192,7 +192,7 @@ var attacks = map[string]func(*speaker) string{
 		return s.ask(KindStartCGI, body[:len(body)-1], s.files()...)
 	},
 	"broken params": func(s *speaker) string {
-		body := appendString(appendUint(appendUint(nil, 1), 1), "cgi")
+		body := appendUint(appendString(appendUint(appendUint(nil, 1), 1), "cgi"), 1)
 		return s.ask(KindStartCGI, appendString(appendString(body, "id"), "\xff\xff\xff\xff"), s.files()...)
 	},
 	"an answer":       func(s *speaker) string { return s.ask(KindAnswer, nil) },
@@ -338,7 +338,7 @@ func (s *speaker) odd(i int, name string) string {
 func (s *speaker) scriptBody(pool string, generation uint64, script string, pairs ...string) []byte {
 	params := runnertest.Params(append([]string{"SCRIPT_FILENAME", script}, pairs...)...)
 	body := appendString(appendUint(appendUint(nil, s.last), generation), pool)
-	return appendString(appendString(body, "id"), params.Append(nil))
+	return appendString(appendString(appendUint(body, 1), "id"), params.Append(nil))
 }
 
 func (s *speaker) start(pool string, generation uint64, script string, pairs ...string) string {

@@ -51,6 +51,7 @@ type running struct {
 	handle   uint64
 	isWorker bool
 	pipes    [2]uint64       // inodes of its STDOUT and STDERR
+	of       *startable      // nil of what is no script; written by startCGI, as told is
 	places   *places         // written by start, as the next two
 	identity *spawn.Identity // who it runs as
 	sandbox  *spawn.Sandbox
@@ -59,6 +60,7 @@ type running struct {
 	state      state
 	child      *spawn.Child // nil while it starts
 	terminated bool         // its process group was asked to end
+	told       chan []byte  // what the answer to its start tells of its exit; nil: that is an event
 }
 
 // A state is how far a running program has come. It never goes back.
@@ -174,9 +176,12 @@ func parse(d *decoder, params string) (*protocol.Params, error) {
 func (p *Programs) startCGI(m *Message) ([]byte, error) {
 	d := decoder{b: m.Body}
 	handle, generation, name := d.uint(), d.uint(), d.string()
-	id, params := protocol.KnownID(d.string()), d.string()
+	isFed, id, params := d.uint(), protocol.KnownID(d.string()), d.string()
 	r := &running{handle: handle}
 	parsed, err := parse(&d, params)
+	if err == nil && isFed > 1 {
+		err = fmt.Errorf("%d is no flag", isFed)
+	}
 	if err == nil {
 		r.pipes, err = checkFiles(m.FDs, unix.S_IFIFO, unix.S_IFREG, unix.S_IFCHR)
 	}
@@ -194,11 +199,22 @@ func (p *Programs) startCGI(m *Message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if isFed == 0 && s.quick.isThere() {
+		r.told = make(chan []byte, 1)
+	}
+	r.of = s
 	pid, err := p.start(s.places, r, &cmd, m.FDs)
+	m.Close() // who reads the program's output is to see its end
 	if err != nil {
 		return nil, err
 	}
-	return appendStrings(appendString(appendUint(nil, pid), script), s.dropped.take()), nil
+	answer := appendUint(nil, pid)
+	if r.told != nil {
+		answer = appendString(answer, r.awaitExit())
+	} else {
+		answer = appendString(answer, "")
+	}
+	return appendStrings(appendString(answer, script), s.dropped.take()), nil
 }
 
 func (p *Programs) startWorker(m *Message) ([]byte, error) {
@@ -304,7 +320,11 @@ func (p *Programs) remove(r *running) {
 // attend tells of a program's exit. One of which nothing more is wanted then, as it was left
 // alone, is reaped before.
 func (p *Programs) attend(r *running, child *spawn.Child) {
+	began := time.Now()
 	isGivenUp := !child.AwaitExit()
+	if r.of != nil && !r.of.quick.isThere() && time.Since(began) < quickly {
+		r.of.quick.wasQuick(false)
+	}
 	r.mu.Lock()
 	isReaped := !isGivenUp && !r.isWorker && !r.terminated
 	r.state = exited
@@ -324,7 +344,9 @@ func (p *Programs) attend(r *running, child *spawn.Child) {
 		p.reap(r, true) // unless that was done
 		return
 	}
-	p.opt.Conn.Send(&Message{Kind: KindExited, Body: event.append(nil)}) // if nobody is there, all ends
+	if body := event.append(nil); !r.tellBy(body) {
+		p.opt.Conn.Send(&Message{Kind: KindExited, Body: body}) // if nobody is there, all ends
+	}
 }
 
 // What KindSignal asks for beside the targets of spawn.

@@ -73,15 +73,8 @@ func (r *Remote) Gone() {
 // event takes what the spawner says unasked: that a program has exited.
 func (r *Remote) event(m *Message) {
 	defer m.Close()
-	e, err := parseExit(m.Body)
-	if m.Kind != KindExited || err != nil {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if p := r.programs[e.handle]; p != nil {
-		delete(r.programs, e.handle)
-		p.end(e)
+	if m.Kind == KindExited {
+		r.exited(m.Body)
 	}
 }
 
@@ -165,6 +158,7 @@ func (p remoteScripts) Launch(ctx context.Context, req *protocol.Request, io spa
 		return nil, "", context.Cause(ctx)
 	}
 	proc, answer, err := p.start(KindStartCGI, &io, func(b []byte) []byte {
+		b = appendUint(b, flags(io.IsFed()))
 		return appendString(appendString(b, req.ID.String()), req.Params.Append(nil))
 	})
 	if err != nil {
@@ -256,13 +250,34 @@ func (p *remotePool) start(kind Kind, io *spawn.IO, more func([]byte) []byte) (p
 	if p.isKilled() {
 		program.Signal(unix.SIGKILL, spawn.ToTree)
 	}
+	fds.CloseTheirs() // or the end of its output is not seen
 	answer = &decoder{b: m.Body}
 	pid := int(answer.uint())
-	r := p.Remote
-	r.mu.Lock()
-	program.pid = pid
-	r.mu.Unlock()
+	p.started(program, pid)
+	if kind == KindStartCGI {
+		p.exited(answer.bytes())
+	}
 	return fds.Process(pid, program), answer, nil
+}
+
+func (r *Remote) started(p *remoteProgram, pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p.pid = pid
+}
+
+// exited takes what is told of a program's exit, if something is.
+func (r *Remote) exited(body []byte) {
+	e, err := parseExit(body)
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.programs[e.handle]; p != nil {
+		delete(r.programs, e.handle)
+		p.end(e)
+	}
 }
 
 // A remoteProgram is a spawn.Program that the spawner has started.
@@ -299,6 +314,9 @@ var timers = sync.Pool{New: func() any { t := time.NewTimer(time.Hour); t.Stop()
 
 // ExpectExit is that of spawn.Program.
 func (p *remoteProgram) ExpectExit() bool {
+	if p.HasExited() {
+		return true
+	}
 	late := timers.Get().(*time.Timer)
 	defer timers.Put(late)
 	late.Reset(exitTime)

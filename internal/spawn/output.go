@@ -22,7 +22,8 @@ var (
 
 // An Output is our end of a program's STDOUT or STDERR.
 type Output struct {
-	file *os.File
+	file  *os.File
+	ended *endedPipe // in place of file
 
 	mu   sync.Mutex // guards the fields below
 	wait time.Time  // when waiting is over; the zero time is never
@@ -36,7 +37,7 @@ type Output struct {
 // is w's.
 func (o *Output) Copy(w io.Writer) (n int64, err error) {
 	if to, ok := w.(io.ReaderFrom); ok {
-		n, err = to.ReadFrom(o.file)
+		n, err = to.ReadFrom(o.pipe())
 	} else {
 		n, err = o.copy(w)
 	}
@@ -56,7 +57,7 @@ func (o *Output) WaitFor(d time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.wait = time.Now().Add(d)
-	o.file.SetReadDeadline(sooner(o.wait, o.end))
+	o.setDeadlineLocked()
 }
 
 // Expire ends the waiting after d, for good.
@@ -64,16 +65,39 @@ func (o *Output) Expire(d time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.end = sooner(time.Now().Add(d), o.end)
-	o.file.SetReadDeadline(sooner(o.wait, o.end))
+	o.setDeadlineLocked()
+}
+
+// setDeadlineLocked ends the waiting when that is over: for what has ended nobody waits.
+func (o *Output) setDeadlineLocked() {
+	if o.file != nil {
+		o.file.SetReadDeadline(sooner(o.wait, o.end))
+	}
+}
+
+// pipe is what is read.
+func (o *Output) pipe() interface {
+	io.Reader
+	syscall.Conn
+} {
+	if o.ended != nil {
+		return o.ended
+	}
+	return o.file
 }
 
 // Close closes it: who goes on writing is told.
-func (o *Output) Close() error { return o.file.Close() }
+func (o *Output) Close() error {
+	if o.ended != nil {
+		return o.ended.close()
+	}
+	return o.file.Close()
+}
 
 // inode is the number of its pipe; 0 when it is closed, and of none.
 func (o *Output) inode() (n uint64) {
 	if o.file == nil {
-		return 0
+		return 0 // there is none, or nobody has it
 	}
 	if rc, err := o.file.SyscallConn(); err == nil {
 		rc.Control(func(fd uintptr) { n = inodeOf(fd) })
@@ -112,7 +136,7 @@ var outputBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
 
 // copy holds no memory while there is nothing to read.
 func (o *Output) copy(w io.Writer) (total int64, err error) {
-	rc, err := o.file.SyscallConn()
+	rc, err := o.pipe().SyscallConn()
 	for err == nil {
 		var n int
 		n, err = copyOnce(rc, w)
@@ -140,7 +164,7 @@ func copyOnce(rc syscall.RawConn, w io.Writer) (n int, err error) {
 // it is slow, that is much of what the program wrote before its exit. The error is
 // io.EOF when the output has ended.
 func (o *Output) rest(w io.Writer) (total int64, err error) {
-	rc, err := o.file.SyscallConn()
+	rc, err := o.pipe().SyscallConn()
 	if err != nil {
 		return 0, err
 	}
@@ -168,11 +192,70 @@ func (o *Output) rest(w io.Writer) (total int64, err error) {
 }
 
 // hasEnded reports whether a pipe is empty, and nobody has it open for writing.
-func hasEnded(rc syscall.RawConn) bool {
-	fds := [...]unix.PollFd{{Events: unix.POLLIN}}
-	rc.Control(func(fd uintptr) {
-		fds[0].Fd = int32(fd)
-		unix.Poll(fds[:], 0)
-	})
-	return fds[0].Revents == unix.POLLHUP
+func hasEnded(rc syscall.RawConn) (is bool) {
+	rc.Control(func(fd uintptr) { is = pollNow(int(fd)) == unix.POLLHUP })
+	return is
 }
+
+// hasHungUp reports whether nobody has a pipe open for writing.
+func hasHungUp(fd int) bool { return pollNow(fd)&unix.POLLHUP != 0 }
+
+func pollNow(fd int) int16 {
+	fds := [...]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	unix.Poll(fds[:], 0)
+	return fds[0].Revents
+}
+
+// An endedPipe is one that nobody can write to any more: to read it takes no time, and it need
+// not be known to the runtime's poller. It is for one goroutine at a time.
+type endedPipe struct{ fd int }
+
+// Read reads what there is, to the end.
+func (p *endedPipe) Read(b []byte) (n int, err error) {
+	if p.fd < 0 {
+		return 0, os.ErrClosed
+	}
+	n, err = nbio.ReadPipe(uintptr(p.fd), b)
+	if n == 0 && err == nil && len(b) > 0 {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// SyscallConn is the pipe itself.
+func (p *endedPipe) SyscallConn() (syscall.RawConn, error) { return endedConn{p}, nil }
+
+func (p *endedPipe) close() error {
+	if p.fd < 0 {
+		return os.ErrClosed
+	}
+	err := unix.Close(p.fd)
+	p.fd = -1
+	return err
+}
+
+// An endedConn is one whose calls never wait.
+type endedConn struct{ *endedPipe }
+
+// Control calls f with the descriptor.
+func (c endedConn) Control(f func(fd uintptr)) error {
+	if c.fd < 0 {
+		return os.ErrClosed
+	}
+	f(uintptr(c.fd))
+	return nil
+}
+
+// Read calls f until it says that it is done.
+func (c endedConn) Read(f func(fd uintptr) (done bool)) error {
+	done := false
+	for err := error(nil); !done; {
+		if err = c.Control(func(fd uintptr) { done = f(fd) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Write is of no use here.
+func (c endedConn) Write(func(fd uintptr) (done bool)) error { return os.ErrInvalid }

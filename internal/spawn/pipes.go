@@ -29,6 +29,9 @@ type IO struct {
 	Shared bool
 }
 
+// IsFed reports whether the program's STDIN comes while it runs.
+func (io *IO) IsFed() bool { return io.Stdin && io.File == nil && len(io.Input) == 0 }
+
 // MaxInput is what an empty pipe takes in any case (pipe(7): PIPE_BUF).
 const MaxInput = 4 << 10
 
@@ -87,7 +90,7 @@ func (p *Pipes) Open(io *IO) error {
 	if io.Socket != 0 {
 		p.theirs[1] = p.theirs[2]
 	}
-	p.feeds = io.Stdin && io.File == nil && len(io.Input) == 0
+	p.feeds = io.IsFed()
 	return nil
 }
 
@@ -116,9 +119,13 @@ func (p *Pipes) Theirs() [3]int {
 	return [3]int{int(p.theirs[0]), int(p.theirs[1]), int(p.theirs[2])}
 }
 
-// Process is that of a program which was started with the other ends.
+// Process is that of a program which was started with the other ends. If it has exited, and
+// nobody else has its STDOUT, that is read without the runtime's poller: it is all there.
 func (p *Pipes) Process(pid int, program Program) *Process {
 	proc := new(Process)
+	if p.hasStdout && program.HasExited() && hasHungUp(p.ours[1]) {
+		proc.out.ended = &endedPipe{p.ours[1]}
+	}
 	p.process(proc, pid, program)
 	return proc
 }
@@ -129,7 +136,9 @@ func (p *Pipes) process(proc *Process, pid int, program Program) {
 		proc.Stdin = ourFile(p.ours[0], "stdin")
 	}
 	if p.hasStdout {
-		proc.out.file = ourFile(p.ours[1], "stdout")
+		if proc.out.ended == nil {
+			proc.out.file = ourFile(p.ours[1], "stdout")
+		}
 		proc.Stdout = &proc.out
 	} else {
 		proc.Watch() // it is to live long
@@ -212,11 +221,13 @@ func fillPipe(fd int, input []byte) error {
 	return nil
 }
 
-// CloseTheirs closes the program's ends, which a program has that was started.
+// CloseTheirs closes the program's ends, which a program has that was started. It may be called
+// again.
 func (p *Pipes) CloseTheirs() {
 	for _, fd := range p.opened {
 		unix.Close(fd)
 	}
+	p.opened = nil
 }
 
 // Close closes our ends, if there is no process that has them.
