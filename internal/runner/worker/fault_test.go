@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/polltest"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/runner/runnertest"
 	"github.com/fcgid/fcgid/internal/runner/worker"
@@ -171,7 +172,9 @@ func TestCrashLoop(t *testing.T) {
 		o.Scale, o.Max, o.Env = worker.ScaleStatic, 4, append(o.Env, "BROKEN="+broken)
 	})
 	var wg sync.WaitGroup
-	wg.Go(func() { p.want("", "ok") })
+	wg.Go(func() { // a worker that takes its time to fail has been sent the request
+		polltest.Until(t, "an answer", func() bool { body, err := p.ask(background, ""); return err == nil && body == "ok" })
+	})
 	began := time.Now()
 	s := p.await("three failures", func(s snapshot) bool { return s.Degraded && time.Until(s.Retry) > 150*time.Millisecond })
 	if want := "exit status 3: cannot read its settings"; !strings.HasPrefix(s.Why, want) { // a build that counts coverage has more to say
