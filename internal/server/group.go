@@ -53,7 +53,7 @@ func (g *group) drain(grace, abandon time.Duration) error {
 				left++
 			}
 		})
-		if !ever && waited >= most {
+		if left > 0 && !ever && waited >= most { // else a connection is about to end
 			return fmt.Errorf("%w: %d are left", ErrAbandoned, left)
 		}
 		step := max(most-waited, time.Second)
