@@ -19,6 +19,7 @@ import (
 	"github.com/fcgid/fcgid/internal/logs"
 	"github.com/fcgid/fcgid/internal/logtest"
 	"github.com/fcgid/fcgid/internal/metrics"
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
 
@@ -178,9 +179,7 @@ func workerText(pool, socket, name string, more ...string) string {
 // script puts a CGI program into the folder.
 func (s *testSet) script(name, text string) {
 	s.t.Helper()
-	if err := os.WriteFile(filepath.Join(s.dir, name), []byte("#!/bin/sh\n"+text), 0o700); err != nil {
-		s.t.Fatal(err)
-	}
+	runnertest.WriteFile(s.t, filepath.Join(s.dir, name), "#!/bin/sh\n"+text, 0o700)
 }
 
 // answers looks at a socket's answer.

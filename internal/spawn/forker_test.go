@@ -13,6 +13,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/cgroup"
 	"github.com/fcgid/fcgid/internal/polltest"
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
 )
 
 // newForker makes a program whose first instructions fork: its child executes the second
@@ -40,11 +41,7 @@ func newForker(t *testing.T) string {
 	a.systemCall(unix.SYS_WAIT4)
 	a.argument1(0)
 	a.systemCall(unix.SYS_EXIT_GROUP)
-	name := filepath.Join(t.TempDir(), "forker")
-	if err := os.WriteFile(name, elfAMD64(a.link()), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return name
+	return runnertest.WriteFile(t, filepath.Join(t.TempDir(), "forker"), string(elfAMD64(a.link())), 0o755)
 }
 
 // childSays is what a shell says that a forker has started.

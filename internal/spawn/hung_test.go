@@ -25,10 +25,7 @@ import (
 func leased(t *testing.T, name string) (release func()) {
 	t.Helper()
 	signal.Ignore(unix.SIGIO) // which tells who has the lease that somebody waits
-	syscall.ForkLock.RLock()
-	err := os.WriteFile(name, []byte("#!/bin/sh\necho released\n"), 0o755)
-	syscall.ForkLock.RUnlock()
-	runnertest.Must(t, err)
+	runnertest.WriteFile(t, name, "#!/bin/sh\necho released\n", 0o755)
 	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	runnertest.Must(t, err)
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK); err != nil {

@@ -154,8 +154,8 @@ func TestLimitsWithoutTrace(t *testing.T) {
 		t.Errorf("the program said %q", got)
 	}
 	dir := openFolder(t)
-	runnertest.Must(t, os.WriteFile(dir+"/text", []byte("\xef\xbb\xbf#!/bin/sh\n"), 0o755))
-	runnertest.Must(t, os.WriteFile(dir+"/lost", []byte("#!/none\n"), 0o755))
+	runnertest.WriteFile(t, dir+"/text", "\xef\xbb\xbf#!/bin/sh\n", 0o755)
+	runnertest.WriteFile(t, dir+"/lost", "#!/none\n", 0o755)
 	runnertest.Must(t, os.Mkdir(dir+"/folder", 0o755))
 	for name, want := range map[string]string{
 		"text": "byte order mark", "lost": `its interpreter "/none"`, "none": "no such file", "folder": "permission denied",

@@ -26,7 +26,7 @@ func TestChroot(t *testing.T) {
 	}
 	program, err := os.ReadFile(listProgram(t))
 	runnertest.Must(t, err)
-	runnertest.Must(t, os.WriteFile(dir+"/bin/busybox", program, 0o755))
+	runnertest.WriteFile(t, dir+"/bin/busybox", string(program), 0o755)
 	s := &spawn.Sandbox{Chroot: dir, OOMScoreAdj: 500, Nice: 1, Read: []string{"/bin", "/www"}, NoNewPrivs: true}
 	var l spawn.Local
 	var out strings.Builder
@@ -163,7 +163,7 @@ func TestPrivateTmpInDaemonsChroot(t *testing.T) {
 	}
 	program, err := os.ReadFile(listProgram(t))
 	runnertest.Must(t, err)
-	runnertest.Must(t, os.WriteFile(dir+"/busybox", program, 0o755))
+	runnertest.WriteFile(t, dir+"/busybox", string(program), 0o755)
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = []string{"HELPER=chrooted", "ROOT=" + dir, "GORACE=atexit_sleep_ms=0"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}

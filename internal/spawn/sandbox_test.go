@@ -114,7 +114,7 @@ func TestNoNewPrivs(t *testing.T) {
 	tool := filepath.Join(dir, "id")
 	id, err := os.ReadFile("/usr/bin/id")
 	runnertest.Must(t, err)
-	runnertest.Must(t, os.WriteFile(tool, id, 0o755))
+	runnertest.WriteFile(t, tool, string(id), 0o755)
 	runnertest.Must(t, os.Chmod(tool, 0o755|os.ModeSetuid))
 	if got := says(t, &l, &spawn.Command{Identity: nobody}, tool+" -u"); got != "0" {
 		t.Skipf("a set-user-ID program runs as %s here", got)

@@ -183,11 +183,16 @@ func TempDir(t testing.TB) string {
 	return dir
 }
 
-// WriteFile makes a file, with its folder, and returns its name.
+// WriteFile makes a file, with its folder, and returns its name. No process is forked meanwhile, since
+// that would hold the file open for writing until it executes something, and what is open for writing
+// cannot be executed (ETXTBSY).
 func WriteFile(t testing.TB, path, content string, mode os.FileMode) string {
 	t.Helper()
 	Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
-	Must(t, os.WriteFile(path, []byte(content), mode))
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(path, []byte(content), mode)
+	syscall.ForkLock.RUnlock()
+	Must(t, err)
 	Must(t, os.Chmod(path, mode))
 	return path
 }

@@ -322,7 +322,8 @@ func TestNobodyTakesTheAnswer(t *testing.T) {
 					})
 					ended <- err
 				}()
-				return p.await("noticed", func(snapshot) bool { return os.Remove(g.Path+".here") == nil })
+				p.await("noticed", func(snapshot) bool { return os.Remove(g.Path+".here") == nil })
+				return p.Snapshot()
 			}
 			g := runnertest.NewGate(t)
 			if s := stream(background, g); s.Busy != 1 {
