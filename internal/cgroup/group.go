@@ -30,9 +30,9 @@ func (g *Group) close() { g.dir.Close() }
 // FD is a descriptor of the group (CLONE_INTO_CGROUP), until Started.
 func (g *Group) FD() int { return int(g.dir.Fd()) }
 
-// IsLate reports whether the program is to Enter when it has been started: the system
-// call by which it would be born in the group is not there. A filter may have taken it:
-// systemd's RestrictNamespaces= does.
+// IsLate reports whether the program is to move itself (OpenProcs), or to Enter, when it has
+// been started: the system call by which it would be born in the group is not there. A filter may
+// have taken it: systemd's RestrictNamespaces= does.
 func (g *Group) IsLate() bool { return g.pool.tree.late }
 
 // Enter moves a process into the group. What it has started already stays where it is.
@@ -42,6 +42,21 @@ func (g *Group) Enter(pid int) error {
 		return fmt.Errorf("move process %d to cgroup %s: %w", pid, g.path, err)
 	}
 	return nil
+}
+
+// OpenProcs opens what moves the process that writes 0 to it into the group. It may be somebody
+// else by then: the kernel asks for the rights of who has opened it (since CVE-2021-4197 was
+// mended; before, it is EACCES).
+func (g *Group) OpenProcs() (fd int, err error) {
+	path := g.path + "/cgroup.procs"
+	err = ignoringEINTR(func() error {
+		fd, err = unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", path, err)
+	}
+	return fd, nil
 }
 
 // IsOwn reports whether the group is of one program.

@@ -35,6 +35,8 @@ type Command struct {
 	// OwnCgroup says that it gets a cgroup of its own there, although no limit needs
 	// one: then a forced end takes all that it has started, without exception.
 	OwnCgroup bool
+
+	alone bool // no starter executes it
 }
 
 // start starts the program: see Local.

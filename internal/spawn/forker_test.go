@@ -1,6 +1,8 @@
 package spawn
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,32 +18,40 @@ import (
 	"github.com/fcgid/fcgid/internal/runner/runnertest"
 )
 
-// newForker makes a program whose first instructions fork: its child executes the second
-// argument with those from the third on, and has what the program had when it began.
-func newForker(t *testing.T) string {
+// programOf makes a program of machine code.
+func programOf(t *testing.T, write func(a *assembler)) (name string) {
 	t.Helper()
 	if runtime.GOARCH != "amd64" {
 		t.Skip("there is no such program for this architecture")
 	}
 	a := &assembler{labels: make(map[string]int), uses: make(map[int]string)}
-	a.emit(0x48, 0x89, 0xe3) // mov rbx, rsp: argc, argv, NULL, envp
-	a.systemCall(unix.SYS_FORK)
-	a.emit(0x85, 0xc0, 0x0f, 0x85) // test eax, eax; jnz …
-	a.distance("parent")
-	a.emit(0x48, 0x8b, 0x7b, 0x10)       // mov rdi, [rbx+16]: argv[1]
-	a.emit(0x48, 0x8d, 0x73, 0x18)       // lea rsi, [rbx+24]: argv[2:]
-	a.emit(0x48, 0x8b, 0x03)             // mov rax, [rbx]: argc
-	a.emit(0x48, 0x8d, 0x54, 0xc3, 0x10) // lea rdx, [rbx+rax*8+16]: envp
-	a.systemCall(unix.SYS_EXECVE)
-	a.label("parent")
-	a.argument1(0xffffffff)
-	a.argument2(0)
-	a.argument3(0)
-	a.emit(0x45, 0x31, 0xd2) // xor r10d, r10d
-	a.systemCall(unix.SYS_WAIT4)
-	a.argument1(0)
-	a.systemCall(unix.SYS_EXIT_GROUP)
-	return runnertest.WriteFile(t, filepath.Join(t.TempDir(), "forker"), string(elfAMD64(a.link())), 0o755)
+	write(a)
+	return runnertest.WriteFile(t, filepath.Join(t.TempDir(), "program"), string(elfAMD64(a.link())), 0o755)
+}
+
+// newForker makes a program whose first instructions fork: its child executes the second
+// argument with those from the third on, and has what the program had when it began.
+func newForker(t *testing.T) string {
+	t.Helper()
+	return programOf(t, func(a *assembler) {
+		a.emit(0x48, 0x89, 0xe3) // mov rbx, rsp: argc, argv, NULL, envp
+		a.systemCall(unix.SYS_FORK)
+		a.emit(0x85, 0xc0, 0x0f, 0x85) // test eax, eax; jnz …
+		a.distance("parent")
+		a.emit(0x48, 0x8b, 0x7b, 0x10)       // mov rdi, [rbx+16]: argv[1]
+		a.emit(0x48, 0x8d, 0x73, 0x18)       // lea rsi, [rbx+24]: argv[2:]
+		a.emit(0x48, 0x8b, 0x03)             // mov rax, [rbx]: argc
+		a.emit(0x48, 0x8d, 0x54, 0xc3, 0x10) // lea rdx, [rbx+rax*8+16]: envp
+		a.systemCall(unix.SYS_EXECVE)
+		a.label("parent")
+		a.argument1(0xffffffff)
+		a.argument2(0)
+		a.argument3(0)
+		a.emit(0x45, 0x31, 0xd2) // xor r10d, r10d
+		a.systemCall(unix.SYS_WAIT4)
+		a.argument1(0)
+		a.systemCall(unix.SYS_EXIT_GROUP)
+	})
 }
 
 // childSays is what a shell says that a forker has started.
@@ -55,24 +65,112 @@ func childSays(t *testing.T, cmd *Command, forker, script string) string {
 	return strings.TrimSpace(out.String())
 }
 
-// A program that has to be moved to its group is there before it can fork, also where
-// something else executes it.
+// A program that has to be moved to its group is there before it can fork, whatever executes it,
+// whoever it runs as, and where nobody can be held by ptrace. It has no descriptor of that.
 func TestLateGroupHasAllChildren(t *testing.T) {
 	pool, err := openTree(t, func(int) error { return unix.ENOSYS }).Pool("late", cgroup.Limits{Required: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	forker := newForker(t)
-	RefuseTrace(t) // for limits there is a limiter then
-	for name, s := range map[string]*Sandbox{"plain": nil, "limited": {Rlimits: []Rlimit{{"nofile", unix.RLIMIT_NOFILE, 64}}}} {
+	RefuseTrace(t)
+	limits := []Rlimit{{"nofile", unix.RLIMIT_NOFILE, 64}}
+	for name, cmd := range map[string]Command{
+		"plain":   {},
+		"limited": {Sandbox: &Sandbox{Rlimits: limits}},
+		"bound":   {Sandbox: &Sandbox{Rlimits: limits, NoNewPrivs: true, NoNetwork: true, Write: []string{"/dev/null"}}},
+		"other":   {Identity: &Identity{UID: 65534, GID: 65534}},
+		"aside":   {Identity: &Identity{UID: 65534, GID: 65534}, Aside: true, Sandbox: &Sandbox{Rlimits: limits}},
+	} {
 		t.Run(name, func(t *testing.T) {
+			if cmd.Identity != nil && os.Geteuid() != 0 {
+				t.Skip("only root can start programs of other users")
+			}
+			if cmd.Sandbox != nil {
+				if _, lacks := LookAtMachine().Fit(*cmd.Sandbox, cmd.Identity); slices.ContainsFunc(lacks, func(l Lack) bool { return l.Key != "sandbox.network" }) {
+					t.Skip(lacks)
+				}
+			}
+			forker := forker
+			if cmd.Identity != nil {
+				forker = forEverybody(t, forker)
+			}
+			cmd.Cgroup, cmd.OwnCgroup = pool, true
 			for range 20 {
-				got := childSays(t, &Command{Sandbox: s, Cgroup: pool, OwnCgroup: true}, forker, "cat /proc/self/cgroup; ulimit -n")
-				if !strings.Contains(got, "/pool-late/") || s != nil && !strings.HasSuffix(got, "\n64") {
+				got := childSays(t, &cmd, forker, "cat /proc/self/cgroup; echo /proc/self/fd/*; ulimit -n") // which may have 3 open meanwhile
+				if !strings.Contains(got, "/pool-late/") || !strings.Contains(got, "/fd/2") || strings.Contains(got, "/fd/4") || strings.Contains(got, "/fd/5") || cmd.Sandbox != nil && !strings.HasSuffix(got, "\n64") {
 					t.Fatalf("a child is in %s", got)
 				}
 			}
 		})
+	}
+}
+
+// forEverybody copies a program to where other users can execute it.
+func forEverybody(t *testing.T, program string) string {
+	t.Helper()
+	text, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "fcgid-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	name := filepath.Join(dir, "program")
+	if err := os.WriteFile(name, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(name, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// A set-user-ID program that has to be moved to its group keeps its rights: it is not held.
+func TestLateGroupKeepsRights(t *testing.T) {
+	pool, err := openTree(t, func(int) error { return unix.ENOSYS }).Pool("late", cgroup.Limits{Required: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make such a program for others")
+	}
+	who := forEverybody(t, programOf(t, func(a *assembler) {
+		a.systemCall(unix.SYS_GETEUID)
+		a.emit(0x89, 0xc7) // mov edi, eax
+		a.systemCall(unix.SYS_EXIT_GROUP)
+	}))
+	for mode, isRoot := range map[os.FileMode]bool{0o755: false, 0o755 | os.ModeSetuid: true} {
+		if err := os.Chmod(who, mode); err != nil {
+			t.Fatal(err)
+		}
+		cmd := &Command{Argv: []string{who}, Dir: "/", Identity: &Identity{UID: 65534, GID: 65534}, Cgroup: pool, OwnCgroup: true}
+		if err := Run(t.Context(), new(Local), cmd, io.Discard); (err == nil) != isRoot {
+			t.Errorf("with mode %v it exits with %v", mode, err)
+		}
+	}
+}
+
+// Where nothing moves a program to its group, as in a chroot without ptrace, that is said: it
+// does not run, or without its limits where these are not required.
+func TestLateGroupCannotBeEntered(t *testing.T) {
+	tree := openTree(t, func(int) error { return unix.ENOSYS })
+	if os.Geteuid() != 0 {
+		t.Skip("only root can chroot")
+	}
+	RefuseTrace(t)
+	for _, required := range []bool{true, false} {
+		pool, err := tree.Pool("late", cgroup.Limits{Required: required, Pids: 100})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := &Command{Argv: []string{"/bin/true"}, Dir: "/", Sandbox: &Sandbox{Chroot: "/"}, Cgroup: pool}
+		err = Run(t.Context(), new(Local), cmd, io.Discard)
+		if required && (err == nil || !strings.Contains(err.Error(), "sandbox.cgroup: cannot be moved to its cgroup: ptrace")) || !required && err != nil {
+			t.Errorf("required %v: %v", required, err)
+		}
 	}
 }
 

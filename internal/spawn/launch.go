@@ -17,6 +17,7 @@ type launch struct {
 	path   string
 	argv   []string
 	faults [2]int // a pipe, if there is a limiter
+	procs  int    // by which that goes to the program's group; -1: there is none
 	attr   syscall.ProcAttr
 	sys    syscall.SysProcAttr
 	cred   syscall.Credential
@@ -35,10 +36,11 @@ var launches = sync.Pool{New: func() any { return &launch{done: make(chan struct
 // forkExec has a thread of the team execute the command with those descriptors, in that
 // group if it is not nil.
 //
-// A program with limits, and one that cannot be born in its group, is stopped at its first
-// instruction, by ptrace(2), until it has them: what a thread has of its own are no limits.
-// A limiter is stopped for the group alone, or to be adjusted. That takes from a
-// set-user-ID program its rights, so it is done for nothing else unless it has none anyway.
+// A program with limits is stopped at its first instruction, by ptrace(2), until it has them:
+// what a thread has of its own are no limits. A limiter is stopped to be adjusted alone. That
+// takes from a set-user-ID program its rights, so it is done for nothing else unless it has none
+// anyway; but also for a program that cannot be born in its group, where no limiter can be
+// executed: in another root, and on other architectures.
 func (c *Command) forkExec(ctx context.Context, t *team, files []uintptr, g *cgroup.Group) (pid int, err error) {
 	l := launches.Get().(*launch)
 	defer launches.Put(l)
@@ -56,7 +58,6 @@ func (c *Command) forkExec(ctx context.Context, t *team, files []uintptr, g *cgr
 		l.sys.Credential = &l.cred
 	}
 	l.sets = t.limiter < 0 && c.Sandbox != nil && len(c.Sandbox.Rlimits) > 0
-	l.sys.Ptrace = l.sets || l.enter != nil || c.Sandbox.isAdjustedFirst()
 	l.attr = syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: files, Sys: &l.sys}
 	c.launch(ctx, l, t)
 	l.argv, l.enter, l.attr, l.sys, l.cred = nil, nil, syscall.ProcAttr{}, syscall.SysProcAttr{}, syscall.Credential{}
@@ -64,21 +65,26 @@ func (c *Command) forkExec(ctx context.Context, t *team, files []uintptr, g *cgr
 }
 
 func (c *Command) launch(ctx context.Context, l *launch, t *team) {
-	limiter := c.limiterOf(t)
+	limiter := c.limiterOf(t, l.enter != nil)
 	if limiter >= 0 {
 		if l.err = l.limit(limiter); l.err != nil {
 			return
 		}
 		defer l.report(ctx)
 	}
+	if l.enter != nil && canTrace() != nil {
+		l.err = fmt.Errorf("%w: ptrace: %v", errNotMoved, canTrace())
+		return
+	}
+	l.sys.Ptrace = l.sets || l.enter != nil || c.Sandbox.isAdjustedFirst()
 	if t.sandbox == nil && !l.sys.Ptrace && ownThreads.Load() {
 		l.runHere()
 	} else {
 		t.queue <- l
 		<-l.done
 	}
-	if limiter != t.limiter && l.err == syscall.EACCES { // it is Aside's, and what was not executed
-		l.err = errNotAside
+	if limiter != t.limiter && l.err == syscall.EACCES { // of the starter, which was not executed
+		l.err = errNoStarter
 	}
 	if l.err == nil && (c.Sandbox != nil && c.Sandbox.isSettled() || l.enter != nil) {
 		c.settle(l)
@@ -133,8 +139,8 @@ func (l *launch) run(t *team) {
 
 func (l *launch) fork() { l.pid, l.err = syscall.ForkExec(l.path, l.argv, &l.attr) }
 
-// errNotAside is that of a limiter which only Command.Aside asks for, and that is not executed.
-var errNotAside = errors.New("no program of our own can be executed here")
+// errNoStarter is that of a starter which is not executed.
+var errNoStarter = errors.New("no program of our own can be executed here")
 
 // abandon kills a program that cannot be what it was to be, with what it may have forked by
 // then, and reaps it.

@@ -13,27 +13,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A limiter is a program of some hundred bytes, made in memory, that limits itself, goes to a
-// folder and executes another program: its arguments are the path, the folder, and then the
-// arguments of that. What went wrong it writes to a descriptor, as ForkExec's own child does
-// to its pipe.
+// A limiter is a program of some hundred bytes, made in memory, that goes to a cgroup, limits
+// itself, goes to a folder and executes another program: its arguments are the path, the folder,
+// and then the arguments of that. What went wrong it writes to a descriptor, as ForkExec's own
+// child does to its pipe.
 //
-// It is for what ptrace cannot do: where that is refused (Yama, a container), and where
-// root without CAP_SYS_RESOURCE, as in most containers, is to limit a program of another
+// One with limits is for what ptrace cannot do: where that is refused (Yama, a container), and
+// where root without CAP_SYS_RESOURCE, as in most containers, is to limit a program of another
 // user. It costs twice as much.
 //
-// One without limits is for Command.Aside. A fork returns when its child has executed
-// something, and until then this process forks no other, nor collects garbage: who owns a
-// program can have that take as long as they like (a lease of fcntl(2), FUSE). A limiter
-// is executed at once.
+// One without is for a program that cannot be born in its cgroup: held by ptrace, which may be
+// refused, a set-user-ID one would lose its rights. And it is for Command.Aside. A fork returns
+// when its child has executed something, and until then this process forks no other, nor collects
+// garbage: who owns a program can have that take as long as they like (a lease of fcntl(2), FUSE).
+// A limiter is executed at once.
 
-// What a limiter has beside 0, 1 and 2: the pipe that it writes to, and itself. It is executed by
-// that name, since ForkExec's child may have put something else in the place of any
-// other descriptor by then.
-const faultsFD, limiterFD = 3, 4
+// What a limiter has beside 0, 1 and 2: the pipe that it writes to, itself, and the cgroup.procs
+// of the group that it is to go to, if there is one. It is executed by that name, since
+// ForkExec's child may have put something else in the place of any other descriptor by then.
+// Nothing of these gets to the program.
+const faultsFD, limiterFD, groupFD = 3, 4, 5
 
-// ofLimit is set in what a limiter writes if it is not the program that failed.
-const ofLimit = 1 << 16
+// One of these is set in what a limiter writes if it is not the program that failed.
+const (
+	ofLimit = 1 << 16
+	ofGroup = 1 << 17
+)
 
 var canTrace = sync.OnceValue(tryTrace)
 
@@ -48,7 +53,7 @@ func needsLimiter(id *Identity) bool {
 	return canTrace() != nil || id.isOther() && int(id.UID) != ourUID && !mayLimit()
 }
 
-// starter is the limiter without limits, -1 where there is none.
+// starter is the limiter without limits, -1 where there is none. It is never closed.
 var starter = sync.OnceValue(func() int {
 	fd, err := newLimiter(nil)
 	if err != nil {
@@ -57,16 +62,18 @@ var starter = sync.OnceValue(func() int {
 	return fd
 })
 
-// limiterOf is what executes the program of a command, -1 if nothing does. In another root
-// there is no name for it.
-func (c *Command) limiterOf(t *team) (fd int) {
+// limiterOf is what executes the program of a command, which may have to go to a cgroup; -1 if
+// nothing does. In another root there is no name for it.
+func (c *Command) limiterOf(t *team, enters bool) (fd int) {
 	switch {
 	case t.limiter >= 0:
 		return t.limiter
-	case !c.Aside, !c.Identity.isOther(), c.Sandbox != nil && c.Sandbox.Chroot != "":
+	case c.alone, c.Sandbox != nil && c.Sandbox.Chroot != "":
 		return -1
+	case enters, c.Aside && c.Identity.isOther():
+		return starter()
 	}
-	return starter()
+	return -1
 }
 
 var errNoLimiter = errors.New("this architecture has no program that could set them")
@@ -120,16 +127,33 @@ func seal(fd int) error {
 	return nil
 }
 
-// limit has the team's limiter execute the program. Then report is next.
-func (l *launch) limit(limiter int) error {
+// limit has a limiter execute the program, which goes to its group by itself then. Then report is
+// next.
+func (l *launch) limit(limiter int) (err error) {
+	const none = ^uintptr(0) // is closed in the child, whatever it was
+	procs := none
+	l.procs = -1
+	if l.enter != nil {
+		if l.procs, err = l.enter.OpenProcs(); err != nil {
+			return fmt.Errorf("%w: %v", errNotMoved, err)
+		}
+		l.enter, procs = nil, uintptr(l.procs)
+	}
 	if err := unix.Pipe2(l.faults[:], unix.O_CLOEXEC); err != nil {
+		l.closeProcs()
 		return fmt.Errorf("pipe: %w", err)
 	}
 	l.path = fmt.Sprintf("/proc/self/fd/%d", limiterFD)
 	l.argv = slices.Concat([]string{l.argv[0], cmp.Or(l.attr.Dir, ".")}, l.argv)
 	l.attr.Dir = ""
-	l.attr.Files = append(l.attr.Files[:3:3], uintptr(l.faults[1]), uintptr(limiter))
+	l.attr.Files = append(l.attr.Files[:3:3], uintptr(l.faults[1]), uintptr(limiter), procs)
 	return nil
+}
+
+func (l *launch) closeProcs() {
+	if l.procs >= 0 {
+		unix.Close(l.procs)
+	}
 }
 
 // report waits until the limiter has executed the program, or has failed. When ctx ends
@@ -137,6 +161,7 @@ func (l *launch) limit(limiter int) error {
 func (l *launch) report(ctx context.Context) {
 	defer unix.Close(l.faults[0])
 	unix.Close(l.faults[1])
+	l.closeProcs()
 	if l.err != nil {
 		return
 	}
@@ -159,6 +184,8 @@ func (l *launch) report(ctx context.Context) {
 		return
 	}
 	switch code := binary.LittleEndian.Uint32(fault[:]); {
+	case code&ofGroup != 0:
+		l.abandon(fmt.Errorf("%w: %v", errNotMoved, unix.Errno(code&^ofGroup)))
 	case code&ofLimit != 0:
 		l.abandon(fmt.Errorf("sandbox.rlimits: %w", unix.Errno(code&^ofLimit)))
 	default:
@@ -195,12 +222,22 @@ func (a *assembler) link() []byte {
 func limiterAMD64(limits []Rlimit) []byte {
 	a := &assembler{labels: make(map[string]int), uses: make(map[int]string)}
 	a.emit(0x48, 0x89, 0xe3) // mov rbx, rsp: argc, argv, NULL, envp
-	for _, fd := range []uint32{faultsFD, limiterFD} {
+	for _, fd := range []uint32{faultsFD, limiterFD, groupFD} {
 		a.argument1(fd)
 		a.argument2(unix.F_SETFD)
 		a.argument3(unix.FD_CLOEXEC)
 		a.systemCall(unix.SYS_FCNTL)
 	}
+	a.emit(0x85, 0xc0, 0x0f, 0x88) // test eax, eax; js …: there is no group
+	a.distance("limits")
+	a.argument1(groupFD)
+	a.emit(0x48, 0x8d, 0x35) // lea rsi, [rip+…]
+	a.distance("myself")
+	a.argument3(1)
+	a.systemCall(unix.SYS_WRITE)
+	a.emit(0x85, 0xc0, 0x0f, 0x88) // test eax, eax; js …
+	a.distance("of group")
+	a.label("limits")
 	for i, r := range limits {
 		a.argument1(0)
 		a.argument2(uint32(r.Resource))
@@ -223,6 +260,11 @@ func limiterAMD64(limits []Rlimit) []byte {
 	a.label("failed")
 	a.emit(0xf7, 0xd8, 0xe9) // neg eax; jmp …
 	a.distance("tell")
+	a.label("of group")
+	a.emit(0xf7, 0xd8) // neg eax
+	a.load(0x0d, ofGroup)
+	a.emit(0xe9) // jmp …
+	a.distance("tell")
 	a.label("of limit")
 	a.emit(0xf7, 0xd8) // neg eax
 	a.load(0x0d, ofLimit)
@@ -234,6 +276,8 @@ func limiterAMD64(limits []Rlimit) []byte {
 	a.systemCall(unix.SYS_WRITE)
 	a.argument1(127)
 	a.systemCall(unix.SYS_EXIT_GROUP)
+	a.label("myself")
+	a.emit('0') // is who writes it (cgroups(7))
 	for i, r := range limits {
 		a.label(fmt.Sprint("limit", i))
 		l := r.limit()

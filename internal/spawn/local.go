@@ -73,10 +73,10 @@ func (l *Local) launch(ctx context.Context, cmd *Command, c *Child, files []uint
 		case err == nil:
 			c.owner = l
 			return nil
-		case errors.Is(err, errNotAside):
-			atOnce := *cmd
-			atOnce.Aside = false
-			cmd = &atOnce
+		case errors.Is(err, errNoStarter):
+			alone := *cmd
+			alone.alone = true
+			cmd = &alone
 		case !errors.Is(err, errOutdated):
 			return err
 		}
