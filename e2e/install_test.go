@@ -291,7 +291,7 @@ func TestUnitsExposure(t *testing.T) {
 	write(t, dir+"/fcgid.service", unit)
 	write(t, dir+"/hardened.service", unit+hardened)
 	write(t, dir+"/fcgid@shop.service", read(t, "../deploy/systemd/fcgid@.service"))
-	for name, most := range map[string]float64{"fcgid": 4.3, "hardened": 2.8, "fcgid@shop": 1.5} {
+	for name, most := range map[string]float64{"fcgid": 4.3, "hardened": 2.6, "fcgid@shop": 1.5} {
 		if got := exposure(t, dir+"/"+name+".service"); got > most {
 			t.Errorf("%s: %.1f, want %.1f or less", name, got, most)
 		}

@@ -380,6 +380,18 @@ func TestWorkers(t *testing.T) {
 		}
 		polltest.Until(t, "STDERR", func() bool { return len(logs.Of("worker stderr")) > 0 })
 		before := pool.Snapshot().Workers[0].PID
+		if rss := pool.Snapshot().Workers[0].RSS; rss < 100_000 {
+			t.Errorf("a worker has %d bytes of memory", rss)
+		}
+		if s.remote != nil { // as where it is not to be seen from here
+			cpu, rss := s.remote.askUsage(before)
+			if again, now := spawn.Usage(before); rss < 100_000 || cpu > again || now < 100_000 {
+				t.Errorf("the spawner sees a worker with %d bytes of memory, %v of time; it has %d, %v", rss, cpu, now, again)
+			}
+			if cpu, rss := s.remote.askUsage(os.Getpid()); cpu != 0 || rss != 0 {
+				t.Errorf("of what is none of its programs it tells %v, %d", cpu, rss)
+			}
+		}
 		runnertest.Must(t, unix.Kill(before, unix.SIGKILL))
 		polltest.Until(t, "another worker than the one that crashed", func() bool {
 			return !slices.ContainsFunc(pool.Snapshot().Workers, func(w worker.Info) bool { return w.PID == before })

@@ -353,9 +353,10 @@ func (p *Programs) attend(r *running, child *spawn.Child) {
 const (
 	orderEndServing = iota + 100
 	orderReap
+	orderUsage
 )
 
-// signal signals a program, or waits for it. A handle that nobody has is of one that has
+// signal signals a program, waits for it, or looks what it uses. A handle that nobody has is of one that has
 // exited meanwhile.
 func (p *Programs) signal(m *Message) ([]byte, error) {
 	d := decoder{b: m.Body}
@@ -365,7 +366,7 @@ func (p *Programs) signal(m *Message) ([]byte, error) {
 		return nil, fmt.Errorf("%w: a signal with %d descriptors, %v", ErrBroken, len(m.FDs), err)
 	}
 	isTarget := order < orderEndServing && spawn.Target(order).IsValid(signal)
-	if !isTarget && order != orderEndServing && order != orderReap {
+	if !isTarget && (order < orderEndServing || order > orderUsage) {
 		return nil, fmt.Errorf("%w: signal %d for target %d", ErrBroken, signal, order)
 	}
 	p.mu.Lock()
@@ -379,6 +380,8 @@ func (p *Programs) signal(m *Message) ([]byte, error) {
 		return p.reap(r, argument == 1)
 	case orderEndServing:
 		r.endServing(signal, grace)
+	case orderUsage:
+		return r.usage(), nil
 	default:
 		r.signal(signal, spawn.Target(order))
 	}
@@ -398,6 +401,18 @@ func (r *running) signal(s unix.Signal, to spawn.Target) {
 	if isThere {
 		child.Signal(s, to)
 	}
+}
+
+// usage is what a program uses that runs: its CPU time and memory.
+func (r *running) usage() []byte {
+	r.mu.Lock()
+	child, isThere := r.child, r.state == runs
+	r.mu.Unlock()
+	if !isThere {
+		return nil
+	}
+	cpu, rss := spawn.Usage(child.PID)
+	return appendUint(appendUint(nil, uint64(cpu)), uint64(rss))
 }
 
 // endServing is done once for a program that has exited.

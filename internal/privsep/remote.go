@@ -193,6 +193,40 @@ func (p remoteWorkers) Resolve(params *protocol.Params) (*protocol.Params, error
 	return &told, errors.Join(err, d.end())
 }
 
+// Usage is that of worker.Launcher. Where this process does not see those of other users
+// (hidepid, which is systemd's ProtectProc=), the spawner looks.
+func (p remoteWorkers) Usage(pid int) (cpu time.Duration, rss int64) {
+	if cpu, rss = spawn.Usage(pid); rss > 0 {
+		return cpu, rss
+	}
+	return p.askUsage(pid)
+}
+
+func (r *Remote) askUsage(pid int) (cpu time.Duration, rss int64) {
+	handle, ok := r.handleOf(pid)
+	if !ok {
+		return 0, 0
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), usageTime)
+	defer cancel()
+	program := remoteProgram{client: r.client, handle: handle}
+	m, err := r.client.Ask(ctx, KindSignal, program.order(orderUsage, 0, 0))
+	if err != nil {
+		return 0, 0
+	}
+	defer m.Close()
+	d := decoder{b: m.Body}
+	cpu, rss = time.Duration(d.uint()), int64(d.uint())
+	if d.end() != nil { // it has exited
+		return 0, 0
+	}
+	return cpu, rss
+}
+
+// usageTime is far longer than the spawner takes to look, but when it is stopped: nobody is to
+// wait for that.
+const usageTime = time.Second
+
 // tell tells of params that were dropped.
 func (p *remotePool) tell(dropped []string) {
 	for ; len(dropped) >= 2; dropped = dropped[2:] {

@@ -225,7 +225,7 @@ func New(o Options) *Pool {
 	if p.spawner == nil {
 		p.spawner = new(spawn.Local)
 	}
-	p.launch, p.measure = p.launchProgram, spawn.Usage
+	p.launch, p.measure = p.launchProgram, p.usage
 	p.setOptions(o, NewPrograms(o))
 	p.program = p.newProgramLocked()
 	return p

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"time"
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -19,6 +20,8 @@ type Launcher interface {
 	// Resolve looks for the script of a request where Options say which ones there may be, and
 	// returns the params that a worker is sent. The error is a *protocol.Refusal.
 	Resolve(params *protocol.Params) (*protocol.Params, error)
+	// Usage is spawn.Usage of one that it has started.
+	Usage(pid int) (cpu time.Duration, rss int64)
 }
 
 // Programs are those of a pool. They may be used by many goroutines at once.
@@ -99,3 +102,6 @@ func (l *local) Launch(ctx context.Context, socket int) (*spawn.Process, error) 
 	cmd.Socket = socket
 	return l.by.Start(ctx, &cmd)
 }
+
+// Usage is that of Launcher.
+func (l *local) Usage(pid int) (cpu time.Duration, rss int64) { return spawn.Usage(pid) }

@@ -79,6 +79,11 @@ func (p *Pool) Snapshot() Snapshot {
 	return s
 }
 
+// usage is that of a worker, which this process may not see.
+func (p *Pool) usage(pid int) (cpu time.Duration, rss int64) {
+	return p.telling.Load().launcher.Usage(pid)
+}
+
 // Measure asks the kernel how much memory the workers have, with their descendants, and
 // counts the CPU time that they have used: see Hooks.Used.
 func (p *Pool) Measure() (rss int64) {
