@@ -68,7 +68,13 @@ func (a *apart) ping(t *testing.T) {
 
 func procStatus(t *testing.T, pid int) map[string]string {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	return procFields(t, strconv.Itoa(pid))
+}
+
+// procFields are those of a process, or of a thread of it, PID/task/TID.
+func procFields(t *testing.T, of string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/" + of + "/status")
 	if err != nil {
 		t.Fatal(err)
 	}

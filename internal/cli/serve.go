@@ -54,13 +54,13 @@ func serve(flags *pflag.FlagSet, o daemon.Options) error {
 	case privsep.IsReader():
 		return privsep.Read(load)
 	case privsep.IsDaemon():
-		session, err := privsep.NewSession(flags)
+		session, err := privsep.NewSession(flags, o.Functions.AreAdded())
 		if err != nil {
 			return err
 		}
 		o.Spawner, o.Load, o.NotifyFD = session, session.Load, session.NotifyFD
 	case privsep.IsSuccessor(), os.Geteuid() == 0 && config.MayHaveUser(o.File):
-		status, err := serveApart(o.NotifyFD)
+		status, err := serveApart(&o)
 		if !errors.Is(err, privsep.ErrTogether) {
 			return exitWith(status, err)
 		}
@@ -70,18 +70,18 @@ func serve(flags *pflag.FlagSet, o daemon.Options) error {
 
 // serveApart has a spawner start the daemon. If that is to take another one's place, it is told why
 // there is none.
-func serveApart(notifyFD int) (status int, err error) {
+func serveApart(o *daemon.Options) (status int, err error) {
+	s := privsep.SpawnOptions{NotifyFD: o.NotifyFD, HasFunctions: o.Functions.AreAdded()}
 	if spawn.IsSuccessor() {
-		notifyFD = 0 // whoever has waited for it has been told
+		s.NotifyFD = 0 // whoever has waited for it has been told
 	}
-	if err := daemon.CheckNotifyFD(notifyFD); err != nil {
+	if err := daemon.CheckNotifyFD(s.NotifyFD); err != nil {
 		return 0, err
 	}
-	program, err := upgrade.Self()
-	if err != nil {
+	if s.Program, err = upgrade.Self(); err != nil {
 		return 0, err
 	}
-	status, err = privsep.Spawn(program, notifyFD)
+	status, err = privsep.Spawn(s)
 	if err != nil && !errors.Is(err, privsep.ErrTogether) {
 		daemon.RefuseUpgrade(err)
 	}

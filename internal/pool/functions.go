@@ -54,6 +54,9 @@ func (f Functions) Names() []string {
 	return names
 }
 
+// AreAdded reports whether the program has functions of its own.
+func (f Functions) AreAdded() bool { return f.added != nil }
+
 // Added are the names of the program's own functions, in order.
 func (f Functions) Added() []string {
 	if f.added == nil {

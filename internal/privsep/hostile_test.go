@@ -530,7 +530,7 @@ func newStage(t *testing.T, binary string) *stage {
 	commit, _ = sockets.prepare(tableOf(table...))
 	commit()
 	s.spawner = &spawner{
-		program: binary + ".next", log: log, programs: s.programs, sockets: sockets, expired: make(chan struct{}),
+		SpawnOptions: SpawnOptions{Program: binary + ".next"}, log: log, programs: s.programs, sockets: sockets, expired: make(chan struct{}),
 	}
 	s.spawner.leave.Store(int64(time.Hour))
 	t.Cleanup(func() {

@@ -23,6 +23,7 @@ type Table struct {
 	Spool     string        // the folder of the daemon's unlinked files
 	Listen    []Listen      // on what it listens for the daemon
 	Pools     []config.Pool // whose programs it starts
+	Writes    []Write       // where the daemon writes
 	Leave     time.Duration // how long a daemon that was replaced may be there
 }
 
@@ -30,7 +31,7 @@ type Table struct {
 const leaveMargin = time.Minute
 
 func newTable(c *config.Config, file string) *Table {
-	t := &Table{User: *c.RunsAs, LogFormat: c.Log.Format, Spool: launch.SpoolDir(c), Listen: listensOf(c, file)}
+	t := &Table{User: *c.RunsAs, LogFormat: c.Log.Format, Spool: launch.SpoolDir(c), Listen: listensOf(c, file), Writes: writesOf(c)}
 	var grace time.Duration
 	for _, p := range c.Pools {
 		if p.Function == nil {
@@ -196,7 +197,7 @@ func read(local *spawn.Local, isFirst bool) (*reading, error) {
 	if isFirst {
 		number = 1
 	}
-	reader, err := local.StartSelf(nil, []string{fmt.Sprintf("%s=%s 3 %d", roleVariable, roleReader, number)}, []uintptr{0, 1, 2, uintptr(theirs)})
+	reader, err := local.StartSelf([]string{fmt.Sprintf("%s=%s 3 %d", roleVariable, roleReader, number)}, []uintptr{0, 1, 2, uintptr(theirs)})
 	unix.Close(theirs)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/config"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // A Session is a daemon's tie to its spawner.
@@ -32,9 +33,13 @@ type Session struct {
 	unreached []string // of the Bundle that Load has read last
 }
 
-// NewSession takes over what the spawner has given to this process. Flags override keys, as in
-// config.Load. Run is to be called.
-func NewSession(flags *pflag.FlagSet) (*Session, error) {
+// NewSession takes over what the spawner has given to this process, and gives up system calls: to
+// start processes too, unless there are functions of which nobody knows what they need. Flags
+// override keys, as in config.Load. Run is to be called.
+func NewSession(flags *pflag.FlagSet, hasFunctions bool) (*Session, error) {
+	if err := spawn.RefuseCalls(!hasFunctions); err != nil {
+		return nil, err
+	}
 	first := role.numbers[0]
 	conn, err := NewConn(first)
 	if err != nil {

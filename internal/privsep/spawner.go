@@ -27,11 +27,12 @@ var ErrTogether = errors.New("the daemon is not to be somebody else")
 
 // A spawner is the process that was started, and stays root.
 type spawner struct {
-	program  string // that an upgrade starts
+	SpawnOptions
 	log      *slog.Logger
 	local    spawn.Local
 	conn     *Conn // to the daemon
 	user     config.Identity
+	reach    *spawn.Reach // the daemon's
 	programs *Programs
 	sockets  *listeners
 	cgroups  launch.Cgroups
@@ -57,11 +58,18 @@ type prepared struct {
 	leave        time.Duration
 }
 
+// SpawnOptions are what a spawner has for life.
+type SpawnOptions struct {
+	Program  string // what an upgrade starts
+	NotifyFD int    // a descriptor that is the daemon's; 0 is none
+	// HasFunctions says that the daemon runs functions of which nobody knows what they need.
+	HasFunctions bool
+}
+
 // Spawn is the life of a spawner: it returns the exit status when the daemon has ended, and
-// ErrTogether if there is to be none. program is what an upgrade starts. notifyFD is a descriptor
-// that is the daemon's, 0 is none.
-func Spawn(program string, notifyFD int) (status int, err error) {
-	s := &spawner{program: program, expired: make(chan struct{})}
+// ErrTogether if there is to be none.
+func Spawn(o SpawnOptions) (status int, err error) {
+	s := &spawner{SpawnOptions: o, expired: make(chan struct{})}
 	first, err := s.readFirst()
 	switch {
 	case err != nil:
@@ -89,7 +97,7 @@ func Spawn(program string, notifyFD int) (status int, err error) {
 		return 0, err
 	}
 	s.giveFolders()
-	daemon, err := s.start(first, notifyFD)
+	daemon, err := s.start(first)
 	if err != nil {
 		return 0, err
 	}
@@ -116,7 +124,7 @@ func (s *spawner) readFirst() (*reading, error) {
 }
 
 // start starts the daemon, and takes over what was read for it.
-func (s *spawner) start(first *reading, notifyFD int) (*spawn.Self, error) {
+func (s *spawner) start(first *reading) (*spawn.Self, error) {
 	defer first.close()
 	conn, theirs, err := NewPair()
 	if err != nil {
@@ -138,13 +146,23 @@ func (s *spawner) start(first *reading, notifyFD int) (*spawn.Self, error) {
 	isNotified := 0
 	socket := len(files)
 	files = append(files, uintptr(theirs), uintptr(first.bundle))
-	if notifyFD > 0 {
-		files, isNotified = append(files, uintptr(notifyFD)), 1
-		defer unix.Close(notifyFD)
+	if s.NotifyFD > 0 {
+		files, isNotified = append(files, uintptr(s.NotifyFD)), 1
+		defer unix.Close(s.NotifyFD)
 	}
 	env = append(env, fmt.Sprintf("%s=%s %d %d", roleVariable, roleDaemon, socket, isNotified))
-	id := &spawn.Identity{UID: s.user.UID, GID: s.user.GID, Groups: s.user.Groups}
-	return s.local.StartSelf(id, env, files)
+	for _, reason := range spawn.Lacks() {
+		s.log.Info("the daemon is confined less than it could be", "reason", reason)
+	}
+	if s.reach, err = s.newReach(first.table); err != nil {
+		return nil, fmt.Errorf("bound the daemon's files: %w", err)
+	}
+	defer s.reach.Close()
+	return s.local.StartApart(s.identity(), s.reach, env, files)
+}
+
+func (s *spawner) identity() *spawn.Identity {
+	return &spawn.Identity{UID: s.user.UID, GID: s.user.GID, Groups: s.user.Groups}
 }
 
 // attend passes signals on to the daemon until that has ended, and ends what it has left.
@@ -273,7 +291,10 @@ func (s *spawner) reload() (*Message, error) {
 		r.close()
 		return nil, refuse(errUserChanges)
 	}
-	if err := s.prepare(r.table); err != nil {
+	if err = s.outOfReach(r.table); err == nil {
+		err = s.prepare(r.table)
+	}
+	if err != nil {
 		r.close()
 		return nil, refuse(err)
 	}

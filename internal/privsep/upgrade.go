@@ -187,12 +187,12 @@ func (s *spawner) startSuccessor(fds []int) (*Message, error) {
 }
 
 func (s *spawner) startProgram(fds []int) (*spawn.Successor, error) {
-	if err := config.TrustFile(s.program); err != nil {
-		return nil, fmt.Errorf("start %s: %w", s.program, err)
+	if err := config.TrustFile(s.Program); err != nil {
+		return nil, fmt.Errorf("start %s: %w", s.Program, err)
 	}
-	next, err := s.local.StartSuccessor(s.program, fds, fmt.Sprintf("%s=%s %d 0", roleVariable, roleSuccessor, 3+upgradeFDs))
+	next, err := s.local.StartSuccessor(s.Program, fds, fmt.Sprintf("%s=%s %d 0", roleVariable, roleSuccessor, 3+upgradeFDs))
 	if err == nil {
-		s.log.Info("upgrade begun", "program", s.program, "pid", next.PID)
+		s.log.Info("upgrade begun", "program", s.Program, "pid", next.PID)
 	}
 	return next, err
 }

@@ -25,21 +25,66 @@ type Self struct {
 // StartSelf starts this program with this process's arguments and with those descriptors, which
 // are its own from 0 on. Of the environment it has all but what is meant for this process
 // alone, and env.
-//
-// With an identity it is that user, with no capability and no way to get one or to become
-// somebody else, and in a process group of its own. Of the environment it has, beside env, what
-// fcgid itself looks at: the rest may be secrets that pools pass to their programs.
-func (l *Local) StartSelf(id *Identity, env []string, files []uintptr) (*Self, error) {
-	s := &Self{exited: make(chan struct{})}
+func (l *Local) StartSelf(env []string, files []uintptr) (*Self, error) {
 	attr := &syscall.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{}}
-	attr.Env = append(ownEnv(func(name string) bool { return id == nil || isOfDaemon(name) }), env...)
-	if id != nil {
-		attr.Sys.Setpgid = true
-		attr.Sys.Credential = &syscall.Credential{Uid: id.UID, Gid: id.GID, Groups: id.Groups}
+	attr.Env = append(ownEnv(func(string) bool { return true }), env...)
+	return l.startSelf(attr, func() error { return nil })
+}
+
+// StartApart is StartSelf as another user, with no capability and no way to get one or to become
+// somebody else, with no other files than a Reach has, and in a process group of its own; the
+// terminal of who has started this process is not its. Of the environment it has, beside env,
+// what fcgid itself looks at: the rest may be secrets that pools pass to their programs. It is to
+// RefuseCalls.
+func (l *Local) StartApart(id *Identity, reach *Reach, env []string, files []uintptr) (*Self, error) {
+	attr := &syscall.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: id.UID, Gid: id.GID, Groups: id.Groups},
+	}}
+	// Only where there is one: the kernel schedules a session by itself (sched(7), autogroup), by
+	// which a busy machine wakes the daemon for less at a time.
+	attr.Sys.Setsid = hasTerminal()
+	attr.Sys.Setpgid = !attr.Sys.Setsid
+	attr.Env = append(ownEnv(isOfDaemon), env...)
+	return l.startSelf(attr, func() error { return giveUp(reach) })
+}
+
+// hasTerminal reports whether this process has a terminal into which those of its session can type
+// (TIOCSTI).
+func hasTerminal() bool {
+	fd, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		unix.Close(fd)
 	}
+	return err == nil
+}
+
+// giveUp takes from the thread, and so from what it executes, what a daemon has no use for.
+func giveUp(reach *Reach) error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	none := Sandbox{NoNewPrivs: true, LimitCapabilities: true}
+	if err := none.limitCapabilities(false); err != nil {
+		return fmt.Errorf("capabilities: %w", err)
+	}
+	if err := reach.restrict(); err != nil {
+		return fmt.Errorf("landlock: %w", err)
+	}
+	return nil
+}
+
+func (l *Local) startSelf(attr *syscall.ProcAttr, prepare func() error) (*Self, error) {
+	s := &Self{exited: make(chan struct{})}
 	started := make(chan error)
 	go onThread(func() { // what a thread has given up it cannot get back
-		started <- l.startSelf(s, id, attr)
+		err := prepare()
+		if err == nil {
+			s.PID, err = syscall.ForkExec("/proc/self/exe", os.Args, attr)
+		}
+		if err == nil {
+			l.spare(s.PID)
+		}
+		started <- err
 	})
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start this program anew: %w", err)
@@ -67,24 +112,6 @@ var ofDaemon = []string{
 
 func isOfDaemon(name string) bool {
 	return strings.HasPrefix(name, "FCGID_") || strings.HasPrefix(name, "LC_") || slices.Contains(ofDaemon, name)
-}
-
-func (l *Local) startSelf(s *Self, id *Identity, attr *syscall.ProcAttr) (err error) {
-	if id != nil {
-		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			return fmt.Errorf("no_new_privs: %w", err)
-		}
-		none := Sandbox{NoNewPrivs: true, LimitCapabilities: true}
-		if err := none.limitCapabilities(false); err != nil {
-			return fmt.Errorf("capabilities: %w", err)
-		}
-	}
-	s.PID, err = syscall.ForkExec("/proc/self/exe", os.Args, attr)
-	if err != nil {
-		return err
-	}
-	l.spare(s.PID)
-	return nil
 }
 
 // spare notes a pid that is no program's.

@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	runnertest.Main(m, map[string]func() int{"root": beRoot, "unprivileged": startRoot, "accept": accept, "converse": converse, "hostile": beHostile, "burn": burn, "idle": func() int { unix.Pause(); return 0 }, "chrooted": runChrooted, "stubborn": beStubborn})
+	runnertest.Main(m, map[string]func() int{"root": beRoot, "unprivileged": startRoot, "accept": accept, "converse": converse, "hostile": beHostile, "burn": burn, "idle": func() int { unix.Pause(); return 0 }, "chrooted": runChrooted, "stubborn": beStubborn, "confined": beConfined, "terminal": beAtTerminal, "typing": beTyping})
 }
 
 // reaper is a Local that reaps orphans until the test ends.

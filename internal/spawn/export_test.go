@@ -33,3 +33,19 @@ func OwnAllThreads(t *testing.T) {
 	ownThreads.Store(true)
 	t.Cleanup(func() { ownThreads.Store(false) })
 }
+
+// NoDaemonNeeds are the system calls that RefuseCalls refuses whatever their arguments are.
+func NoDaemonNeeds() []uint32 { return noDaemonNeeds }
+
+// NewestCall is newestCall.
+const NewestCall = newestCall
+
+// LongMode32 is a program that makes a system call of 32-bit x86.
+func LongMode32(t *testing.T) (name string) {
+	return programOf(t, func(a *assembler) {
+		a.load(0xb8, 20)   // mov eax, 20: getpid
+		a.emit(0xcd, 0x80) // int 0x80
+		a.argument1(0)
+		a.systemCall(unix.SYS_EXIT_GROUP)
+	})
+}

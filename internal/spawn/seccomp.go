@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"unsafe"
 
@@ -58,11 +59,9 @@ func allowFirst(number uint32, errno unix.Errno, arguments ...uint32) []unix.Soc
 	return append(list, answer(refusal(errno)), answer(unix.SECCOMP_RET_ALLOW))
 }
 
-// socketFilter refuses sockets of other families than AF_UNIX, and what goes around that:
-// io_uring, which makes sockets without a system call for each; the calls of another
-// architecture (32-bit programs) or of x32, which have other numbers; and what reaches
-// into another process, which may have a socket.
-func socketFilter() []unix.SockFilter {
+// filterHead is what filters begin with: the system call's number is loaded then. The calls of
+// another architecture, of 32-bit programs, have other numbers, and so has x32.
+func filterHead() []unix.SockFilter {
 	list := []unix.SockFilter{
 		load(ofArch), jump(unix.BPF_JEQ, auditArch, 1, 0), answer(unix.SECCOMP_RET_KILL_PROCESS),
 		load(ofNumber),
@@ -71,6 +70,14 @@ func socketFilter() []unix.SockFilter {
 		const x32 = 0x40000000
 		list = append(list, jump(unix.BPF_JGE, x32, 0, 1), answer(refusal(unix.ENOSYS)))
 	}
+	return list
+}
+
+// socketFilter refuses sockets of other families than AF_UNIX, and what goes around that:
+// io_uring, which makes sockets without a system call for each; the calls of another
+// architecture; and what reaches into another process, which may have a socket.
+func socketFilter() []unix.SockFilter {
+	list := filterHead()
 	add := func(part []unix.SockFilter) { list = append(list, part...) }
 	for _, number := range []uint32{unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER} {
 		add(refuseCall(number, unix.ENOSYS))
@@ -90,12 +97,19 @@ func refuseSockets() error {
 	if auditArch == 0 {
 		return errNoFilter
 	}
-	filter := socketFilter()
+	return setFilter(socketFilter(), 0)
+}
+
+// setFilter has the kernel ask a filter at each system call of the thread and its children; of all
+// threads with SECCOMP_FILTER_FLAG_TSYNC.
+func setFilter(filter []unix.SockFilter, flags uintptr) error {
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	// Not for all threads: SECCOMP_FILTER_FLAG_TSYNC is left out.
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program)))
+	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&program)))
 	if errno != 0 {
 		return errno
+	}
+	if thread != 0 {
+		return fmt.Errorf("thread %d has another filter", thread)
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func beStubborn() int {
 // It is signalled while it runs, and until it has been waited for, by many at once.
 func TestSelfIsSignalled(t *testing.T) {
 	var l spawn.Local
-	s, err := l.StartSelf(nil, []string{"HELPER=idle"}, []uintptr{0, 1, 2})
+	s, err := l.StartSelf([]string{"HELPER=idle"}, []uintptr{0, 1, 2})
 	if err != nil {
 		t.Fatal(err)
 	}

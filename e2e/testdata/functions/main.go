@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"time"
 
 	"github.com/fcgid/fcgid"
@@ -25,7 +26,22 @@ func main() {
 		_, err := io.WriteString(req.Stdout, "Content-Type: text/plain\n\nseven\n")
 		return 7, err
 	})
+	functions.HandleFunc("acts", acts)
 	fcgid.Main(&functions)
+}
+
+// acts starts a program that writes to the file named by the query.
+func acts(ctx context.Context, req *fcgi.Request) (uint32, error) {
+	file := req.Params.Get("QUERY_STRING")
+	if err := exec.CommandContext(ctx, "/bin/sh", "-c", `id -u >"$0"`, file).Run(); err != nil {
+		return 1, err
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 1, err
+	}
+	_, err = fmt.Fprintf(req.Stdout, "Content-Type: text/plain\n\nwritten by %s", text)
+	return 0, err
 }
 
 // deaf returns when the file named by the query is there, whatever its context says.

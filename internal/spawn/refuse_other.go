@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package spawn
+
+var forks, ofThisArch []uint32
