@@ -228,16 +228,7 @@ func limiterAMD64(limits []Rlimit) []byte {
 		a.argument3(unix.FD_CLOEXEC)
 		a.systemCall(unix.SYS_FCNTL)
 	}
-	a.emit(0x85, 0xc0, 0x0f, 0x88) // test eax, eax; js …: there is no group
-	a.distance("limits")
-	a.argument1(groupFD)
-	a.emit(0x48, 0x8d, 0x35) // lea rsi, [rip+…]
-	a.distance("myself")
-	a.argument3(1)
-	a.systemCall(unix.SYS_WRITE)
-	a.emit(0x85, 0xc0, 0x0f, 0x88) // test eax, eax; js …
-	a.distance("of group")
-	a.label("limits")
+	a.enterGroup()
 	for i, r := range limits {
 		a.argument1(0)
 		a.argument2(uint32(r.Resource))
@@ -257,6 +248,29 @@ func limiterAMD64(limits []Rlimit) []byte {
 	a.emit(0x48, 0x8b, 0x03)             // mov rax, [rbx]: argc
 	a.emit(0x48, 0x8d, 0x54, 0xc3, 0x10) // lea rdx, [rbx+rax*8+16]: envp
 	a.systemCall(unix.SYS_EXECVE)
+	a.tell()
+	a.label("myself")
+	a.emit('0') // is who writes it (cgroups(7))
+	a.numbers(limits)
+	return elfAMD64(a.link())
+}
+
+// enterGroup goes to the group whose file groupFD is, if it is open: eax is what fcntl said of it.
+func (a *assembler) enterGroup() {
+	a.emit(0x85, 0xc0, 0x0f, 0x88) // test eax, eax; js …
+	a.distance("limits")
+	a.argument1(groupFD)
+	a.emit(0x48, 0x8d, 0x35) // lea rsi, [rip+…]
+	a.distance("myself")
+	a.argument3(1)
+	a.systemCall(unix.SYS_WRITE)
+	a.emit(0x85, 0xc0, 0x0f, 0x88) // test eax, eax; js …
+	a.distance("of group")
+	a.label("limits")
+}
+
+// tell writes what went wrong, which is in eax, and exits.
+func (a *assembler) tell() {
 	a.label("failed")
 	a.emit(0xf7, 0xd8, 0xe9) // neg eax; jmp …
 	a.distance("tell")
@@ -276,8 +290,10 @@ func limiterAMD64(limits []Rlimit) []byte {
 	a.systemCall(unix.SYS_WRITE)
 	a.argument1(127)
 	a.systemCall(unix.SYS_EXIT_GROUP)
-	a.label("myself")
-	a.emit('0') // is who writes it (cgroups(7))
+}
+
+// numbers are the limits as prlimit(2) takes them, none above ours.
+func (a *assembler) numbers(limits []Rlimit) {
 	for i, r := range limits {
 		a.label(fmt.Sprint("limit", i))
 		l := r.limit()
@@ -288,7 +304,6 @@ func limiterAMD64(limits []Rlimit) []byte {
 		a.code = binary.LittleEndian.AppendUint64(a.code, l.Cur)
 		a.code = binary.LittleEndian.AppendUint64(a.code, l.Max)
 	}
-	return elfAMD64(a.link())
 }
 
 // elfAMD64 is an executable of that code (elf(5)).
