@@ -144,36 +144,33 @@ func (x *exchange) talk(ctx context.Context) {
 	}
 }
 
-// send sends what needs no waiting, and starts to send what does.
+// send sends what needs no waiting, and starts to send what does. Where that is nothing, it
+// has waited for the worker's first word.
 func (x *exchange) send(ctx context.Context) error {
-	out := headBuffers.Get().(*headBuffer)
-	defer out.free()
-	head := protocol.AppendBegin(out.b[:0], x.id, protocol.Begin{Role: x.req.Role, Keep: true})
 	if x.careful {
-		if _, err := x.seat.write(head); err != nil {
-			return errClosed
-		}
-		x.seat.claim()
-		noticed, err := x.awaitNotice(ctx)
-		if err != nil {
+		if err := x.announce(ctx); err != nil {
 			return err
 		}
-		if noticed && x.seat.untried {
-			x.seat.worker.noteHead()
-		}
-		head = head[:0]
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	x.runs()
-	head = protocol.AppendParams(head, x.id, &x.req.Params, x.name)
+	out := headBuffers.Get().(*headBuffer)
+	out.b = out.b[:0]
+	if !x.careful {
+		out.b = x.appendBegin(out.b)
+	}
+	out.b = protocol.AppendParams(out.b, x.id, &x.req.Params, x.name)
 	whole, inline := inlineInput(x.req)
 	if inline {
-		head = appendInput(head, x.id, whole)
+		out.b = appendInput(out.b, x.id, whole)
 	}
-	out.b = head
-	n, err := x.seat.write(head)
+	ask := x.seat.ask
+	if !inline || x.seat.fresh { // there is something to do before the answer comes
+		ask = x.seat.tell
+	}
+	n, err := ask(out)
 	x.begun = n > 0
 	x.seat.claim()
 	if err != nil {
@@ -183,6 +180,25 @@ func (x *exchange) send(ctx context.Context) error {
 		x.input = startInput(x.seat.conn, x.id, x.req)
 	}
 	return nil
+}
+
+func (x *exchange) appendBegin(dst []byte) []byte {
+	return protocol.AppendBegin(dst, x.id, protocol.Begin{Role: x.req.Role, Keep: true})
+}
+
+// announce sends the beginning, and waits until the worker has taken notice of that.
+func (x *exchange) announce(ctx context.Context) error {
+	out := headBuffers.Get().(*headBuffer)
+	out.b = x.appendBegin(out.b[:0])
+	if _, err := x.seat.tell(out); err != nil {
+		return errClosed
+	}
+	x.seat.claim()
+	noticed, err := x.awaitNotice(ctx)
+	if err == nil && noticed && x.seat.untried {
+		x.seat.worker.noteHead()
+	}
+	return err
 }
 
 // isSent reports whether the worker was sent all of the request. It is for when nothing

@@ -38,9 +38,11 @@ type seat struct {
 	writer nbio.Writer
 	// What is done with conn's descriptor, made once, since it takes memory.
 	look, measure func(fd uintptr)
-	watch         func(fd uintptr) (done bool)
-	looked        error // what look or watch has found
-	unread        bool  // what measure has found
+	watch, tryAsk func(fd uintptr) (done bool)
+	looked        error       // what look or watch has found
+	unread        bool        // what measure has found
+	asking        *headBuffer // what tryAsk is to write; nil once it has written all
+	asked         int         // how much that was
 }
 
 // nextID returns another id than the requests before it on the connection had, so
@@ -73,7 +75,7 @@ func (s *seat) connect(ctx context.Context) error {
 	if s.look == nil {
 		s.look = func(fd uintptr) { s.looked = peek(fd) }
 		s.measure = func(fd uintptr) { s.unread = hasQueued(int(fd)) }
-		s.watch = s.watchNotice
+		s.watch, s.tryAsk = s.watchNotice, s.writeOnce
 	}
 	if sc, ok := conn.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -125,6 +127,46 @@ func (s *seat) write(b []byte) (int, error) {
 	}
 	m, err := s.conn.Write(b[n:])
 	return n + m, err
+}
+
+// tell writes what is in out, and frees that.
+func (s *seat) tell(out *headBuffer) (int, error) {
+	defer out.free()
+	return s.write(out.b)
+}
+
+// ask writes all that a worker needs to answer, and waits until it has said something: a
+// read that comes first finds nothing, as a rule, and costs as much as one that does. It frees
+// out when that is written. How the wait has ended is for the next read to find out.
+func (s *seat) ask(out *headBuffer) (n int, err error) {
+	n = len(out.b)
+	s.asking, s.asked = out, 0
+	if s.raw != nil {
+		s.raw.Read(s.tryAsk)
+	}
+	if s.asking == nil {
+		return n, nil
+	}
+	s.asking = nil
+	defer out.free()
+	n, err = s.conn.Write(out.b[s.asked:])
+	return s.asked + n, err
+}
+
+// writeOnce writes what is asked. It is called when the poller has been told to forget what
+// was there before, so that what it waits for after that is the answer.
+func (s *seat) writeOnce(fd uintptr) (done bool) {
+	out := s.asking
+	if out == nil {
+		return true
+	}
+	s.asked, _ = nbio.TryWrite(fd, out.b)
+	if s.asked < len(out.b) {
+		return true
+	}
+	s.asking = nil
+	out.free()
+	return false
 }
 
 // disconnect closes the connection, for who has the place.
