@@ -116,7 +116,7 @@ func poolSettings(cfg *config.Pool, global *config.Config, run server.Runner) se
 	}
 	return server.Settings{
 		Runner:  run,
-		InPlace: cfg.Function != nil,
+		InPlace: cfg.Function != nil || cfg.Worker != nil,
 		Limits: server.Limits{
 			MaxConns: l.MaxConns, MaxReqs: cfg.Places(), MaxReqsKey: cfg.PlacesKey(), Multiplex: l.Multiplex,
 			Queue: l.Queue, QueueTimeout: l.QueueTimeout,

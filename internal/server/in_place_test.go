@@ -277,3 +277,60 @@ func TestShutdownDuringARequestInPlace(t *testing.T) {
 	p.wantAnswer(1, helloAnswer, 0)
 	p.wantClosed()
 }
+
+// Nobody reads for a moment where a request waits for its turn: who runs it reads on.
+func TestTurnOfARequestInPlace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := inPlaceSettings(slowOrHello)
+		settings.Limits.MaxReqs = 1
+		s := serve(t, settings)
+		first, second := s.dial(), s.dial()
+		for _, slow := range []time.Duration{0, readAgainAfter / 2, readAgainAfter, 2 * readAgainAfter} {
+			first.send(get(1, true, "SLOW", slow.String()))
+			synctest.Wait()
+			second.send(get(1, true))
+			first.wantAnswer(1, helloAnswer, 0)
+			second.wantAnswer(1, helloAnswer, 0)
+			second.send(get(2, true))
+			second.wantAnswer(2, helloAnswer, 0)
+			for range 3 {
+				s.want(OK, 200, complete(0))
+			}
+		}
+	})
+}
+
+// The end of a client reaches its request that waits for its turn in place, and so does
+// the time that it may wait.
+func TestEndOfATurnInPlace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		settings := inPlaceSettings(slowOrHello)
+		settings.Limits.MaxReqs, settings.Limits.Queue = 1, 1
+		s := serve(t, settings)
+		first, p := s.dial(), s.dial()
+		first.send(get(1, true, "SLOW", "1h"))
+		synctest.Wait()
+
+		began := time.Now()
+		p.send(get(1, true))
+		p.send(abort(1))
+		p.wantAnswer(1, "", 0)
+		took(t, began, readAgainAfter)
+		s.want(Aborted, 0, complete(0))
+
+		began = time.Now()
+		p.send(get(1, true))
+		other := s.dial()
+		other.send(get(1, true)) // finds the queue full
+		other.wantOwn(1, 503, overloaded)
+		s.want(Overloaded, 503, overloaded)
+		p.wantOwn(1, 503, overloaded)
+		took(t, began, settings.Limits.QueueTimeout)
+		s.want(Overloaded, 503, overloaded)
+
+		p.send(get(1, true))
+		p.nc.Close()
+		s.want(Aborted, 0, complete(0))
+		s.noMoreResults()
+	})
+}

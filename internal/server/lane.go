@@ -19,6 +19,8 @@ type lane struct {
 	mu   sync.Mutex // guards the field below
 	open requestSet // requests that have begun here, until they are over
 
+	away awayList // has its own lock
+
 	_ cpu.CacheLinePad
 }
 

@@ -56,6 +56,7 @@ type request struct {
 	afterCancel func() // called when ctx ends while the Runner has the request
 
 	sets [lists]neighbors // each guarded by what guards its set
+	away awayPlace        // guarded by its list
 
 	memory  share    // for all to take from
 	answer  answer   // has its own lock

@@ -11,8 +11,19 @@ import (
 // errGoexit is what a Runner comes to that ends its goroutine.
 var errGoexit = &protocol.Refusal{HTTPStatus: 500, AppStatus: 500, Reason: errors.New("runner ended its goroutine")}
 
-// turnCame starts the goroutine of a request that may run, or is turned away; see waiter.
-func (r *request) turnCame(err error) { go r.run(err) }
+// turnCame starts the goroutine of a request that may run, or is turned away; see waiter. It
+// reads on afterwards, if it is in the reader's place.
+func (r *request) turnCame(err error) {
+	if r.away.list == nil {
+		go r.run(err)
+		return
+	}
+	go func() {
+		if r.runAway(err) {
+			r.conn.readLoop()
+		}
+	}()
+}
 
 // run does the request from when its turn has come, or may not come for the reason
 // that err tells, to its end. Goexit passes through it, and so does a panic, which nothing

@@ -180,11 +180,11 @@ func (t *table) launch(r *request) {
 		r.turnCame(r.server.own.enter())
 		return
 	}
-	switch came, err := r.server.admission.enter(&r.turn); {
-	case !came:
-	case err == nil && t.conn.mayRunInPlace(r):
+	if t.conn.mayRunInPlace(r) {
 		t.conn.inPlace.next = r
-	default:
+		return
+	}
+	if came, err := r.server.admission.enter(&r.turn); came {
 		r.turnCame(err)
 	}
 }
