@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"os"
@@ -29,7 +30,7 @@ func documentedCosts(t *testing.T) map[string]costs {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := regexp.MustCompile(`(?m)^\| ((?:function|worker|CGI) hello(?:, two processes)?) \| (\d+) \| (\d+) \| ([\d,]+) \|$`)
+	row := regexp.MustCompile(`(?m)^\| ((?:function|worker|CGI) hello(?:, a connection each)?(?:, two processes)?) \| (\d+) \| (\d+) \| ([\d,]+) \|$`)
 	all := make(map[string]costs)
 	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
 		var n [3]float64
@@ -91,27 +92,23 @@ func TestCostsOfARequestInTwoProcesses(t *testing.T) {
 func (d *daemon) wantCosts(t *testing.T, rows string, pids ...int) {
 	t.Helper()
 	most := documentedCosts(t)
-	if len(most) != 5 {
+	if len(most) != 6 {
 		t.Fatalf("docs/performance.md has %v", most)
 	}
 	for _, c := range []struct {
 		row, socket, script string
+		keep                bool
 		requests            int
 	}{
-		{"function hello", "/f", "/fcgid.ping", 5000}, {"worker hello", "/w", d.dir + "/hello.php", 5000}, {"CGI hello", "/c", d.dir + "/hello", 500},
+		{"function hello", "/f", "/fcgid.ping", true, 5000}, {"worker hello", "/w", d.dir + "/hello.php", true, 5000},
+		{"worker hello, a connection each", "/w", d.dir + "/hello.php", false, 2000}, {"CGI hello", "/c", d.dir + "/hello", true, 500},
 	} {
 		row := c.row + rows
 		m, ok := most[row]
 		if !ok {
 			continue // as in one process
 		}
-		client := wiretest.Dial(t, &net.UnixAddr{Net: "unix", Name: "@" + d.dir + c.socket})
-		wire := helloRequest(c.script)
-		ask := func(n int) {
-			for range n {
-				client.GetMany(t, wire, 1)
-			}
-		}
+		ask := asksAt(t, &net.UnixAddr{Net: "unix", Name: "@" + d.dir + c.socket}, helloRequest(c.script, c.keep), c.keep)
 		ask(100)
 		got := d.costsOf(t, c.requests, ask, pids)
 		t.Logf("%s: %.1f allocations, %.1f system calls, %.0f bytes copied", row, got.allocations, got.calls, got.bytes)
@@ -121,8 +118,35 @@ func (d *daemon) wantCosts(t *testing.T, rows string, pids ...int) {
 	}
 }
 
-// helloRequest is what nginx sends for a script, on a connection that it keeps.
-func helloRequest(script string) []byte {
+// asksAt asks a number of times, on one connection or on one each.
+func asksAt(t *testing.T, address *net.UnixAddr, wire []byte, keep bool) func(n int) {
+	if !keep {
+		return func(n int) {
+			for range n {
+				conn, err := net.DialUnix("unix", nil, address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := conn.Write(wire); err != nil {
+					t.Error(err)
+				}
+				if answer, err := io.ReadAll(conn); !strings.Contains(string(answer), "hello\n") || err != nil {
+					t.Errorf("answer %q, %v", answer, err)
+				}
+				conn.Close()
+			}
+		}
+	}
+	client := wiretest.Dial(t, address)
+	return func(n int) {
+		for range n {
+			client.GetMany(t, wire, 1)
+		}
+	}
+}
+
+// helloRequest is what nginx sends for a script, on a connection that it keeps or not.
+func helloRequest(script string, keep bool) []byte {
 	all := append([]string(nil), wiretest.TypicalParams...)
 	for i := 0; i < len(all); i += 2 {
 		switch all[i] {
@@ -134,7 +158,7 @@ func helloRequest(script string) []byte {
 			all[i+1] = filepath.Dir(script)
 		}
 	}
-	return wiretest.Get(1, true, all...)
+	return wiretest.Get(1, keep, all...)
 }
 
 // costsOf is what each request takes that ask sends. To ask for the number of allocations

@@ -44,7 +44,7 @@ var narrow = map[string][]string{
 	"internal/spawn":           {"internal/nbio", "internal/cgroup"},
 	"internal/cgroup":          nil,
 	"internal/cgi":             {"internal/protocol", "internal/users"},
-	"internal/listen":          {"internal/address"},
+	"internal/listen":          {"internal/address", "internal/nbio"},
 	"internal/config":          {"internal/address", "internal/access", "internal/users"},
 	"internal/metrics":         {"internal/version"},
 	"internal/top":             {"internal/status", "internal/plural"},

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/config"
@@ -23,7 +24,7 @@ type Peer struct {
 	UID uint32
 	PID int32
 
-	conn *net.UnixConn
+	conn syscall.Conn
 }
 
 // ErrLeft is why an order is not carried out whose client has gone meanwhile: it was told
@@ -168,8 +169,8 @@ type peerKey struct{}
 
 // withPeer keeps in a connection's context who is at its other end, if the kernel tells.
 func withPeer(ctx context.Context, nc net.Conn) context.Context {
-	unixConn, ok := nc.(*slottedConn).Conn.(*net.UnixConn)
-	if !ok {
+	unixConn, ok := nc.(*slottedConn).Conn.(syscall.Conn)
+	if !ok || nc.LocalAddr().Network() != "unix" {
 		return ctx
 	}
 	cred, err := listen.PeerOf(unixConn)

@@ -5,27 +5,24 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 // admit returns nil if c's client may connect, else why not and who it is.
 func (o *Options) admit(c net.Conn) (client string, refused error) {
-	switch c := c.(type) {
-	case *net.UnixConn:
-		if len(o.AllowUIDs) > 0 {
-			return o.admitUser(c)
-		}
-	case *net.TCPConn:
-		if len(o.Allow) > 0 {
-			return c.RemoteAddr().String(), o.admitAddr(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
-		}
+	switch { // checkFamily has seen to it that this is a connection to the kind of socket
+	case len(o.AllowUIDs) > 0:
+		return o.admitUser(c.(syscall.Conn))
+	case len(o.Allow) > 0:
+		return c.RemoteAddr().String(), o.admitAddr(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
 	}
 	return "", nil
 }
 
-// PeerOf asks the kernel who is at the other end of a connection (SO_PEERCRED).
-func PeerOf(c *net.UnixConn) (peer *unix.Ucred, err error) {
+// PeerOf asks the kernel who is at the other end of a connection to a Unix socket (SO_PEERCRED).
+func PeerOf(c syscall.Conn) (peer *unix.Ucred, err error) {
 	err = withFD(c, func(fd int) (err error) {
 		peer, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 		return err
@@ -35,7 +32,7 @@ func PeerOf(c *net.UnixConn) (peer *unix.Ucred, err error) {
 
 // HasLeft reports whether who is at the other end of a connection sends no more: it has closed
 // that, or has ended. It is true at once, whoever reads from the connection.
-func HasLeft(c *net.UnixConn) bool {
+func HasLeft(c syscall.Conn) bool {
 	var events int16
 	err := withFD(c, func(fd int) error {
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
@@ -47,7 +44,7 @@ func HasLeft(c *net.UnixConn) bool {
 }
 
 // admitUser looks who connected. What cannot be told is not let in.
-func (o *Options) admitUser(c *net.UnixConn) (client string, refused error) {
+func (o *Options) admitUser(c syscall.Conn) (client string, refused error) {
 	peer, err := PeerOf(c)
 	if err != nil {
 		return "unknown", fmt.Errorf("peer credentials: %w", err)

@@ -3,7 +3,6 @@ package listen
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -107,9 +106,9 @@ func (Local) Remove(file *File) error { return file.remove() }
 func listenerOf(fd int) (socketListener, error) {
 	f := os.NewFile(uintptr(fd), "listener")
 	defer f.Close()
-	ln, err := net.FileListener(f)
+	ln, err := listenerAt(f)
 	if err != nil {
 		return nil, cause(err)
 	}
-	return ln.(socketListener), nil
+	return ln, nil
 }

@@ -110,6 +110,9 @@ func (l *Listener) acceptRest() (net.Conn, error) {
 // acceptNow is Accept of a connection that waits already. Package net has none: when
 // the deadline is over it does not look.
 func (l *Listener) acceptNow() (net.Conn, error) {
+	if u, ok := l.ln.(*unixSocket); ok {
+		return u.acceptNow()
+	}
 	if l.accepted == nil {
 		err := withFD(l.ln, func(listening int) error {
 			for {
@@ -123,7 +126,7 @@ func (l *Listener) acceptNow() (net.Conn, error) {
 			}
 		})
 		switch {
-		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINVAL): // the latter is of a socket that was shut down
+		case errors.Is(err, unix.EAGAIN):
 			return nil, net.ErrClosed
 		case err != nil:
 			return nil, err

@@ -1,10 +1,6 @@
 package listen
 
-import (
-	"fmt"
-	"net"
-	"os"
-)
+import "fmt"
 
 // Dup returns a second Listener on the same socket, with the same Options but for
 // the address, which is another name of the socket, or the same: they
@@ -12,16 +8,15 @@ import (
 // both are closed. OnRefused is not copied. The file of a unix:/path goes with
 // the first Close of the two, unless that one was told to Disown it.
 func (l *Listener) Dup(address string) (*Listener, error) {
-	f, err := l.ln.(interface{ File() (*os.File, error) }).File()
+	fd, err := duplicate(l.ln)
 	if err != nil {
 		return nil, fmt.Errorf("duplicate listener %s: %w", l.Addr(), err)
 	}
-	defer f.Close()
-	ln, err := net.FileListener(f)
+	ln, err := listenerOf(fd)
 	if err != nil {
 		return nil, fmt.Errorf("duplicate listener %s: %w", l.Addr(), err)
 	}
-	dup := &Listener{ln: ln.(socketListener), by: l.by, file: l.file, passed: l.passed}
+	dup := &Listener{ln: ln, by: l.by, file: l.file, passed: l.passed}
 	o := l.Options()
 	o.Address = address
 	dup.options.Store(&o)

@@ -97,7 +97,7 @@ type Listener struct {
 
 var _ net.Listener = (*Listener)(nil)
 
-// socketListener is a *net.UnixListener, a *net.TCPListener or a *direct.
+// socketListener is a *unixSocket, a *net.TCPListener or a *direct.
 type socketListener interface {
 	net.Listener
 	syscall.Conn
@@ -200,7 +200,7 @@ func (o *Options) bind(ctx context.Context, by Binder, a address.Address, yieldi
 	return fd, file, err
 }
 
-// Accept returns the next allowed client, a *net.UnixConn or a *net.TCPConn.
+// Accept returns the next allowed client, an *nbio.Conn or a *net.TCPConn.
 // Errors are those of the socket, as they are: net.ErrClosed after Close and Drain,
 // and passing ones (EMFILE, ECONNABORTED, that of Nudge, …), after which Accept may be
 // called again.

@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/fcgid/fcgid/internal/nbio"
 )
 
 func TestMain(m *testing.M) {
@@ -152,7 +154,7 @@ func TestOpenAcceptClose(t *testing.T) {
 			dial(t, l)
 			c := accept(t, l)
 			switch c.(type) {
-			case *net.UnixConn, *net.TCPConn:
+			case *nbio.Conn, *net.TCPConn:
 			default:
 				t.Errorf("Accept returned a %T", c)
 			}
@@ -271,5 +273,42 @@ func TestIPv6(t *testing.T) {
 	if c, err := net.Dial("tcp", "[::1]:"+port); err == nil {
 		c.Close()
 		t.Error("tcp:0.0.0.0 took an IPv6 client")
+	}
+}
+
+// Both ends of a connection to a Unix socket have the names that package net gives them.
+func TestNamesOfAConnection(t *testing.T) {
+	for name, peer := range map[string]string{"none": "", "path": tempSocket(t), "abstract": "@fcgid-peer" + t.Name()} {
+		t.Run(name, func(t *testing.T) {
+			l := mustOpen(t, Options{Address: "unix:" + tempSocket(t), Mode: 0o600})
+			reference, err := net.Listen("unix", tempSocket(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer reference.Close()
+			var names [2]string
+			for i, ln := range []net.Listener{l, reference} {
+				client, err := net.DialUnix("unix", &net.UnixAddr{Name: peer, Net: "unix"}, ln.Addr().(*net.UnixAddr))
+				if err != nil {
+					t.Fatal(err)
+				}
+				c, err := ln.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.LocalAddr().String() != ln.Addr().String() {
+					t.Errorf("the connection to %s has %s", ln.Addr(), c.LocalAddr())
+				}
+				names[i] = c.RemoteAddr().Network() + " " + c.RemoteAddr().String()
+				c.Close()
+				client.Close()
+				if peer != "" {
+					os.Remove(peer)
+				}
+			}
+			if names[0] != names[1] {
+				t.Errorf("the peer is %q, and %q for package net", names[0], names[1])
+			}
+		})
 	}
 }

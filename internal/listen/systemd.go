@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -77,16 +76,9 @@ func fileListener(f *os.File) (socketListener, error) {
 	if listening == 0 {
 		return nil, errors.New("passed socket does not listen: it needs ListenStream= and Accept=no")
 	}
-	ln, err := net.FileListener(f)
+	ln, err := listenerAt(f)
 	if err != nil {
 		return nil, fmt.Errorf("passed socket: %w", cause(err))
 	}
-	switch ln := ln.(type) {
-	case *net.UnixListener:
-		return ln, nil
-	case *net.TCPListener:
-		return ln, nil
-	}
-	_ = ln.Close()
-	return nil, fmt.Errorf("passed socket is of type %s", ln.Addr().Network())
+	return ln, nil
 }

@@ -2,8 +2,8 @@ package server
 
 import (
 	"io"
-	"net"
 	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +15,8 @@ import (
 // Unix socket the kernel tells the two apart; a TCP peer that has sent its FIN
 // counts as gone, since nothing else would tell us that it is.
 func (c *conn) halfClosed() bool {
-	uc, ok := c.nc.(*net.UnixConn)
-	return ok && c.in.until.Load() == 0 && !hungUp(uc)
+	rc := c.in.socket.rc
+	return rc != nil && c.nc.LocalAddr().Network() == "unix" && c.in.until.Load() == 0 && !hungUp(rc)
 }
 
 // awaitHangup answers what has been asked and returns when the client is gone,
@@ -27,23 +27,15 @@ func (c *conn) awaitHangup() error {
 	}
 	c.table.close(phaseClosing)
 	c.in.setDeadline(time.Time{})
-	raw, err := c.nc.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return err
-	}
-	if err := raw.Read(func(fd uintptr) bool { return hangup(fd) }); err != nil {
+	if err := c.in.socket.rc.Read(func(fd uintptr) bool { return hangup(fd) }); err != nil {
 		return nbio.Cause(err)
 	}
 	return io.EOF
 }
 
-func hungUp(uc *net.UnixConn) bool {
-	raw, err := uc.SyscallConn()
-	if err != nil {
-		return true
-	}
+func hungUp(rc syscall.RawConn) bool {
 	gone := true
-	if err := raw.Control(func(fd uintptr) { gone = hangup(fd) }); err != nil {
+	if err := rc.Control(func(fd uintptr) { gone = hangup(fd) }); err != nil {
 		return true
 	}
 	return gone

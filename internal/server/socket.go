@@ -45,7 +45,7 @@ func newSocketReader(nc net.Conn) *socketReader {
 // embeds a socket may have a Read and a Write of its own.
 func descriptor(nc net.Conn) syscall.RawConn {
 	switch nc.(type) {
-	case *net.TCPConn, *net.UnixConn:
+	case *net.TCPConn, *net.UnixConn, *nbio.Conn:
 		rc, err := nc.(syscall.Conn).SyscallConn()
 		if err == nil {
 			return rc
