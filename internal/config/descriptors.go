@@ -39,6 +39,9 @@ func (p *Pool) PlacesKey() string {
 	return "limits.max_reqs"
 }
 
+// processors are those that the process began with: a spawner takes more.
+var processors = runtime.GOMAXPROCS(0)
+
 // Places is how many requests the pool does at once.
 func (p *Pool) Places() int {
 	switch {
@@ -47,7 +50,7 @@ func (p *Pool) Places() int {
 	case p.Worker != nil:
 		return p.Worker.Max * p.Worker.Concurrency
 	case p.Process != nil:
-		return 4 * runtime.GOMAXPROCS(0)
+		return 4 * processors
 	}
 	return 1024
 }

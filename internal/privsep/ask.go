@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // A Refusal is the spawner's word on what it does not do.
@@ -161,6 +163,7 @@ func hear(conn *Conn, handle func(*Message) (*Message, error), room *admission, 
 		running.Go(func() {
 			defer release()
 			answerWith(conn, m, handle)
+			spawn.Collect()
 		})
 	}
 }

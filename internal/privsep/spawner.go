@@ -69,6 +69,7 @@ type SpawnOptions struct {
 // Spawn is the life of a spawner: it returns the exit status when the daemon has ended, and
 // ErrTogether if there is to be none.
 func Spawn(o SpawnOptions) (status int, err error) {
+	spawn.OutliveStops()
 	s := &spawner{SpawnOptions: o, expired: make(chan struct{})}
 	first, err := s.readFirst()
 	switch {

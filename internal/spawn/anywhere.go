@@ -23,7 +23,7 @@ var forkers struct {
 	tids map[int]bool
 }
 
-// forking bounds the threads that are taken by those who wait for others to have forked.
+// forking bounds the threads that fork at once, and those that are taken by who waits for it.
 var forking = make(chan struct{}, runtime.GOMAXPROCS(0))
 
 // runHere is run on the thread of the caller, which never ends from then on.

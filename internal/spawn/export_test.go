@@ -1,6 +1,8 @@
 package spawn
 
 import (
+	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -49,3 +51,24 @@ func LongMode32(t *testing.T) (name string) {
 		a.systemCall(unix.SYS_EXIT_GROUP)
 	})
 }
+
+// Outlive is OutliveStops until the test ends.
+func Outlive(t *testing.T) {
+	processors := runtime.GOMAXPROCS(cap(forking) + 1)
+	percent := debug.SetGCPercent(-1)
+	outlives.Store(true)
+	t.Cleanup(func() {
+		outlives.Store(false)
+		debug.SetGCPercent(percent)
+		runtime.GOMAXPROCS(processors)
+	})
+}
+
+// Garbage makes as much of it as is worth to be collected.
+func Garbage() {
+	for range someGarbage >> 16 {
+		garbage = make([]byte, 1<<16)
+	}
+}
+
+var garbage []byte

@@ -119,7 +119,9 @@ func (l *launch) run(t *team) {
 		l.err = errOutdated
 		return
 	}
+	forking <- struct{}{}
 	l.fork()
+	<-forking
 	if l.err != nil || !l.sys.Ptrace {
 		return
 	}
@@ -136,8 +138,6 @@ func (l *launch) run(t *team) {
 		l.abandon(err)
 	}
 }
-
-func (l *launch) fork() { l.pid, l.err = syscall.ForkExec(l.path, l.argv, &l.attr) }
 
 // errNoStarter is that of a starter which is not executed.
 var errNoStarter = errors.New("no program of our own can be executed here")
