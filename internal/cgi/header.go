@@ -53,6 +53,9 @@ func Unfinished(response []byte) error {
 // that ended with LF alone, values without a space before them, a Status.
 const roomInHeader = 64
 
+// usualHeader is how long few headers are. What follows the header may be long.
+const usualHeader = 512 - roomInHeader
+
 // maxDropped is how many lines of a header are kept that were dropped, and
 // maxShown how long each may be.
 const (
@@ -91,7 +94,7 @@ func HeaderEnd(p []byte, from int) (end, next int) {
 // words; the status line of a non-parsed header response becomes Status, unless
 // there is one; and a Location without a Status gets 302 (section 6.2.3).
 func ParseHeader(response []byte) (Header, error) {
-	p := headerParser{block: make([]byte, 0, min(len(response), MaxHeader)+roomInHeader), length: -1}
+	p := headerParser{block: make([]byte, 0, min(len(response), usualHeader)+roomInHeader), length: -1}
 	lines := 0
 	for rest := response; len(rest) > 0; lines++ {
 		var line []byte

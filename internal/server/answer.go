@@ -22,8 +22,8 @@ var errFinished = errors.New("request has ended")
 const (
 	// maxPart is how much of a stream goes into one record: STDERR is always padded.
 	maxPart = protocol.MaxContent - 8
-	// maxHeld is how much of the end of an answer is held for END_REQUEST.
-	maxHeld = 64 << 10
+	// maxHeld is how much of the end of an answer is held for END_REQUEST: a record.
+	maxHeld = maxPart
 )
 
 // An answer is what a runner writes a request's STDOUT to. It collects and checks the
@@ -43,7 +43,8 @@ type answer struct {
 	scanned   int        // head[:scanned] holds no blank line
 	hasHead   bool       // the header is complete
 	headLen   int        // how long it is then
-	held      []byte     // what waits for more, or for the end of the request
+	held      []byte     // the header, until more comes or the request ends
+	last      lastPart   // what waits for the end of the request
 	heldErr   []byte     // of STDERR
 	hasStderr bool       // some of STDERR was sent, so the stream must be ended
 	status    int        // HTTP status, once hasHead
@@ -70,14 +71,21 @@ func (w *answer) write(p []byte, last bool) (written int, err error) {
 	}
 	w.req.silence.speaks()
 	defer w.req.silence.spoke(w.req)
-	buf := getBuffer()
-	defer buf.free()
+	var buf *buffer
+	defer func() { buf.free() }()
 	for {
 		n := min(len(p)-written, maxPart)
 		w.mu.Lock()
-		buf.b, err = w.appendPartLocked(buf.b[:0], p[written:written+n], last && written+n == len(p))
+		body, isHeld, err := w.takeLocked(p[written:written+n], last && written+n == len(p))
+		if err == nil && !isHeld {
+			if buf == nil {
+				buf = w.roomForPartLocked(body)
+			}
+			buf.b = w.appendPartLocked(buf.b[:0], body)
+		}
 		w.mu.Unlock()
-		if err != nil {
+		switch {
+		case err != nil:
 			if err != errFinished { // what the runner writes is no CGI response
 				w.req.conn.table.end(w.req, err)
 			}
@@ -85,9 +93,10 @@ func (w *answer) write(p []byte, last bool) (written int, err error) {
 				written = len(p)
 			}
 			return written, err
-		}
-		if err = w.pass(&w.outPatience, buf.b); err != nil {
-			return written, err
+		case !isHeld:
+			if err := w.pass(&w.outPatience, buf.b); err != nil {
+				return written, err
+			}
 		}
 		if written += n; written == len(p) {
 			return written, nil
@@ -132,37 +141,36 @@ func (w *answer) pass(p *patience, records []byte) error {
 
 func (w *answer) isCancelled() bool { return w.req.ctx.Err() != nil }
 
-// appendPartLocked takes a part of the response, and appends the records that are to
-// be sent: none of the last part, if that is little.
-func (w *answer) appendPartLocked(dst, p []byte, last bool) ([]byte, error) {
+// takeLocked takes a part of the response, and returns what of it is body. It is held if
+// nothing is to be sent yet: the header has not ended, or this is the last part, and little.
+func (w *answer) takeLocked(p []byte, last bool) (body []byte, isHeld bool, err error) {
 	if w.isClosed {
-		return dst, errFinished
+		return nil, false, errFinished
 	}
 	if !w.hasHead {
-		rest, err := w.addHeadLocked(p)
-		if err != nil || !w.hasHead {
-			return dst, err
+		if p, err = w.addHeadLocked(p); err != nil || !w.hasHead {
+			return nil, true, err
 		}
-		p = rest
 	}
 	if w.req.isHead {
 		p = nil
 	}
-	switch {
-	case last && len(w.held)+len(p) <= maxHeld && w.req.memory.takeSpare(int64(len(p))) == nil:
-		w.held = append(w.held, p...)
-		return dst, nil
-	case w.held == nil:
-		w.sent += int64(len(p))
-		dst = appendStream(dst, protocol.TypeStdout, w.req.id, p)
-	default:
-		w.held = append(w.held, p...)
-		dst = w.appendHeldLocked(dst)
-	}
+	return p, last && w.keepLastLocked(p), nil
+}
+
+// appendPartLocked appends records of what was held and a part of the body.
+func (w *answer) appendPartLocked(dst, p []byte) []byte {
+	dst = w.appendLastLocked(dst)
+	dst = w.appendBodyLocked(dst, p)
 	if len(dst) > 0 {
 		dst = w.appendStderrLocked(dst)
 	}
-	return dst, nil
+	return dst
+}
+
+// roomForPartLocked is a buffer for what appendPartLocked appends.
+func (w *answer) roomForPartLocked(p []byte) *buffer {
+	return getBufferFor(len(w.last.records) + len(w.held) + len(p) + len(w.heldErr) + 2*maxEnd)
 }
 
 // addHeadLocked takes a part of the header, and returns what of p follows it.
@@ -197,22 +205,19 @@ func (w *answer) addHeadLocked(p []byte) (rest []byte, err error) {
 	return all[end:], nil
 }
 
-// appendHeldLocked appends what was held as records. The header leaves whole,
-// in the first one of STDOUT.
-func (w *answer) appendHeldLocked(dst []byte) []byte {
-	if w.held == nil {
-		return dst
+// appendBodyLocked appends a part of the body. The header leaves whole before it, in the
+// first record of STDOUT.
+func (w *answer) appendBodyLocked(dst, p []byte) []byte {
+	w.sent += int64(len(w.held) + len(p))
+	if w.held != nil {
+		n := min(len(p), max(0, maxPart-len(w.held)))
+		pad := protocol.PaddingFor(protocol.TypeStdout, len(w.held)+n)
+		dst = protocol.AppendHeader(dst, protocol.TypeStdout, w.req.id, len(w.held)+n, pad)
+		dst = append(append(dst, w.held...), p[:n]...)
+		dst = append(dst, make([]byte, pad)...)
+		w.held, p = nil, p[n:]
 	}
-	first := protocol.MaxContent
-	if w.sent == 0 {
-		first = max(first, w.headLen)
-	}
-	first = min(first, len(w.held))
-	w.sent += int64(len(w.held))
-	dst = protocol.AppendRecord(dst, protocol.TypeStdout, w.req.id, w.held[:first])
-	dst = appendStream(dst, protocol.TypeStdout, w.req.id, w.held[first:])
-	w.held = nil
-	return dst
+	return appendStream(dst, protocol.TypeStdout, w.req.id, p)
 }
 
 func (w *answer) appendStderrLocked(dst []byte) []byte {
@@ -331,7 +336,7 @@ func (w *answer) passOn(buf *buffer, n int) error {
 func (w *answer) flows(n int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.isClosed || !w.hasHead || w.held != nil || len(w.heldErr) > 0 || w.req.isHead {
+	if w.isClosed || !w.hasHead || w.held != nil || w.last.records != nil || len(w.heldErr) > 0 || w.req.isHead {
 		return false
 	}
 	w.sent += int64(n)
@@ -387,7 +392,7 @@ func (w *answer) missingLocked() int64 {
 	if w.length < 0 || w.req.isHead || w.status == http.StatusNoContent || w.status == http.StatusNotModified {
 		return 0
 	}
-	return w.length - (w.sent + int64(len(w.held)) - int64(w.headLen))
+	return w.length - (w.sent + int64(len(w.held)+w.last.content-w.headLen))
 }
 
 // checkWhole is the error of an answer that has ended before its Content-Length.

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/fcgid/fcgid/internal/protocol"
@@ -19,7 +18,7 @@ const (
 // A lastWord is what ends a request for its client: the rest of its answer, or one of our own,
 // the ends of the streams, END_REQUEST.
 type lastWord struct {
-	records []byte
+	lastPart
 	verdict verdict
 	params  *protocol.Params    // none, if they had not come
 	name    *protocol.RequestID // made, likewise
@@ -66,10 +65,8 @@ func (r *request) conclude(appStatus uint32, err error) {
 		name = &made
 	}
 	isOurs := v.isOurs(isOut)
-	// No pooled buffer: many may wait for a client that does not read.
-	out := r.appendEnd(r.lastBuf[:0], &v, params, isOurs)
 	r.last = lastWord{
-		records: protocol.AppendEnd(out, r.id, v.wireEnd()), verdict: v, params: params, name: name,
+		lastPart: r.lastPart(&v, params, isOurs), verdict: v, params: params, name: name,
 		isEarly: isOurs && !r.consumed.Load() && r.req.Role != protocol.RoleAuthorizer,
 	}
 }
@@ -83,7 +80,10 @@ func (r *request) sendLast() {
 }
 
 // sent is called when r's last word was written at that time, or cannot be.
-func (r *request) sent(at time.Time) { r.last.hasRunner = r.conn.table.sent(r, at) }
+func (r *request) sent(at time.Time) {
+	r.last.drop()
+	r.last.hasRunner = r.conn.table.sent(r, at)
+}
 
 // tell hands over what became of r, after that.
 func (r *request) tell(at time.Time) {
@@ -145,27 +145,33 @@ func (r *request) awaitStdin() {
 // of STDOUT, END_REQUEST.
 const maxEnd = 2*protocol.HeaderLen + 7 + protocol.HeaderLen + 8
 
-// appendEnd appends what comes before END_REQUEST: the rest of the answer, or
-// one of our own, and the ends of the streams.
-func (r *request) appendEnd(dst []byte, v *verdict, params *protocol.Params, isOurs bool) []byte {
+// lastPart is what ends the request: the rest of the answer, or one of our own, the ends of
+// the streams, END_REQUEST.
+func (r *request) lastPart(v *verdict, params *protocol.Params, isOurs bool) lastPart {
 	w := &r.answer
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	dst = slices.Grow(dst, len(w.held)+len(w.heldErr)+maxEnd)
+	var last lastPart
 	switch {
 	case v.outcome == Aborted:
+		w.last.drop()
+		last = r.roomFor(0)
 	case isOurs:
+		w.last.drop()
 		answer := ourAnswer(v.httpStatus, params.Get("REQUEST_METHOD") == "HEAD")
 		w.sent, w.status = int64(len(answer)), v.httpStatus
 		w.headLen, w.block, w.blockAt = len(answer)-ourBody(answer), nil, time.Time{}
-		dst = protocol.AppendRecord(dst, protocol.TypeStdout, r.id, answer)
-		dst = w.appendStderrLocked(dst)
+		last = r.roomFor(len(answer) + len(w.heldErr))
+		last.records = protocol.AppendRecord(last.records, protocol.TypeStdout, r.id, answer)
+		last.records = w.appendStderrLocked(last.records)
 	default:
-		dst = w.appendHeldLocked(dst)
-		dst = w.appendStderrLocked(dst)
+		last = w.takeLastLocked()
+		last.records = w.appendStderrLocked(last.records)
 	}
 	if w.hasStderr {
-		dst = protocol.AppendRecord(dst, protocol.TypeStderr, r.id, nil)
+		last.records = protocol.AppendRecord(last.records, protocol.TypeStderr, r.id, nil)
 	}
-	return protocol.AppendRecord(dst, protocol.TypeStdout, r.id, nil)
+	last.records = protocol.AppendRecord(last.records, protocol.TypeStdout, r.id, nil)
+	last.records = protocol.AppendEnd(last.records, r.id, v.wireEnd())
+	return last
 }
