@@ -9,24 +9,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// releasePages has the kernel forget that this process has looked at pages of its own
-// program: of the start, of libraries for other commands and of what lay beside them,
-// since the kernel maps sixteen pages for one. They stay in its cache, and what is
-// needed is mapped again when it is; without it more than half of an idle daemon's
-// memory is code that never runs again.
-func releasePages() { adviseProgram(unix.MADV_DONTNEED) }
+// pages are those of this process's own program: the mappings of its file that can be read
+// from there again.
+type pages []mapping
 
-// adviseProgram tells the kernel something of what is mapped of the program's file.
-func adviseProgram(advice uintptr) {
+// programPages looks for them.
+func programPages() pages {
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {
-		return
+		return nil
 	}
 	smaps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
-		return
+		return nil
 	}
-	for _, m := range cleanMappings(smaps, program) {
+	return cleanMappings(smaps, program)
+}
+
+// forget has the kernel forget that this process has looked at pages of its own program: of
+// the start, of libraries for other commands and of what lay beside them, since the kernel maps
+// sixteen pages for one. They stay in its cache, and what is needed is mapped again when it is;
+// without it more than half of an idle daemon's memory is code that never runs again.
+func (p pages) forget() { p.advise(unix.MADV_DONTNEED) }
+
+// advise tells the kernel something of them.
+func (p pages) advise(advice uintptr) {
+	for _, m := range p {
 		unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, advice)
 	}
 }

@@ -30,8 +30,8 @@ Anonymous:             0 kB
 01700000-01800000 r--p 00000000 00:00 0
 Anonymous:             0 kB
 `
-	want := []mapping{{0x400000, 0xb26000}, {0x1400000, 0x1500000}}
-	if diff := cmp.Diff(want, cleanMappings([]byte(smaps), "/usr/bin/fcgid"), cmp.AllowUnexported(mapping{})); diff != "" {
+	want := pages{{0x400000, 0xb26000}, {0x1400000, 0x1500000}}
+	if diff := cmp.Diff(want, pages(cleanMappings([]byte(smaps), "/usr/bin/fcgid")), cmp.AllowUnexported(mapping{})); diff != "" {
 		t.Error(diff)
 	}
 	if got := cleanMappings([]byte(smaps), "/usr/bin/fcgid (deleted)"); got != nil {
@@ -39,11 +39,12 @@ Anonymous:             0 kB
 	}
 }
 
-// What is released is there again when it is needed.
-func TestReleasePages(t *testing.T) {
-	adviseProgram(unix.MADV_POPULATE_READ) // all of it is there
+// What is forgotten is there again when it is needed.
+func TestForgetPages(t *testing.T) {
+	own := programPages()
+	own.advise(unix.MADV_POPULATE_READ) // all of it is there
 	before := fileMemory(t)
-	releasePages()
+	own.forget()
 	if after := fileMemory(t); after > before/2 {
 		t.Errorf("%d KiB of files before, %d after", before, after)
 	}

@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"os/signal"
-	"runtime"
 	"sync"
 	"time"
 
@@ -44,6 +43,8 @@ type Options struct {
 	// NotifyFD is a descriptor that gets a newline, and is closed, when the daemon serves;
 	// 0 is none. A daemon that takes another one's place has none.
 	NotifyFD int
+
+	pacer *pacer
 }
 
 // signals are what the daemon is asked to do. Each kind has a channel of its own:
@@ -67,12 +68,6 @@ func catchSignals() *signals {
 	signal.Notify(s.dropped, unix.SIGPIPE) // nobody reads what we print
 	return s
 }
-
-// ballastSize is how much memory the daemon holds and never touches, so that it is
-// none to the kernel, but counts as live for the garbage collector. The live heap is
-// so small without it that the collector would run dozens of times a second under
-// load, for a tenth of the CPU time.
-const ballastSize = 16 << 20
 
 // descriptors is how many the kernel is to have room for from the start.
 const descriptors = 16 << 10
@@ -137,7 +132,7 @@ func (d *daemon) unreached(cfg *config.Config) []string {
 // Run is a daemon's life: it returns when a signal has stopped it, or when it
 // cannot go on. The process is to end then: it hears no signal any more.
 func Run(o Options) error {
-	defer runtime.KeepAlive(make([]byte, ballastSize))
+	o.pacer = newPacer()
 	program, err := upgrade.Self()
 	if err != nil {
 		return err
@@ -207,7 +202,7 @@ func run(o Options, before *upgrade.Predecessor, program string, signals *signal
 	defer d.startStatusLine()()
 	defer d.startWatchdog()()
 	defer d.startBeside()()
-	releasePages()
+	defer d.opt.pacer.start()()
 	return d.untilStopped(signals)
 }
 
