@@ -13,7 +13,6 @@ import (
 
 	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/launch"
-	"github.com/fcgid/fcgid/internal/spawn"
 )
 
 // A Table is what the spawner knows of a configuration.
@@ -184,9 +183,9 @@ func (r *reading) close() { unix.Close(r.bundle) }
 // readTime is how long a reader may take: users may be looked up over a network.
 const readTime = time.Minute
 
-// read has a process of its own read the configuration. It is nil at the start where this one
-// is to go on alone.
-func read(local *spawn.Local, isFirst bool) (*reading, error) {
+// read has a process of its own read the configuration, unless this one is to end meanwhile. It is
+// nil at the start where this one is to go on alone.
+func (s *spawner) read(isFirst bool) (*reading, error) {
 	conn, theirs, err := NewPair()
 	if err != nil {
 		return nil, err
@@ -197,12 +196,12 @@ func read(local *spawn.Local, isFirst bool) (*reading, error) {
 	if isFirst {
 		number = 1
 	}
-	reader, err := local.StartSelf([]string{fmt.Sprintf("%s=%s 3 %d", roleVariable, roleReader, number)}, []uintptr{0, 1, 2, uintptr(theirs)})
+	reader, err := s.local.StartSelf([]string{fmt.Sprintf("%s=%s 3 %d", roleVariable, roleReader, number)}, []uintptr{0, 1, 2, uintptr(theirs)})
 	unix.Close(theirs)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), readTime)
+	ctx, cancel := context.WithTimeoutCause(s.stopping, readTime, fmt.Errorf("not done within %v", readTime))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { reader.Signal(unix.SIGKILL) })() // it has spoken, or never will
 	m, err := conn.Receive()
@@ -210,7 +209,7 @@ func read(local *spawn.Local, isFirst bool) (*reading, error) {
 		reader.Signal(unix.SIGKILL)
 		<-reader.Exited()
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("read the configuration: not done within %v", readTime)
+			return nil, fmt.Errorf("read the configuration: %w", context.Cause(ctx))
 		}
 		return nil, fmt.Errorf("read the configuration: the process that does it has ended: %s", describe(reader.Status()))
 	}

@@ -37,6 +37,10 @@ type spawner struct {
 	sockets  *listeners
 	cgroups  launch.Cgroups
 
+	stopping context.Context // done when somebody has asked for the end, which the daemon is told as well
+	begin    func()          // called when the daemon has committed a configuration; closes begun
+	begun    chan struct{}
+
 	before     *shared // with the spawner whose place this one takes; nil: there is none
 	succession succession
 	expired    chan struct{} // closed when a daemon that was replaced has been there for too long
@@ -69,17 +73,22 @@ type SpawnOptions struct {
 // Spawn is the life of a spawner: it returns the exit status when the daemon has ended, and
 // ErrTogether if there is to be none.
 func Spawn(o SpawnOptions) (status int, err error) {
+	signals := catchSignals()
 	spawn.OutliveStops()
-	s := &spawner{SpawnOptions: o, expired: make(chan struct{})}
+	s := &spawner{SpawnOptions: o, expired: make(chan struct{}), begun: make(chan struct{})}
+	s.begin = sync.OnceFunc(func() { close(s.begun) })
+	var stop context.CancelFunc
+	s.stopping, stop = signal.NotifyContext(context.Background(), stops...)
+	defer stop()
 	first, err := s.readFirst()
 	switch {
+	case s.stopping.Err() != nil: // there need be no daemon
+		return 0, nil
 	case err != nil:
 		return 0, unrefuse(err)
 	case first == nil:
 		return 0, ErrTogether
 	}
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGABRT, unix.SIGPIPE)
 	l, err := logs.New(logs.Options{Level: "info", Format: first.table.LogFormat, Output: "stderr"})
 	if err != nil {
 		first.close()
@@ -102,8 +111,8 @@ func Spawn(o SpawnOptions) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	go s.local.Reap(ctx)
 	served := make(chan error, 1)
 	// What hangs in an answer, such as a look at a file, is not to keep from it who must end.
@@ -121,7 +130,7 @@ func (s *spawner) readFirst() (*reading, error) {
 		unix.CloseOnExec(role.numbers[0])
 		s.before = &shared{role.numbers[0]}
 	}
-	return read(&s.local, !IsSuccessor())
+	return s.read(!IsSuccessor())
 }
 
 // start starts the daemon, and takes over what was read for it.
@@ -166,11 +175,33 @@ func (s *spawner) identity() *spawn.Identity {
 	return &spawn.Identity{UID: s.user.UID, GID: s.user.GID, Groups: s.user.Groups}
 }
 
-// attend passes signals on to the daemon until that has ended, and ends what it has left.
-func (s *spawner) attend(daemon *spawn.Self, signals <-chan os.Signal, served <-chan error) (status int) {
-	for {
+// signals are what a spawner hears, for its daemon.
+type signals struct {
+	end   chan os.Signal // that it is to end, one way or the other
+	order chan os.Signal
+}
+
+var stops = []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGQUIT}
+
+// catchSignals catches from now on, and for good.
+func catchSignals() *signals {
+	s := &signals{make(chan os.Signal, 64), make(chan os.Signal, 64)}
+	signal.Notify(s.end, append(stops, unix.SIGABRT, unix.SIGPIPE)...)
+	signal.Notify(s.order, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
+	return s
+}
+
+// attend passes signals on to the daemon until that has ended, and ends what it has left. What is
+// no end waits until the daemon is ready to hear it: it would end by that before.
+func (s *spawner) attend(daemon *spawn.Self, signals *signals, served <-chan error) (status int) {
+	var orders chan os.Signal
+	for begun := s.begun; ; {
 		select {
-		case sig := <-signals:
+		case <-begun:
+			begun, orders = nil, signals.order
+		case sig := <-orders:
+			s.passOn(daemon, sig.(unix.Signal))
+		case sig := <-signals.end:
 			s.passOn(daemon, sig.(unix.Signal))
 		case err := <-served:
 			served = nil
@@ -233,17 +264,31 @@ func awaitAtMost(most time.Duration, f func()) {
 }
 
 // conclude says how the daemon has ended, and ends what is left of one that was killed.
-func (s *spawner) conclude(status unix.WaitStatus) int {
-	if status.Signaled() {
-		s.log.Error("the daemon was killed, and all programs with it", "signal", status.Signal().String())
-		s.cgroups.Kill()
-		s.local.KillOrphans(endTime / 2)
-		if os.Getenv("FDSTORE") == "" && !s.isBetween() { // systemd, or another daemon, has the sockets
-			awaitAtMost(endTime/2, s.sockets.removeAll) // whose folder may hang
-		}
-		return 1
+func (s *spawner) conclude(status unix.WaitStatus) (code int) {
+	if !status.Signaled() {
+		return status.ExitStatus()
 	}
-	return status.ExitStatus()
+	if !s.isStoppedEarly() {
+		s.log.Error("the daemon was killed, and all programs with it", "signal", status.Signal().String())
+		code = 1
+	}
+	s.cgroups.Kill()
+	s.local.KillOrphans(endTime / 2)
+	if os.Getenv("FDSTORE") == "" && !s.isBetween() { // systemd, or another daemon, has the sockets
+		awaitAtMost(endTime/2, s.sockets.removeAll) // whose folder may hang
+	}
+	return code
+}
+
+// isStoppedEarly reports whether the daemon was asked to end before it had begun: it may have been
+// too early for it to do so by itself.
+func (s *spawner) isStoppedEarly() bool {
+	select {
+	case <-s.begun:
+		return false
+	default:
+		return s.stopping.Err() != nil
+	}
 }
 
 // handle answers the daemon.
@@ -281,7 +326,7 @@ func (s *spawner) reload() (*Message, error) {
 	if s.isReplaced() {
 		return nil, refuse(errReplaced)
 	}
-	r, err := read(&s.local, false)
+	r, err := s.read(false)
 	if err != nil {
 		if _, ok := errors.AsType[*Refusal](err); ok {
 			return nil, err
@@ -347,6 +392,7 @@ func (s *spawner) settle(m *Message) (*Message, error) {
 		return nil, nil
 	}
 	next.commit()
+	s.begin()
 	s.leave.Store(int64(next.leave))
 	return &Message{Body: appendStrings(nil, s.programs.groups())}, nil
 }

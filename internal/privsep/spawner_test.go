@@ -45,7 +45,7 @@ func TestConcludeBesideHungFolder(t *testing.T) {
 	}
 	log, _ := logtest.New()
 	t.Setenv("FDSTORE", "")
-	s := &spawner{log: log, sockets: &listeners{turns: make(chan func())}} // which nobody takes
+	s := &spawner{log: log, sockets: &listeners{turns: make(chan func())}, stopping: t.Context()} // turns that nobody takes
 	s.local.Log = log
 	s.sockets.note(Made{listen.File{Path: "/hung/s", Dev: 1, Ino: 1}, Listen{Path: "/hung/s", IsOwn: true}})
 	returns(t, "the end", func() { s.conclude(unix.WaitStatus(unix.SIGKILL)) })

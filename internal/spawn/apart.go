@@ -23,10 +23,10 @@ type Self struct {
 }
 
 // StartSelf starts this program with this process's arguments and with those descriptors, which
-// are its own from 0 on. Of the environment it has all but what is meant for this process
-// alone, and env.
+// are its own from 0 on, in a process group of its own. Of the environment it has all but what is
+// meant for this process alone, and env.
 func (l *Local) StartSelf(env []string, files []uintptr) (*Self, error) {
-	attr := &syscall.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{}}
+	attr := &syscall.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{Setpgid: true}}
 	attr.Env = append(ownEnv(func(string) bool { return true }), env...)
 	return l.startSelf(attr, func() error { return nil })
 }
