@@ -113,27 +113,34 @@ func (c *Conn) Close() error { return c.conn.Close() }
 // Send sends a message, whose descriptors stay the caller's. It waits as long as the other one
 // does not receive, and so does everybody else who sends.
 func (c *Conn) Send(m *Message) error {
-	if len(m.Body) > maxBody {
-		return fmt.Errorf("send a message of %d bytes: no more than %d may be in one", len(m.Body), maxBody)
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	body, fds := m.Body, m.FDs
-	for isMore := true; isMore; {
-		part, partFDs := body[:min(len(body), maxPart)], fds[:min(len(fds), maxPartFDs)]
-		body, fds = body[len(part):], fds[len(partFDs):]
-		isMore = len(body) > 0 || len(fds) > 0
-		c.out = appendHeader(c.out[:0], m, isMore)
-		c.out = append(c.out, part...)
-		var rights []byte
-		if len(partFDs) > 0 {
-			rights = unix.UnixRights(partFDs...)
-		}
-		if _, _, err := c.conn.WriteMsgUnix(c.out, rights, nil); err != nil {
+	for n := 0; ; n++ {
+		isMore, err := c.sendPartLocked(m, n)
+		switch {
+		case err != nil:
 			return fmt.Errorf("send a message: %w", err)
+		case !isMore:
+			return nil
 		}
 	}
-	return nil
+}
+
+// sendPartLocked sends the n-th part, and reports whether there are more.
+func (c *Conn) sendPartLocked(m *Message, n int) (isMore bool, err error) {
+	if len(m.Body) > maxBody {
+		return false, fmt.Errorf("it has %d bytes, and no more than %d may be in one", len(m.Body), maxBody)
+	}
+	body, fds := m.Body[min(n*maxPart, len(m.Body)):], m.FDs[min(n*maxPartFDs, len(m.FDs)):]
+	isMore = len(body) > maxPart || len(fds) > maxPartFDs
+	c.out = appendHeader(c.out[:0], m, isMore)
+	c.out = append(c.out, body[:min(len(body), maxPart)]...)
+	var rights []byte
+	if fds = fds[:min(len(fds), maxPartFDs)]; len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	_, _, err = c.conn.WriteMsgUnix(c.out, rights, nil)
+	return isMore, err
 }
 
 func appendHeader(b []byte, m *Message, isMore bool) []byte {
