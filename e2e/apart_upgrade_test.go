@@ -55,6 +55,49 @@ func TestUpgradeToApart(t *testing.T) {
 	}
 }
 
+// A daemon that is killed amid an upgrade leaves nothing of that either, however deaf: neither what was
+// started in its place, nor the programs of that.
+func TestApartUpgradeLeavesNothing(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	for _, deaf := range []string{"program", "spawner", "daemon"} {
+		t.Run(deaf, func(t *testing.T) {
+			t.Parallel()
+			u := newUpgradable(t, true, "- {name: cgi, listen: 'unix:DIR/s', process: {root: [DIR/cgi]}}\n")
+			old := u.running()
+			var left []int
+			var done <-chan output
+			if deaf == "program" {
+				u.program("trap '' TERM; echo $$ >" + u.dir + "/next; sleep 600 & wait; sleep 600")
+				done = u.upgradeLater()
+				left = append(left, awaitPID(t, u.dir+"/next"))
+			} else {
+				u.configureHanging()
+				done = u.upgradeLater()
+				left = u.starting()
+				left = append(left, children(left[0])...) // its worker, too
+				stopped := left[0]
+				if deaf == "daemon" {
+					stopped = left[1]
+				}
+				if err := syscall.Kill(stopped, syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			if code := u.exitCode(); code != 1 {
+				t.Errorf("exit status %d", code)
+			}
+			if o := <-done; o.code == 0 {
+				t.Errorf("the upgrade has succeeded: %+v", o)
+			}
+			awaitGone(t, left)
+		})
+	}
+}
+
 // Whichever of the four processes is killed, when the new daemon is not ready yet or when the old one
 // has a request still: the upgrade fails and the old one goes on, or the new one goes on, or all
 // end. Nothing is left, and nobody waits for ever.

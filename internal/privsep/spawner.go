@@ -217,6 +217,7 @@ func (s *spawner) attend(daemon *spawn.Self, signals *signals, served <-chan err
 		case <-daemon.Exited():
 			s.programs.Kill()
 			s.conn.Close()
+			awaitAtMost(endTime, s.endSuccessor)
 			status := s.conclude(daemon.Status())
 			s.awaitPrograms()
 			s.cgroups.Close()

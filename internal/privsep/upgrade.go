@@ -246,6 +246,23 @@ func (s *spawner) discardSuccessor(atOnce bool) (*Message, error) {
 	return &Message{Body: []byte(how)}, nil
 }
 
+// endSuccessor ends one that has not got this process's place, in order if that is soon: it was to
+// replace a daemon that is no more.
+func (s *spawner) endSuccessor() {
+	s.succession.mu.Lock()
+	next, isCommitted := s.succession.next, s.succession.isCommitted
+	s.succession.mu.Unlock()
+	if next == nil || isCommitted {
+		return
+	}
+	next.Signal(unix.SIGTERM)
+	select {
+	case <-next.Exited():
+	case <-time.After(endTime / 2):
+	}
+	s.discardSuccessor(true)
+}
+
 // commitSuccessor gives this process's place to the successor. The daemon may be there for the
 // table's Leave from then on.
 func (s *spawner) commitSuccessor() error {
