@@ -33,7 +33,10 @@ func (g *Group) FD() int { return int(g.dir.Fd()) }
 // IsLate reports whether the program is to move itself (OpenProcs), or to Enter, when it has
 // been started: the system call by which it would be born in the group is not there. A filter may
 // have taken it: systemd's RestrictNamespaces= does.
-func (g *Group) IsLate() bool { return g.pool.tree.late }
+func (g *Group) IsLate() bool { return g.pool.IsLate() }
+
+// IsLate is that of its groups.
+func (p *Pool) IsLate() bool { return p.tree.late }
 
 // Enter moves a process into the group. What it has started already stays where it is.
 func (g *Group) Enter(pid int) error {

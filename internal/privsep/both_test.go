@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -237,6 +239,43 @@ func TestScriptsThatAreRefused(t *testing.T) {
 		if _, err := run.Run(ctx, &newCall(filepath.Join(dir, "s.sh")).Request); err != why {
 			t.Errorf("with a context that had ended: %v", err)
 		}
+	})
+}
+
+// Who gives up a program whose execution hangs does not wait for it, and nothing is left of it.
+func TestHungScriptIsGivenUp(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("there is nothing that starts programs of others on this architecture")
+	}
+	both(t, func(t *testing.T, s *side) {
+		dir := folder(t)
+		cfg := cgi(dir)
+		cfg.Process.Interpreters, cfg.RunsAs = nil, asUser(64124)
+		run := s.scripts(cfg)
+		script := filepath.Join(dir, "hangs")
+		runnertest.Leased(t, script)
+		runnertest.Must(t, os.Chown(script, 64124, 64124)) // who else could hold the lease
+		ctx, giveUp := context.WithCancelCause(t.Context())
+		why, ended := errors.New("why"), make(chan error, 1)
+		go func() {
+			_, err := run.Run(ctx, &newCall(script).Request)
+			ended <- err
+		}()
+		running := func() string {
+			out, _ := exec.Command("ps", "-o", "pid=", "-U", "64124").Output()
+			return string(out)
+		}
+		polltest.Until(t, "it to hang", func() bool { return running() != "" })
+		giveUp(why)
+		select {
+		case err := <-ended:
+			if err != why {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second): // the kernel ends the lease later
+			t.Fatal("it is still waited for")
+		}
+		polltest.Until(t, "nothing to be left", func() bool { return running() == "" && s.local.Len() == 0 })
 	})
 }
 

@@ -57,9 +57,7 @@ func (c *Client) Run() error {
 		}
 		switch {
 		case m.Kind == KindAnswer || m.Kind == KindRefusal:
-			if reply := c.forget(m.ID); reply != nil {
-				reply <- m
-			} else {
+			if !c.answer(m) {
 				m.Close() // who has asked has given up
 			}
 		case c.Event != nil:
@@ -75,6 +73,23 @@ func (c *Client) Run() error {
 // at once, and the answer is dropped when it comes. If the spawner does not take the question, an
 // errDeaf is returned soon.
 func (c *Client) Ask(ctx context.Context, kind Kind, body []byte, fds ...int) (*Message, error) {
+	q, err := c.pose(ctx, kind, body, fds...)
+	if err != nil {
+		return nil, err
+	}
+	defer q.drop()
+	return q.await(ctx)
+}
+
+// A question is one that was sent.
+type question struct {
+	client *Client
+	id     uint64
+	reply  chan *Message
+}
+
+// pose is Ask up to the answer: await is called next, until it has that, or drop.
+func (c *Client) pose(ctx context.Context, kind Kind, body []byte, fds ...int) (*question, error) {
 	id, reply, err := c.expect()
 	if err != nil {
 		return nil, err
@@ -83,8 +98,13 @@ func (c *Client) Ask(ctx context.Context, kind Kind, body []byte, fds ...int) (*
 		c.forget(id)
 		return nil, err
 	}
+	return &question{c, id, reply}, nil
+}
+
+// await is Ask from there on. When ctx ends it may be called again.
+func (q *question) await(ctx context.Context) (*Message, error) {
 	select {
-	case m, ok := <-reply:
+	case m, ok := <-q.reply:
 		switch {
 		case !ok:
 			return nil, ErrGone
@@ -94,12 +114,19 @@ func (c *Client) Ask(ctx context.Context, kind Kind, body []byte, fds ...int) (*
 		}
 		return m, nil
 	case <-ctx.Done():
-		if c.forget(id) == nil {
-			if m, ok := <-reply; ok { // it has come meanwhile
-				m.Close()
-			}
-		}
 		return nil, context.Cause(ctx)
+	}
+}
+
+// drop has nobody wait for the answer any more, which may have come.
+func (q *question) drop() {
+	q.client.forget(q.id)
+	select {
+	case m, ok := <-q.reply:
+		if ok {
+			m.Close()
+		}
+	default:
 	}
 }
 
@@ -241,13 +268,23 @@ func (c *Client) expect() (id uint64, reply chan *Message, err error) {
 	return c.last, reply, nil
 }
 
-// forget returns where the answer to a question is waited for, once.
-func (c *Client) forget(id uint64) chan *Message {
+// answer hands an answer over to who waits for it. It reports false if nobody does.
+func (c *Client) answer(m *Message) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	reply := c.waiting[id]
+	reply := c.waiting[m.ID]
+	delete(c.waiting, m.ID)
+	if reply == nil {
+		return false
+	}
+	reply <- m // for which there is room
+	return true
+}
+
+func (c *Client) forget(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	delete(c.waiting, id)
-	return reply
 }
 
 func (c *Client) end() {

@@ -1,6 +1,7 @@
 package privsep
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,9 +59,10 @@ type running struct {
 
 	mu         sync.Mutex // guards the fields below
 	state      state
-	child      *spawn.Child // nil while it starts
-	terminated bool         // its process group was asked to end
-	told       chan []byte  // what the answer to its start tells of its exit; nil: that is an event
+	giveUp     context.CancelCauseFunc // while it starts
+	child      *spawn.Child            // nil while it starts
+	terminated bool                    // its process group was asked to end
+	told       chan []byte             // what the answer to its start tells of its exit; nil: that is an event
 }
 
 // A state is how far a running program has come. It never goes back.
@@ -155,7 +157,7 @@ func (p *Programs) resolve(m *Message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	told, err := s.workers.Resolve(parsed)
+	told, err := s.workers.Resolve(context.Background(), parsed)
 	if err != nil {
 		return nil, err
 	}
@@ -280,12 +282,14 @@ func (p *Programs) start(in *places, r *running, cmd *spawn.Command, fds []int) 
 	if err := in.take(); err != nil {
 		return 0, err
 	}
-	r.places, r.identity, r.sandbox = in, cmd.Identity, cmd.Sandbox
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	r.places, r.identity, r.sandbox, r.giveUp = in, cmd.Identity, cmd.Sandbox, cancel
 	if err := p.add(r); err != nil {
 		in.release()
 		return 0, err
 	}
-	child, err := p.opt.Spawner.Execute(cmd, [3]int(fds), r.pipes)
+	child, err := p.opt.Spawner.Execute(ctx, cmd, [3]int(fds), r.pipes)
 	if err != nil {
 		p.remove(r)
 		if r.isWorker {
@@ -295,7 +299,11 @@ func (p *Programs) start(in *places, r *running, cmd *spawn.Command, fds []int) 
 	}
 	r.mu.Lock()
 	r.state, r.child = runs, child
+	isGivenUp := ctx.Err() != nil
 	r.mu.Unlock()
+	if isGivenUp { // too late to keep it from being executed
+		child.Kill()
+	}
 	p.wg.Go(func() { p.attend(r, child) })
 	return uint64(child.PID), nil
 }
@@ -391,8 +399,13 @@ func (p *Programs) signal(m *Message) ([]byte, error) {
 // maxGrace is far longer than a program may take.
 const maxGrace = 24 * time.Hour
 
+var errGivenUp = errors.New("its start was given up")
+
 func (r *running) signal(s unix.Signal, to spawn.Target) {
 	r.mu.Lock()
+	if r.state == starts && to == spawn.ToTree {
+		r.giveUp(errGivenUp) // which waits for nothing
+	}
 	child, isThere := r.child, r.state != starts && r.state != reaped
 	if r.state == runs && to == spawn.ToGroup {
 		r.terminated = true

@@ -17,7 +17,8 @@ import (
 
 // A Remote is the daemon's side of Programs: it has the spawner start what pools run.
 type Remote struct {
-	client *Client
+	client  *Client
+	givenUp sync.WaitGroup // starts that nobody waits for any more
 
 	mu         sync.Mutex // guards the fields below
 	generation uint64
@@ -61,6 +62,7 @@ func (r *Remote) Cgroup(pool string) (path string) {
 
 // Gone is called when the spawner has gone: all programs are lost.
 func (r *Remote) Gone() {
+	defer r.givenUp.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gone = true
@@ -157,12 +159,12 @@ func (p remoteScripts) Launch(ctx context.Context, req *protocol.Request, io spa
 	if ctx.Err() != nil {
 		return nil, "", context.Cause(ctx)
 	}
-	proc, answer, err := p.start(KindStartCGI, &io, func(b []byte) []byte {
+	proc, answer, err := p.start(ctx, KindStartCGI, &io, func(b []byte) []byte {
 		b = appendUint(b, flags(io.IsFed()))
 		return appendString(appendString(b, req.ID.String()), req.Params.Append(nil))
 	})
 	if err != nil {
-		if ref := (*protocol.Refusal)(nil); !errors.As(err, &ref) {
+		if ref := (*protocol.Refusal)(nil); ctx.Err() == nil && !errors.As(err, &ref) {
 			err = &protocol.Refusal{HTTPStatus: 502, AppStatus: 500, Reason: err}
 		}
 		return nil, "", err
@@ -173,15 +175,15 @@ func (p remoteScripts) Launch(ctx context.Context, req *protocol.Request, io spa
 }
 
 // Launch is that of worker.Launcher.
-func (p remoteWorkers) Launch(_ context.Context, socket int) (*spawn.Process, error) {
-	proc, _, err := p.start(KindStartWorker, &spawn.IO{Socket: socket}, func(b []byte) []byte { return b })
+func (p remoteWorkers) Launch(ctx context.Context, socket int) (*spawn.Process, error) {
+	proc, _, err := p.start(ctx, KindStartWorker, &spawn.IO{Socket: socket}, func(b []byte) []byte { return b })
 	return proc, err
 }
 
 // Resolve is that of worker.Launcher.
-func (p remoteWorkers) Resolve(params *protocol.Params) (*protocol.Params, error) {
+func (p remoteWorkers) Resolve(ctx context.Context, params *protocol.Params) (*protocol.Params, error) {
 	body := appendString(appendUint(nil, p.number), p.name)
-	m, err := p.client.Ask(context.Background(), KindResolve, appendString(body, params.Append(nil)))
+	m, err := p.client.Ask(ctx, KindResolve, appendString(body, params.Append(nil)))
 	if err != nil {
 		return nil, errorOf(err)
 	}
@@ -241,7 +243,7 @@ func (r *Remote) Trace(ctx context.Context, pool string, pid int, out io.Writer)
 		return errors.New("the program has exited")
 	}
 	p := &remotePool{Remote: r, name: pool}
-	proc, _, err := p.start(KindStartTracer, new(spawn.IO), func(b []byte) []byte { return appendUint(b, of) })
+	proc, _, err := p.start(ctx, KindStartTracer, new(spawn.IO), func(b []byte) []byte { return appendUint(b, of) })
 	if err != nil {
 		return err
 	}
@@ -259,9 +261,9 @@ func (r *Remote) handleOf(pid int) (handle uint64, ok bool) {
 	return 0, false
 }
 
-// start has a program started. It does not give up waiting for the answer, as nobody would
-// end the program then. What is left of the answer is the caller's.
-func (p *remotePool) start(kind Kind, io *spawn.IO, more func([]byte) []byte) (proc *spawn.Process, answer *decoder, err error) {
+// start has a program started. When ctx ends before, it has failed for its cause. What is left of the
+// answer is the caller's.
+func (p *remotePool) start(ctx context.Context, kind Kind, io *spawn.IO, more func([]byte) []byte) (proc *spawn.Process, answer *decoder, err error) {
 	var fds spawn.Pipes
 	defer fds.CloseTheirs()
 	if err = fds.Open(io); err == nil {
@@ -274,8 +276,18 @@ func (p *remotePool) start(kind Kind, io *spawn.IO, more func([]byte) []byte) (p
 	program := p.add()
 	body := appendString(appendUint(appendUint(nil, program.handle), p.number), p.name)
 	theirs := fds.Theirs()
-	m, err := p.client.Ask(context.Background(), kind, more(body), theirs[:]...)
-	if err != nil {
+	var m *Message
+	q, err := p.client.pose(ctx, kind, more(body), theirs[:]...)
+	if err == nil {
+		m, err = q.await(ctx)
+	}
+	switch {
+	case err == nil:
+	case q != nil && ctx.Err() != nil:
+		p.abandon(kind, q, program)
+		fds.Close()
+		return nil, nil, context.Cause(ctx)
+	default:
 		fds.Close()
 		p.forget(program)
 		return nil, nil, errorOf(err)
@@ -285,19 +297,22 @@ func (p *remotePool) start(kind Kind, io *spawn.IO, more func([]byte) []byte) (p
 		program.Signal(unix.SIGKILL, spawn.ToTree)
 	}
 	fds.CloseTheirs() // or the end of its output is not seen
-	answer = &decoder{b: m.Body}
-	pid := int(answer.uint())
-	p.started(program, pid)
-	if kind == KindStartCGI {
-		p.exited(answer.bytes())
-	}
+	pid, answer := p.started(kind, program, m)
 	return fds.Process(pid, program), answer, nil
 }
 
-func (r *Remote) started(p *remoteProgram, pid int) {
+// started takes what the answer to a program's start tells of it. What is left of that is the
+// caller's.
+func (r *Remote) started(kind Kind, p *remoteProgram, m *Message) (pid int, answer *decoder) {
+	answer = &decoder{b: m.Body}
+	pid = int(answer.uint())
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	p.pid = pid
+	r.mu.Unlock()
+	if kind == KindStartCGI {
+		r.exited(answer.bytes())
+	}
+	return pid, answer
 }
 
 // exited takes what is told of a program's exit, if something is.
@@ -312,6 +327,29 @@ func (r *Remote) exited(body []byte) {
 		delete(r.programs, e.handle)
 		p.end(e)
 	}
+}
+
+// abandon ends a program in the background, whose start nobody waits for any more.
+func (r *Remote) abandon(kind Kind, q *question, program *remoteProgram) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.gone {
+		r.givenUp.Go(func() { r.endStarting(kind, q, program) })
+	}
+}
+
+// endStarting ends it also if its start hangs, and whatever comes of that.
+func (r *Remote) endStarting(kind Kind, q *question, program *remoteProgram) {
+	program.Signal(unix.SIGKILL, spawn.ToTree)
+	m, err := q.await(context.Background())
+	if err != nil {
+		r.forget(program)
+		return
+	}
+	m.Close()
+	r.started(kind, program, m)
+	program.Signal(unix.SIGKILL, spawn.ToTree) // it may have been too early for the first one
+	program.Reap(true)
 }
 
 // A remoteProgram is a spawn.Program that the spawner has started.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/signal"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,22 +18,6 @@ import (
 	"github.com/fcgid/fcgid/internal/runner/runnertest"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
-
-// leased makes a program that nobody can open, and so execute, as long as release is not
-// called, or three quarters of a minute. Who owns a file can do that to it.
-func leased(t *testing.T, name string) (release func()) {
-	t.Helper()
-	signal.Ignore(unix.SIGIO) // which tells who has the lease that somebody waits
-	runnertest.WriteFile(t, name, "#!/bin/sh\necho released\n", 0o755)
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	runnertest.Must(t, err)
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		t.Skip("there are no leases here: ", err)
-	}
-	release = sync.OnceFunc(func() { unix.Close(fd) })
-	t.Cleanup(release)
-	return release
-}
 
 // What executes a program of one user waits for the file system; nobody else's programs do.
 func TestHungExecHoldsUpNobody(t *testing.T) {
@@ -50,7 +33,7 @@ func TestHungExecHoldsUpNobody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := dir + "/" + name
-			release := leased(t, file)
+			release := runnertest.Leased(t, file)
 			l := new(spawn.Local)
 			var hung sync.WaitGroup
 			var said strings.Builder
@@ -88,7 +71,7 @@ func TestHungExecIsGivenUp(t *testing.T) {
 		t.Skip("there is nothing that starts programs of others on this architecture")
 	}
 	file := openFolder(t) + "/hangs"
-	leased(t, file)
+	runnertest.Leased(t, file)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	result, l := make(chan error, 1), new(spawn.Local)
@@ -106,6 +89,45 @@ func TestHungExecIsGivenUp(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second): // the kernel ends the lease later
 		t.Error("it is still waited for")
+	}
+}
+
+// When all programs are killed, so are those that are being executed still, and those that are from
+// then on.
+func TestHungExecIsKilled(t *testing.T) {
+	needRoot(t)
+	if runtime.GOARCH != "amd64" {
+		t.Skip("there is nothing that starts programs of others on this architecture")
+	}
+	file := openFolder(t) + "/hangs"
+	runnertest.Leased(t, file)
+	cmd := &spawn.Command{Argv: []string{file}, Dir: "/", Env: []string{}, Identity: &spawn.Identity{UID: 64304, GID: 64304}, Aside: true}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	runnertest.Must(t, err)
+	defer null.Close()
+	files := [3]int{int(null.Fd()), int(null.Fd()), int(null.Fd())}
+	l, results := new(spawn.Local), make(chan error, 3)
+	start := func() {
+		_, err := l.Execute(context.Background(), cmd, files, [2]uint64{})
+		results <- err
+	}
+	go start()
+	go start()
+	polltest.Until(t, "both to wait", func() bool { return waiting(64304) == 2 })
+	l.Kill()
+	go start()
+	for range 3 {
+		select {
+		case err := <-results:
+			if err == nil {
+				t.Error("it was started")
+			}
+		case <-time.After(20 * time.Second): // the kernel ends the lease later
+			t.Fatal("it is still waited for")
+		}
+	}
+	if n := waiting(64304); n > 0 || l.Len() > 0 {
+		t.Errorf("%d programs are left", n)
 	}
 }
 

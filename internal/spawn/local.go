@@ -35,9 +35,10 @@ type Local struct {
 	kept   map[int]*team // pids of those that were given up and not waited for, and who has forked them
 	spared map[int]bool  // pids that are no programs': of a Self and of a Successor
 	killed bool
-	teams  map[string]*team       // that start the programs of sandboxes, by teamKind.key
-	holds  map[string]int         // how often such a team was asked to stay
-	tmps   map[string]*privateTmp // of the teams, by Sandbox.Name
+	kills  map[*Child]context.CancelCauseFunc // of those that are being executed, and may hang in that
+	teams  map[string]*team                   // that start the programs of sandboxes, by teamKind.key
+	holds  map[string]int                     // how often such a team was asked to stay
+	tmps   map[string]*privateTmp             // of the teams, by Sandbox.Name
 }
 
 // Start starts a program with descriptors 0, 1 and 2 and no others, default
@@ -53,9 +54,9 @@ func (l *Local) Start(ctx context.Context, cmd *Command) (*Process, error) {
 // Execute is Start for another process that has the pipes, whose inodes are those: of STDOUT and
 // STDERR. IO does not matter, but for a Socket, which says that files[0] is one that the program
 // listens on. The files stay the caller's.
-func (l *Local) Execute(cmd *Command, files [3]int, pipes [2]uint64) (*Child, error) {
+func (l *Local) Execute(ctx context.Context, cmd *Command, files [3]int, pipes [2]uint64) (*Child, error) {
 	c := &Child{pipes: pipes}
-	if err := l.launch(context.Background(), cmd, c, []uintptr{uintptr(files[0]), uintptr(files[1]), uintptr(files[2])}); err != nil {
+	if err := l.launch(ctx, cmd, c, []uintptr{uintptr(files[0]), uintptr(files[1]), uintptr(files[2])}); err != nil {
 		return nil, err
 	}
 	l.add(c)
@@ -89,6 +90,11 @@ func (l *Local) launchOnce(ctx context.Context, cmd *Command, c *Child, files []
 	if err != nil {
 		return fmt.Errorf("start %s: %w", cmd.Argv[0], err)
 	}
+	if cmd.limiterOf(t, cmd.Cgroup != nil && cmd.Cgroup.IsLate()) >= 0 {
+		var done func()
+		ctx, done = l.untilKilled(ctx, c)
+		defer done()
+	}
 	if err = cmd.execute(ctx, c, t, files); err != nil {
 		if errors.Is(err, errOutdated) {
 			l.dismiss(t)
@@ -98,12 +104,38 @@ func (l *Local) launchOnce(ctx context.Context, cmd *Command, c *Child, files []
 	return err
 }
 
+var errKilled = errors.New("all programs are being ended")
+
+// untilKilled is ctx until done is called, and ends when Kill is: a program that hangs while it is
+// executed, as who owns it can have it do, is none that could be killed otherwise.
+func (l *Local) untilKilled(ctx context.Context, c *Child) (_ context.Context, done func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.killed {
+		cancel(errKilled)
+	}
+	if l.kills == nil {
+		l.kills = make(map[*Child]context.CancelCauseFunc)
+	}
+	l.kills[c] = cancel
+	return ctx, func() {
+		l.mu.Lock()
+		delete(l.kills, c)
+		l.mu.Unlock()
+		cancel(nil)
+	}
+}
+
 // Kill kills every program with its tree, at once, and from now on every one that
 // is started.
 func (l *Local) Kill() {
 	l.mu.Lock()
 	l.killed = true
 	all := slices.Collect(maps.Values(l.all))
+	for _, kill := range l.kills {
+		kill(errKilled) // which waits for nothing
+	}
 	l.mu.Unlock()
 	for _, c := range all {
 		c.killWhole()

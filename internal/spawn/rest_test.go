@@ -159,7 +159,7 @@ func TestSharedSocketStays(t *testing.T) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	runnertest.Must(t, err)
 	defer null.Close()
-	child, err := l.Execute(&spawn.Command{Argv: []string{"/bin/sleep", "1000"}, Env: []string{}, IO: spawn.IO{Socket: fd, Shared: true}},
+	child, err := l.Execute(t.Context(), &spawn.Command{Argv: []string{"/bin/sleep", "1000"}, Env: []string{}, IO: spawn.IO{Socket: fd, Shared: true}},
 		[3]int{fd, int(null.Fd()), int(null.Fd())}, [2]uint64{})
 	runnertest.Must(t, err)
 	child.Signal(0, spawn.ToSocket)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/polltest"
+	"github.com/fcgid/fcgid/internal/runner/runnertest"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
 
@@ -44,7 +45,7 @@ func TestStoppedBeforeItBegins(t *testing.T) {
 					spawn.OwnAllThreads(t)
 				}
 				file := filepath.Join(dir, name+threads)
-				leased(t, file)
+				runnertest.Leased(t, file)
 				l := new(spawn.Local)
 				result := make(chan error, 1)
 				go func() {

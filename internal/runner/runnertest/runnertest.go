@@ -340,3 +340,19 @@ func (f Failing) Write([]byte) (int, error) { return 0, f.Err }
 
 // Random is so much text.
 func Random(n int64) io.Reader { return io.LimitReader(rand.New(rand.NewSource(n)), n) }
+
+// Leased makes a script that says "released", and that nobody can open, and so execute, as long as
+// release is not called, or three quarters of a minute. Who owns a file can do that to it.
+func Leased(t testing.TB, name string) (release func()) {
+	t.Helper()
+	signal.Ignore(unix.SIGIO) // which tells who has the lease that somebody waits
+	WriteFile(t, name, "#!/bin/sh\necho released\n", 0o755)
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	Must(t, err)
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skip("there are no leases here: ", err)
+	}
+	release = sync.OnceFunc(func() { unix.Close(fd) })
+	t.Cleanup(release)
+	return release
+}

@@ -38,14 +38,17 @@ type spawned struct {
 func (p *Pool) launchProgram(program *program, id int) (process, error) {
 	p.mu.Lock()
 	grace, log, admit, box, launcher := p.opt.StopGrace, p.opt.Log, p.opt.Admit, p.opt.Sandbox, program.launcher
+	timeout := p.opt.StartTimeout
 	p.mu.Unlock()
+	ctx, cancel := context.WithTimeoutCause(context.Background(), timeout, fmt.Errorf("start a worker: not executed within %v (worker.start_timeout)", timeout))
+	defer cancel()
 	path, socket, err := p.socketFor(id)
 	if err != nil {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
 	defer unix.Close(socket)
 	w := &spawned{path: path, grace: grace}
-	if w.Process, err = launcher.Launch(context.Background(), socket); err != nil {
+	if w.Process, err = launcher.Launch(ctx, socket); err != nil {
 		w.removeSocket()
 		return nil, err
 	}

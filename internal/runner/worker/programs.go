@@ -19,7 +19,7 @@ type Launcher interface {
 	Launch(ctx context.Context, socket int) (*spawn.Process, error)
 	// Resolve looks for the script of a request where Options say which ones there may be, and
 	// returns the params that a worker is sent. The error is a *protocol.Refusal.
-	Resolve(params *protocol.Params) (*protocol.Params, error)
+	Resolve(ctx context.Context, params *protocol.Params) (*protocol.Params, error)
 	// Usage is spawn.Usage of one that it has started.
 	Usage(pid int) (cpu time.Duration, rss int64)
 }
@@ -78,8 +78,9 @@ func (p *Programs) Command() (cmd spawn.Command, err error) {
 	}, nil
 }
 
-// Resolve is that of Launcher, with the rights of who the programs run as.
-func (p *Programs) Resolve(params *protocol.Params) (as *protocol.Params, err error) {
+// Resolve is that of Launcher, with the rights of who the programs run as. It waits as long as the
+// file system does.
+func (p *Programs) Resolve(_ context.Context, params *protocol.Params) (as *protocol.Params, err error) {
 	err = p.opt.Identity.Look(func() error {
 		as, err = p.told.ForWorker(params, p.rules)
 		return err

@@ -38,7 +38,7 @@ const maxAttempts = 10
 // other cause the worker is sent ABORT_REQUEST and has a second to end the
 // request; if it does not, it is replaced.
 func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
-	req, name, err := p.tell(req)
+	req, name, err := p.tell(ctx, req)
 	if err != nil {
 		return 0, err
 	}
@@ -67,10 +67,10 @@ func (p *Pool) Run(ctx context.Context, req *protocol.Request) (uint32, error) {
 
 // tell returns the request as a worker is sent it: with the params that the pool
 // wants it to have, and with its id, where they do not say it.
-func (p *Pool) tell(req *protocol.Request) (*protocol.Request, *protocol.RequestID, error) {
+func (p *Pool) tell(ctx context.Context, req *protocol.Request) (*protocol.Request, *protocol.RequestID, error) {
 	now := p.telling.Load()
 	told := now.programs.told
-	params, err := now.programs.resolve(now.launcher, &req.Params)
+	params, err := now.programs.resolve(ctx, now.launcher, &req.Params)
 	switch {
 	case err != nil:
 		return nil, nil, err
@@ -87,11 +87,11 @@ func (p *Pool) tell(req *protocol.Request) (*protocol.Request, *protocol.Request
 // resolve returns the params that a worker is sent. Without rules the script is its
 // business; what there is to look at then is looked at with our rights, as that is what each
 // request would have to pay for.
-func (p *Programs) resolve(by Launcher, params *protocol.Params) (*protocol.Params, error) {
+func (p *Programs) resolve(ctx context.Context, by Launcher, params *protocol.Params) (*protocol.Params, error) {
 	if p.rules == nil {
 		return p.told.ForWorker(params, nil)
 	}
-	return by.Resolve(params)
+	return by.Resolve(ctx, params)
 }
 
 // Queues reports that requests wait for workers; see server.Queuer.
