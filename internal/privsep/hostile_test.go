@@ -152,6 +152,7 @@ var attacks = map[string]func(*speaker) string{
 	"words by a carriage return": func(s *speaker) string { return s.notify("STATUS=x\rMAINPID=1") },
 	"words after a zero":         func(s *speaker) string { return s.notify("STATUS=x\x00MAINPID=1") },
 	"a name of another's socket": func(s *speaker) string { return s.notify("FDSTORE=1\nFDNAME=http", s.sockets()[0]) },
+	"a socket without a name":    func(s *speaker) string { return s.notify("FDSTORE=1\nFDPOLL=0", s.sockets()[0]) },
 	"a name of its own": func(s *speaker) string {
 		return s.notify("FDSTORE=1\nFDPOLL=0\nFDNAME=fcgid-socket-1f-a0", s.sockets()[0])
 	},
@@ -240,7 +241,7 @@ var wants = map[string]string{
 	"an upgrade of none":            "there is no such upgrade, there is no such upgrade, there is no such upgrade",
 
 	"words by a carriage return": "is no word of a daemon's", "words after a zero": "is no word of a daemon's",
-	"a name of another's socket": "is no word of a daemon's", "a name of its own": "nobody hears it",
+	"a name of another's socket": "is no word of a daemon's", "a socket without a name": "is no word of a daemon's", "a name of its own": "nobody hears it",
 
 	"ptrace": "operation not permitted", "getfd": "operation not permitted", "kill": "operation not permitted",
 }

@@ -160,7 +160,7 @@ func (e *Listen) with(f func(listen.Local) error) (err error) {
 		as = e.By.Make
 	}
 	err = as(func() error { return f(binder) })
-	if !e.IsOwn && e.Path != "" && errors.Is(err, unix.EACCES) {
+	if !e.IsOwn && e.Path != "" && errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w: others than root can change this folder, so only the rights of the socket's owner count there (user %d)", err, e.By.UID)
 	}
 	return err
@@ -217,8 +217,7 @@ func (l *listeners) madeOf(f *listen.File) (Made, error) {
 
 var errGone = errors.New("another socket has its place")
 
-// permit gives a file that was made mode, owner and group of an address that leads to it. Those
-// are root's to give wherever it is: it is opened, and then known by its number.
+// permit gives a file that was made mode, owner and group of an address that leads to it.
 func (l *listeners) permit(q *listenQuestion) error {
 	e, err := l.entry(&q.Options)
 	if err != nil {
@@ -228,11 +227,9 @@ func (l *listeners) permit(q *listenQuestion) error {
 	if err != nil {
 		return err
 	}
-	isOwn := e
-	isOwn.IsOwn = true
 	file := made.File
 	file.Path = e.Path
-	return l.by(&isOwn, func(b listen.Local) error { return b.Permit(&q.Options, &file) })
+	return l.by(&e, func(b listen.Local) error { return b.Permit(&q.Options, &file) })
 }
 
 // find answers which file is at the path of an address.

@@ -296,6 +296,23 @@ func TestRecoveredFilesOfOthers(t *testing.T) {
 		}
 	}
 
+	// What somebody has put into a folder of theirs is given to nobody, whoever has made it.
+	moved := filepath.Join(theirs, "s")
+	other, err := net.Listen("unix", moved)
+	runnertest.Must(t, err)
+	defer other.Close()
+	runnertest.Must(t, os.Chmod(moved, 0o600)) // root's
+	entry := config.Listen{Address: "unix:" + moved, Mode: 0o666}
+	sockets, binder := newSockets(t, entry)
+	claimed, err := listen.Local{}.Find(moved)
+	runnertest.Must(t, err)
+	sockets.recover([]listen.File{*claimed})
+	o := optionsOf(entry)
+	if err := binder.Permit(&o, claimed); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("permit: %v", err)
+	}
+	runnertest.WantFile(t, moved, "140600 0:0")
+
 	// By a folder that has become another's since the table was made, nothing is removed with root's rights.
 	s, err := net.Listen("unix", roots+"/s")
 	runnertest.Must(t, err)

@@ -64,12 +64,17 @@ func (s *spawner) notify(m *Message) error {
 	if len(m.Body) > maxNotification || len(m.FDs) > 1 {
 		return errors.New("more than systemd takes at once")
 	}
-	for line := range strings.SplitSeq(string(m.Body), "\n") {
+	words := strings.Split(string(m.Body), "\n")
+	for _, line := range words {
 		if !isWord(line) || !s.succession.isOf(line) && !slices.ContainsFunc(notifiable, func(word string) bool {
 			return line == word || strings.HasSuffix(word, "=") && strings.HasPrefix(line, word)
 		}) {
 			return fmt.Errorf("%q is no word of a daemon's", line)
 		}
+	}
+	isName := func(word string) bool { return strings.HasPrefix(word, "FDNAME=") }
+	if slices.Contains(words, "FDSTORE=1") && !slices.ContainsFunc(words, isName) { // which is "stored" then
+		return fmt.Errorf("%q is no word of a daemon's without a name", "FDSTORE=1")
 	}
 	socket := os.Getenv("NOTIFY_SOCKET")
 	if socket == "" {
