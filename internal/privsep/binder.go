@@ -101,3 +101,37 @@ func (b *Binder) DropIncoming(fd int, all bool) error {
 	}
 	return b.tell(&listenQuestion{what: what}, fd)
 }
+
+func (q *listenQuestion) append(b []byte) []byte {
+	b = appendString(appendUint(b, q.what), q.Address)
+	b = appendString(appendString(appendUint(b, uint64(q.Mode)), q.Owner), q.Group)
+	return appendFile(b, &q.file)
+}
+
+// A listenError is what it was.
+type listenError struct {
+	text    string
+	isInUse bool
+	errno   unix.Errno
+}
+
+func (e *listenError) Error() string { return e.text }
+
+// Is tells what it is, for errors.Is.
+func (e *listenError) Is(target error) bool {
+	return target == listen.ErrInUse && e.isInUse || e.errno != 0 && (target == e.errno || e.errno.Is(target))
+}
+
+// listenErrorOf is an error of a question about a listener.
+func listenErrorOf(err error) error {
+	ref, ok := errors.AsType[*Refusal](err)
+	if !ok {
+		return err
+	}
+	d := decoder{b: ref.Body}
+	isInUse, errno, text := d.uint() == 1, unix.Errno(d.uint()), d.string()
+	if d.end() != nil {
+		return err
+	}
+	return &listenError{text, isInUse, errno}
+}

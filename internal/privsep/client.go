@@ -10,7 +10,21 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/protocol"
+	"github.com/fcgid/fcgid/internal/spawn"
 )
+
+// NewConn takes over a descriptor.
+func NewConn(fd int) (*Conn, error) {
+	conn, err := spawn.ConnOf(fd)
+	if err != nil {
+		return nil, err
+	}
+	if conn.LocalAddr().Network() != "unixpacket" {
+		conn.Close()
+		return nil, fmt.Errorf("descriptor %d is no SOCK_SEQPACKET socket", fd)
+	}
+	return newConn(conn), nil
+}
 
 // ErrGone is that of a question to a spawner that has ended.
 var ErrGone = errors.New("the process that starts programs has ended")

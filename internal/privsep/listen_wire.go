@@ -31,12 +31,6 @@ type listenQuestion struct {
 	file listen.File
 }
 
-func (q *listenQuestion) append(b []byte) []byte {
-	b = appendString(appendUint(b, q.what), q.Address)
-	b = appendString(appendString(appendUint(b, uint64(q.Mode)), q.Owner), q.Group)
-	return appendFile(b, &q.file)
-}
-
 // parseListen takes a question off a message, whose descriptor stays there.
 func parseListen(m *Message) (q listenQuestion, err error) {
 	d := decoder{b: m.Body}
@@ -69,32 +63,4 @@ func refuseListen(err error) *Refusal {
 	var errno unix.Errno
 	errors.As(err, &errno)
 	return &Refusal{appendString(appendUint(appendUint(nil, flags(errors.Is(err, listen.ErrInUse))), uint64(errno)), err.Error())}
-}
-
-// A listenError is what it was.
-type listenError struct {
-	text    string
-	isInUse bool
-	errno   unix.Errno
-}
-
-func (e *listenError) Error() string { return e.text }
-
-// Is tells what it is, for errors.Is.
-func (e *listenError) Is(target error) bool {
-	return target == listen.ErrInUse && e.isInUse || e.errno != 0 && (target == e.errno || e.errno.Is(target))
-}
-
-// listenErrorOf is an error of a question about a listener.
-func listenErrorOf(err error) error {
-	ref, ok := errors.AsType[*Refusal](err)
-	if !ok {
-		return err
-	}
-	d := decoder{b: ref.Body}
-	isInUse, errno, text := d.uint() == 1, unix.Errno(d.uint()), d.string()
-	if d.end() != nil {
-		return err
-	}
-	return &listenError{text, isInUse, errno}
 }

@@ -1,13 +1,11 @@
 package privsep
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/fcgid/fcgid/internal/listen"
@@ -15,26 +13,6 @@ import (
 
 // maxNotification is the size in bytes of what systemd takes at most (sd_notify(3)).
 const maxNotification = 4096
-
-// notifyTime is how long the spawner may take to pass on a word.
-const notifyTime = 5 * time.Second
-
-// Notify has the spawner tell systemd something (sd_notify(3)), with a descriptor unless fd is
-// negative.
-func (s *Session) Notify(state string, fd int) error {
-	var fds []int
-	if fd >= 0 {
-		fds = []int{fd}
-	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), notifyTime, errors.New("the process that speaks to systemd does not answer"))
-	defer cancel()
-	m, err := s.client.Ask(ctx, KindNotify, []byte(state), fds...)
-	if err != nil {
-		return fmt.Errorf("tell systemd: %w", err)
-	}
-	m.Close()
-	return nil
-}
 
 // notifiable are the words that a daemon has for systemd, those that end in = with any value.
 var notifiable = []string{

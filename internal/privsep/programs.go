@@ -85,7 +85,7 @@ func NewPrograms(o ProgramsOptions) *Programs {
 	return &Programs{opt: o, current: new(generation), places: make(map[string]*places), running: make(map[uint64]*running)}
 }
 
-// Handle does what a message asks for that is about programs, for Serve.
+// Handle does what a message asks for that is about programs, for hear.
 func (p *Programs) Handle(m *Message) (*Message, error) {
 	var body []byte
 	var err error
@@ -128,20 +128,6 @@ func (p *Programs) Kill() {
 
 // Wait waits until all have exited, after Kill.
 func (p *Programs) Wait() { p.wg.Wait() }
-
-// Close is Wait, and lets go of what pools have.
-func (p *Programs) Close() {
-	p.Wait()
-	p.mu.Lock()
-	current, previous := p.current, p.previous
-	p.current, p.previous = new(generation), nil
-	if p.retire != nil {
-		p.retire.Stop()
-	}
-	p.mu.Unlock()
-	p.drop(previous)
-	p.drop(current)
-}
 
 func (p *Programs) resolve(m *Message) ([]byte, error) {
 	d := decoder{b: m.Body}

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/fcgid/fcgid/internal/config"
 	"github.com/fcgid/fcgid/internal/listen"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -80,18 +79,6 @@ func closeAll(fds []uintptr) {
 	for _, fd := range fds {
 		unix.Close(int(fd))
 	}
-}
-
-// SocketFolder is where this process may make sockets that nobody else is to have: the folder
-// that a spawner has given to it, or the unit's; "" if there is none.
-func SocketFolder() string {
-	runtime := config.RuntimeFolder()
-	own := OwnFolder(runtime)
-	var stat unix.Stat_t
-	if runtime != "" && unix.Lstat(own, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFDIR && stat.Uid == uint32(os.Geteuid()) {
-		return own
-	}
-	return runtime
 }
 
 // OwnFolder is the daemon's own in the unit's folder for sockets.

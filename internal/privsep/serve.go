@@ -15,18 +15,10 @@ type Refusal struct{ Body []byte }
 // Error is what the answer says, if that is text.
 func (r *Refusal) Error() string { return string(r.Body) }
 
-// Serve answers what the other end of conn asks, until that has gone (nil), or sends what is no
+// hear answers what the other end of conn asks, until that has gone (nil), or sends what is no
 // question. Each is answered by handle, in a goroutine of its own, whose error refuses it; the
-// message is closed when it returns. Serve waits for all of them, not beyond a blocked answer:
-// it closes conn first.
-func Serve(conn *Conn, handle func(*Message) (*Message, error)) error {
-	var running sync.WaitGroup
-	defer running.Wait()
-	return hear(conn, handle, newAdmission(func(string) int { return 1 }), &running)
-}
-
-// hear is Serve, and leaves it to who owns running to wait for what is at work still. It never
-// waits for an answer to be found: what there is no room for is refused.
+// message is closed when it returns. It closes conn first, and leaves it to who owns running to wait
+// for what is at work still. It never waits for an answer to be found: what there is no room for is refused.
 func hear(conn *Conn, handle func(*Message) (*Message, error), room *admission, running *sync.WaitGroup) error {
 	defer conn.Close()
 	for {

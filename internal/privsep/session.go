@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -220,4 +221,36 @@ func (s *Successor) Commit() error {
 		m.Close()
 	}
 	return err
+}
+
+// notifyTime is how long the spawner may take to pass on a word.
+const notifyTime = 5 * time.Second
+
+// Notify has the spawner tell systemd something (sd_notify(3)), with a descriptor unless fd is
+// negative.
+func (s *Session) Notify(state string, fd int) error {
+	var fds []int
+	if fd >= 0 {
+		fds = []int{fd}
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), notifyTime, errors.New("the process that speaks to systemd does not answer"))
+	defer cancel()
+	m, err := s.client.Ask(ctx, KindNotify, []byte(state), fds...)
+	if err != nil {
+		return fmt.Errorf("tell systemd: %w", err)
+	}
+	m.Close()
+	return nil
+}
+
+// SocketFolder is where this process may make sockets that nobody else is to have: the folder
+// that a spawner has given to it, or the unit's; "" if there is none.
+func SocketFolder() string {
+	runtime := config.RuntimeFolder()
+	own := OwnFolder(runtime)
+	var stat unix.Stat_t
+	if runtime != "" && unix.Lstat(own, &stat) == nil && stat.Mode&unix.S_IFMT == unix.S_IFDIR && stat.Uid == uint32(os.Geteuid()) {
+		return own
+	}
+	return runtime
 }

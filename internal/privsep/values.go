@@ -58,22 +58,6 @@ func (d *decoder) bytes() []byte {
 
 func (d *decoder) string() string { return string(d.bytes()) }
 
-// strings is a list. It takes no more memory than what has come can fill.
-func (d *decoder) strings() []string {
-	n := d.uint()
-	if n > uint64(len(d.b)/4) {
-		d.bad = true
-	}
-	if d.bad || n == 0 {
-		return nil
-	}
-	list := make([]string, 0, n)
-	for range n {
-		list = append(list, d.string())
-	}
-	return list
-}
-
 // end returns an error if a value was not there, or if there is more than was taken.
 func (d *decoder) end() error {
 	if d.bad || len(d.b) > 0 {

@@ -81,19 +81,6 @@ type Conn struct {
 	out []byte
 }
 
-// NewConn takes over a descriptor.
-func NewConn(fd int) (*Conn, error) {
-	conn, err := spawn.ConnOf(fd)
-	if err != nil {
-		return nil, err
-	}
-	if conn.LocalAddr().Network() != "unixpacket" {
-		conn.Close()
-		return nil, fmt.Errorf("descriptor %d is no SOCK_SEQPACKET socket", fd)
-	}
-	return newConn(conn), nil
-}
-
 // NewPair is a Conn, and a descriptor of its other end for another process.
 func NewPair() (ours *Conn, theirs int, err error) {
 	conn, theirs, err := spawn.NewPair(unix.SOCK_SEQPACKET)
