@@ -51,7 +51,7 @@ type Client struct {
 
 // patience is how long the spawner may take to take a message: it does nothing else before. It may
 // be stopped.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 var errDeaf = &protocol.Refusal{HTTPStatus: 503, AppStatus: 503, Reason: errors.New("the process that starts programs takes no message: it may be stopped")}
 
