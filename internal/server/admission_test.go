@@ -150,7 +150,7 @@ func TestQueueTimeout(t *testing.T) {
 	})
 }
 
-// Who has gone leaves at once, and its place is another's.
+// Who has gone leaves the queue, and its place is another's.
 func TestQueueIsLeft(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g, s, _ := startGate(t, 1, 2)
@@ -161,6 +161,7 @@ func TestQueueIsLeft(t *testing.T) {
 		p.send(abort(2))
 		p.wantAnswer(2, "", 0)
 		gone.nc.Close()
+		time.Sleep(readAgainAfter) // in place, nobody reads before
 		synctest.Wait()
 		if got := s.Snapshot(); got.Queued != 0 {
 			t.Errorf("snapshot is %+v", got)
