@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,18 @@ const (
 var role struct {
 	name    string
 	numbers [2]int
+}
+
+// A process that was executed by /proc/self/exe is called exe. Its name is that of its first thread,
+// which runs this.
+func init() {
+	if os.Getenv(roleVariable) == "" {
+		return
+	}
+	name, err := unix.BytePtrFromString(filepath.Base(os.Args[0]))
+	if err == nil {
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
+	}
 }
 
 // Begin finds out what this process is to be. It is called first in main.
