@@ -85,7 +85,7 @@ func (o *checkOptions) run(cmd *cobra.Command, args []string, functions pool.Fun
 	case o.diff:
 		changes, err := o.target.diff(cmd.Context())
 		if err == nil {
-			err = o.try(cmd, cfg, daemon.IsRunning, changes.Opens)
+			err = o.try(cmd, cfg, true, changes.Opens)
 		}
 		if err != nil {
 			return err
@@ -109,9 +109,9 @@ func (o *checkOptions) load(flags *pflag.FlagSet, functions pool.Functions) (*co
 func (o *checkOptions) approve(cmd *cobra.Command, cfg *config.Config) error {
 	warn(cmd.ErrOrStderr(), cfg)
 	warnOfSandboxes(cmd.ErrOrStderr(), cfg)
-	running, opens, err := o.askRunning(cmd.Context())
+	isRunning, opens, err := o.askRunning(cmd.Context())
 	if err == nil {
-		err = o.try(cmd, cfg, running, opens)
+		err = o.try(cmd, cfg, isRunning, opens)
 	}
 	if err != nil {
 		return err

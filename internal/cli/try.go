@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,8 +16,8 @@ import (
 )
 
 // try returns an error if no daemon would start with a configuration here and now, and says why.
-func (o *checkOptions) try(cmd *cobra.Command, cfg *config.Config, running daemon.Running, opens []string) error {
-	refusals, doubts := daemon.Try(cfg, o.file, running, opens)
+func (o *checkOptions) try(cmd *cobra.Command, cfg *config.Config, isRunning bool, opens []string) error {
+	refusals, doubts := daemon.Try(cfg, o.file, isRunning, opens)
 	for _, d := range doubts {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", d)
 	}
@@ -28,7 +27,7 @@ func (o *checkOptions) try(cmd *cobra.Command, cfg *config.Config, running daemo
 	if len(refusals) == 0 {
 		return nil
 	}
-	if running == daemon.IsRunning {
+	if isRunning {
 		return errors.New("the file has no fault, and the daemon would refuse to reload it here and now")
 	}
 	as := users.NameOf(uint32(os.Geteuid()))
@@ -43,29 +42,16 @@ const runningTime = 5 * time.Second
 
 // askRunning finds out whether a daemon runs with the file, and where that would begin to listen. The
 // error is that it would not take the file as it is now.
-func (o *checkOptions) askRunning(ctx context.Context) (running daemon.Running, opens []string, err error) {
+func (o *checkOptions) askRunning(ctx context.Context) (isRunning bool, opens []string, err error) {
 	if o.file == "-" {
-		return daemon.NotRunning, nil, nil
+		return false, nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, runningTime)
 	defer cancel()
 	t := target{file: o.file, control: o.control}
 	reply, at, err := t.exchange(ctx, status.Order{Verb: status.VerbDiff})
-	if gone, ok := errors.AsType[*absent](err); ok {
-		if isStarting() || gone.isElsewhere {
-			return daemon.MayRun, nil, nil
-		}
-		return daemon.NotRunning, nil, nil
+	if err != nil || reply.Changes == nil || t.reads(at, reply.Changes.File) != nil {
+		return false, nil, nil
 	}
-	switch {
-	case err != nil:
-		return daemon.MayRun, nil, nil
-	case reply.Changes == nil, t.reads(at, reply.Changes.File) != nil:
-		return daemon.NotRunning, nil, nil // at least there
-	}
-	return daemon.IsRunning, reply.Changes.Opens, refusedReload(reply)
+	return true, reply.Changes.Opens, refusedReload(reply)
 }
-
-// isStarting reports whether systemd has started this process, which may hold the sockets of a
-// daemon for the next one.
-func isStarting() bool { return os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) }

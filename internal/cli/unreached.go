@@ -17,8 +17,6 @@ import (
 type absent struct {
 	text  string
 	cause error // of the connection to its control socket
-
-	isElsewhere bool // another user may have started it, and it has that socket in a folder of that user's
 }
 
 func (e *absent) Error() string { return e.text }
@@ -37,10 +35,7 @@ func (t *target) unreached(path string, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED) && t.control != "":
 		return &absent{text: fmt.Sprintf("the daemon with its control socket at %s does not run any more", path), cause: err}
 	case errors.Is(err, fs.ErrNotExist):
-		others := ofOthers(path)
-		gone := t.absent("runs; -c FILE asks that of another file", "there is no "+path+": --control PATH, if it is elsewhere"+others, err)
-		gone.isElsewhere = others != ""
-		return gone
+		return t.absent("runs; -c FILE asks that of another file", "there is no "+path+": --control PATH, if it is elsewhere"+ofOthers(path), err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return t.absent("runs any more; -c FILE asks that of another file", "nobody listens at "+path, err)
 	case errors.Is(err, fs.ErrPermission):

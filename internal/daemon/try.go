@@ -22,31 +22,21 @@ import (
 	"github.com/fcgid/fcgid/internal/spawn"
 )
 
-// Running says whether a daemon runs with a configuration, which listens on its addresses then.
-type Running uint8
-
-// What is known of that.
-const (
-	NotRunning Running = iota
-	IsRunning
-	MayRun
-)
-
 // A trial finds out why a daemon would not start, by what decides that at the start.
 type trial struct {
-	cfg     *config.Config
-	daemon  *spawn.Identity // who it would be; nil: this process
-	running Running
-	opens   []string // of one that is
+	cfg       *config.Config
+	daemon    *spawn.Identity // who it would be; nil: this process
+	isRunning bool
+	opens     []string // if so
 
 	refusals, doubts config.Faults
 }
 
 // Try is why a daemon would not start with a configuration, if this process's user started it here
-// and now, and what only the start can tell; file is the configuration's. One that runs would listen
-// on opens after a reload, and does not yet. Nothing is changed.
-func Try(cfg *config.Config, file string, running Running, opens []string) (refusals, doubts config.Faults) {
-	t := &trial{cfg: cfg, running: running, opens: opens}
+// and now, and what only the start can tell; file is the configuration's. If one runs with it, that
+// would listen on opens after a reload, and does not yet. Nothing is changed.
+func Try(cfg *config.Config, file string, isRunning bool, opens []string) (refusals, doubts config.Faults) {
+	t := &trial{cfg: cfg, isRunning: isRunning, opens: opens}
 	if id := cfg.RunsAs; id != nil {
 		t.daemon = &spawn.Identity{UID: id.UID, GID: id.GID, Groups: id.Groups}
 	}
@@ -63,8 +53,8 @@ func Try(cfg *config.Config, file string, running Running, opens []string) (refu
 func (t *trial) refuse(key string, err error) {
 	switch {
 	case err == nil:
-	case errors.Is(err, listen.ErrInUse) && t.running == MayRun:
-		t.doubt(key, "%v, or the daemon of this file does, which cannot be asked", err)
+	case errors.Is(err, listen.ErrInUse) && !t.isRunning: // maybe it is the daemon that this file is to be for
+		t.doubt(key, "%v: a daemon does not start as long as that is so", err)
 	default:
 		t.refusals = append(t.refusals, t.cfg.FaultAt(key, err.Error()))
 	}
@@ -154,7 +144,7 @@ func (t *trial) control(file string, all *listen.Claims) {
 		uid = int(t.daemon.UID)
 	}
 	path := t.cfg.Admin.ControlPathOf(uid, file)
-	if path == "" || t.running == IsRunning && t.cfg.Admin.IsControlAuto() {
+	if path == "" || t.isRunning && t.cfg.Admin.IsControlAuto() {
 		return
 	}
 	l := config.Listen{Address: "unix:" + path, Mode: config.ControlMode}
@@ -186,7 +176,7 @@ func (t *trial) socket(key string, l config.Listen, all *listen.Claims) {
 }
 
 func (t *trial) trySocket(l config.Listen) error {
-	isFree := t.running != IsRunning || slices.Contains(t.opens, l.Address)
+	isFree := !t.isRunning || slices.Contains(t.opens, l.Address)
 	if t.daemon != nil {
 		return privsep.TrySocket(t.cfg, l, isFree)
 	}
