@@ -198,7 +198,7 @@ func TestApartReloadRefused(t *testing.T) {
 		{"address in use", a.pools("- {name: g, listen: 'tcp:" + taken + "', function: {}}\n"), 1, "address in use", 0o644},
 		{"another user", strings.ReplaceAll(a.pools(""), "nobody", "daemon"), 1, "user cannot change while the daemon runs", 0o644},
 		{"no user", strings.ReplaceAll(a.pools(""), "nobody", `""`), 1, "user cannot change while the daemon runs", 0o644},
-		{"programs of the daemon's user", a.pools("- {name: p, listen: 'tcp:" + taken + "', process: {root: [/usr]}}\n"), 78, "needs a user of its own", 0o644},
+		{"programs of the daemon's user", a.pools("- {name: p, listen: 'tcp:" + taken + "', process: {root: [/usr]}} # for each user\n"), 78, "needs a user of its own", 0o644},
 	} {
 		a.configure(test.pools)
 		if err := os.Chmod(a.file, test.mode); err != nil {
@@ -363,5 +363,17 @@ func TestApartStartRefused(t *testing.T) {
 		}
 		code, stdout, stderr := fcgid(t, "/", nil, "serve", "-c", file)
 		output{code, stdout, stderr}.is(t, test.text, test.code, test.want)
+	}
+}
+
+// Root's daemon whose file could have had a user, and is one process, has its garbage collected as
+// any other.
+func TestAloneCollectsGarbage(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	dir := folder(t)
+	d := launch(t, dir, "- {name: p, listen: 'unix:"+dir+"/s', process: {root: [/usr]}} # for each user\n")
+	if percent := d.metric(t, "go_gc_gogc_percent"); len(percent) == 0 || len(percent) > 4 { // else it is off
+		t.Errorf("GOGC is %s", percent)
 	}
 }

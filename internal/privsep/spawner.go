@@ -74,7 +74,6 @@ type SpawnOptions struct {
 // ErrTogether if there is to be none.
 func Spawn(o SpawnOptions) (status int, err error) {
 	signals := catchSignals()
-	spawn.OutliveStops()
 	s := &spawner{SpawnOptions: o, expired: make(chan struct{}), begun: make(chan struct{})}
 	s.begin = sync.OnceFunc(func() { close(s.begun) })
 	var stop context.CancelFunc
@@ -87,8 +86,10 @@ func Spawn(o SpawnOptions) (status int, err error) {
 	case err != nil:
 		return 0, unrefuse(err)
 	case first == nil:
+		signals.release()
 		return 0, ErrTogether
 	}
+	spawn.OutliveStops()
 	l, err := logs.New(logs.Options{Level: "info", Format: first.table.LogFormat, Output: "stderr"})
 	if err != nil {
 		first.close()
@@ -189,6 +190,12 @@ func catchSignals() *signals {
 	signal.Notify(s.end, append(stops, unix.SIGABRT, unix.SIGPIPE)...)
 	signal.Notify(s.order, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
 	return s
+}
+
+// release leaves them to who goes on in this process.
+func (s *signals) release() {
+	signal.Stop(s.end)
+	signal.Stop(s.order)
 }
 
 // attend passes signals on to the daemon until that has ended, and ends what it has left. What is
