@@ -108,12 +108,15 @@ func repeat(s *server, request *request, n int) error {
 	return nil
 }
 
-// held compares a process with what it was: the least memory of three seconds,
-// since a garbage collector gives back late what it has found. Of its threads it has those that were
+// heldFor is how long it is looked at.
+const heldFor = 8 * time.Second
+
+// held compares a process with what it was: the least memory of a while, since what has made
+// garbage gives it back when it has rested. Of its threads it has those that were
 // there before, too: the daemon makes spare ones at its start, which say nothing of what it holds.
 func held(pid int, before stat, n int) (sample, error) {
 	least, most := int64(0), int64(0)
-	for i := range 30 {
+	for i := range heldFor / (100 * time.Millisecond) {
 		now, err := readStat(pid)
 		if err != nil {
 			return nil, err

@@ -19,7 +19,9 @@ enum { head = 8, begin = 1, end = 3, input = 5, keep = 1, room = 64 << 10, most 
 /* A peer is a client or a worker. */
 struct peer {
     int fd, is_worker, keeps;
-    struct peer *other;     /* of a worker: whose request it has */
+    struct peer *other;     /* of a worker: whose request it has; NULL: none */
+    struct sockaddr_un at;  /* of a worker: where it listens */
+    socklen_t at_size;
     struct peer *next;      /* in a list */
     size_t length;          /* of a client: what has come of its request */
     size_t got, rest;       /* of a worker: bytes of the head, and of what follows it */
@@ -62,6 +64,14 @@ static void drop(struct peer *client)
     close(client->fd);
     client->next = unused;
     unused = client;
+}
+
+/* reach connects to a worker. */
+static void reach(struct peer *w)
+{
+    if ((w->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0 || connect(w->fd, (struct sockaddr *)&w->at, w->at_size))
+        die("connect to a worker");
+    watch(w);
 }
 
 /* start gives a client's request to a worker. */
@@ -164,12 +174,18 @@ static void answer(struct peer *w)
     ssize_t n = recv(w->fd, data, sizeof data, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
+    if (n <= 0 && !w->other) { /* php-cgi does that when nothing comes for five seconds */
+        close(w->fd);
+        reach(w);
+        return;
+    }
     if (n <= 0)
         die("a worker has gone");
     struct peer *client = w->other;
     send_all(client->fd, data, n);
     if (!finished(w, data, n))
         return;
+    w->other = NULL;
     client->length = 0;
     if (!client->keeps)
         drop(client);
@@ -206,9 +222,10 @@ static int listen_at(const char *path, struct sockaddr_un *address, socklen_t *s
 /* employ starts a worker with a socket of its own, and connects to it. */
 static void employ(char **argv)
 {
-    struct sockaddr_un address;
-    socklen_t size;
-    int listener = listen_at(NULL, &address, &size);
+    struct peer *w = calloc(1, sizeof *w);
+    if (!w)
+        die("room for a worker");
+    int listener = listen_at(NULL, &w->at, &w->at_size);
     switch (fork()) {
     case -1:
         die("fork");
@@ -219,13 +236,10 @@ static void employ(char **argv)
         _exit(1);
     }
     close(listener);
-    struct peer *w = calloc(1, sizeof *w);
-    if (!w || (w->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0 || connect(w->fd, (struct sockaddr *)&address, size))
-        die("connect to a worker");
     w->is_worker = 1;
     w->next = idle;
     idle = w;
-    watch(w);
+    reach(w);
 }
 
 int main(int argc, char **argv)
