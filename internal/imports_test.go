@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"internal/listen", "internal/config", "internal/metrics", "internal/logs", "internal/status", "internal/phpfpm"},
 	{"internal/plural", "internal/terminal", "internal/version", "internal/address", "internal/access", "internal/users"},
 	{"internal/protocol"},
-	{"internal/nbio"},
+	{"internal/nbio", "internal/later"},
 }
 
 // forTests are packages that none of layers may import.
@@ -37,8 +37,8 @@ var forTests = []string{"e2e/harness", "internal/doctest", "internal/polltest", 
 
 // narrow are packages that may import less of ours than what is below them.
 var narrow = map[string][]string{
-	"internal/server":          {"internal/protocol", "internal/cgi", "internal/nbio", "internal/plural"},
-	"internal/runner/process":  {"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn", "internal/cgroup", "internal/users"},
+	"internal/server":          {"internal/protocol", "internal/cgi", "internal/nbio", "internal/later", "internal/plural"},
+	"internal/runner/process":  {"internal/protocol", "internal/cgi", "internal/nbio", "internal/later", "internal/spawn", "internal/cgroup", "internal/users"},
 	"internal/runner/worker":   {"internal/protocol", "internal/cgi", "internal/nbio", "internal/spawn", "internal/cgroup"},
 	"internal/runner/function": {"internal/protocol"},
 	"internal/spawn":           {"internal/nbio", "internal/cgroup"},
@@ -59,6 +59,7 @@ var narrow = map[string][]string{
 	"internal/address":         nil,
 	"internal/protocol":        nil,
 	"internal/nbio":            nil,
+	"internal/later":           nil,
 }
 
 // users of a library are the packages that may import it.

@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -51,7 +50,8 @@ func (c *conn) runInPlace() (reads bool) {
 	c.inPlace.next = nil
 	c.inPlace.deep.Store(true)
 	c.in.unhandled.Store(c.in.socket.rc == nil) // nothing is, or nobody can tell
-	c.lane().away.add(r)
+	r.awayIn = &c.lane().away
+	r.awayIn.Add(&r.away, r, c.in.heard)
 	came, err := r.server.admission.enter(&r.turn)
 	if !came {
 		return false
@@ -64,7 +64,7 @@ func (c *conn) runInPlace() (reads bool) {
 func (r *request) runAway(turnedAway error) (reads bool) {
 	returned := false
 	defer func() {
-		reads = r.away.list.remove(r)
+		reads = r.awayIn.Remove(&r.away)
 		if reads && !returned { // by Goexit
 			go r.conn.readOn()
 		}
@@ -87,87 +87,4 @@ func (c *conn) renewAt() time.Time {
 		return time.Time{}
 	}
 	return c.in.heard.Add(renewAfter)
-}
-
-// An awayList is those requests of a lane whose connections have no reader. It sets a
-// timer no more often than each readAgainAfter: one for each request would have a thread
-// of the runtime's woken, to wait for that instead.
-type awayList struct {
-	mu          sync.Mutex // guards the fields below, and the places of requests
-	first, last *request   // in the order in which they were read
-	timer       *time.Timer
-	isSet       bool // timer is to look at them
-}
-
-// An awayPlace is a request's place in such a list.
-type awayPlace struct {
-	list          *awayList // nil: the request has never been in one; immutable once it has
-	since         time.Time
-	isIn          bool
-	before, after *request
-}
-
-// add is called by the reader of r, who goes away then.
-func (l *awayList) add(r *request) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r.away = awayPlace{list: l, since: r.conn.in.heard, isIn: true, before: l.last}
-	if l.last == nil {
-		l.first = r
-	} else {
-		l.last.away.after = r
-	}
-	l.last = r
-	switch {
-	case l.isSet:
-		return
-	case l.timer == nil:
-		l.timer = time.AfterFunc(readAgainAfter, l.look)
-	default:
-		l.timer.Reset(readAgainAfter)
-	}
-	l.isSet = true
-}
-
-// remove reports whether nobody reads on r's connection yet. Then that is for the caller.
-func (l *awayList) remove(r *request) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	wasIn := r.away.isIn
-	if wasIn {
-		l.removeLocked(r)
-	}
-	return wasIn
-}
-
-func (l *awayList) removeLocked(r *request) {
-	p := &r.away
-	if p.before == nil {
-		l.first = p.after
-	} else {
-		p.before.away.after = p.after
-	}
-	if p.after == nil {
-		l.last = p.before
-	} else {
-		p.after.away.before = p.before
-	}
-	p.isIn, p.before, p.after = false, nil, nil
-}
-
-// look has others read on for those that have been away for long enough.
-func (l *awayList) look() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	for l.first != nil {
-		r := l.first
-		if left := readAgainAfter - now.Sub(r.away.since); left > 0 {
-			l.timer.Reset(left)
-			return
-		}
-		l.removeLocked(r)
-		go r.conn.readOn()
-	}
-	l.isSet = false
 }

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/cpu"
+
+	"github.com/fcgid/fcgid/internal/later"
 )
 
 // A lane is a part of what each request of a pool changes. Each connection has one, so
@@ -19,7 +21,8 @@ type lane struct {
 	mu   sync.Mutex // guards the field below
 	open requestSet // requests that have begun here, until they are over
 
-	away awayList // has its own lock
+	// away are requests whose connections have no reader.
+	away later.List[*request]
 
 	_ cpu.CacheLinePad
 }
@@ -40,6 +43,8 @@ func newLanes() []lane {
 	all := make([]lane, Lanes())
 	for i := range all {
 		all[i].open.list = inServer
+		all[i].away.After = readAgainAfter
+		all[i].away.Do = func(r *request) { go r.conn.readOn() }
 	}
 	return all
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fcgid/fcgid/internal/later"
 	"github.com/fcgid/fcgid/internal/protocol"
 )
 
@@ -55,8 +56,9 @@ type request struct {
 	gone        error  // why nobody waits for it any more, or nil
 	afterCancel func() // called when ctx ends while the Runner has the request
 
-	sets [lists]neighbors // each guarded by what guards its set
-	away awayPlace        // guarded by its list
+	sets   [lists]neighbors      // each guarded by what guards its set
+	awayIn *later.List[*request] // where it has been; nil: in none
+	away   later.Place[*request] // in awayIn
 
 	memory  share    // for all to take from
 	answer  answer   // has its own lock

@@ -14,7 +14,7 @@ var errGoexit = &protocol.Refusal{HTTPStatus: 500, AppStatus: 500, Reason: error
 // turnCame starts the goroutine of a request that may run, or is turned away; see waiter. It
 // reads on afterwards, if it is in the reader's place.
 func (r *request) turnCame(err error) {
-	if r.away.list == nil {
+	if r.awayIn == nil {
 		go r.run(err)
 		return
 	}

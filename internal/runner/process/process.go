@@ -11,6 +11,7 @@ import (
 
 	"github.com/fcgid/fcgid/internal/cgi"
 	"github.com/fcgid/fcgid/internal/cgroup"
+	"github.com/fcgid/fcgid/internal/later"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/spawn"
 )
@@ -62,7 +63,7 @@ type Hooks struct {
 type Runner struct {
 	opt       Options
 	launcher  Launcher
-	unwatched watchlist
+	unwatched later.List[*run] // programs that nobody watches yet
 }
 
 // New returns a Runner. It starts nothing.
@@ -76,7 +77,7 @@ func New(opt Options) *Runner {
 	if opt.Stderr == "" {
 		opt.Stderr = cgi.StderrLog
 	}
-	p := &Runner{opt: opt, launcher: opt.Launcher}
+	p := &Runner{opt: opt, launcher: opt.Launcher, unwatched: later.List[*run]{After: watchAfter, Do: (*run).watch}}
 	if p.launcher == nil {
 		p.launcher = &local{NewScripts(opt), opt.Spawner}
 	}

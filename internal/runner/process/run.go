@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fcgid/fcgid/internal/cgi"
+	"github.com/fcgid/fcgid/internal/later"
 	"github.com/fcgid/fcgid/internal/nbio"
 	"github.com/fcgid/fcgid/internal/protocol"
 	"github.com/fcgid/fcgid/internal/spawn"
@@ -46,7 +47,7 @@ type run struct {
 	inputDropped atomic.Bool    // its stdin is not wanted any more
 	gone         chan struct{}  // closed when it has exited, if watch was called
 	watched      sync.Once
-	watching     watching // guarded by the watchlist
+	unwatched    later.Place[*run] // in the Runner's
 }
 
 // attend moves the program's input and output until both its exit and the end of
@@ -57,7 +58,7 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 	if r.Stdin != nil {
 		r.pumps.Go(r.feed)
 	}
-	r.runner.unwatched.add(r)
+	r.runner.unwatched.Add(&r.unwatched, r, time.Now())
 	outErr := r.deliver(ctx)
 	if outErr != nil && (ctx.Err() != nil || !errors.Is(outErr, protocol.ErrClientLeft)) {
 		r.terminate() // else its next write fails, which may be all that is to be done
@@ -75,7 +76,7 @@ func (r *run) attend(ctx context.Context) (uint32, error) {
 
 // end returns when nothing of the program is left for us, with how it has exited.
 func (r *run) end(ctx context.Context, outErr error) (*spawn.Exit, error) {
-	if r.runner.unwatched.remove(r) {
+	if r.runner.unwatched.Remove(&r.unwatched) {
 		if e, isOver, err := r.WaitNow(); isOver {
 			r.Stdout.Close()
 			r.exited()
