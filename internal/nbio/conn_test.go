@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fcgid/fcgid/internal/nbio"
+	"github.com/fcgid/fcgid/internal/polltest"
 )
 
 // accepted is a Conn, its descriptor, and its peer.
@@ -36,6 +37,14 @@ func accepted(t *testing.T) (c *nbio.Conn, fd int, peer net.Conn) {
 		peer.Close()
 	})
 	return c, fds[0], peer
+}
+
+// whenPolled calls f when the poller knows a descriptor.
+func whenPolled(t *testing.T, fd int, f func()) {
+	go func() {
+		polltest.Until(t, "somebody to wait", func() bool { return isPolled(t, fd) })
+		f()
+	}()
 }
 
 // isPolled reports whether a poller of this process knows a descriptor.
@@ -82,12 +91,7 @@ func TestConnOutsideOfThePoller(t *testing.T) {
 	if isPolled(t, fd) {
 		t.Error("the poller knows a connection that was not waited for")
 	}
-	go func() {
-		for !isPolled(t, fd) {
-			time.Sleep(time.Millisecond)
-		}
-		peer.Write([]byte("later"))
-	}()
+	whenPolled(t, fd, func() { peer.Write([]byte("later")) })
 	want(t, c, "later")
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
@@ -117,12 +121,7 @@ func TestConnDeadline(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, after the wait has begun: %v", name, after), func(t *testing.T) {
 				c, fd, peer := accepted(t)
 				if after {
-					go func() {
-						for !isPolled(t, fd) {
-							time.Sleep(time.Millisecond)
-						}
-						c.SetDeadline(time.Unix(1, 0))
-					}()
+					whenPolled(t, fd, func() { c.SetDeadline(time.Unix(1, 0)) })
 				} else {
 					c.SetDeadline(time.Now().Add(10 * time.Millisecond))
 				}
@@ -158,12 +157,7 @@ func TestCloseConnInAWait(t *testing.T) {
 	for name, wait := range waits {
 		t.Run(name, func(t *testing.T) {
 			c, fd, _ := accepted(t)
-			go func() {
-				for !isPolled(t, fd) {
-					time.Sleep(time.Millisecond)
-				}
-				c.Close()
-			}()
+			whenPolled(t, fd, func() { c.Close() })
 			if err := wait(c); !errors.Is(err, net.ErrClosed) {
 				t.Errorf("the wait has ended with %v", err)
 			}
