@@ -28,19 +28,19 @@ type verdict struct {
 	code       int
 	says       string // by both
 	busy       bool   // check only warns: who has the address may have gone by then
-	at         string // by check, before it
+	at         string // by check, before says
 }
 
 var nobody = &syscall.Credential{Uid: 65534, Gid: 65534}
 
 const (
-	quiet    = "admin: {listen: ''}\n"
-	apartOf  = quiet + "user: nobody\n"
-	fPool    = "pools: [{name: f, timeout: 5s, listen: 'unix:DIR/own/s', function: {}}]\n"
-	hasDaily = "pools: [{name: f, timeout: 5s, listen: {address: 'unix:DIR/own/s', "
+	quiet     = "admin: {listen: ''}\n"
+	apartOf   = quiet + "user: nobody\n"
+	fPool     = "pools: [{name: f, timeout: 5s, listen: 'unix:DIR/own/s', function: {}}]\n"
+	ownedPool = "pools: [{name: f, timeout: 5s, listen: {address: 'unix:DIR/own/s', "
 )
 
-// at makes a preparation of changes to files below the folder.
+// below makes a preparation of changes to files below the folder.
 func below(changes ...any) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) {
 		for i := 0; i < len(changes); i += 2 {
@@ -71,6 +71,14 @@ func listens(t *testing.T, network, address string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
+}
+
+// addressOf is the TCP address in the file of a folder.
+func addressOf(t *testing.T, dir string) string {
+	t.Helper()
+	_, rest, _ := strings.Cut(read(t, dir+"/f.yaml"), "'tcp:")
+	address, _, _ := strings.Cut(rest, "'")
+	return address
 }
 
 // dead makes the socket of a daemon that was killed.
@@ -108,7 +116,7 @@ var verdicts = []verdict{
 	// Sockets.
 	{name: "a folder that is another's", file: apartOf, prepare: below("own", 1), code: 1, at: "pools[0].listen: ", says: "folder DIR/own: permission denied: others than root can change this folder, so only the rights of the socket's owner count there (user 65534)"},
 	{name: "a folder that is the daemon's", file: apartOf, prepare: below("own", 65534)},
-	{name: "the folder of the owner", file: apartOf + hasDaily + "owner: daemon}, function: {}}]\n", prepare: below("own", 1)},
+	{name: "the folder of the owner", file: apartOf + ownedPool + "owner: daemon}, function: {}}]\n", prepare: below("own", 1)},
 	{name: "a folder that is not there", file: quiet + strings.Replace(fPool, "/own/", "/none/", 1), code: 1, at: "pools[0].listen: ", says: "folder DIR/none: no such file or directory"},
 	{name: "a folder that is a file", file: quiet + strings.Replace(fPool, "/own/", "/f.yaml/", 1), code: 1, says: "folder DIR/f.yaml: not a directory"},
 	{name: "what is no socket", file: quiet, prepare: below("own/s", "text"), code: 1, says: "DIR/own/s exists and is no socket"},
@@ -118,6 +126,10 @@ var verdicts = []verdict{
 	{name: "another's dead socket in a sticky folder", file: quiet, as: nobody, prepare: below("own/s", dead, "own", os.FileMode(0o777|os.ModeSticky)), code: 1, says: "unlink DIR/own/s: operation not permitted"},
 	{name: "root's dead socket in a sticky folder", file: apartOf, prepare: below("own/s", dead, "own", os.FileMode(0o777|os.ModeSticky)), code: 1, says: "unlink DIR/own/s: operation not permitted"},
 	{name: "a socket in use", file: quiet, prepare: func(t *testing.T, dir string) { listens(t, "unix", dir+"/own/s") }, code: 1, says: "address in use: another process answers on it", busy: true},
+	{name: "a socket in use, to be given to another group", file: quiet + ownedPool + "group: daemon}, function: {}}]\n", as: nobody, code: 1, says: "DIR/own/s",
+		prepare: func(t *testing.T, dir string) { listens(t, "unix", dir+"/own/s"); below("own", 65534)(t, dir) }},
+	{name: "a port in use", file: quiet + "pools: [{name: f, timeout: 5s, listen: 'tcp:127.0.0.1:PORT', function: {}}]\n", code: 1, says: "address in use: another process listens on it", busy: true,
+		prepare: func(t *testing.T, dir string) { listens(t, "tcp", addressOf(t, dir)) }},
 	{name: "a name in use", file: quiet + strings.Replace(fPool, "DIR/own/s", "@DIR", 1), prepare: func(t *testing.T, dir string) { listens(t, "unix", "@"+dir) }, code: 1, says: "address in use: another process holds the name", busy: true},
 	{name: "two names of one socket", file: quiet + "pools: [{name: f, timeout: 5s, listen: ['unix:DIR/own/s', 'unix:DIR/also/s'], function: {}}]\n", prepare: below("also", link("own")), code: 1, at: "pools[0].listen[1]: ", says: "address in use"},
 	{name: "two hosts of one port", file: quiet + "pools: [{name: f, timeout: 5s, listen: ['tcp:127.0.0.1:PORT', 'tcp:localhost:PORT'], function: {}}]\n", code: 1, says: "address in use"},
@@ -129,10 +141,10 @@ var verdicts = []verdict{
 	{name: "a control socket in no folder", file: "admin: {listen: '', control: 'unix:DIR/none/c'}\n", code: 1, says: "folder DIR/none: no such file or directory"},
 
 	// Who is not root.
-	{name: "an owner without root", file: quiet + hasDaily + "owner: daemon}, function: {}}]\n", as: nobody, prepare: below("own", 65534), code: 1, says: "chown DIR/own/s 1:-1: operation not permitted"},
-	{name: "a group without root", file: quiet + hasDaily + "group: daemon}, function: {}}]\n", as: nobody, prepare: below("own", 65534), code: 1, says: "chown DIR/own/s -1:1: operation not permitted"},
-	{name: "a group of one's own", file: quiet + hasDaily + "group: daemon}, function: {}}]\n", as: &syscall.Credential{Uid: 65534, Gid: 65534, Groups: []uint32{1}}, prepare: below("own", 65534)},
-	{name: "the group of the folder", file: quiet + hasDaily + "group: daemon}, function: {}}]\n", as: nobody, prepare: below("own", folderAgain(65534, 1, 0o755|os.ModeSetgid))},
+	{name: "an owner without root", file: quiet + ownedPool + "owner: daemon}, function: {}}]\n", as: nobody, prepare: below("own", 65534), code: 1, says: "chown DIR/own/s 1:-1: operation not permitted"},
+	{name: "a group without root", file: quiet + ownedPool + "group: daemon}, function: {}}]\n", as: nobody, prepare: below("own", 65534), code: 1, says: "chown DIR/own/s -1:1: operation not permitted"},
+	{name: "a group of one's own", file: quiet + ownedPool + "group: daemon}, function: {}}]\n", as: &syscall.Credential{Uid: 65534, Gid: 65534, Groups: []uint32{1}}, prepare: below("own", 65534)},
+	{name: "the group of the folder", file: quiet + ownedPool + "group: daemon}, function: {}}]\n", as: nobody, prepare: below("own", folderAgain(65534, 1, 0o755|os.ModeSetgid))},
 	{name: "a foreign folder without root", file: quiet, as: nobody, code: 1, says: "folder DIR/own: permission denied"},
 	{name: "a sandbox without root", file: quiet + "pools: [{name: p, timeout: 5s, listen: 'unix:DIR/own/s', process: {root: [/usr/bin]}, sandbox: {chroot: /usr}}]\n", as: nobody, prepare: below("own", 65534), code: 1, says: "pool p: sandbox.chroot: needs root"},
 

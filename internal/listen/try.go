@@ -51,8 +51,9 @@ func (b Local) tryPath(path string, o *Options, isFree bool) error {
 	if err := unix.Faccessat(unix.AT_FDCWD, filepath.Dir(path)+"/.", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 		return pathError(path, err)
 	}
-	if err := tryReplace(path, isFree); err != nil {
-		return err
+	inUse := tryReplace(path, isFree)
+	if inUse != nil && !errors.Is(inUse, ErrInUse) {
+		return inUse
 	}
 	if isWithoutSockets(filepath.Dir(path)) {
 		return os.NewSyscallError("bind", unix.EPERM)
@@ -60,7 +61,7 @@ func (b Local) tryPath(path string, o *Options, isFree bool) error {
 	if made := ownerOfNew(path); !mayGive(made, owner) {
 		return chownError(path, owner, unix.EPERM)
 	}
-	return nil
+	return inUse // who is in the way may go, so this comes last
 }
 
 // TryBy is why OpenBy would fail beside sockets that yield; nil if nothing is known against it. Of a
