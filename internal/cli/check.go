@@ -34,8 +34,8 @@ sandboxes. One that runs with the file is asked whether it would reload it.
 
 Each fault is a line "file:line:column: path: what is wrong". Exits 78 when there
 is one, and 1 when the file is right and what it asks for cannot be had. The file
-may be -, the standard input. What is no fault and hardly can be meant, and what
-only the start can tell, is a warning.
+may be -, the standard input. What is no fault and hardly can be meant, what only the
+start can tell, and an address that another process has, is a warning.
 
 Root may read and run what the daemon's user may not: --user looks with that
 user's eyes. --machine tells what of a pool's sandbox can be done here. --diff

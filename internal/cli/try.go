@@ -30,7 +30,7 @@ func (o *checkOptions) try(cmd *cobra.Command, cfg *config.Config, isRunning boo
 	if isRunning {
 		return errors.New("the file has no fault, and the daemon would refuse to reload it here and now")
 	}
-	as := users.NameOf(uint32(os.Geteuid()))
+	as := "user " + users.NameOf(uint32(os.Geteuid()))
 	if cfg.RunsAs != nil {
 		as += ", to become " + cfg.User + ","
 	}

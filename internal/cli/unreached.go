@@ -31,9 +31,9 @@ func (t *target) unreached(path string, err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && t.control != "":
-		return &absent{text: fmt.Sprintf("no daemon has its control socket at %s: there is no such file", path), cause: err}
+		return &absent{fmt.Sprintf("no daemon has its control socket at %s: there is no such file", path), err}
 	case errors.Is(err, syscall.ECONNREFUSED) && t.control != "":
-		return &absent{text: fmt.Sprintf("the daemon with its control socket at %s does not run any more", path), cause: err}
+		return &absent{fmt.Sprintf("the daemon with its control socket at %s does not run any more", path), err}
 	case errors.Is(err, fs.ErrNotExist):
 		return t.absent("runs; -c FILE asks that of another file", "there is no "+path+": --control PATH, if it is elsewhere"+ofOthers(path), err)
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -44,8 +44,8 @@ func (t *target) unreached(path string, err error) error {
 	return fmt.Errorf("ask the daemon at %s: %w", path, err)
 }
 
-func (t *target) absent(what, why string, cause error) *absent {
-	return &absent{text: fmt.Sprintf("no daemon of %s %s (%s)", status.Printable(t.file), what, why), cause: cause}
+func (t *target) absent(what, why string, cause error) error {
+	return &absent{fmt.Sprintf("no daemon of %s %s (%s)", status.Printable(t.file), what, why), cause}
 }
 
 // isUnreached reports whether nobody could be asked at all.

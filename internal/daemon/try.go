@@ -34,7 +34,7 @@ type trial struct {
 
 // Try is why a daemon would not start with a configuration, if this process's user started it here
 // and now, and what only the start can tell; file is the configuration's. If one runs with it, that
-// would listen on opens after a reload, and does not yet. Nothing is changed.
+// would listen on opens after a reload, and does not yet. Nothing is left behind.
 func Try(cfg *config.Config, file string, isRunning bool, opens []string) (refusals, doubts config.Faults) {
 	t := &trial{cfg: cfg, isRunning: isRunning, opens: opens}
 	if id := cfg.RunsAs; id != nil {
@@ -184,9 +184,9 @@ func (t *trial) trySocket(l config.Listen) error {
 }
 
 // workers tries to make the folder of workers' sockets, where that is not made by who starts the
-// daemon.
+// daemon. One that runs has its own TMPDIR.
 func (t *trial) workers() {
-	if config.RuntimeFolder() != "" {
+	if config.RuntimeFolder() != "" || t.isRunning {
 		return
 	}
 	for i := range t.cfg.Pools {
