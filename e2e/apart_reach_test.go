@@ -50,7 +50,9 @@ func TestApartWritesToItsOwn(t *testing.T) {
 	u.daemon.signal(syscall.SIGUSR1)
 	await(t, "the log to be opened anew", func() bool { _, err := os.Stat(u.dir + "/b.log"); return err == nil })
 	old := u.running()
-	if hasLandlock() {
+	if !hasLandlock() {
+		t.Log("this kernel has no Landlock: reloads are not refused")
+	} else {
 		for key, file := range map[string]string{"pools[0].slow.log": pools(elsewhere+"/c.log", ""), "spool_dir": pools(u.dir+"/b.log", elsewhere)} {
 			u.configure(file)
 			for _, verb := range []string{"check --diff", "reload"} {

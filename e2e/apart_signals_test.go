@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -94,7 +96,7 @@ func startReading(t *testing.T) *reading {
 func TestApartSignalsWhileReading(t *testing.T) {
 	t.Parallel()
 	for signal, want := range map[syscall.Signal]string{
-		syscall.SIGHUP: `"msg":"reloaded"`, syscall.SIGUSR1: "no log is a file, so none was opened anew", syscall.SIGUSR2: `"msg":"upgrade`,
+		syscall.SIGHUP: `"msg":"reloaded"`, syscall.SIGUSR1: "no log is a file, so none was opened anew", syscall.SIGUSR2: `"msg":"upgraded: `,
 	} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
@@ -102,11 +104,20 @@ func TestApartSignalsWhileReading(t *testing.T) {
 			unix.Kill(-r.Process.Pid, signal)
 			r.goOn(t)
 			await(t, "the daemon to do as it was asked", func() bool {
-				if r.Exited() {
+				hasExited := r.Exited()
+				if strings.Contains(r.out.String(), want) {
+					return true
+				}
+				if hasExited {
 					t.Fatalf("it has exited: %v\n%s", r.Err, r.out)
 				}
-				return strings.Contains(r.out.String(), want)
+				return false
 			})
+			if successor := regexp.MustCompile(`"successor":(\d+)`).FindStringSubmatch(r.out.String()); successor != nil {
+				pid, _ := strconv.Atoi(successor[1])
+				syscall.Kill(pid, syscall.SIGTERM)
+				await(t, "the successor to end", func() bool { return !alive(pid) })
+			}
 		})
 	}
 }
