@@ -48,7 +48,7 @@ type listeners struct {
 	isReplaced    bool // another process makes the sockets by now
 }
 
-// newListeners starts the thread, which has no umask. It ends when turns is closed, or with the process.
+// newListeners starts the thread, which has no umask. It ends when turns is closed, as tests do, or with the process.
 func newListeners() (*listeners, error) {
 	l := &listeners{turns: make(chan func())}
 	ready := make(chan error)

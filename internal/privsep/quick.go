@@ -26,9 +26,10 @@ func (q *quickness) isThere() bool { return q.left.Load() <= 0 }
 
 // wasQuick notes that a program has exited soon, which was waited for or not.
 func (q *quickness) wasQuick(waited bool) {
-	q.left.Add(-1)
 	if waited {
 		q.passed.Store(0)
+	} else {
+		q.left.Add(-1)
 	}
 }
 

@@ -281,9 +281,9 @@ func (p *remotePool) start(ctx context.Context, kind Kind, io *spawn.IO, more fu
 	if err == nil {
 		m, err = q.await(ctx)
 	}
-	switch {
+	switch refusal := (*Refusal)(nil); {
 	case err == nil:
-	case q != nil && ctx.Err() != nil:
+	case q != nil && ctx.Err() != nil && !errors.As(err, &refusal): // no answer has come
 		p.abandon(kind, q, program)
 		fds.Close()
 		return nil, nil, context.Cause(ctx)
@@ -338,18 +338,27 @@ func (r *Remote) abandon(kind Kind, q *question, program *remoteProgram) {
 	}
 }
 
+const killAgainAfter = time.Second
+
 // endStarting ends it also if its start hangs, and whatever comes of that.
 func (r *Remote) endStarting(kind Kind, q *question, program *remoteProgram) {
-	program.Signal(unix.SIGKILL, spawn.ToTree)
-	m, err := q.await(context.Background())
-	if err != nil {
-		r.forget(program)
-		return
+	for {
+		program.Signal(unix.SIGKILL, spawn.ToTree) // which comes too early where the spawner has not begun
+		ctx, cancel := context.WithTimeout(context.Background(), killAgainAfter)
+		m, err := q.await(ctx)
+		cancel()
+		switch {
+		case err == nil:
+			m.Close()
+			r.started(kind, program, m)
+			program.Signal(unix.SIGKILL, spawn.ToTree)
+			program.Reap(true)
+			return
+		case !errors.Is(err, context.DeadlineExceeded):
+			r.forget(program)
+			return
+		}
 	}
-	m.Close()
-	r.started(kind, program, m)
-	program.Signal(unix.SIGKILL, spawn.ToTree) // it may have been too early for the first one
-	program.Reap(true)
 }
 
 // A remoteProgram is a spawn.Program that the spawner has started.

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -38,6 +39,9 @@ func OutliveStops() {
 
 var outlives atomic.Bool
 
+// forkNoExec is a flag of /proc/PID/stat: of a process that has executed nothing (PF_FORKNOEXEC).
+const forkNoExec = 0x40
+
 const (
 	// stoppedTime is after how long a fork is looked at, again and again: it takes less than a
 	// millisecond, or more where the machine is busy.
@@ -57,7 +61,7 @@ var (
 	collected  atomic.Uint64 // of all bytes that were ever allocated, at the last collection
 )
 
-// Collect collects garbage if there is some, as soon as nobody forks.
+// Collect collects garbage if there is some, and nobody forks.
 func Collect() {
 	if !outlives.Load() {
 		return
@@ -68,7 +72,9 @@ func Collect() {
 		return
 	}
 	defer collecting.Store(false)
-	collection.Lock()
+	if !collection.TryLock() { // to wait would keep others from forking, as long as one hangs
+		return
+	}
 	defer collection.Unlock()
 	metrics.Read(all)
 	collected.Store(all[0].Value.Uint64())
@@ -116,19 +122,20 @@ func (l *launch) outlive(tid int) (killed bool) {
 }
 
 // killStopped kills the child that a thread has forked and that was stopped before it was
-// executed, and reports whether there was one. It has the thread's name still, by which it
-// differs from programs that run.
+// executed, and reports whether there was one. It has the thread's name still, and has executed
+// nothing, by which it differs from all that run.
 func killStopped(tid int) (killed bool) {
 	name, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/comm", tid))
 	if err != nil {
 		return false
 	}
 	for _, pid := range childrenOf(tid) {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
+		its, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if err != nil || !bytes.Equal(its, name) {
 			continue
 		}
-		if _, rest, _ := bytes.Cut(stat, []byte(" ("+string(bytes.TrimSuffix(name, []byte("\n")))+") ")); len(rest) > 0 && (rest[0] == 'T' || rest[0] == 't') {
+		stat, ok := readStat(pid)
+		if ok && stat.number(9)&forkNoExec != 0 && strings.EqualFold(stat.text(3), "t") {
 			killed = unix.Kill(pid, unix.SIGKILL) == nil || killed
 		}
 	}
