@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// A Reader reads from a socket in the runtime's poller with TryRead. It serves
+// A Reader reads from a socket, with TryRead. It serves
 // one goroutine at a time.
 type Reader struct {
 	rc  syscall.RawConn
@@ -53,7 +53,7 @@ func Cause(err error) error {
 	return err
 }
 
-// A Writer writes to a socket in the runtime's poller with TryWrite. The zero value
+// A Writer writes to a socket, with TryWrite. The zero value
 // is ready for use, by one goroutine at a time.
 type Writer struct {
 	// Made once, since they take memory.

@@ -48,7 +48,7 @@ func (b *buffer) free() {
 	switch size := cap(b.b); {
 	case size >= largestBuffer && size <= 2*protocol.MaxContent:
 		buffers[len(buffers)-1].Put(b)
-	case size < largestBuffer && size&(size-1) == 0 && size >= smallestBuffer:
+	case size <= smallestBuffer<<(len(buffers)-2) && size&(size-1) == 0 && size >= smallestBuffer:
 		buffers[bits.Len(uint(size)/smallestBuffer)-1].Put(b)
 	}
 }

@@ -47,8 +47,8 @@ func (w *answer) takeLastLocked() lastPart {
 	return last
 }
 
-// roomFor is where so much of the streams fits with what ends the request: in a buffer that is as
-// large as it has to be, since many may wait for a client that does not read.
+// roomFor is where so much of the streams fits with what ends the request: in a buffer of at
+// most about twice the size, since many may wait for a client that does not read.
 func (r *request) roomFor(n int) lastPart {
 	if n += maxEnd; n <= len(r.lastBuf) {
 		return lastPart{records: r.lastBuf[:0]}

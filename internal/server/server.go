@@ -99,7 +99,7 @@ type Settings struct {
 	// returns does that request, at once, or where maxOwn of those run it is refused: it waits
 	// for no turn, takes none of the places and does not count. Nil: Runner does.
 	Own       func(*protocol.Params) Runner
-	InPlace   bool // Runner is quick as a rule: it runs where the request was read, and is waited for a moment
+	InPlace   bool // a request of which all has come runs, or waits for its turn, where it was read: see inPlace
 	Limits    Limits
 	Timeout   time.Duration // wall clock of a running request; 0 is no bound
 	Silence   time.Duration // of a running request while its client waits; 0 is no bound
